@@ -1,0 +1,302 @@
+"""What a run is: one frozen dataclass per stage, checked when it is made.
+
+Defaults are those of the seed (the published 25.5 M-parameter submission, with legal test-time training).
+The named variants are in `golf_fast.recipes`. Importing this module imports no stage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from golf_fast.errors import InputError
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise InputError(f"{name} is {value}: it must be {expected}")
+
+
+def _require_positive(config: Any, prefix: str, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(value > 0, f"{prefix}.{name}", value, "more than 0")
+
+
+def _require_not_negative(config: Any, prefix: str, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(value >= 0, f"{prefix}.{name}", value, "0 or more")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of the model (seed.md section 3 is its definition)."""
+
+    vocab_size: int = 1024
+    """Entries of the tokenizer, and rows of the embedding."""
+    dim: int = 512
+    """Width of the residual stream."""
+    layers: int = 10
+    heads: int = 8
+    """Query heads; each is dim / heads wide."""
+    kv_heads: int = 4
+    """Key/value heads, shared by groups of heads / kv_heads query heads."""
+    mlp_mult: float = 3.0
+    """Hidden width of the MLP as a multiple of dim."""
+    tied_embeddings: bool = True
+    """Use the token embedding as the output matrix."""
+    rope_base: float = 10000.0
+    rope_bf16_frequencies: bool = False
+    """Round the rotary frequencies to bf16, as checkpoints trained by the published script need."""
+    logit_softcap: float = 30.0
+    """Logits are softcap * tanh(logits / softcap)."""
+    qk_gain_init: float = 1.5
+    embedding_init_std: float = 0.005
+    bigram_buckets: int = 10240
+    """Rows of the hashed bigram table; 0 leaves the bigram embedding out."""
+    bigram_dim: int = 128
+    backout: bool = True
+    """Subtract a learned share of a middle block's output from the last block's."""
+    backout_lambda_init: float = 0.2
+    backout_layer: int = -1
+    """The block whose output is subtracted; -1 takes layers // 2."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "model", "vocab_size", "dim", "layers", "heads", "kv_heads", "mlp_mult", "bigram_dim")
+        _require_positive(self, "model", "rope_base", "logit_softcap", "embedding_init_std")
+        _require(self.vocab_size <= 65536, "model.vocab_size", self.vocab_size, "at most 65536, for 16-bit shards")
+        _require(self.dim % self.heads == 0, "model.heads", self.heads, f"a divisor of model.dim = {self.dim}")
+        _require(self.head_dim % 2 == 0, "model.dim / model.heads", self.head_dim, "even, for rotary pairs")
+        _require(
+            self.heads % self.kv_heads == 0, "model.kv_heads", self.kv_heads, f"a divisor of heads = {self.heads}"
+        )
+        _require(self.hidden >= 1, "model.mlp_mult", self.mlp_mult, "enough for one hidden unit")
+        _require(self.bigram_buckets != 1 and self.bigram_buckets >= 0, "model.bigram_buckets", self.bigram_buckets, "0 or at least 2")
+        _require(-1 <= self.backout_layer < self.layers, "model.backout_layer", self.backout_layer, "-1 or a block")
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.heads
+
+    @property
+    def kv_dim(self) -> int:
+        return self.kv_heads * self.head_dim
+
+    @property
+    def hidden(self) -> int:
+        return int(self.mlp_mult * self.dim)
+
+    @property
+    def backout_block(self) -> int:
+        return self.layers // 2 if self.backout_layer < 0 else self.backout_layer
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where text and tokens come from."""
+
+    source: Literal["auto", "embedded", "text", "shards"] = "auto"
+    """auto: `text` if it is given, else the shards if they are there, else (without a GPU) the embedded corpus."""
+    text: Path | None = None
+    """A text file, a JSONL file with a "text" field, or a folder of them, to train on and hold some of it out."""
+    shards: Path = Path("data/datasets/fineweb10B_sp1024")
+    """A folder of *_train_*.bin and *_val_*.bin shards in the challenge's format."""
+    tokenizer: Path = Path("data/tokenizers/fineweb_1024_bpe.model")
+    """The SentencePiece model that the shards were made with."""
+    built: Path = Path("data/built")
+    """Where shards made from text are kept, one folder per corpus, tokenizer and split."""
+    val_fraction: float = 0.1
+    """Share of the documents of a text that is held out for validation."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
+        _require(
+            self.source != "text" or self.text is not None, "data.source", "text", "used with a path in data.text"
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """From batches to averaged weights (seed.md section 4)."""
+
+    max_seconds: float = 600.0
+    """Training time limit; the run stops before the step that would end past it. 0: no limit, steps alone count."""
+    max_steps: int = 20000
+    warmdown_steps: int = 3000
+    """Steps over which the learning rate falls to zero at the end, in steps of the mean length so far; 0: none."""
+    warmup_steps: int = 20
+    """Untimed steps before the first, undone afterwards: they compile and fill caches."""
+    batch_tokens: int = 786432
+    """Tokens a step, over all ranks and micro-batches."""
+    micro_batches: int = 8
+    """Pieces that a step's batch is cut into; the world size must divide it."""
+    seq_len: int = 2048
+    """Length of a row."""
+    matrix_lr: float = 0.02
+    """Muon, for the matrices of the blocks."""
+    embed_lr: float = 0.6
+    """AdamW, for the embedding tables when they are not tied."""
+    head_lr: float = 0.008
+    """AdamW, for an untied output matrix."""
+    tied_embed_lr: float = 0.03
+    """AdamW, for the embedding tables when they are tied."""
+    scalar_lr: float = 0.02
+    """AdamW, for scalars and vectors."""
+    muon_momentum: float = 0.99
+    muon_momentum_start: float = 0.92
+    muon_momentum_warmup_steps: int = 1500
+    muon_iterations: int = 5
+    """Newton-Schulz iterations."""
+    muon_weight_decay: float = 0.04
+    beta1: float = 0.9
+    beta2: float = 0.95
+    adam_eps: float = 1e-8
+    weight_decay: float = 0.04
+    """AdamW's."""
+    grad_clip: float = 0.3
+    """Limit of the L2 norm over all gradients; 0: none."""
+    ema: bool = True
+    """Average the weights exponentially; wins over swa."""
+    ema_decay: float = 0.997
+    ema_start_step: int = 50
+    swa: bool = False
+    """Average the weights of every swa_every-th step while the learning-rate factor is below swa_start_factor."""
+    swa_start_factor: float = 0.4
+    swa_every: int = 50
+    val_every: int = 0
+    """Validate every so many steps during training, off the clock; 0: never."""
+    val_batch_tokens: int = 524288
+    """Tokens a validation batch."""
+    log_every: int = 100
+    compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """auto: bfloat16 on a GPU and on a CPU with bf16 instructions, else float32."""
+    embedding_dtype: Literal["compute", "float32"] = "compute"
+    """What the two embedding tables and their AdamW moments are kept in."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile for the model; auto: on a GPU."""
+    replay_schedule: Path | None = None
+    """A run directory whose recorded schedule (rates, momentum, last step) is followed instead of the clock."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "train", "max_steps", "batch_tokens", "micro_batches", "seq_len", "muon_iterations")
+        _require_positive(self, "train", "swa_every", "val_batch_tokens", "log_every", "adam_eps")
+        _require_not_negative(self, "train", "max_seconds", "warmdown_steps", "warmup_steps", "grad_clip", "val_every")
+        _require_not_negative(self, "train", "matrix_lr", "embed_lr", "head_lr", "tied_embed_lr", "scalar_lr")
+        _require_not_negative(self, "train", "muon_weight_decay", "weight_decay", "ema_start_step")
+        _require_not_negative(self, "train", "muon_momentum_warmup_steps")
+        for name in ("muon_momentum", "muon_momentum_start", "beta1", "beta2", "ema_decay"):
+            _require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "at least 0 and below 1")
+        piece = self.seq_len * self.micro_batches
+        _require(
+            self.batch_tokens % piece == 0,
+            "train.batch_tokens",
+            self.batch_tokens,
+            f"a multiple of seq_len * micro_batches = {self.seq_len} * {self.micro_batches} = {piece}",
+        )
+
+
+@dataclass(frozen=True)
+class CompressConfig:
+    """From weights to the artifact (seed.md section 5)."""
+
+    prune_quantile: float = 0.03
+    """Share of the smallest magnitudes of each large matrix that is zeroed; 0: none."""
+    prune_min_elements: int = 65536
+    """Matrices of more elements than this are pruned."""
+    fp16_max_elements: int = 8192
+    """Tensors of at most so many elements are kept in fp16."""
+    fp16_keep: tuple[str, ...] = ("tok_emb", "blocks.8.attn.c_k")
+    """Tensors whose name contains one of these are kept in fp16."""
+    mlp_bits: Literal[5, 6] = 5
+    attention_bits: Literal[5, 6] = 6
+    """Of the attention matrices and the bigram tensors."""
+    codec: Literal["zstd"] = "zstd"
+    zstd_level: int = 22
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.prune_quantile < 1, "compress.prune_quantile", self.prune_quantile, "at least 0 and below 1")
+        _require_not_negative(self, "compress", "prune_min_elements", "fp16_max_elements")
+        _require(1 <= self.zstd_level <= 22, "compress.zstd_level", self.zstd_level, "from 1 to 22")
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """From an artifact and validation tokens to bits per byte (seed.md section 6)."""
+
+    window: int = 2048
+    """Length of a sliding window, and of a row of test-time training."""
+    stride: int = 64
+    """Tokens between the starts of two windows."""
+    batch_windows: int = 32
+    """Windows scored at a time by a rank."""
+    ttt: Literal["off", "chunked", "train_then_score"] = "chunked"
+    """Test-time training: chunked scores each chunk before training on it (legal); train_then_score is the seed's
+    published protocol and is not legal."""
+    ttt_lr: float = 0.002
+    ttt_schedule: Literal["cosine", "constant"] = "cosine"
+    """How the rate runs over the chunks."""
+    ttt_momentum: float = 0.9
+    ttt_epochs: int = 3
+    ttt_chunk_tokens: int = 32768
+    ttt_batch_rows: int = 32
+    """Rows a training step, over all ranks in the chunked protocol, for each rank in the published one."""
+    ttt_freeze_blocks: int = 0
+    """The first so many blocks are not adapted."""
+    ttt_grad_clip: float = 1.0
+    """Limit of the L2 norm over all gradients; 0: none."""
+    allow_illegal: bool = False
+    """Run a protocol that the rules forbid; every output then says so."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "score", "window", "stride", "batch_windows", "ttt_epochs", "ttt_batch_rows")
+        _require_not_negative(self, "score", "ttt_lr", "ttt_freeze_blocks", "ttt_grad_clip")
+        _require(self.stride <= self.window, "score.stride", self.stride, f"at most score.window = {self.window}")
+        _require(0 <= self.ttt_momentum < 1, "score.ttt_momentum", self.ttt_momentum, "at least 0 and below 1")
+        _require(
+            self.ttt_chunk_tokens >= self.window,
+            "score.ttt_chunk_tokens",
+            self.ttt_chunk_tokens,
+            f"at least score.window = {self.window}",
+        )
+
+    @property
+    def violations(self) -> list[str]:
+        """Rules that the protocol breaks, by their number in the rules (V1: train, then score)."""
+        return ["V1"] if self.ttt == "train_then_score" else []
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, from text to a scored artifact."""
+
+    recipe: str = "seed"
+    seed: int = 42
+    run_id: str = ""
+    """Name of the run directory; empty: recipe, date and time."""
+    runs_dir: Path = Path("runs")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    compress: CompressConfig = field(default_factory=CompressConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            not self.run_id or Path(self.run_id).name == self.run_id, "run_id", self.run_id, "a plain name, no path"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested plain values, ready for JSON."""
+        return _plain(dataclasses.asdict(self))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
