@@ -70,11 +70,14 @@ class ModelConfig:
         _require(self.vocab_size <= 65536, "model.vocab_size", self.vocab_size, "at most 65536, for 16-bit shards")
         _require(self.dim % self.heads == 0, "model.heads", self.heads, f"a divisor of model.dim = {self.dim}")
         _require(self.head_dim % 2 == 0, "model.dim / model.heads", self.head_dim, "even, for rotary pairs")
-        _require(
-            self.heads % self.kv_heads == 0, "model.kv_heads", self.kv_heads, f"a divisor of heads = {self.heads}"
-        )
+        _require(self.heads % self.kv_heads == 0, "model.kv_heads", self.kv_heads, f"a divisor of heads = {self.heads}")
         _require(self.hidden >= 1, "model.mlp_mult", self.mlp_mult, "enough for one hidden unit")
-        _require(self.bigram_buckets != 1 and self.bigram_buckets >= 0, "model.bigram_buckets", self.bigram_buckets, "0 or at least 2")
+        _require(
+            self.bigram_buckets != 1 and self.bigram_buckets >= 0,
+            "model.bigram_buckets",
+            self.bigram_buckets,
+            "0 or at least 2",
+        )
         _require(-1 <= self.backout_layer < self.layers, "model.backout_layer", self.backout_layer, "-1 or a block")
 
     @property
@@ -113,9 +116,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
-        _require(
-            self.source != "text" or self.text is not None, "data.source", "text", "used with a path in data.text"
-        )
+        _require(self.source != "text" or self.text is not None, "data.source", "text", "used with a path in data.text")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,20 @@
+"""The kernels: one folder per op, each with a plain PyTorch reference that defines it.
+
+`golf_fast.ops.backends` decides which implementation runs. This package imports nothing else of golf_fast but the
+compiled extension.
+"""
+
+from golf_fast.ops.newton_schulz import newton_schulz
+from golf_fast.ops.qk_norm_rope import qk_norm_rope
+from golf_fast.ops.relu2_mlp import relu2_mlp
+from golf_fast.ops.softcap_cross_entropy import softcap_cross_entropy, softcap_logits
+from golf_fast.ops.window_attention import window_attention
+
+__all__ = [
+    "newton_schulz",
+    "qk_norm_rope",
+    "relu2_mlp",
+    "softcap_cross_entropy",
+    "softcap_logits",
+    "window_attention",
+]

@@ -1,0 +1,115 @@
+"""Which implementation of each op runs: decided once per device kind, said with its reason, never changed in silence.
+
+An op lists its candidates in order of preference; the first that can run on a device is used there. The environment
+variable GOLF_FAST_BACKENDS overrides the choice: `relu2_mlp=reference,window_attention=sdpa` for single ops, or one
+bare name such as `reference` for every op that has a backend of that name. A request that cannot be met is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+VARIABLE = "GOLF_FAST_BACKENDS"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One implementation of an op.
+
+    Attributes:
+        name: what GOLF_FAST_BACKENDS and `result.json` call it.
+        reason: why it is taken when it can run.
+        obstacle: for a device kind ("cpu", "cuda"), None if the implementation can run there, else what is missing.
+    """
+
+    name: str
+    reason: str
+    obstacle: Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The implementation that was chosen for an op on a device kind, and why."""
+
+    name: str
+    reason: str
+
+
+_candidates: dict[str, tuple[Candidate, ...]] = {}
+_decided: dict[tuple[str, str], Backend] = {}
+
+
+def anywhere(device_kind: str) -> None:
+    """The obstacle of an implementation that runs on every device: none."""
+
+
+def register(op: str, *candidates: Candidate) -> None:
+    """Declare the implementations of `op`, best first. The last must run anywhere."""
+    assert candidates[-1].obstacle("cpu") is None, f"{op} has no implementation for a CPU"
+    _candidates[op] = candidates
+
+
+def registered() -> tuple[str, ...]:
+    """Names of all ops, sorted."""
+    return tuple(sorted(_candidates))
+
+
+def _requests(text: str) -> dict[str, str]:
+    """GOLF_FAST_BACKENDS as op -> backend name; the key "" holds a request for every op."""
+    requests: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        op, _, name = part.rpartition("=")
+        if op and op not in _candidates:
+            raise ValueError(f"{VARIABLE} names the op {op!r}: the ops are {', '.join(registered())}")
+        requests[op] = name
+    return requests
+
+
+def _decide(op: str, device_kind: str) -> Backend:
+    candidates = _candidates[op]
+    requests = _requests(os.environ.get(VARIABLE, ""))
+    names = [candidate.name for candidate in candidates]
+    wanted = requests.get(op)
+    if wanted is not None and wanted not in names:
+        raise ValueError(f"{VARIABLE} asks for {op}={wanted}: its backends are {', '.join(names)}")
+    if wanted is None and requests.get("") in names:
+        wanted = requests[""]
+    if wanted is not None:
+        obstacle = candidates[names.index(wanted)].obstacle(device_kind)
+        if obstacle is not None:
+            raise ValueError(f"{VARIABLE} asks for {op}={wanted}, which cannot run on {device_kind}: {obstacle}")
+        return Backend(wanted, f"asked for by {VARIABLE}")
+    missing = []
+    for candidate in candidates:
+        obstacle = candidate.obstacle(device_kind)
+        if obstacle is None:
+            return Backend(candidate.name, "; ".join([candidate.reason, *missing]))
+        missing.append(f"not {candidate.name}: {obstacle}")
+    raise AssertionError(f"{op}: no implementation runs on {device_kind}")
+
+
+def resolve(op: str, device: torch.device | str) -> Backend:
+    """The implementation of `op` on `device`; the same answer for the life of the process.
+
+    Raises:
+        ValueError: GOLF_FAST_BACKENDS asks for something unknown or impossible.
+    """
+    kind = device.type if isinstance(device, torch.device) else device.partition(":")[0]
+    backend = _decided.get((op, kind))
+    if backend is None:
+        backend = _decided[op, kind] = _decide(op, kind)
+    return backend
+
+
+def forget() -> None:
+    """Decide anew at the next call: for tests that change GOLF_FAST_BACKENDS."""
+    _decided.clear()
+
+
+def describe(device: torch.device | str) -> list[tuple[str, Backend]]:
+    """Every op with its implementation on `device`, by name."""
+    return [(op, resolve(op, device)) for op in registered()]

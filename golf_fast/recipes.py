@@ -1,0 +1,64 @@
+"""Named runs: functions that return a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from golf_fast.config import CompressConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
+
+
+def seed() -> RunConfig:
+    """The published 25.5 M-parameter submission (#366) with legal, score-first test-time training."""
+    return RunConfig(recipe="seed")
+
+
+def base() -> RunConfig:
+    """The submission that the seed builds on (#180): SWA instead of EMA, no test-time training."""
+    config = seed()
+    return replace(
+        config,
+        recipe="base",
+        train=replace(config.train, ema=False, swa=True),
+        score=replace(config.score, ttt="off"),
+    )
+
+
+def seed_as_published() -> RunConfig:
+    """The seed with its published test-time training, which trains on tokens before it scores them: not legal."""
+    config = seed()
+    return replace(
+        config,
+        recipe="seed_as_published",
+        score=replace(config.score, ttt="train_then_score", ttt_schedule="constant", ttt_freeze_blocks=2),
+    )
+
+
+def tiny() -> RunConfig:
+    """Every mechanism of the seed at a size that a laptop trains and scores in about three minutes."""
+    return RunConfig(
+        recipe="tiny",
+        model=ModelConfig(vocab_size=512, dim=128, layers=6, heads=4, kv_heads=2, bigram_buckets=2048, bigram_dim=64),
+        train=TrainConfig(
+            max_seconds=100,
+            warmdown_steps=200,
+            warmup_steps=1,
+            batch_tokens=16384,
+            micro_batches=8,
+            seq_len=512,
+            muon_momentum_warmup_steps=200,
+            ema_decay=0.98,
+            log_every=20,
+            embedding_dtype="float32",
+        ),
+        compress=CompressConfig(prune_min_elements=8192, fp16_keep=("tok_emb", "blocks.4.attn.c_k")),
+        score=ScoreConfig(window=512, stride=128, ttt_chunk_tokens=8192, ttt_lr=0.01),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    "tiny": tiny,
+    "base": base,
+    "seed": seed,
+    "seed_as_published": seed_as_published,
+}
