@@ -1,0 +1,197 @@
+"""The ranks of a run and what they say to each other. A single process never touches torch.distributed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from golf_fast.errors import InputError
+
+_BUCKET_BYTES = 32 << 20  # large enough to fill the links, small enough for the copy to stay cheap
+_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One process's place among the processes of a run.
+
+    Collectives must be called by every rank, in one order, with tensors of equal shapes. Tensors on a GPU go through
+    NCCL; tensors on the CPU, and the numbers and barriers of the host, through gloo, so that they wait for no GPU.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @staticmethod
+    def single(device: torch.device | str = "cpu") -> Ranks:
+        """The only process of a run."""
+        return Ranks(0, 1, torch.device(device))
+
+    @staticmethod
+    def from_environment(device_kind: Literal["cpu", "cuda"], micro_batches: int | None = None) -> Ranks:
+        """Join the run that torchrun describes in the environment; without its names this is the only process.
+
+        Args:
+            device_kind: every rank takes the CPU, or the GPU of its local rank.
+            micro_batches: what the world size must divide, if anything (`train.micro_batches`).
+
+        Raises:
+            InputError: some of torchrun's names are missing or no numbers, the world size does not divide
+                `micro_batches`, or there are fewer GPUs than local ranks.
+        """
+        world_size = 1
+        rank = local_rank = 0
+        if any(name in os.environ for name in _LAUNCHER[:3]):
+            rank, world_size, local_rank = (_whole_number(name) for name in _LAUNCHER[:3])
+        _check_place(rank, world_size, local_rank, micro_batches)
+        if device_kind == "cpu":
+            device = torch.device("cpu")
+        else:
+            available = torch.cuda.device_count()
+            if local_rank >= available:
+                raise InputError(f"LOCAL_RANK is {local_rank}: this machine has {available} GPUs, start so many ranks")
+            device = torch.device("cuda", local_rank)
+            torch.cuda.set_device(device)
+        if world_size > 1:
+            for name in _LAUNCHER[3:]:
+                if name not in os.environ:
+                    raise InputError(f"{name} is not set: {world_size} ranks need it to meet; start with torchrun")
+            backend = "gloo" if device_kind == "cpu" else "cpu:gloo,cuda:nccl"
+            dist.init_process_group(backend, rank=rank, world_size=world_size)
+        return Ranks(rank, world_size, device)
+
+    @property
+    def main(self) -> bool:
+        """Whether this rank writes the files and the lines."""
+        return self.rank == 0
+
+    def share(self, start: int, stop: int) -> tuple[int, int]:
+        """This rank's contiguous piece `(start, stop)` of a range; sizes differ by one at most."""
+        count = stop - start
+        return start + count * self.rank // self.world_size, start + count * (self.rank + 1) // self.world_size
+
+    def all_mean_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each floating tensor (any shape, one device) by its mean over the ranks, the same bits on all."""
+        if self.world_size == 1:
+            return
+        with torch.no_grad():
+            for group in _buckets(tensors):
+                alone = len(group) == 1 and group[0].is_contiguous()
+                flat = group[0] if alone else torch.cat([tensor.reshape(-1) for tensor in group])
+                self.all_sum_(flat)
+                flat.div_(self.world_size)
+                if not alone:
+                    offset = 0
+                    for tensor in group:
+                        tensor.copy_(flat[offset : offset + tensor.numel()].view(tensor.shape))
+                        offset += tensor.numel()
+
+    def all_sum_(self, tensor: Tensor) -> Tensor:
+        """Replace a contiguous tensor by its sum over the ranks, and return it."""
+        if self.world_size == 1:
+            return tensor
+        assert tensor.is_contiguous()
+        data = tensor.detach()
+        if data.device.type == "cpu" and data.dtype in (torch.bfloat16, torch.float16):
+            wide = data.float()  # gloo would round to 16 bits after every addition, or refuse
+            dist.all_reduce(wide)
+            data.copy_(wide)
+        else:
+            dist.all_reduce(data)
+        return tensor
+
+    def all_gather_into(self, out: Tensor, shard: Tensor) -> Tensor:
+        """Fill `out` `[world_size * n, ...]` with every rank's `shard` `[n, ...]` in rank order, and return it.
+
+        Both are contiguous and of one dtype, any dtype; `shard` may be this rank's slice of `out`.
+        """
+        assert out.is_contiguous()
+        assert shard.is_contiguous()
+        assert out.dtype == shard.dtype
+        assert out.numel() == self.world_size * shard.numel()
+        if self.world_size == 1:
+            if out.data_ptr() != shard.data_ptr():
+                out.detach().copy_(shard.view(out.shape))
+            return out
+        # torch renamed the function; both names do the same.
+        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        gather(_as_bytes(out), _as_bytes(shard))
+        return out
+
+    def broadcast_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each contiguous tensor (any dtype) by rank 0's, bit for bit."""
+        if self.world_size == 1:
+            return
+        for tensor in tensors:
+            dist.broadcast(_as_bytes(tensor), src=0)
+
+    def broadcast_float(self, x: float) -> float:
+        """Rank 0's number, exactly. It travels between the hosts: no GPU is waited for."""
+        if self.world_size == 1:
+            return x
+        number = torch.tensor([x], dtype=torch.float64)
+        dist.broadcast(number, src=0)
+        return float(number.item())
+
+    def barrier(self) -> None:
+        """Wait until every rank's host is here. Work queued on a GPU is not waited for."""
+        if self.world_size > 1:
+            dist.all_reduce(torch.zeros(1))
+
+    def close(self) -> None:
+        """Leave the run. No collective may follow."""
+        if self.world_size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _whole_number(name: str) -> int:
+    text = os.environ.get(name)
+    if text is None:
+        raise InputError(
+            f"{name} is not set: {', '.join(_LAUNCHER[:3])} come together; start with torchrun, or unset them"
+        )
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{name} is {text!r}: it must be a whole number") from None
+
+
+def _check_place(rank: int, world_size: int, local_rank: int, micro_batches: int | None) -> None:
+    if world_size < 1:
+        raise InputError(f"WORLD_SIZE is {world_size}: it must be at least 1")
+    for name, value in (("RANK", rank), ("LOCAL_RANK", local_rank)):
+        if not 0 <= value < world_size:
+            raise InputError(f"{name} is {value}: it must be from 0 to WORLD_SIZE - 1 = {world_size - 1}")
+    if micro_batches is not None and micro_batches % world_size:
+        raise InputError(f"WORLD_SIZE is {world_size}: it must divide train.micro_batches = {micro_batches}")
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Groups of one dtype and at most `_BUCKET_BYTES`, or of one larger tensor; the same on every rank."""
+    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        assert tensor.is_floating_point(), f"a mean of {tensor.dtype}"
+        by_dtype.setdefault(tensor.dtype, []).append(tensor.detach())
+    for members in by_dtype.values():
+        group: list[Tensor] = []
+        size = 0
+        for tensor in members:
+            if group and size + tensor.nbytes > _BUCKET_BYTES:
+                yield group
+                group, size = [], 0
+            group.append(tensor)
+            size += tensor.nbytes
+        yield group
+
+
+def _as_bytes(tensor: Tensor) -> Tensor:
+    """The memory of a contiguous tensor as uint8 `[bytes]`: what is only moved needs no support for its dtype."""
+    assert tensor.is_contiguous()
+    return tensor.detach().reshape(-1).view(torch.uint8)
