@@ -1,4 +1,4 @@
-"""The model (seed.md section 3). Shape suffixes: B rows, T positions, D model width, H hidden, L layers, V vocabulary."""
+"""The model (seed.md section 3). Shapes: B rows, T positions, D model width, H hidden, L layers, V vocabulary."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class GPT(nn.Module):
         """The residual stream `[B, T, D]` after the last block and the backout."""
         c, dtype = self.config, self.compute_dtype
         cos, sin = self._rotary_tables(tokens.shape[1], tokens.device)
-        # One cast and one unbind for each bank: their backward is one stack and one cast, however many blocks there are.
+        # One cast and one unbind for each bank: their backward is one stack and one cast, whatever the depth.
         wq_wo = self.qo_bank.to(dtype).unbind()
         wk_wv = self.kv_bank.to(dtype).unbind()
         w_up, w_down = self.mlp_up.to(dtype).unbind(), self.mlp_down.to(dtype).unbind()

@@ -26,7 +26,7 @@ _BLOCK_BANKS = (
 
 
 def public_names(config: ModelConfig) -> dict[str, tuple[str, int | None]]:
-    """Public name -> (parameter of `GPT`, index in its first dimension, or None for the whole), in the model's order."""
+    """Public name -> (parameter of `GPT`, index in its first dimension or None for the whole), in model order."""
     names: dict[str, tuple[str, int | None]] = {"tok_emb.weight": ("tok_emb", None)}
     if config.bigram_buckets:
         names["bigram.embed.weight"] = ("bigram_embed", None)

@@ -1,0 +1,71 @@
+"""Training time: one clock for all ranks, stopped while something else than training happens."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from golf_fast.distributed import Ranks
+
+
+class Clock:
+    """Seconds of training, and the length of each step, as rank 0 measures them.
+
+    On a GPU a step is finished when the device says so: the clock lets one step run ahead of the one it waits for, so
+    that the device never starves and the host never runs away from it.
+
+    Args:
+        ranks: rank 0's time is every rank's time.
+        now: a clock in seconds.
+    """
+
+    def __init__(self, ranks: Ranks, now: Callable[[], float] = time.perf_counter) -> None:
+        self._ranks = ranks
+        self._now = now
+        self._cuda = ranks.device.type == "cuda"
+        self._in_flight: deque[torch.cuda.Event] = deque()
+        self._start = now()
+        self._paused = 0.0
+        self.elapsed = 0.0
+        """Training seconds up to the end of the last finished step."""
+        self.step_seconds: list[float] = []
+        """Length of each finished step."""
+
+    @property
+    def in_flight(self) -> int:
+        """Steps that were started and are not finished."""
+        return len(self._in_flight)
+
+    def step_issued(self) -> None:
+        """Note that a step's work was issued; returns when at most one step is unfinished."""
+        if self._cuda:
+            event = torch.cuda.Event()
+            event.record()
+            self._in_flight.append(event)
+            if len(self._in_flight) < 2:
+                return
+            self._in_flight.popleft().synchronize()
+        self._finish_step()
+
+    def drain(self) -> None:
+        """Wait for the steps in flight."""
+        while self._in_flight:
+            self._in_flight.popleft().synchronize()
+            self._finish_step()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Do something that is not training: its time does not count."""
+        self.drain()
+        began = self._now()
+        yield
+        self._paused += self._now() - began
+
+    def _finish_step(self) -> None:
+        elapsed = self._ranks.broadcast_float(self._now() - self._start - self._paused)
+        self.step_seconds.append(elapsed - self.elapsed)
+        self.elapsed = elapsed

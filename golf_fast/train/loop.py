@@ -1,0 +1,202 @@
+"""Batches to averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from golf_fast.config import TrainConfig
+from golf_fast.data import Batches
+from golf_fast.distributed import Ranks
+from golf_fast.errors import InputError
+from golf_fast.model import GPT
+from golf_fast.train.averages import Averages
+from golf_fast.train.clock import Clock
+from golf_fast.train.optimizer import Optimizer
+from golf_fast.train.schedule import Rates, Schedule, make_schedule
+
+
+class Log(Protocol):
+    """What the trainer tells while it runs (`golf_fast.report.RunLog` is one)."""
+
+    def line(self, text: str) -> None: ...
+    def metric(self, **fields: object) -> None: ...
+    def progress(self, stage: str, done: float, total: float, text: str = "") -> None: ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves: averaged weights, and how it went.
+
+    Attributes:
+        weights: float32, under the names of the model's parameters.
+        average: which average they are: "ema", "swa" or "none".
+        schedule: the rates of every step.
+        train_loss: mean loss of the last step, nats a token.
+    """
+
+    weights: dict[str, torch.Tensor]
+    average: str
+    steps: int
+    seconds: float
+    tokens: int
+    train_loss: float
+    schedule: Schedule
+
+
+class Trainer:
+    """One model in training: its batches, optimizers, averages and clock.
+
+    Args:
+        model: on `ranks.device`, equal on all ranks.
+        loss: `(tokens, targets) -> mean loss`, normally the model itself or its compiled form.
+        batches: this rank's micro-batches, in the challenge's order.
+        config: see `TrainConfig`.
+        ranks: who takes part.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        batches: Batches,
+        config: TrainConfig,
+        ranks: Ranks,
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.batches = batches
+        self.config = config
+        self.ranks = ranks
+        self.accumulation = config.micro_batches // ranks.world_size
+        self.optimizer = Optimizer(model, config, ranks)
+        self.averages = Averages(model, config)
+
+    def step(self, rates: Rates) -> torch.Tensor:
+        """One full step; returns this rank's mean loss as a device scalar, without waiting for it."""
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=self.ranks.device)
+        for _ in range(self.accumulation):
+            tokens, targets = self.batches.next()
+            loss = self.loss(
+                tokens.to(self.ranks.device, non_blocking=True), targets.to(self.ranks.device, non_blocking=True)
+            )
+            loss = loss / self.accumulation
+            loss.backward()
+            total += loss.detach()
+        self.ranks.all_mean_([p.grad for p in self.optimizer.parameters if p.grad is not None])
+        self.optimizer.step(rates)
+        return total
+
+    def warm_up(self, schedule: Schedule, log: Log) -> None:
+        """Full steps that compile and fill caches; afterwards weights, optimizers and data are as before."""
+        weights = [p.detach().clone() for p in self.model.parameters()]
+        restore_optimizer = self.optimizer.snapshot()
+        position = self.batches.state()
+        for step in range(self.config.warmup_steps):
+            self.step(schedule.rates(0, 0.0))
+            log.progress("warm-up", step + 1, self.config.warmup_steps)
+        with torch.no_grad():
+            for parameter, saved in zip(self.model.parameters(), weights, strict=True):
+                parameter.copy_(saved)
+        restore_optimizer()
+        self.batches.restore(position)
+        self.optimizer.zero_grad()
+        if self.ranks.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.ranks.barrier()
+
+
+def train(
+    trainer: Trainer, log: Log, validate: Callable[[], tuple[float, float]] | None = None, clock: Clock | None = None
+) -> Trained:
+    """Train until the schedule ends.
+
+    Args:
+        trainer: the model and what trains it.
+        log: told every `log_every` steps.
+        validate: returns loss (nats a token) and bits per byte of the current weights; called off the clock every
+            `val_every` steps.
+        clock: measures training time from now on; default: the machine's.
+
+    Raises:
+        InputError: the loss is no longer a finite number.
+    """
+    config, ranks = trainer.config, trainer.ranks
+    schedule = make_schedule(config)
+    trainer.warm_up(schedule, log)
+    clock = clock or Clock(ranks)
+    loss = torch.zeros(())
+    step = 0
+    while not schedule.is_over(step, clock.elapsed, clock.step_seconds, clock.in_flight):
+        rates = schedule.rates(step, clock.elapsed)
+        loss = trainer.step(rates)
+        step += 1
+        schedule.record(rates)
+        trainer.averages.update(step, rates.lr_factor)
+        clock.step_issued()
+        if step <= 10 or step % config.log_every == 0:
+            _report(trainer, log, clock, step, rates, _mean_loss(loss, step, ranks))
+        _show_progress(log, config, clock, step)
+        if validate and config.val_every and step % config.val_every == 0:
+            with clock.stopped():
+                val_loss, bpb = validate()
+            log.line(f"step:{step} val_loss:{val_loss:.4f} val_bpb:{bpb:.4f}")
+            log.metric(kind="val", step=step, seconds=clock.elapsed, loss=val_loss, bpb=bpb)
+    clock.drain()
+    if not step:
+        raise InputError(
+            f"train.max_seconds is {config.max_seconds}: not one step fits; allow more time or take smaller batches"
+        )
+    last_loss = _mean_loss(loss, step, ranks)
+    _report(trainer, log, clock, step, schedule.recorded[-1], last_loss)
+    return Trained(
+        weights=trainer.averages.weights(),
+        average=trainer.averages.used,
+        steps=step,
+        seconds=clock.elapsed,
+        tokens=step * config.batch_tokens,
+        train_loss=last_loss,
+        schedule=schedule,
+    )
+
+
+def _mean_loss(loss: torch.Tensor, step: int, ranks: Ranks) -> float:
+    mean = loss.detach().float().reshape(1)
+    ranks.all_mean_([mean])
+    value = float(mean)
+    if not math.isfinite(value):
+        raise InputError(f"train_loss is {value} at step {step}: lower the learning rates (train.matrix_lr, ...)")
+    return value
+
+
+def _report(trainer: Trainer, log: Log, clock: Clock, step: int, rates: Rates, loss: float) -> None:
+    config = trainer.config
+    finished = max(len(clock.step_seconds), 1)
+    log.line(
+        f"step:{step}/{config.max_steps} train_loss:{loss:.4f} train_time:{clock.elapsed * 1e3:.0f}ms "
+        f"step_avg:{clock.elapsed / finished * 1e3:.2f}ms"
+    )
+    log.metric(
+        kind="train",
+        step=step,
+        seconds=clock.elapsed,
+        loss=loss,
+        lr_factor=rates.lr_factor,
+        momentum=rates.momentum,
+        tokens_per_second=finished * config.batch_tokens / clock.elapsed if clock.elapsed else 0.0,
+    )
+
+
+def _show_progress(log: Log, config: TrainConfig, clock: Clock, step: int) -> None:
+    by_steps = step / config.max_steps
+    by_time = clock.elapsed / config.max_seconds if config.max_seconds else 0.0
+    text = f"step {step}"
+    if by_time >= by_steps:
+        log.progress("train", clock.elapsed, config.max_seconds, text)
+    else:
+        log.progress("train", step, config.max_steps, text)
