@@ -1,14 +1,13 @@
 """Two gloo processes are started once; each writes what it got from every collective, and the tests read that."""
 
-import os
-import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 import golf_fast.distributed as distributed
 from golf_fast.distributed import Ranks
@@ -26,17 +25,10 @@ def _inputs(rank: int) -> list[torch.Tensor]:
     return tensors
 
 
-def _work(rank: int, port: int, folder: str) -> None:
-    os.environ.update(
-        RANK=str(rank),
-        WORLD_SIZE=str(WORLD_SIZE),
-        LOCAL_RANK=str(rank),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-    )
-    torch.set_num_threads(1)
+def _work(folder: Path) -> None:
     distributed._BUCKET_BYTES = 2000  # several buckets, and one tensor larger than a bucket
     ranks = Ranks.from_environment("cpu", micro_batches=8)
+    rank = ranks.rank
     got: dict[str, Any] = {"place": (ranks.rank, ranks.world_size, ranks.device.type, ranks.main)}
     got["mean"] = _inputs(rank)
     ranks.all_mean_(got["mean"])
@@ -54,16 +46,13 @@ def _work(rank: int, port: int, folder: str) -> None:
     ranks.barrier()
     ranks.close()
     got["closed"] = not dist.is_initialized()
-    torch.save(got, Path(folder) / f"{rank}.pt")
+    torch.save(got, folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def results(tmp_path_factory: pytest.TempPathFactory, run_ranks: Callable[..., None]) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_work, args=(port, str(folder)), nprocs=WORLD_SIZE)
+    run_ranks(__file__, WORLD_SIZE, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(WORLD_SIZE)]
 
 
@@ -157,3 +146,7 @@ def test_a_local_rank_without_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InputError, match="LOCAL_RANK is 1: this machine has 1 GPUs"):
         Ranks.from_environment("cuda", micro_batches=8)
+
+
+if __name__ == "__main__":
+    _work(Path(sys.argv[1]))
