@@ -40,6 +40,7 @@ class ModelConfig:
     dim: int = 512
     """Width of the residual stream."""
     layers: int = 10
+    """Blocks; the first half feeds the second through skip connections."""
     heads: int = 8
     """Query heads; each is dim / heads wide."""
     kv_heads: int = 4
@@ -49,18 +50,23 @@ class ModelConfig:
     tied_embeddings: bool = True
     """Use the token embedding as the output matrix."""
     rope_base: float = 10000.0
+    """Of the rotary frequencies."""
     rope_bf16_frequencies: bool = False
     """Round the rotary frequencies to bf16, as checkpoints trained by the published script need."""
     logit_softcap: float = 30.0
     """Logits are softcap * tanh(logits / softcap)."""
     qk_gain_init: float = 1.5
+    """Start of the learned gain of each query head."""
     embedding_init_std: float = 0.005
+    """Standard deviation of the token embedding at the start."""
     bigram_buckets: int = 10240
     """Rows of the hashed bigram table; 0 leaves the bigram embedding out."""
     bigram_dim: int = 128
+    """Width of the bigram table, before it is projected to dim."""
     backout: bool = True
     """Subtract a learned share of a middle block's output from the last block's."""
     backout_lambda_init: float = 0.2
+    """Start of that share."""
     backout_layer: int = -1
     """The block whose output is subtracted; -1 takes layers // 2."""
 
@@ -126,6 +132,7 @@ class TrainConfig:
     max_seconds: float = 600.0
     """Training time limit; the run stops before the step that would end past it. 0: no limit, steps alone count."""
     max_steps: int = 20000
+    """The run ends after so many steps, if the time limit does not end it before."""
     warmdown_steps: int = 3000
     """Steps over which the learning rate falls to zero at the end, in steps of the mean length so far; 0: none."""
     warmup_steps: int = 20
@@ -147,14 +154,21 @@ class TrainConfig:
     scalar_lr: float = 0.02
     """AdamW, for scalars and vectors."""
     muon_momentum: float = 0.99
+    """After its warm-up."""
     muon_momentum_start: float = 0.92
+    """At the first step."""
     muon_momentum_warmup_steps: int = 1500
+    """Steps over which the momentum rises, linearly."""
     muon_iterations: int = 5
     """Newton-Schulz iterations."""
     muon_weight_decay: float = 0.04
+    """Decoupled, times the learning rate."""
     beta1: float = 0.9
+    """AdamW's, of the mean."""
     beta2: float = 0.95
+    """AdamW's, of the mean square."""
     adam_eps: float = 1e-8
+    """AdamW's."""
     weight_decay: float = 0.04
     """AdamW's."""
     grad_clip: float = 0.3
@@ -162,16 +176,21 @@ class TrainConfig:
     ema: bool = True
     """Average the weights exponentially; wins over swa."""
     ema_decay: float = 0.997
+    """Share of the average that is kept at each step."""
     ema_start_step: int = 50
+    """The average starts as a copy of the weights after this step."""
     swa: bool = False
     """Average the weights of every swa_every-th step while the learning-rate factor is below swa_start_factor."""
     swa_start_factor: float = 0.4
+    """Learning-rate factor below which weights are collected."""
     swa_every: int = 50
+    """Steps between two collected weights."""
     val_every: int = 0
     """Validate every so many steps during training, off the clock; 0: never."""
     val_batch_tokens: int = 524288
     """Tokens a validation batch."""
     log_every: int = 100
+    """Steps between two lines of the log."""
     compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """auto: bfloat16 on a GPU and on a CPU with bf16 instructions, else float32."""
     embedding_dtype: Literal["compute", "float32"] = "compute"
@@ -212,10 +231,13 @@ class CompressConfig:
     fp16_keep: tuple[str, ...] = ("tok_emb", "blocks.8.attn.c_k")
     """Tensors whose name contains one of these are kept in fp16."""
     mlp_bits: Literal[5, 6] = 5
+    """Of the MLP matrices."""
     attention_bits: Literal[5, 6] = 6
     """Of the attention matrices and the bigram tensors."""
     codec: Literal["zstd"] = "zstd"
+    """What the whole artifact is compressed with."""
     zstd_level: int = 22
+    """1 is fastest, 22 smallest."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.prune_quantile < 1, "compress.prune_quantile", self.prune_quantile, "at least 0 and below 1")
@@ -237,11 +259,15 @@ class ScoreConfig:
     """Test-time training: chunked scores each chunk before training on it (legal); train_then_score is the seed's
     published protocol and is not legal."""
     ttt_lr: float = 0.002
+    """SGD's rate in test-time training, at its start."""
     ttt_schedule: Literal["cosine", "constant"] = "cosine"
     """How the rate runs over the chunks."""
     ttt_momentum: float = 0.9
+    """SGD's, carried from chunk to chunk."""
     ttt_epochs: int = 3
+    """Times that each scored chunk is trained on."""
     ttt_chunk_tokens: int = 32768
+    """Tokens that are scored before the weights adapt to them."""
     ttt_batch_rows: int = 32
     """Rows a training step, over all ranks in the chunked protocol, for each rank in the published one."""
     ttt_freeze_blocks: int = 0
@@ -274,11 +300,15 @@ class RunConfig:
     """One run, from text to a scored artifact."""
 
     recipe: str = "seed"
+    """The named variant that the run started from."""
     seed: int = 42
+    """Of everything random."""
     run_id: str = ""
     """Name of the run directory; empty: recipe, date and time."""
     runs_dir: Path = Path("runs")
+    """Where run directories are made."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU if torch sees one."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -287,12 +317,16 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require(
-            not self.run_id or Path(self.run_id).name == self.run_id, "run_id", self.run_id, "a plain name, no path"
+            not self.run_id or (Path(self.run_id).name == self.run_id and self.run_id != ".."),
+            "run_id",
+            self.run_id,
+            "a plain name, no path",
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, ready for JSON."""
-        return _plain(dataclasses.asdict(self))
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
 
 
 def _plain(value: Any) -> Any:

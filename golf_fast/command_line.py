@@ -1,0 +1,264 @@
+"""The command line of a run: a recipe's name, flags for every field, the environment, and where each value is from."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import tyro
+
+from golf_fast.config import RunConfig
+from golf_fast.environment import VARIABLES, Setting, settings
+from golf_fast.errors import InputError
+from golf_fast.recipes import RECIPES
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A run's configuration and where it is from.
+
+    Attributes:
+        config: the configuration.
+        origins: dotted field -> "command line", "environment NAME" or "recipe", for every field.
+        lines: what to print: the recipe with the reason for it, then every value that is not the recipe's.
+    """
+
+    config: RunConfig
+    origins: dict[str, str]
+    lines: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `config.json` of a run directory holds: the configuration as nested plain values, and the origins."""
+        return {"config": self.config.as_dict(), "origins": self.origins}
+
+
+@dataclass(frozen=True)
+class _Flags(RunConfig):
+    """One run, from text to a scored artifact."""
+
+    recipe: tyro.conf.Suppress[tyro.conf.Fixed[str]] = "seed"  # the first argument, not a flag
+
+
+def parse(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    prog: str,
+    default_recipe: Callable[[], tuple[str, str]],
+) -> Parsed:
+    """The configuration that a command line asks for; it goes before the environment, and that before the recipe.
+
+    Args:
+        argv: the arguments after the program's name: optionally a recipe, then flags.
+        environ: environment variables; `golf_fast.environment` says which are read.
+        prog: how the program is called, for the help.
+        default_recipe: gives a recipe's name and the reason for it, where none is named.
+
+    Raises:
+        InputError: an unknown recipe, flag or value, or values that do not go together.
+        SystemExit: with 0, after the help was asked for and printed.
+    """
+    arguments = list(argv)
+    if arguments and not arguments[0].startswith("-"):
+        name, reason = arguments.pop(0), "command line"
+    else:
+        name, reason = default_recipe()
+    recipe = _recipe(name)
+    given = _fields_given(arguments)
+    environment = settings(environ, recipe)
+    added = {field: setting for field, setting in environment.items() if field not in given}
+    if {"-h", "--help"} & set(arguments):
+        _show_help(prog, name, recipe, quiet=environ.get("RANK", "0") != "0")
+    # What the environment sets goes in as flags, so that only the values in force are checked, and all together.
+    flags = [flag for field, setting in added.items() for flag in _as_flags(field, setting.value)]
+    try:
+        config = _from_flags([*arguments, *flags], recipe, prog)
+    except InputError as error:
+        raise InputError(f"{error}{_culprits(str(error), added, environ)}") from None
+    origins = {
+        field: "command line"
+        if field in given
+        else f"environment {added[field].variable}"
+        if field in added
+        else "recipe"
+        for field in field_names()
+    }
+    lines = [f"recipe: {name} ({reason})"]
+    lines += [
+        f"{field} = {_show(_get(config, field))} ({_origin_text(field, origins, environment, recipe)})"
+        for field in field_names()
+        if _get(config, field) != _get(recipe, field)
+    ]
+    return Parsed(config, origins, lines)
+
+
+def field_names() -> tuple[str, ...]:
+    """The dotted names of all fields of `RunConfig` that have a flag, in their order."""
+    return tuple(_walk(RunConfig(), ""))
+
+
+def flag_names(field: str) -> list[str]:
+    """The flags of a dotted field: one, or for a switch the one that turns it on and the one that turns it off."""
+    names = [field]
+    if isinstance(_get(RunConfig(), field), bool):
+        stage, _, name = field.rpartition(".")
+        names.append(f"{stage}.no_{name}" if stage else f"no_{name}")
+    return ["--" + name.replace("_", "-") for name in names]
+
+
+def _walk(config: Any, prefix: str) -> Iterator[str]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _walk(value, f"{prefix}{field.name}.")
+        elif prefix or field.name != "recipe":
+            yield prefix + field.name
+
+
+def _get(config: RunConfig, field: str) -> Any:
+    return attrgetter(field)(config)
+
+
+def _recipe(name: str) -> RunConfig:
+    if name not in RECIPES:
+        nearest = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0)[0]
+        raise InputError(f"{name}: no such recipe; there are {', '.join(RECIPES)}; the nearest is {nearest}")
+    return RECIPES[name]()
+
+
+def _spelled(argument: str) -> str:
+    """A flag without its value, in the spelling of the help: tyro takes `_` for `-`."""
+    return argument.partition("=")[0].replace("_", "-")
+
+
+def _fields_given(arguments: Sequence[str]) -> set[str]:
+    fields = {flag: field for field in field_names() for flag in flag_names(field)}
+    return {fields[_spelled(argument)] for argument in arguments if _spelled(argument) in fields}
+
+
+def _as_flags(field: str, value: Any) -> list[str]:
+    names = flag_names(field)
+    if isinstance(value, bool):
+        return [names[0] if value else names[1]]
+    if isinstance(value, tuple):
+        return [names[0], *value]
+    return [f"{names[0]}={value}"]
+
+
+def _from_flags(arguments: list[str], recipe: RunConfig, prog: str) -> RunConfig:
+    default = _Flags(**vars(recipe))
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            flags, unknown = tyro.cli(_Flags, args=arguments, default=default, prog=prog, return_unknown_args=True)
+    except SystemExit as stop:
+        cause: BaseException | None = stop
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__context__
+        raise InputError(str(cause) if cause else _sentence(complaint.getvalue())) from None
+    if unknown:
+        raise InputError(_unknown(unknown[0], prog))
+    return RunConfig(**vars(flags))
+
+
+def _sentence(box: str) -> str:
+    """What a box that tyro drew says, on one line: the text between its title and the first rule after it."""
+    said: list[str] = []
+    for line in box.splitlines()[1:]:
+        text = line.strip("│| ")
+        rule = set(text) <= set("─-╰╯")
+        if rule and said:
+            break
+        if not rule:
+            said.append(text)
+    return " ".join(said) or box
+
+
+def _unknown(argument: str, prog: str) -> str:
+    if argument in RECIPES or _spelled(argument) == "--recipe":
+        return f"{argument}: not expected here; the recipe is the first argument: {prog} {next(iter(RECIPES))}"
+    if not argument.startswith("-"):
+        return f"{argument}: not expected here, after a flag that takes no more values; {prog} --help shows all"
+    flags = [flag for field in field_names() for flag in flag_names(field)]
+    spelled = _spelled(argument)
+    last = spelled.lstrip("-").rpartition(".")[2]
+    near = [flag for flag in flags if flag.rpartition(".")[2] == last]
+    near += [flag for flag in difflib.get_close_matches(spelled, flags, n=2) if flag not in near]
+    hint = f"did you mean {' or '.join(near)}" if near else f"{prog} --help shows all"
+    return f"{spelled}: no such flag; {hint}"
+
+
+def _culprits(message: str, added: Mapping[str, Setting], environ: Mapping[str, str]) -> str:
+    """Which variables set a field that an error message names."""
+    words = set(re.findall(r"\w+", message))
+    names = {setting.variable for field, setting in added.items() if field.rpartition(".")[2] in words}
+    said = ", ".join(f"{name}={environ[name]}" for name in sorted(names))
+    return f" (environment: {said})" if said else ""
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
+    if value is None or value == "":
+        return "none"
+    return str(value)
+
+
+def _origin_text(field: str, origins: Mapping[str, str], environment: Mapping[str, Setting], recipe: RunConfig) -> str:
+    text = origins[field]
+    if text == "command line" and field in environment:
+        text += f"; environment {environment[field].variable}: {_show(environment[field].value)}"
+    return f"{text}; recipe: {_show(_get(recipe, field))}"
+
+
+def _show_help(prog: str, name: str, recipe: RunConfig, quiet: bool) -> None:
+    """Print the help and end the program; other ranks than the first end without a word."""
+    if not quiet:
+        width = min(shutil.get_terminal_size().columns, 100)
+        description = f"{_Flags.__doc__}\n\n{_help_on_recipes(width)}\n\nThe defaults below are those of {name}."
+        with contextlib.suppress(SystemExit):
+            tyro.cli(
+                _Flags,
+                args=["--help"],
+                default=_Flags(**vars(recipe)),
+                prog=f"{prog} [RECIPE]",
+                description=description,
+            )
+        print(_help_on_environment())
+    sys.exit(0)
+
+
+def _help_on_recipes(width: int) -> str:
+    longest = max(map(len, RECIPES))
+    lines = ["Recipes:"]
+    for name, make in RECIPES.items():
+        first = (make.__doc__ or "").strip().splitlines()[0]
+        start = f"  {name:<{longest}}  "
+        lines.append(
+            textwrap.fill(
+                first, width, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False
+            )
+        )
+    return "\n".join(lines)
+
+
+def _help_on_environment() -> str:
+    longest = max(len(variable.name) for variable in VARIABLES)
+    lines = ["Environment (a flag goes before it, a recipe after it):"]
+    for variable in VARIABLES:
+        flags = [flag_names(field)[0] for field in variable.fields]
+        flags += [f"{flag_names(field)[0]} {value}" for field, value in variable.also.items()]
+        lines.append(f"  {variable.name:<{longest}}  {', '.join(flags)}")
+    return "\n".join(lines)

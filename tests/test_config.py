@@ -1,0 +1,142 @@
+"""What a run may be: refused values say what would be right, and recipes say what they are."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
+from golf_fast.errors import InputError
+from golf_fast.recipes import RECIPES
+
+NAN = float("nan")
+STAGES = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "train": TrainConfig,
+    "compress": CompressConfig,
+    "score": ScoreConfig,
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "named"),
+    [
+        ("model", {"dim": 0}, "model.dim is 0"),
+        ("model", {"vocab_size": 65537}, "65536"),
+        ("model", {"heads": 7}, "model.heads is 7: it must be a divisor of model.dim = 512"),
+        ("model", {"dim": 24, "heads": 8}, "model.dim / model.heads is 3: it must be even"),
+        ("model", {"kv_heads": 3}, "model.kv_heads is 3"),
+        ("model", {"mlp_mult": 0.001}, "model.mlp_mult is 0.001"),
+        ("model", {"mlp_mult": NAN}, "model.mlp_mult is nan"),
+        ("model", {"bigram_buckets": 1}, "model.bigram_buckets is 1"),
+        ("model", {"bigram_buckets": -1}, "model.bigram_buckets is -1"),
+        ("model", {"backout_layer": 10}, "model.backout_layer is 10"),
+        ("model", {"backout_layer": -2}, "model.backout_layer is -2"),
+        ("data", {"val_fraction": 0.0}, "data.val_fraction is 0.0"),
+        ("data", {"val_fraction": 1.0}, "data.val_fraction is 1.0"),
+        ("data", {"source": "text"}, "data.text"),
+        ("train", {"max_steps": 0}, "train.max_steps is 0"),
+        ("train", {"max_seconds": -1.0}, "train.max_seconds is -1.0"),
+        ("train", {"matrix_lr": NAN}, "train.matrix_lr is nan"),
+        ("train", {"beta2": 1.0}, "train.beta2 is 1.0"),
+        ("train", {"ema_decay": -0.1}, "train.ema_decay is -0.1"),
+        ("train", {"batch_tokens": 786431}, "= 2048 * 8 = 16384"),
+        ("train", {"swa_every": 0}, "train.swa_every is 0"),
+        ("compress", {"prune_quantile": 1.0}, "compress.prune_quantile is 1.0"),
+        ("compress", {"zstd_level": 23}, "compress.zstd_level is 23"),
+        ("compress", {"fp16_max_elements": -1}, "compress.fp16_max_elements is -1"),
+        ("score", {"stride": 0}, "score.stride is 0"),
+        ("score", {"stride": 2049}, "score.stride is 2049: it must be at most score.window = 2048"),
+        ("score", {"ttt_chunk_tokens": 2047}, "score.ttt_chunk_tokens is 2047"),
+        ("score", {"ttt_momentum": 1.0}, "score.ttt_momentum is 1.0"),
+    ],
+)
+def test_refusals_name_the_field_and_the_value(stage: str, values: dict[str, Any], named: str) -> None:
+    with pytest.raises(InputError, match=re.escape(named)) as raised:
+        STAGES[stage](**values)
+    assert "it must be" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("stage", "values"),
+    [
+        ("model", {"bigram_buckets": 0}),
+        ("model", {"backout_layer": 9}),
+        ("model", {"vocab_size": 65536}),
+        ("train", {"max_seconds": 0.0, "warmdown_steps": 0, "warmup_steps": 0, "grad_clip": 0.0}),
+        ("train", {"batch_tokens": 16384}),
+        ("compress", {"prune_quantile": 0.0, "fp16_keep": ()}),
+        ("score", {"stride": 2048, "ttt_chunk_tokens": 2048}),
+    ],
+)
+def test_the_limits_themselves_are_allowed(stage: str, values: dict[str, Any]) -> None:
+    STAGES[stage](**values)
+
+
+@pytest.mark.parametrize("run_id", ["a/b", "..", "/a"])
+def test_a_run_id_is_a_plain_name(run_id: str) -> None:
+    with pytest.raises(InputError, match="run_id"):
+        RunConfig(run_id=run_id)
+
+
+def test_derived_sizes_of_the_seed() -> None:
+    model = ModelConfig()
+    assert (model.head_dim, model.kv_dim, model.hidden, model.backout_block) == (64, 256, 1536, 5)
+    assert replace(model, backout_layer=0).backout_block == 0
+    assert replace(model, mlp_mult=2.999).hidden == 1535
+
+
+def test_recipes_carry_their_name_and_one_line() -> None:
+    assert list(RECIPES) == ["tiny", "base", "seed", "seed_as_published"]
+    for name, make in RECIPES.items():
+        assert make().recipe == name
+        assert make() == make()
+        assert make.__doc__
+        assert make.__doc__.strip()
+
+
+def test_which_recipes_are_legal() -> None:
+    violations = {name: make().score.violations for name, make in RECIPES.items()}
+    assert violations == {"tiny": [], "base": [], "seed": [], "seed_as_published": ["V1"]}
+
+
+def test_tiny_has_every_mechanism_of_the_seed() -> None:
+    tiny = RECIPES["tiny"]()
+    assert 1 < tiny.model.kv_heads < tiny.model.heads
+    assert tiny.model.bigram_buckets > 0
+    assert tiny.model.backout
+    assert tiny.model.tied_embeddings
+    assert tiny.model.layers >= 2
+    assert tiny.train.ema or tiny.train.swa
+    assert tiny.compress.prune_quantile > 0
+    assert tiny.model.dim * tiny.model.hidden > tiny.compress.prune_min_elements
+    assert (tiny.compress.mlp_bits, tiny.compress.attention_bits) == (5, 6)
+    assert tiny.score.ttt == "chunked"
+    assert tiny.score.stride < tiny.score.window
+
+
+def test_as_dict_is_plain_and_whole() -> None:
+    held = RunConfig(data=DataConfig(text=Path("some"), source="text")).as_dict()
+    assert json.loads(json.dumps(held)) == held
+    assert held["data"]["text"] == "some"
+    assert held["compress"]["fp16_keep"] == ["tok_emb", "blocks.8.attn.c_k"]
+    for stage, made in STAGES.items():
+        assert list(held[stage]) == [field.name for field in dataclasses.fields(made)]
+
+
+def test_importing_the_configuration_imports_no_stage_and_nothing_heavy() -> None:
+    program = (
+        "import sys, golf_fast.recipes;"
+        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'tyro', 'matplotlib', 'numpy')"
+        " or m.startswith('golf_fast.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(["golf_fast.errors", "golf_fast.config", "golf_fast.recipes"])
