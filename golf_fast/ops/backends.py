@@ -24,11 +24,13 @@ class Candidate:
         name: what GOLF_FAST_BACKENDS and `result.json` call it.
         reason: why it is taken when it can run.
         obstacle: for a device kind ("cpu", "cuda"), None if the implementation can run there, else what is missing.
+        on_request: device kinds where it runs only when GOLF_FAST_BACKENDS asks for it.
     """
 
     name: str
     reason: str
     obstacle: Callable[[str], str | None]
+    on_request: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,10 @@ def _decide(op: str, device_kind: str) -> Backend:
         if obstacle is not None:
             raise ValueError(f"{VARIABLE} asks for {op}={wanted}, which cannot run on {device_kind}: {obstacle}")
         return Backend(wanted, f"asked for by {VARIABLE}")
-    missing = []
+    missing: list[str] = []
     for candidate in candidates:
+        if device_kind in candidate.on_request:
+            continue
         obstacle = candidate.obstacle(device_kind)
         if obstacle is None:
             return Backend(candidate.name, "; ".join([candidate.reason, *missing]))

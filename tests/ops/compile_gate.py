@@ -1,0 +1,126 @@
+"""Compile every Triton kernel for a GPU that is not there, and say what came out.
+
+`python tests/ops/compile_gate.py FILE` writes the measurements of all builds in the registry, and of planted
+violations, to FILE as JSON. It is a process of its own because Triton cannot compile where TRITON_INTERPRET=1. `violations` is the
+gate; it runs anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    os.environ.pop("TRITON_INTERPRET", None)
+
+from golf_fast.ops import registry
+from golf_fast.ops.registry import Build
+
+SHARED_LIMIT = {90: 232448, 80: 166912}
+"""Bytes of shared memory that a block can have; triton's compiler does not refuse more."""
+TENSOR_CORES = {90: "wgmma.mma_async", 80: "mma.sync"}
+TMA = "cp.async.bulk.tensor"
+PLANTED = "planted"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a compilation produced: bytes of shared memory and of stack (spills), and instructions that it uses."""
+
+    shared: int
+    stack: int
+    registers: int
+    tensor_cores: bool
+    tma: bool
+
+
+def violations(build: Build, measured: Measured) -> list[str]:
+    """What is wrong with a compilation, in words; empty if nothing is."""
+    found = []
+    if measured.shared > SHARED_LIMIT[build.arch]:
+        found.append(f"{measured.shared} bytes of shared memory, more than the {SHARED_LIMIT[build.arch]} there are")
+    if measured.stack > build.stack_bytes:
+        found.append(f"{measured.stack} bytes spill to the stack, more than the {build.stack_bytes} agreed on")
+    if build.tensor_cores and not measured.tensor_cores:
+        found.append(f"no {TENSOR_CORES[build.arch]} in the PTX")
+    if build.tma and not measured.tma:
+        found.append(f"no {TMA} in the PTX")
+    return found
+
+
+class AbsentGpu:
+    """A driver for triton that knows its target and has no device."""
+
+    def __init__(self, arch: int) -> None:
+        from triton.backends.compiler import GPUTarget
+
+        self.target = GPUTarget("cuda", arch, 32)
+
+    def get_current_target(self) -> Any:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return self.target.arch
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def measure(build: Build) -> Measured:
+    """Compile a build for its architecture."""
+    import triton
+
+    triton.runtime.driver.set_active(AbsentGpu(build.arch))
+    compiled = build.launch.compile()
+    cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage = subprocess.run([cuobjdump, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    # A kernel that spills shows it in STACK; the LOCAL field stays 0.
+    stack, registers = (int(re.search(rf"\b{field}:(\d+)", usage)[1]) for field in ("STACK", "REG"))
+    ptx = compiled.asm["ptx"]
+    return Measured(compiled.metadata.shared, stack, registers, TENSOR_CORES[build.arch] in ptx, TMA in ptx)
+
+
+def all_builds() -> list[tuple[str, Build]]:
+    """Every build of the registry as (op, build)."""
+    return [(op, build) for op, cases in registry.load().items() for build in cases.builds()]
+
+
+def key(op: str, build: Build) -> str:
+    return f"{op}: {build.label} sm_{build.arch}"
+
+
+def _measure_item(item: tuple[str, int]) -> tuple[str, dict[str, Any]]:
+    op, index = item
+    if op == PLANTED:
+        from ops import planted
+
+        build = planted.builds()[index]
+    else:
+        build = registry.load()[op].builds()[index]
+    return key(op, build), dataclasses.asdict(measure(build))
+
+
+def main(path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from ops import planted
+
+    items = [(op, i) for op, cases in registry.load().items() for i in range(len(cases.builds()))]
+    items += [(PLANTED, i) for i in range(len(planted.builds()))]
+    with multiprocessing.get_context("spawn").Pool(min(4, os.cpu_count() or 1)) as pool:
+        path.write_text(json.dumps(dict(pool.imap_unordered(_measure_item, items, chunksize=1))))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

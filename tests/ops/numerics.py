@@ -1,0 +1,74 @@
+"""When a low-precision result is right: the tolerance rule, fresh memory full of NaN, and guard bands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+DISTANCE_TO_NAN = float("inf")
+
+
+def error(out: torch.Tensor, reference: torch.Tensor) -> float:
+    """Largest absolute difference in float64; infinite for a NaN, an infinity that the reference lacks, or a shape."""
+    if out.shape != reference.shape:
+        return DISTANCE_TO_NAN
+    if out.numel() == 0:
+        return 0.0
+    out, reference = out.detach().double(), reference.detach().double()
+    difference = torch.where(out == reference, 0.0, (out - reference).abs())
+    largest = float(difference.max())
+    return largest if largest == largest else DISTANCE_TO_NAN
+
+
+def absolute_tolerance(reference: torch.Tensor, dtype: torch.dtype) -> float:
+    """Twice what adding and subtracting 0.3 in `dtype` does to the reference: the rounding no kernel can avoid."""
+    rounded = reference.detach().to(dtype)
+    return 2 * error(rounded + 0.3 - 0.3, rounded) if rounded.numel() else 0.0
+
+
+def require_close(
+    out: torch.Tensor, reference: torch.Tensor, low: torch.Tensor, what: str, factor: float = 2.0
+) -> None:
+    """Assert `max|out - ref| <= factor * max|low - ref| + atol`.
+
+    `reference` is float64 (or float32) on upcast inputs, `low` the plain PyTorch version in the precision of `out`.
+    A NaN never passes, in any of the three.
+    """
+    plain = error(low, reference)
+    assert plain < DISTANCE_TO_NAN, f"{what}: the plain version itself has a NaN or another shape"
+    limit = factor * plain + absolute_tolerance(reference, out.dtype)
+    found = error(out, reference)
+    assert found <= limit, f"{what}: error {found:.3e}, limit {limit:.3e} (plain version {plain:.3e})"
+
+
+@contextmanager
+def poisoned_memory() -> Iterator[None]:
+    """Every `torch.empty` is filled with NaN (integers: their largest value), so what is not written shows."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+
+
+class GuardBand:
+    """A tensor in the middle of a larger allocation; `check` asserts that nothing around it was written."""
+
+    MARGIN = 4096
+    VALUE = 77.0
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> None:
+        size = int(torch.Size(shape).numel())
+        self.buffer = torch.full((size + 2 * self.MARGIN,), self.VALUE, dtype=dtype, device=device)
+        self.tensor = self.buffer[self.MARGIN : self.MARGIN + size].view(shape)
+        if dtype.is_floating_point:
+            self.tensor.fill_(float("nan"))
+
+    def check(self) -> None:
+        assert bool((self.buffer[: self.MARGIN] == self.VALUE).all()), "written before the beginning"
+        assert bool((self.buffer[-self.MARGIN :] == self.VALUE).all()), "written behind the end"
