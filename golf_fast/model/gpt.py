@@ -135,7 +135,8 @@ class GPT(nn.Module):
     def _rotary_tables(self, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin `[length, head_dim / 2]` in the compute dtype; angles in float32, or in float64 for float64."""
         cached = self._rotary
-        if cached is not None and cached[0].shape[0] >= length and cached[0].device == device:
+        key = (device, self.compute_dtype)
+        if cached is not None and cached[0].shape[0] >= length and (cached[0].device, cached[0].dtype) == key:
             return cached[0][:length], cached[1][:length]
         angle_dtype = torch.float64 if self.compute_dtype == torch.float64 else torch.float32
         steps = torch.arange(0, self.config.head_dim, 2, device=device, dtype=angle_dtype) / self.config.head_dim
@@ -144,7 +145,8 @@ class GPT(nn.Module):
             frequencies = frequencies.bfloat16().to(angle_dtype)
         angles = torch.outer(torch.arange(length, device=device, dtype=angle_dtype), frequencies)
         tables = angles.cos().to(self.compute_dtype), angles.sin().to(self.compute_dtype)
-        if not torch.compiler.is_compiling():
+        # A tensor made in inference mode could not serve a later backward.
+        if not torch.compiler.is_compiling() and not torch.is_inference_mode_enabled():
             self._rotary = tables
         return tables
 
