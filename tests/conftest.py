@@ -28,7 +28,7 @@ def run_ranks() -> Callable[..., None]:
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(golf_fast.__file__).parents[1]),
+            "PYTHONPATH": os.pathsep.join([str(Path(golf_fast.__file__).parents[1]), str(Path(__file__).parent)]),
         }
         command = [sys.executable, script, *map(str, arguments)]
         processes = [

@@ -1,0 +1,74 @@
+"""Several ranks score what one does. Each number of ranks is started once; the tests read what they left."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from score.small import score, small_config, small_gpt, some_tokens
+
+from golf_fast.config import ScoreConfig
+from golf_fast.distributed import Ranks
+from golf_fast.score import Ledger
+
+TOKENS = some_tokens(37 * 4 + 20)
+CONFIGS = {
+    "off": small_config(ttt="off"),
+    # Three rows a chunk in steps of two: with four ranks some have no row in a step, and with two the shares differ.
+    "chunked": small_config(ttt_freeze_blocks=1, ttt_lr=0.1, ttt_epochs=2),
+    "one_step": small_config(ttt_batch_rows=50, ttt_lr=0.1, ttt_epochs=2),
+}
+
+
+def _work(folder: Path) -> None:
+    ranks = Ranks.from_environment("cpu")
+    for name, config in CONFIGS.items():
+        path = folder / f"{ranks.world_size}-{name}.jsonl"
+        ledger = Ledger(path if ranks.main else None)
+        result = score(small_gpt(layers=2), TOKENS, config, ranks=ranks, ledger=ledger)
+        np.save(folder / f"{ranks.world_size}-{ranks.rank}-{name}.npy", result.losses)
+    published = small_config(ttt="train_then_score", allow_illegal=True, ttt_batch_rows=4 // ranks.world_size)
+    result = score(small_gpt(layers=2), TOKENS, published, ranks=ranks)
+    assert result.violations == ["V1"]
+    np.save(folder / f"{ranks.world_size}-{ranks.rank}-published.npy", result.losses)
+    ranks.close()
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory, run_ranks: Callable[..., None]) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    for world_size in (2, 4):
+        run_ranks(__file__, world_size, folder)
+    return folder
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_several_ranks_score_what_one_does(left: Path, name: str, world_size: int, tmp_path: Path) -> None:
+    config: ScoreConfig = CONFIGS[name]
+    alone = score(small_gpt(layers=2), TOKENS, config, ledger=Ledger(tmp_path / "alone.jsonl"))
+    losses = [np.load(left / f"{world_size}-{rank}-{name}.npy") for rank in range(world_size)]
+    np.testing.assert_allclose(losses[0], alone.losses, rtol=1e-5, atol=1e-5)
+    assert all(np.array_equal(losses[0], other) for other in losses[1:])
+    assert (left / f"{world_size}-{name}.jsonl").read_text() == (tmp_path / "alone.jsonl").read_text()
+
+
+def test_ranks_adapt_at_all(left: Path) -> None:
+    """The agreement above means something only if training moved the losses by far more than the tolerance."""
+    off = np.load(left / "2-0-off.npy")
+    for name in ("chunked", "one_step", "published"):
+        assert np.abs(np.load(left / f"2-0-{name}.npy") - off).max() > 0.01
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_the_published_protocol_is_one_model_on_all_ranks(left: Path, world_size: int) -> None:
+    losses = [np.load(left / f"{world_size}-{rank}-published.npy") for rank in range(world_size)]
+    assert np.isfinite(losses[0]).all()
+    assert all(np.array_equal(losses[0], other) for other in losses[1:])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    _work(Path(sys.argv[1]))
