@@ -1,0 +1,53 @@
+"""The live line on a terminal: the stage, a bar, what the stage says, the time gone and the time to go."""
+
+from __future__ import annotations
+
+import os
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def on_terminal(stream: IO[str]) -> bool:
+    """Whether a live line can be drawn on `stream`."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+class Live:
+    """One line that is redrawn in place, below the lines that are printed meanwhile."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[said]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            refresh_per_second=5,
+        )
+        self._stage: str | None = None
+        self._task: TaskID | None = None
+
+    def print(self, text: str) -> None:
+        """Print above the live line, as it is: no wrapping, markup or colour."""
+        self._console.out(text, highlight=False)
+
+    def show(self, stage: str, done: float, total: float | None, text: str) -> None:
+        """Set the live line; another stage than before starts its clock."""
+        total = total or None
+        if stage != self._stage or self._task is None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._stage, self._task = stage, self._progress.add_task(stage, total=total, said=text)
+            self._progress.start()
+        self._progress.update(self._task, completed=done, total=total, said=text)
+
+    def stop(self) -> None:
+        """Take the live line away."""
+        self._progress.stop()

@@ -1,0 +1,223 @@
+"""`report.html`: one page about a run, whole in itself, from what the run left behind.
+
+It reads `config.json` ({"config": nested values, "origins": dotted field -> origin}), `metrics.jsonl` (its records are
+described in `golf_fast.report.run_log`), `result.json` and `token_losses` (raw float32, little-endian). What is missing
+is left out, so the page of a run that was cut short can be made too. Equal files give equal pages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from golf_fast.errors import InputError
+from golf_fast.files import replacing
+from golf_fast.report import plots
+from golf_fast.report.result import SIZE_LIMIT
+from golf_fast.report.style import STYLE
+
+
+def write_html(run_dir: Path) -> Path:
+    """Write `run_dir`/report.html and return its path.
+
+    Raises:
+        InputError: `run_dir` is no folder, cannot be written, or holds a config.json or result.json that is not JSON.
+    """
+    if not run_dir.is_dir():
+        raise InputError(f"{run_dir}: is no folder; name the directory of a run")
+    config, result = _object(run_dir / "config.json"), _object(run_dir / "result.json")
+    records = _records(run_dir / "metrics.jsonl")
+    page = _page(run_dir, config, result, records)
+    with replacing(run_dir / "report.html", "w") as file:
+        file.write(page)
+    return run_dir / "report.html"
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON ({error})") from None
+    if not isinstance(held, dict):
+        raise InputError(f"{path}: holds a {type(held).__name__}, where an object is due")
+    return held
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl. A run that was killed may have left half a line: it is passed over."""
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
+def _page(
+    run_dir: Path, config: Mapping[str, Any], result: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> str:
+    name = str(result.get("run_id") or run_dir.resolve().name)
+    losses = run_dir / "token_losses"
+    artifact = dict(result.get("artifact_parts") or {})
+    if artifact and isinstance(result.get("code_bytes"), int):
+        artifact["code"] = result["code_bytes"]
+    figures = [
+        ("Training, by time", plots.training(records, "seconds")),
+        ("Training, by step", plots.training(records, "step")),
+        ("Loss along the validation tokens", plots.token_losses(losses) if losses.exists() else ""),
+        ("Bytes of the submission", plots.parts(artifact)),
+    ]
+    sections = [
+        _header(name, result, config),
+        _tiles(result),
+        _section("Stages", _stages(records, result)),
+        '<div class="plots">' + "".join(_figure(title, svg) for title, svg in figures if svg) + "</div>",
+        _section("Result", _fields(result)),
+        _section("Configuration", _config(config)),
+    ]
+    body = "\n".join(section for section in sections if section)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(name)}</title>\n<style>\n{STYLE.strip()}\n</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _header(name: str, result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    recipe = result.get("recipe") or (config.get("config") or {}).get("recipe")
+    facts = [f"recipe {recipe}" if recipe else "", *(str(result.get(key) or "") for key in ("device", "compute_dtype"))]
+    if result.get("world_size"):
+        facts.append(f"{result['world_size']} rank" + ("s" if result["world_size"] != 1 else ""))
+    if not result.get("finished"):
+        facts.append("not finished")
+    said = " · ".join(escape(fact) for fact in facts if fact)
+    violations = ", ".join(map(str, result.get("violations") or ()))
+    warning = f'<p class="warning">Not legal. This run breaks {escape(violations)}.</p>' if violations else ""
+    return f"<header><h1>{escape(name)}</h1><p>{said}</p>{warning}</header>"
+
+
+def _tiles(result: Mapping[str, Any]) -> str:
+    def number(key: str, form: str) -> str:
+        value = result.get(key)
+        return format(value, form) if isinstance(value, int | float) else "-"
+
+    if not result:
+        return ""
+    total = result.get("total_bytes")
+    room = f"{abs(SIZE_LIMIT - total):,} bytes {'left' if result.get('fits') else 'too many'}" if total else ""
+    tiles = [
+        ("bits per byte", number("val_bpb", ".4f"), f"without adapting {number('bpb_without_ttt', '.4f')}", ""),
+        ("bytes, code and model", number("total_bytes", ",d"), room, "good" if result.get("fits") else "bad"),
+        (
+            "by the rules",
+            "legal" if result.get("legal") else "not legal",
+            f"track {result.get('track') or '-'}",
+            "good" if result.get("legal") else "bad",
+        ),
+        ("training, seconds", number("train_seconds", ",.1f"), f"{number('steps', ',d')} steps", ""),
+        ("evaluation, seconds", number("eval_seconds", ",.1f"), f"{number('val_tokens', ',d')} tokens", ""),
+    ]
+    return (
+        '<div class="tiles">'
+        + "".join(
+            f'<div class="tile {verdict}"><span>{escape(label)}</span><strong>{escape(value)}</strong>'
+            f"<span>{escape(note)}</span></div>"
+            for label, value, note, verdict in tiles
+        )
+        + "</div>"
+    )
+
+
+def _stages(records: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> str:
+    stages = [record for record in records if record.get("kind") == "stage"]
+    rows = [
+        (
+            record.get("name"),
+            _number(record.get("seconds"), ",.1f"),
+            _number(record.get("bytes"), ",d"),
+            _number(record.get("bpb"), ".4f"),
+        )
+        for record in stages
+    ]
+    rows += [
+        (f"{name} of the same text", "", "", _number(bpb, ".4f"))
+        for name, bpb in (result.get("baselines") or {}).items()
+    ]
+    return _table(("stage", "seconds", "bytes", "bits per byte"), rows, numbers=(1, 2, 3)) if rows else ""
+
+
+def _fields(result: Mapping[str, Any]) -> str:
+    return _table(("field", "value"), [(name, _shown(value)) for name, value in result.items()])
+
+
+def _config(config: Mapping[str, Any]) -> str:
+    values, origins = config.get("config") or {}, config.get("origins") or {}
+    rows = [(field, _shown(value), origins.get(field, "")) for field, value in _flat(values, "")]
+    if not rows:
+        return ""
+    changed = [row for row in rows if row[2] not in ("", "recipe")]
+    said = _table(("field", "value", "from"), changed) if changed else "<p>Everything is as the recipe has it.</p>"
+    whole = _table(("field", "value", "from"), rows)
+    return f"{said}<details><summary>all {len(rows)} fields</summary>{whole}</details>"
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _number(value: Any, form: str) -> str:
+    return format(value, form) if isinstance(value, int | float) else ""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1e5 else str(value)
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_entry(item)}" for key, item in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return str(value)
+
+
+def _entry(value: Any) -> str:
+    if isinstance(value, dict) and {"name", "reason"} <= value.keys():
+        return f"{value['name']} ({value['reason']})"
+    return _shown(value)
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[int] = ()) -> str:
+    def cells(row: Sequence[Any], tag: str) -> str:
+        return "".join(
+            f"<{tag}{' class=number' if column in numbers else ''}>{escape(str(cell))}</{tag}>"
+            for column, cell in enumerate(row)
+        )
+
+    body = "\n".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    return (
+        f'<div class="wide"><table><thead><tr>{cells(headers, "th")}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    )
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+
+
+def _figure(title: str, svg: str) -> str:
+    return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>"

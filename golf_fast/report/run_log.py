@@ -1,0 +1,104 @@
+"""What a run says while it works: lines, metrics and, on a terminal, a live display.
+
+`log.txt` holds the lines exactly as they were printed. `metrics.jsonl` holds one JSON object a line; "kind" tells what:
+
+    {"kind": "train", "step", "seconds", "loss", "lr_factor", "momentum", "tokens_per_second"}
+    {"kind": "val", "step", "loss", "bpb"}                 validation during training
+    {"kind": "stage", "name", "seconds", "bytes", "bpb"}   the end of a stage; bytes and bpb may be null
+    {"kind": "score", "tokens", "bpb"}                     the score so far
+
+Losses are nats a token, seconds are of training, and a number that is not finite is null.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from golf_fast.errors import InputError
+from golf_fast.report.live import Live, on_terminal
+from golf_fast.report.plain import plain
+
+
+class RunLog:
+    """Lines, metrics and progress of a run. Ranks other than the first print and write nothing.
+
+    Files of an earlier run in the same directory are added to, never cut.
+
+    Args:
+        run_dir: where `log.txt` and `metrics.jsonl` go; None writes no files.
+        main: whether this process speaks.
+
+    Raises:
+        InputError: the directory cannot be written.
+    """
+
+    def __init__(self, run_dir: Path | None, main: bool = True) -> None:
+        self._main = main
+        self._log = _appending(run_dir / "log.txt") if main and run_dir else None
+        self._metrics = _appending(run_dir / "metrics.jsonl") if main and run_dir else None
+        self._live = Live() if main and on_terminal(sys.stdout) else None
+
+    def line(self, text: str = "") -> None:
+        """Print a line (or several) and add it to `log.txt`."""
+        if not self._main:
+            return
+        if self._log:
+            self._log.write(text + "\n")
+        if self._live:
+            self._live.print(text)
+        else:
+            _print(text)
+
+    def metric(self, **fields: Any) -> None:
+        """Add a record to `metrics.jsonl`; NumPy numbers and tensors of one element are taken as numbers."""
+        if self._metrics:
+            self._metrics.write(json.dumps(plain(fields), allow_nan=False) + "\n")
+
+    def progress(self, stage: str, done: float, total: float | None, text: str = "") -> None:
+        """Show on a terminal how far a stage is; nothing elsewhere.
+
+        Args:
+            done, total: in any unit; a total of None or 0 is not known, and the bar then only moves.
+            text: what else to say, such as the loss.
+        """
+        if self._live:
+            self._live.show(stage, done, total, text)
+
+    def close(self) -> None:
+        """Take the live line away and close the files; a second call does nothing."""
+        if self._live:
+            self._live.stop()
+        for file in (self._log, self._metrics):
+            if file:
+                file.close()
+        self._live = self._log = self._metrics = None
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _appending(path: Path) -> IO[str]:
+    """Open for appending, a line reaching the file as soon as it ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a", encoding="utf-8", newline="\n", buffering=1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder that can") from error
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # The reader went away (`| head`). The run goes on: its artifact and its log.txt are worth more than its output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
