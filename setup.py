@@ -81,11 +81,7 @@ def nvcc_home(nvcc: Path) -> tuple[Path, str]:
     top = re.search(r"^#\$ TOP=(.+)$", dry.stderr, re.MULTILINE)
     here = re.search(r"^#\$ _HERE_=(.+)$", dry.stderr, re.MULTILINE)
     if top and here:
-        nvcc = (
-            Path(here[1], top[1]).resolve() / "bin" / "nvcc"
-            if not Path(top[1]).is_absolute()
-            else Path(top[1], "bin/nvcc")
-        )
+        nvcc = Path(here[1], top[1], "bin", "nvcc").resolve()
     about = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
     release = re.search(r"release ([\d.]+)", about)
     return nvcc, release[1] if release else "unknown"
@@ -105,15 +101,16 @@ def find_cuda() -> tuple[Cuda | None, str]:
     nvcc, version = nvcc_home(found)
     asked = [arch for arch in re.split(r"[,; ]+", os.environ.get("GOLF_FAST_CUDA_ARCHS", "")) if arch]
     wanted = asked or list(CUDA_ARCHS)
-    trials = [arch for arch in wanted if arch != "ptx"] + [f"ptx:{n}" for n in PTX_ARCHS if "ptx" in wanted]
+    ptx = [f"ptx:{number}" for number in PTX_ARCHS if "ptx" in wanted]
+    trials = [arch for arch in wanted if arch != "ptx"] + ptx[:1]
     with ThreadPoolExecutor() as pool:
         failures = dict(zip(trials, pool.map(lambda arch: compiles(nvcc, arch), trials), strict=True))
-    good = [arch for arch in trials if failures[arch] is None]
-    refused = [arch for arch in wanted if arch != "ptx" and arch not in good]
+    archs = [arch for arch in trials if failures[arch] is None]
+    refused = [arch for arch in trials if arch not in archs and arch not in ptx]
     if asked and refused:
         sys.exit(f"GOLF_FAST_CUDA_ARCHS: {nvcc} does not compile for {refused[0]} ({failures[refused[0]]})")
-    cubins = [arch for arch in good if not arch.startswith("ptx:")]
-    archs = cubins + [arch for arch in good if arch.startswith("ptx:")][:1]
+    if ptx and ptx[0] not in archs:
+        archs += [arch for arch in ptx[1:] if compiles(nvcc, arch) is None][:1]
     if not archs:
         return None, f"no CUDA: {nvcc} compiles nothing ({failures[trials[0]]})"
     skipped = f", which refused {' '.join(refused)}" if refused else ""
@@ -200,7 +197,8 @@ class NinjaBuild(build_ext):
         folder.mkdir(parents=True, exist_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         (folder / "build.ninja").write_text(ninja_file(output, folder, cuda))
-        subprocess.run([ninja(), "-C", str(folder)], check=True)
+        if subprocess.run([ninja(), "-C", str(folder)], check=False).returncode:
+            sys.exit("golf_fast._C: the compiler's message is above; GOLF_FAST_CUDA=0 builds without CUDA")
         print(f"golf_fast._C: C++ for {platform.machine()}, {found}", flush=True)
 
 

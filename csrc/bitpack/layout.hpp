@@ -27,17 +27,17 @@ namespace golf::bitpack {
 constexpr int kBlock = 128;        // values
 constexpr int kNibbleBytes = 64;   // of a block
 
-constexpr int high_bits(int bits) { return bits - 4; }
-constexpr int high_bytes(int bits) { return 16 * high_bits(bits); }  // of a block
-constexpr int offset(int bits) { return 1 << (bits - 1); }           // u - q
+GOLF_HOST_DEVICE constexpr int high_bits(int bits) { return bits - 4; }
+GOLF_HOST_DEVICE constexpr int high_bytes(int bits) { return 16 * high_bits(bits); }  // of a block
+GOLF_HOST_DEVICE constexpr int offset(int bits) { return 1 << (bits - 1); }           // u - q
 
 GOLF_HOST_DEVICE int64_t blocks_of(int64_t n) { return (n + kBlock - 1) / kBlock; }
 
 // The byte repeated in a word: what follows handles four neighbouring values at a time, one in each byte.
-constexpr uint32_t four(uint32_t byte) { return byte * 0x01010101u; }
+GOLF_HOST_DEVICE constexpr uint32_t four(uint32_t byte) { return byte * 0x01010101u; }
 
 // Bits of u outside the range of `bits`; anything there says that a value was out of range.
-constexpr uint32_t outside(int bits) { return four(0xFFu & ~((1u << bits) - 1)); }
+GOLF_HOST_DEVICE constexpr uint32_t outside(int bits) { return four(0xFFu & ~((1u << bits) - 1)); }
 
 // q (int8) to u, byte by byte; out-of-range values set bits in `outside`.
 template <int Bits>
