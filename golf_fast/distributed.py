@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -35,17 +34,18 @@ class Ranks:
         return Ranks(0, 1, torch.device(device))
 
     @staticmethod
-    def from_environment(device_kind: Literal["cpu", "cuda"], micro_batches: int | None = None) -> Ranks:
+    def from_environment(device_kind: str, micro_batches: int | None = None) -> Ranks:
         """Join the run that torchrun describes in the environment; without its names this is the only process.
 
         Args:
-            device_kind: every rank takes the CPU, or the GPU of its local rank.
+            device_kind: "cpu", or "cuda": every rank takes the GPU of its local rank.
             micro_batches: what the world size must divide, if anything (`train.micro_batches`).
 
         Raises:
             InputError: some of torchrun's names are missing or no numbers, the world size does not divide
                 `micro_batches`, or there are fewer GPUs than local ranks.
         """
+        assert device_kind in ("cpu", "cuda"), device_kind
         world_size = 1
         rank = local_rank = 0
         if any(name in os.environ for name in _LAUNCHER[:3]):

@@ -20,7 +20,7 @@ _BLOCK_BANKS = ("mlp_up", "mlp_down", "q_gain", "attn_scale", "mlp_scale", "resi
 _PAIRED_BANKS = ("qo_bank", "kv_bank")
 """Parameters `[2L, ...]`: rows i and L + i belong to block i."""
 
-_MICRO_BATCH_TOKENS = {"cpu": 8192}
+_MICRO_BATCH_TOKENS = {"cpu": 4096}
 """Tokens of a rank in one forward and backward pass, by device type; larger shares of a step are accumulated."""
 _MICRO_BATCH_TOKENS_ELSEWHERE = 65536
 

@@ -1,0 +1,136 @@
+"""Score a run's artifact again: python -m golf_fast.score RUN_DIR"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+import tyro
+
+from golf_fast import machine
+from golf_fast.compress import dequantize, read_artifact
+from golf_fast.config import DataConfig, ModelConfig, ScoreConfig
+from golf_fast.data import Dataset, Tokenizer, prepare
+from golf_fast.distributed import Ranks
+from golf_fast.errors import InputError, exit_with
+from golf_fast.model import GPT, upstream
+from golf_fast.report import RunLog, table
+from golf_fast.score.scorer import score_tokens
+
+Config = TypeVar("Config", DataConfig, ModelConfig, ScoreConfig)
+
+
+def rescore(
+    run_dir: Annotated[Path, tyro.conf.Positional],
+    tokens: Path | None = None,
+    tokenizer: Path | None = None,
+    ttt: Literal["off", "chunked"] | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Read a run's artifact back and score it as the run did. Nothing in the run directory changes.
+
+    Under torchrun the ranks share the work.
+
+    Args:
+        run_dir: What `python -m golf_fast.train` left behind.
+        tokens: A shard to score instead of the run's validation tokens.
+        tokenizer: The SentencePiece model of those tokens; by default the run's.
+        ttt: Test-time training, instead of the run's.
+        device: Where to compute.
+    """
+    config = _read_config(run_dir / "config.json")
+    scoring = _build(ScoreConfig, config["score"], run_dir / "config.json")
+    if ttt is not None:
+        scoring = replace(scoring, ttt=ttt)
+    chosen, _ = machine.choose_device(device)
+    ranks = Ranks.from_environment(chosen.type)
+    dtype, _ = machine.choose_compute_dtype(config["train"]["compute_dtype"], ranks.device)
+    model = read_model(run_dir / "artifact.golf", dtype).to(ranks.device)
+    spoken = Tokenizer(tokenizer or run_dir / "tokenizer.model")
+    if spoken.vocab_size != model.config.vocab_size:
+        raise InputError(
+            f"{spoken.path}: {spoken.vocab_size} pieces, the artifact's model has {model.config.vocab_size}"
+        )
+    if tokens is None:
+        dataset = prepare(_data_config(config["data"], run_dir), spoken.vocab_size, ranks.device.type == "cuda")
+    else:
+        dataset = Dataset(tokens.name, [], [tokens], spoken.path, spoken.vocab_size, "", "")
+    with RunLog(None, ranks.main) as log:
+        score = score_tokens(
+            model,
+            dataset.val_tokens(scoring.window),
+            spoken.token_bytes(),
+            scoring,
+            ranks,
+            progress=lambda done, total: log.progress("score", done, total),
+        )
+        verdict = "legal" if score.legal else f"NOT LEGAL ({', '.join(score.violations)})"
+        found = [scoring.ttt, score.tokens, score.bytes, score.nats / score.tokens, score.bpb, score.track, verdict]
+        headers = ["adapting", "tokens", "bytes", "nats a token", "bits per byte", "track", "rules", "seconds"]
+        log.line(table(headers, [[*found, f"{score.seconds:.1f}"]]))
+    ranks.close()
+
+
+def read_model(path: Path, compute_dtype: torch.dtype) -> GPT:
+    """The float32 model that an artifact holds, on the CPU.
+
+    Raises:
+        InputError: the file is not a whole artifact, or what it holds is not a model of this package.
+    """
+    artifact = read_artifact(path)
+    model = GPT(_build(ModelConfig, artifact.model_config, path), compute_dtype=compute_dtype)
+    try:
+        upstream.load(model, dequantize(artifact.tensors))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return model
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The stages of a run directory's `config.json`.
+
+    Raises:
+        InputError: it is not there, or not what a run writes.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))["config"]
+        missing = {"data", "train", "score"} - set(config)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give the directory of a run") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: is not the configuration of a run") from error
+    if missing:
+        raise InputError(f"{path}: has no {', '.join(sorted(missing))}; it is not the configuration of a run")
+    assert isinstance(config, dict)
+    return config
+
+
+def _build(kind: type[Config], fields: dict[str, Any], path: Path) -> Config:
+    """A configuration from the plain values in a file.
+
+    Raises:
+        InputError: names the file; the fields are not those of this version, or a value is not allowed.
+    """
+    try:
+        return kind(**fields)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except TypeError as error:
+        raise InputError(f"{path}: its {kind.__name__} is not of this version ({error})") from error
+
+
+def _data_config(fields: dict[str, Any], run_dir: Path) -> DataConfig:
+    paths = {name: Path(fields[name]) for name in ("text", "shards", "tokenizer", "built") if fields.get(name)}
+    return _build(DataConfig, fields | paths, run_dir / "config.json")
+
+
+def main() -> None:
+    """Run the command that the arguments describe."""
+    tyro.cli(rescore, prog="python -m golf_fast.score")
+
+
+if __name__ == "__main__":
+    exit_with(main)

@@ -1,0 +1,122 @@
+"""The command: a run directory is scored again as the library scores it, and bad input ends in one line."""
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from golf_fast import score
+from golf_fast.compress import dequantize, quantize, read_artifact, write_artifact
+from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
+from golf_fast.data import Tokenizer, prepare, write_shard
+from golf_fast.errors import exit_with
+from golf_fast.model import GPT, upstream
+from golf_fast.score.__main__ import main
+
+VOCABULARY = 270
+MODEL = ModelConfig(vocab_size=VOCABULARY, dim=16, layers=2, heads=2, kv_heads=1, bigram_buckets=31, bigram_dim=8)
+SCORE = ScoreConfig(window=16, stride=4, batch_windows=8, ttt_chunk_tokens=64, ttt_lr=0.05)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run leaves behind, as far as scoring needs it."""
+    folder = tmp_path_factory.mktemp("run")
+    text = folder / "texts.jsonl"
+    text.write_text("".join(json.dumps({"text": f"Line {n} of a text, {n * n} words."}) + "\n" for n in range(60)))
+    data = DataConfig(source="text", text=text, built=folder / "built", val_fraction=0.3)
+    config = RunConfig(model=MODEL, data=data, score=SCORE, train=TrainConfig(compute_dtype="float32"))
+    dataset = prepare(data, VOCABULARY, has_gpu=False)
+    shutil.copy(dataset.tokenizer_path, folder / "tokenizer.model")
+    (folder / "config.json").write_text(json.dumps({"config": config.as_dict(), "origins": {}}))
+    settings = CompressConfig()
+    weights = quantize(upstream.export(GPT(MODEL, seed=3)), settings)
+    write_artifact(folder / "artifact.golf", weights, dataclasses.asdict(MODEL), settings)
+    return folder
+
+
+def expected(run_dir: Path, config: ScoreConfig, tokens: object = None) -> score.Score:
+    model = GPT(MODEL)
+    upstream.load(model, dequantize(read_artifact(run_dir / "artifact.golf").tensors))
+    data = DataConfig(source="text", text=run_dir / "texts.jsonl", built=run_dir / "built", val_fraction=0.3)
+    if tokens is None:
+        tokens = prepare(data, VOCABULARY, has_gpu=False).val_tokens(config.window)
+    return score.score_tokens(model, tokens, Tokenizer(run_dir / "tokenizer.model").token_bytes(), config)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["score", *map(str, arguments)])
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit) as stop:
+        exit_with(main)
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize("ttt", ["chunked", "off"])
+def test_a_run_is_scored_again(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ttt: str
+) -> None:
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    flags = [] if ttt == "chunked" else ["--ttt", "off"]
+    assert run(monkeypatch, made, "--device", "cpu", *flags) == 0
+    result = expected(made, dataclasses.replace(SCORE, ttt=ttt))  # type: ignore[arg-type]
+    printed = capsys.readouterr().out.splitlines()[-1].split()
+    assert printed[:5] == [
+        ttt,
+        f"{result.tokens:,}",
+        f"{result.bytes:,}",
+        f"{result.nats / result.tokens:.4f}",
+        f"{result.bpb:.4f}",
+    ]
+    assert printed[5:7] == [result.track, "legal"]
+    assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
+
+
+def test_another_shard_can_be_scored(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = torch.randint(5, VOCABULARY, (70,), generator=torch.Generator().manual_seed(1)).numpy().astype("uint16")
+    write_shard(tmp_path / "other.bin", tokens)
+    assert run(monkeypatch, made, "--device", "cpu", "--tokens", tmp_path / "other.bin") == 0
+    assert f"{expected(made, SCORE, tokens[:65]).bpb:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda run_dir: (run_dir / "config.json").unlink(), "config.json: cannot be read"),
+        (lambda run_dir: (run_dir / "config.json").write_text("{}"), "config.json: is not the configuration"),
+        (lambda run_dir: (run_dir / "config.json").write_text('{"config": {}}'), "config.json: has no data, score"),
+        (lambda run_dir: (run_dir / "artifact.golf").write_bytes(b"GOLFFAST" + bytes(90)), "artifact.golf: "),
+        (lambda run_dir: (run_dir / "tokenizer.model").write_bytes(b"no model"), "tokenizer.model: "),
+        (lambda run_dir: _change(run_dir, "stride", 99), "config.json: score.stride is 99"),
+        (lambda run_dir: _change(run_dir, "unheard_of", 1), "config.json: its ScoreConfig is not of this version"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: object,
+    said: str,
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(made, copy)
+    damage(copy)  # type: ignore[operator]
+    assert run(monkeypatch, copy, "--device", "cpu") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert said in errors[0]
+
+
+def _change(run_dir: Path, name: str, value: object) -> None:
+    path = run_dir / "config.json"
+    config = json.loads(path.read_text())
+    config["config"]["score"][name] = value
+    path.write_text(json.dumps(config))
