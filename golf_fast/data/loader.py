@@ -1,0 +1,155 @@
+"""From shards to batches, in the challenge's order: name order, cycled, no shuffle, spans across shards."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from golf_fast.data.shards import Tokens, open_shard
+from golf_fast.errors import InputError
+
+
+class TokenStream:
+    """The tokens of shards one after the other, again and again.
+
+    Attributes:
+        tokens: how many there are before they repeat.
+        position: tokens passed since the beginning; it grows beyond `tokens`.
+
+    Args:
+        paths: shards, in order.
+        vocab_size: ids from here on are errors.
+
+    Raises:
+        InputError: a shard is missing, foreign or truncated.
+    """
+
+    def __init__(self, paths: Sequence[Path], vocab_size: int) -> None:
+        assert paths, "a stream needs a shard"
+        self._paths = list(paths)
+        self._shards = [open_shard(path) for path in self._paths]
+        self._ends = list(accumulate(len(shard) for shard in self._shards))
+        self._vocab_size = vocab_size
+        self.tokens = self._ends[-1]
+        self.position = 0
+
+    def seek(self, position: int) -> None:
+        """Go to a position from the beginning, 0 or more."""
+        assert position >= 0, position
+        self.position = position
+
+    def take(self, count: int) -> Tokens:
+        """The next `count` tokens, uint16 [count]; a view of the file where they lie in one shard.
+
+        Raises:
+            InputError: an id beyond the vocabulary; the position stays where it was.
+        """
+        tokens = self.read(self.position, count)
+        self.position += count
+        return tokens
+
+    def read(self, position: int, count: int) -> Tokens:
+        """`count` tokens from `position`, as `take`, but the stream stays where it is."""
+        pieces = []
+        while count > 0:
+            offset = position % self.tokens
+            index = bisect_right(self._ends, offset)
+            start = offset - (self._ends[index - 1] if index else 0)
+            piece = self._shards[index][start : start + count]
+            self._check(piece, index, start)
+            pieces.append(piece)
+            position += len(piece)
+            count -= len(piece)
+        if len(pieces) == 1:
+            return pieces[0]
+        return np.concatenate(pieces) if pieces else np.empty(0, np.uint16)
+
+    def _check(self, piece: Tokens, index: int, start: int) -> None:
+        if int(piece.max()) < self._vocab_size:
+            return
+        bad = int(np.argmax(piece >= self._vocab_size))
+        raise InputError(
+            f"{self._paths[index]}: token {start + bad} has id {piece[bad]}, beyond the vocabulary of "
+            f"{self._vocab_size}; use the model.vocab_size and tokenizer that the shards were made for"
+        )
+
+
+class Batches:
+    """The batches of one rank (seed.md section 4).
+
+    Each micro-step takes `world_size * (N + 1)` consecutive tokens, N = batch_tokens / micro_batches; rank r has
+    the r-th piece. So 1, 2, 4 or 8 ranks together see the same pieces in a step.
+
+    Args:
+        stream: the tokens; its position is left alone.
+        rank, world_size: which piece.
+        batch_tokens: of a step, over all ranks and micro-batches.
+        micro_batches: pieces of a step; the world size must divide it.
+        seq_len: length of a row; it must divide N.
+        pin: prepare the next batch in a thread, in pinned memory where CUDA is there.
+
+    Raises:
+        InputError: the numbers do not divide.
+    """
+
+    def __init__(
+        self,
+        stream: TokenStream,
+        rank: int,
+        world_size: int,
+        batch_tokens: int,
+        micro_batches: int,
+        seq_len: int,
+        pin: bool = False,
+    ) -> None:
+        if micro_batches % world_size:
+            raise InputError(f"world size {world_size}: it must divide train.micro_batches = {micro_batches}")
+        if batch_tokens % (micro_batches * seq_len):
+            raise InputError(
+                f"train.batch_tokens is {batch_tokens}: it must be a multiple of micro_batches * seq_len = "
+                f"{micro_batches} * {seq_len} = {micro_batches * seq_len}"
+            )
+        assert 0 <= rank < world_size, (rank, world_size)
+        self.accumulation = micro_batches // world_size
+        """Micro-steps of this rank in a step."""
+        self._stream = stream
+        self._rank = rank
+        self._world_size = world_size
+        self._piece = batch_tokens // micro_batches + 1
+        self._seq_len = seq_len
+        self._position = 0
+        self._pinned = pin and torch.cuda.is_available()
+        self._thread = ThreadPoolExecutor(1, "batches") if pin else None
+        self._ahead: tuple[int, Future[tuple[torch.Tensor, torch.Tensor]]] | None = None
+
+    def next(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets of the next micro-step, each int64 [N / seq_len, seq_len] on the CPU.
+
+        Raises:
+            InputError: an id beyond the vocabulary; the position stays where it was.
+        """
+        position = self._position
+        ahead, self._ahead = self._ahead, None
+        batch = ahead[1].result() if ahead and ahead[0] == position else self._prepare(position)
+        self._position = position + self._world_size * self._piece
+        if self._thread is not None:
+            self._ahead = (self._position, self._thread.submit(self._prepare, self._position))
+        return batch
+
+    def _prepare(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = self._stream.read(position + self._rank * self._piece, self._piece)
+        span = torch.from_numpy(tokens.astype(np.int64))
+        x, y = span[:-1].view(-1, self._seq_len), span[1:].view(-1, self._seq_len)
+        return (x.pin_memory(), y.pin_memory()) if self._pinned else (x, y)
+
+    def state(self) -> dict[str, int]:
+        """Where the ranks are, for `restore`: the same on every rank."""
+        return {"position": self._position}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on from a `state`."""
+        self._position = state["position"]

@@ -1,0 +1,207 @@
+"""SentencePiece tokenizers: training one that keeps every byte of its text, and using any."""
+
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import sentencepiece
+
+from golf_fast.data.token_bytes import SPACE_MARK, TokenBytes, token_bytes
+from golf_fast.errors import InputError
+from golf_fast.files import replacing
+
+BOS_ID = 1
+"""Starts each document."""
+
+TRAINING_BYTES = 64_000_000
+"""No more text than this is looked at in training; the rest would hardly move the merges."""
+
+_FIXED_PIECES = 258  # unknown, BOS and the 256 bytes
+_CHARACTER_COVERAGE = 0.9995
+_PRIVATE_USE = range(0xE000, 0xF900)
+_NEVER_PIECES = frozenset({"\0", SPACE_MARK, "\u2585"})  # SentencePiece keeps these for itself
+
+
+def train_tokenizer(documents: Iterable[str], vocab_size: int, path: Path) -> None:
+    """Train a BPE tokenizer with byte fallback and write its model; the same documents give the same bytes.
+
+    Nothing is normalized and no piece holds a space but in front, so that decoding gives back the text and the
+    byte lengths of `TokenBytes` sum to the text's.
+
+    Args:
+        documents: texts; beyond `TRAINING_BYTES` they are not read.
+        vocab_size: entries, at least 259 (unknown, BOS, 256 bytes and one character).
+        path: the .model file.
+
+    Raises:
+        InputError: the vocabulary is too small, or too large for this text; or the file cannot be written.
+    """
+    if not _FIXED_PIECES < vocab_size <= 65536:
+        raise InputError(f"vocabulary size {vocab_size}: it must be from {_FIXED_PIECES + 1} to 65536")
+    texts = _at_most(documents, TRAINING_BYTES)
+    kept = _frequent_characters(texts, vocab_size - _FIXED_PIECES)
+    rare = re.compile(f"[^{re.escape(''.join(sorted(kept)))}]+")
+    spans = [span for text in texts for span in rare.split(text) if span]
+    if not spans:
+        raise InputError(f"vocabulary size {vocab_size}: 0 characters to find it in; more text is needed")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(spans),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            byte_fallback=True,
+            unk_id=0,
+            bos_id=BOS_ID,
+            eos_id=-1,
+            pad_id=-1,
+            character_coverage=1.0,  # rare characters are left out of the text instead, so that any size works
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=True,
+            max_sentence_length=1 << 30,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        largest = re.search(r"too high \(\d+\)\. Please set it to a value <= (\d+)", str(error))
+        if largest is None:
+            raise
+        size = sum(len(text.encode()) for text in texts)
+        raise InputError(
+            f"vocabulary size {vocab_size}: {size} bytes of text give at most {largest[1]} pieces; "
+            "use a smaller vocabulary or more text"
+        ) from error
+    with replacing(path) as file:
+        file.write(model.getvalue())
+
+
+def _at_most(documents: Iterable[str], limit: int) -> list[str]:
+    texts, size = [], 0
+    for text in documents:
+        texts.append(text)
+        size += len(text.encode())
+        if size >= limit:
+            break
+    return texts
+
+
+def _frequent_characters(texts: list[str], room: int) -> set[str]:
+    """The characters that get a piece: a space, then the most frequent up to the coverage or as many as fit."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    for never in (" ", *_NEVER_PIECES):
+        del counts[never]
+    uncovered = (1 - _CHARACTER_COVERAGE) * counts.total()
+    kept, left = {" "}, counts.total()
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if len(kept) >= room or left <= uncovered:
+            break
+        kept.add(character)
+        left -= count
+    return kept
+
+
+class Tokenizer:
+    """A SentencePiece model read from a file.
+
+    Raises:
+        InputError: the file is missing or is no SentencePiece model.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); a SentencePiece model is needed") from error
+        self.path = path
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._model = sentencepiece.SentencePieceProcessor()
+        try:
+            sentencepiece.set_min_log_level(2)
+            loaded = bool(content) and self._model.LoadFromSerializedProto(content)
+        except RuntimeError:
+            loaded = False
+        if not loaded:
+            raise InputError(f"{path}: {len(content)} bytes that are no SentencePiece model; a .model file is needed")
+        self.vocab_size: int = self._model.get_piece_size()
+        self.bos_id: int = self._model.bos_id()
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a document, without BOS."""
+        if SPACE_MARK not in text or self._mark_ids is None:
+            return list(self._model.encode(text))
+        # The model would take the mark for a space. A character that it cannot know becomes three bytes, which
+        # are then exchanged for the mark's three.
+        stand_in = next(
+            chr(code) for code in _PRIVATE_USE if chr(code) not in text and chr(code) not in self._characters
+        )
+        wanted, unwanted = self._mark_ids, self._byte_ids(stand_in)
+        ids = list(self._model.encode(text.replace(SPACE_MARK, stand_in)))
+        for start in range(len(ids) - 2):
+            if ids[start : start + 3] == unwanted:
+                ids[start : start + 3] = wanted
+        return ids
+
+    def decode(self, ids: npt.ArrayLike) -> str:
+        """The text of ids, as of the start of a document; bytes that are not UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: npt.ArrayLike) -> bytes:
+        """The bytes of ids [n], as of the start of a document; documents are joined with nothing between.
+
+        Their number is what `TokenBytes.count` sums to, with BOS before the first.
+        """
+        tokens = np.asarray(ids, dtype=np.int64)
+        after_boundary = np.ones(tokens.size, np.bool_)
+        after_boundary[1:] = self.token_bytes().boundary[tokens[:-1]]
+        plain, spaceless = self._pieces
+        return b"".join(
+            spaceless[token] if first else plain[token]
+            for token, first in zip(tokens.tolist(), after_boundary.tolist(), strict=True)
+        )
+
+    def token_bytes(self, vocab_size: int | None = None) -> TokenBytes:
+        """Byte lengths by id; for `vocab_size` ids where a model has more than the tokenizer."""
+        return self._token_bytes if vocab_size is None else token_bytes(self._model, vocab_size)
+
+    @cached_property
+    def _token_bytes(self) -> TokenBytes:
+        return token_bytes(self._model)
+
+    @cached_property
+    def _pieces(self) -> tuple[list[bytes], list[bytes]]:
+        """The bytes of every piece, and without its leading space, as after a boundary."""
+        table = self._token_bytes
+        plain, spaceless = [], []
+        for token in range(self.vocab_size):
+            if table.boundary[token]:
+                piece = b""
+            elif self._model.is_byte(token):
+                piece = bytes([int(self._model.id_to_piece(token)[3:5], 16)])
+            else:
+                piece = self._model.id_to_piece(token).replace(SPACE_MARK, " ").encode()
+            plain.append(piece)
+            spaceless.append(piece[1:] if table.leading_space[token] else piece)
+        return plain, spaceless
+
+    @cached_property
+    def _characters(self) -> set[str]:
+        return set().union(*(self._model.id_to_piece(token) for token in range(self.vocab_size)))
+
+    @cached_property
+    def _mark_ids(self) -> list[int] | None:
+        return self._byte_ids(SPACE_MARK)
+
+    def _byte_ids(self, character: str) -> list[int] | None:
+        """The byte tokens of a character; None if the model has none."""
+        ids = [self._model.piece_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
+        return ids if all(self._model.is_byte(token) for token in ids) else None
