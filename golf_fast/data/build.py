@@ -1,0 +1,179 @@
+"""From documents to a folder with a tokenizer, shards and a manifest."""
+
+import hashlib
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencepiece
+
+from golf_fast.data.documents import Corpus, Progress, no_progress, split
+from golf_fast.data.shards import SHARD_TOKENS, Tokens, write_shard
+from golf_fast.data.tokenizer import Tokenizer, train_tokenizer
+from golf_fast.errors import InputError
+from golf_fast.files import replacing, sha256
+
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.model"
+_FULL_HASH_BYTES = 64 * 1024 * 1024
+"""Built folders of at most this many bytes are read and checked against their hashes before they are used again."""
+
+_FORMAT = 1
+"""Goes up when the same corpus would give other files."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built folder, its manifest, and whether it was there already."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    reused: bool
+
+
+def build_corpus(
+    corpus: Corpus, vocab_size: int, val_fraction: float, root: Path, progress: Progress = no_progress
+) -> Built:
+    """Train a tokenizer on a corpus, write both parts as shards, or find that it was done before.
+
+    The folder below `root` is named after what determines its contents, appears all at once, and two runs that
+    build it at the same time do not disturb each other. Its files are the same for the same corpus.
+
+    Args:
+        corpus: at least two documents.
+        vocab_size: entries of the tokenizer, which sees only the training part.
+        val_fraction: share of the bytes to hold out.
+        root: where built folders are kept.
+
+    Raises:
+        InputError: too little text, wrong text, or a folder that cannot be written.
+    """
+    key = f"{_FORMAT} {corpus.sha256} {vocab_size} {val_fraction} {sentencepiece.__version__}"
+    folder = root / f"{corpus.name}-{vocab_size}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    manifest = _sound_manifest(folder)
+    if manifest is not None:
+        return Built(folder, manifest, reused=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".building-", dir=root))
+    except OSError as error:
+        raise InputError(f"{root}: cannot be written ({error.strerror}); name a folder that can: data.built") from error
+    try:
+        manifest = _fill(work, corpus, vocab_size, val_fraction, progress)
+        work.chmod(0o755)  # mkdtemp makes folders that only their owner can enter
+        _install(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return Built(folder, manifest, reused=False)
+
+
+def _install(work: Path, folder: Path) -> None:
+    """Rename `work` to `folder`; a sound one that another run put there first stays, a damaged one goes."""
+    for _ in range(3):
+        try:
+            work.rename(folder)
+            return
+        except OSError as error:
+            if not folder.exists():
+                raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
+        if _sound_manifest(folder) is not None:
+            return
+        damaged = Path(tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent))
+        try:
+            folder.rename(damaged / folder.name)
+        except FileNotFoundError:
+            continue  # another run is at it too
+        finally:
+            shutil.rmtree(damaged, ignore_errors=True)
+    raise InputError(f"{folder}: cannot be replaced; remove it")
+
+
+def _sound_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest, if every file it lists is there with its size and (in folders that are not large) its hash."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files: dict[str, dict[str, Any]] = manifest["files"]
+        small = sum(entry["bytes"] for entry in files.values()) <= _FULL_HASH_BYTES
+        for name, entry in files.items():
+            if (folder / name).stat().st_size != entry["bytes"]:
+                return None
+            if small and sha256(folder / name) != entry["sha256"]:
+                return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest
+
+
+def _fill(work: Path, corpus: Corpus, vocab_size: int, val_fraction: float, progress: Progress) -> dict[str, Any]:
+    parts = split(corpus.documents(progress), val_fraction, corpus.origin)
+    progress("train tokenizer", 0, 1)
+    train_tokenizer(parts.train, vocab_size, work / TOKENIZER)
+    progress("train tokenizer", 1, 1)
+    tokenizer = Tokenizer(work / TOKENIZER)
+    corpus_hash = hashlib.sha256()
+    described: dict[str, Any] = {}
+    for part, documents in (("train", parts.train), ("val", parts.val)):
+        shards, count, size = [], 0, 0
+        for number, tokens in enumerate(_shards(tokenizer, documents, part, progress)):
+            shards.append(f"text_{part}_{number:06d}.bin")
+            write_shard(work / shards[-1], tokens)
+            count += tokens.size
+        for text in documents:
+            content = text.encode()
+            size += len(content)
+            corpus_hash.update(len(content).to_bytes(8, "little") + content)
+        described[part] = {"documents": len(documents), "bytes": size, "tokens": count, "shards": shards}
+    files = [TOKENIZER, *described["train"]["shards"], *described["val"]["shards"]]
+    manifest = {
+        "format": _FORMAT,
+        "corpus": corpus.name,
+        "origin": corpus.origin,
+        "source_sha256": corpus.sha256,
+        "corpus_sha256": corpus_hash.hexdigest(),
+        "vocab_size": vocab_size,
+        "val_fraction": val_fraction,
+        "repeated_documents_dropped": parts.repeats,
+        "tokenizer": TOKENIZER,
+        **described,
+        "files": {name: {"bytes": (work / name).stat().st_size, "sha256": sha256(work / name)} for name in files},
+        "python": platform.python_version(),
+        "sentencepiece": sentencepiece.__version__,
+    }
+    with replacing(work / MANIFEST, "w") as file:
+        json.dump(manifest, file, indent=2)
+        file.write("\n")
+    return manifest
+
+
+def _shards(tokenizer: Tokenizer, documents: list[str], part: str, progress: Progress) -> Iterator[Tokens]:
+    """The tokens of documents, each after BOS, in arrays of `SHARD_TOKENS` and a last shorter one."""
+    held: list[Tokens] = []
+    size = 0
+    for number, text in enumerate(documents, start=1):
+        tokens = _encode(tokenizer, text, f"{part} document {number}")
+        while size + tokens.size >= SHARD_TOKENS:
+            room = SHARD_TOKENS - size
+            yield np.concatenate([*held, tokens[:room]])
+            held, size, tokens = [], 0, tokens[room:]
+        held.append(tokens)
+        size += tokens.size
+        if number % 32 == 0 or number == len(documents):
+            progress(f"encode {part}", number, len(documents))
+    if size:
+        yield np.concatenate(held)
+
+
+def _encode(tokenizer: Tokenizer, text: str, name: str) -> Tokens:
+    """BOS and the tokens of a document, which must give back its bytes and count as many."""
+    tokens = np.array([tokenizer.bos_id, *tokenizer.encode(text)], np.uint16)
+    content = text.encode()
+    counted = int(tokenizer.token_bytes().count(tokens[:-1], tokens[1:]).sum())
+    assert counted == len(content), f"{name}: {len(content)} bytes counted as {counted}: {text[:60]!r}"
+    assert tokenizer.decode_bytes(tokens) == content, f"{name}: its tokens decode to another text: {text[:60]!r}"
+    return tokens

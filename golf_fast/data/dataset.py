@@ -1,0 +1,173 @@
+"""Where a run's tokens come from: decided once, checked, and said with its reason."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from golf_fast.config import DataConfig
+from golf_fast.data.build import Built, build_corpus
+from golf_fast.data.corpus import embedded_corpus
+from golf_fast.data.documents import Corpus, Progress, no_progress
+from golf_fast.data.loader import TokenStream
+from golf_fast.data.shards import HEADER_BYTES, Tokens, find_shards, shard_tokens
+from golf_fast.data.text import text_corpus
+from golf_fast.data.tokenizer import Tokenizer
+from golf_fast.errors import InputError
+from golf_fast.files import sha256
+
+_FULL_HASH_BYTES = 64 * 1024 * 1024
+"""Up to this size, all shards together, the fingerprint is over their contents; beyond, over sizes and headers."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Shards to train on, shards held out, and their tokenizer.
+
+    Attributes:
+        name: of the corpus or the shard folder.
+        train_shards, val_shards: in name order.
+        tokenizer_path: the SentencePiece model.
+        vocab_size: entries of the tokenizer; no token is as large.
+        fingerprint: hexadecimal SHA-256 that two runs share if they had the same data.
+        why: one sentence on where the data comes from and why.
+    """
+
+    name: str
+    train_shards: list[Path]
+    val_shards: list[Path]
+    tokenizer_path: Path
+    vocab_size: int
+    fingerprint: str
+    why: str
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, read anew."""
+        return Tokenizer(self.tokenizer_path)
+
+    def train_tokens(self) -> int:
+        """Tokens in the training shards."""
+        return sum(shard_tokens(path) for path in self.train_shards)
+
+    def train_stream(self) -> TokenStream:
+        """The training tokens from their beginning."""
+        return TokenStream(self.train_shards, self.vocab_size)
+
+    def val_tokens(self, window: int) -> Tokens:
+        """The validation tokens joined, uint16 [window * floor((n - 1) / window) + 1].
+
+        Raises:
+            InputError: fewer than window + 1 tokens, or an id beyond the vocabulary.
+        """
+        stream = TokenStream(self.val_shards, self.vocab_size)
+        if stream.tokens <= window:
+            raise InputError(
+                f"{self.val_shards[0].parent}: {stream.tokens} validation tokens; "
+                f"a window of {window} needs at least {window + 1}"
+            )
+        return stream.take(window * ((stream.tokens - 1) // window) + 1)
+
+    def train_text(self, limit_bytes: int) -> bytes | None:
+        """The training text as UTF-8, documents joined with nothing between; None if it is longer than the limit."""
+        if self.train_tokens() > limit_bytes:  # a token is a byte at the least, but for the few that start documents
+            return None
+        text = self.tokenizer().decode_bytes(self.train_stream().take(self.train_tokens()))
+        return text if len(text) <= limit_bytes else None
+
+    def val_text(self, tokens: Tokens) -> bytes:
+        """The UTF-8 text of tokens 1 to n - 1 of [n], the scored ones; as long as `TokenBytes` counts."""
+        tokenizer = self.tokenizer()
+        first = tokenizer.decode_bytes(tokens[:1])
+        return tokenizer.decode_bytes(tokens)[len(first) :]
+
+
+def prepare(data: DataConfig, vocab_size: int, has_gpu: bool, progress: Progress = no_progress) -> Dataset:
+    """Decide on the source, build what has to be built, and check it against the model's vocabulary.
+
+    Calling it again finds what the first call built, so the ranks of a run may call it one after the other.
+
+    Args:
+        data: what the user asked for.
+        vocab_size: the model's; a built tokenizer gets it, another must have it.
+        has_gpu: whether this run will use one; then `auto` does not fall back on the embedded corpus.
+        progress: called with stage, done and total.
+
+    Raises:
+        InputError: a source that is missing, damaged, too small, or made for another vocabulary.
+    """
+    source, reason = _resolve(data, has_gpu)
+    if source == "shards":
+        return _from_shards(data, vocab_size, reason)
+    corpus = embedded_corpus() if source == "embedded" else text_corpus(_given(data.text))
+    built = build_corpus(corpus, vocab_size, data.val_fraction, data.built, progress)
+    return _from_built(built, corpus, reason)
+
+
+def _given(path: Path | None) -> Path:
+    assert path is not None, "DataConfig checks it"
+    return path
+
+
+def _resolve(data: DataConfig, has_gpu: bool) -> tuple[str, str]:
+    """The source, and the reason for it."""
+    if data.source != "auto":
+        return data.source, f"data.source is {data.source}"
+    if data.text is not None:
+        return "text", "data.text is given"
+    if data.shards.exists():
+        return "shards", f"{data.shards} is there"
+    if data.shards != DataConfig().shards:
+        raise InputError(f"{data.shards}: no such folder of shards; name one that exists in data.shards")
+    if has_gpu:
+        raise InputError(
+            f"{data.shards}: no such folder of shards; get them with `python -m golf_fast.data fetch`, "
+            "or train on a text (--data.text PATH) or on Python's documentation (--data.source embedded)"
+        )
+    return "embedded", f"there is neither data.text, nor {data.shards}, nor a GPU"
+
+
+def _from_shards(data: DataConfig, vocab_size: int, reason: str) -> Dataset:
+    train, val = find_shards(data.shards, "train"), find_shards(data.shards, "val")
+    tokenizer = Tokenizer(data.tokenizer)
+    if tokenizer.vocab_size != vocab_size:
+        raise InputError(
+            f"{data.tokenizer}: {tokenizer.vocab_size} pieces, but model.vocab_size is {vocab_size}; they must be equal"
+        )
+    counts = {part: sum(shard_tokens(path) for path in paths) for part, paths in (("train", train), ("val", val))}
+    return Dataset(
+        name=data.shards.name,
+        train_shards=train,
+        val_shards=val,
+        tokenizer_path=data.tokenizer,
+        vocab_size=vocab_size,
+        fingerprint=_fingerprint([*train, *val], tokenizer.sha256),
+        why=f"shards of {data.shards}, {counts['train']:,} tokens to train on and {counts['val']:,} held out: {reason}",
+    )
+
+
+def _from_built(built: Built, corpus: Corpus, reason: str) -> Dataset:
+    folder, manifest = built.folder, built.manifest
+    train, val = ([folder / name for name in manifest[part]["shards"]] for part in ("train", "val"))
+    tokenizer = folder / manifest["tokenizer"]
+    whole = manifest["train"]["bytes"] + manifest["val"]["bytes"]
+    documents = manifest["train"]["documents"] + manifest["val"]["documents"]
+    return Dataset(
+        name=corpus.name,
+        train_shards=train,
+        val_shards=val,
+        tokenizer_path=tokenizer,
+        vocab_size=manifest["vocab_size"],
+        fingerprint=_fingerprint([*train, *val], f"{sha256(tokenizer)} {manifest['corpus_sha256']}"),
+        why=f"{corpus.origin}, {whole:,} bytes in {documents:,} documents with {manifest['val']['documents']:,} held "
+        f"out, {'found' if built.reused else 'built'} in {folder}: {reason}",
+    )
+
+
+def _fingerprint(shards: list[Path], extra: str) -> str:
+    digest = hashlib.sha256(f"{extra}\0".encode())
+    sizes = [path.stat().st_size for path in shards]
+    contents = sum(sizes) <= _FULL_HASH_BYTES
+    for path, size in zip(shards, sizes, strict=True):
+        with path.open("rb") as file:
+            seen = file.read() if contents else file.read(HEADER_BYTES)
+        digest.update(f"{path.name} {size} {hashlib.sha256(seen).hexdigest()}\0".encode())
+    return digest.hexdigest()
