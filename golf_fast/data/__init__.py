@@ -1,0 +1,39 @@
+"""Text to tokens to shards to batches.
+
+A corpus (`embedded_corpus`, `text_corpus`) is built into a tokenizer and shards (`build_corpus`); `prepare` decides
+which data a run uses; `TokenStream` and `Batches` read it; `TokenBytes` says how many bytes of text a token stands for.
+"""
+
+from golf_fast.data.build import Built, build_corpus
+from golf_fast.data.compressors import Baseline, byte_compressors
+from golf_fast.data.corpus import embedded_corpus
+from golf_fast.data.dataset import Dataset, prepare
+from golf_fast.data.documents import Corpus, Progress
+from golf_fast.data.loader import Batches, TokenStream
+from golf_fast.data.shards import find_shards, open_shard, shard_tokens, write_shard
+from golf_fast.data.text import text_corpus
+from golf_fast.data.token_bytes import TokenBytes
+from golf_fast.data.tokenizer import BOS_ID, Tokenizer, train_tokenizer
+
+__all__ = [
+    "BOS_ID",
+    "Baseline",
+    "Batches",
+    "Built",
+    "Corpus",
+    "Dataset",
+    "Progress",
+    "TokenBytes",
+    "TokenStream",
+    "Tokenizer",
+    "build_corpus",
+    "byte_compressors",
+    "embedded_corpus",
+    "find_shards",
+    "open_shard",
+    "prepare",
+    "shard_tokens",
+    "text_corpus",
+    "train_tokenizer",
+    "write_shard",
+]

@@ -1,0 +1,141 @@
+"""Build shards from text, look into shards, and fetch the challenge's."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from golf_fast.config import DataConfig
+from golf_fast.data.build import build_corpus
+from golf_fast.data.corpus import embedded_corpus
+from golf_fast.data.dataset import prepare
+from golf_fast.data.fetch import Hub
+from golf_fast.data.fetch import fetch as fetch_variant
+from golf_fast.data.shards import open_shard
+from golf_fast.data.text import text_corpus
+from golf_fast.data.tokenizer import BOS_ID, Tokenizer
+from golf_fast.errors import InputError, exit_with
+
+
+class Display:
+    """Progress on stderr: one line that moves on a terminal, elsewhere a line when a stage begins and ends."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._shown = 0.0
+
+    def __call__(self, stage: str, done: float, total: float) -> None:
+        now = time.monotonic()
+        if stage == self._stage and done < total and (not sys.stderr.isatty() or now - self._shown < 0.1):
+            return
+        text = f"{stage}: {done:,.0f}/{total:,.0f}"
+        if sys.stderr.isatty():
+            print(f"\r\033[K{text}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+        self._stage, self._shown = stage, now
+
+
+def build(
+    text: Path | None = None,
+    vocab_size: int = 1024,
+    out: Path = DataConfig.built,
+    val_fraction: float = DataConfig.val_fraction,
+) -> None:
+    """Train a tokenizer and write shards in the challenge's format, a part of the text held out.
+
+    What was built before from the same text in the same way is found again. Training finds it too.
+
+    Args:
+        text: A text file, a JSONL file with a "text" field, or a folder of them. Without it: the documentation
+            that this Python carries.
+        vocab_size: Entries of the tokenizer.
+        out: Where built folders are kept; each is named after what it was made from.
+        val_fraction: Share of the text's bytes that is held out for validation.
+    """
+    data = DataConfig(source="text" if text else "embedded", text=text, built=out, val_fraction=val_fraction)
+    if text is None:
+        print("no --text: using the documentation that this Python carries")
+    corpus = embedded_corpus() if text is None else text_corpus(text)
+    start = time.perf_counter()
+    built = build_corpus(corpus, vocab_size, val_fraction, out, Display())
+    seconds = time.perf_counter() - start
+    manifest = built.manifest
+    print(f"{corpus.origin}: {'found, built before' if built.reused else f'built in {seconds:.1f} s'}")
+    for part in ("train", "val"):
+        sizes = manifest[part]
+        print(
+            f"  {part:5} {sizes['documents']:>8,} documents {sizes['bytes']:>12,} bytes {sizes['tokens']:>11,} tokens "
+            f"({sizes['bytes'] / sizes['tokens']:.3f} bytes a token)"
+        )
+    print(f"  in {built.folder}/: {', '.join([*manifest['files'], 'manifest.json'])}")
+    print(f"  fingerprint {prepare(data, vocab_size, has_gpu=False).fingerprint}")
+
+
+def inspect(path: tyro.conf.Positional[Path], tokenizer: Path | None = None) -> None:
+    """Say what is in a shard, or in all the shards of a folder.
+
+    Args:
+        path: A .bin file or a folder of them.
+        tokenizer: A SentencePiece model, to show the text of the first document; default: the one beside the shards.
+    """
+    shards = sorted(path.glob("*.bin")) if path.is_dir() else [path]
+    if not shards:
+        raise InputError(f"{path}: no .bin file among its {len(list(path.iterdir()))} files")
+    beside = sorted(shards[0].parent.glob("*.model"))
+    model = tokenizer or (beside[0] if beside else None)
+    for shard in shards:
+        tokens = open_shard(shard)
+        documents = int(np.count_nonzero(tokens == BOS_ID))
+        print(f"{shard}: {tokens.size:,} tokens, {documents:,} documents, ids {tokens.min()} to {tokens.max()}")
+    if model is None:
+        print("no tokenizer given (--tokenizer PATH.model): the text is not shown")
+        return
+    pieces = Tokenizer(model)
+    tokens = open_shard(shards[0])
+    starts = np.flatnonzero(tokens[:1_000_000] == pieces.bos_id)
+    document = tokens[starts[0] : starts[1]] if len(starts) > 1 else tokens[:1_000_000]
+    if int(document.max()) >= pieces.vocab_size:
+        raise InputError(f"{shards[0]}: id {document.max()}, but {model} has {pieces.vocab_size} pieces; name its own")
+    print(f"first document of {shards[0].name} ({document.size:,} tokens) by {model} ({pieces.vocab_size} pieces):\n")
+    text = pieces.decode(document)
+    print(text if len(text) <= 2000 else f"{text[:2000]}\n[... {len(text) - 2000:,} more characters]")
+
+
+def fetch(
+    variant: Annotated[
+        str, tyro.conf.arg(help="sp1024, sp4096, sp8192 or another that the repository lists.")
+    ] = "sp1024",
+    train_shards: int = 80,
+    out: Path = Path("data"),
+    base_url: str | None = None,
+) -> None:
+    """Download the challenge's shards and tokenizer; what is there already is checked and kept.
+
+    Environment: MATCHED_FINEWEB_REPO_ID, MATCHED_FINEWEB_REMOTE_ROOT_PREFIX, MATCHED_FINEWEB_BASE_URL.
+
+    Args:
+        variant: Tokenizer of the shards.
+        train_shards: How many training shards, of 100,000,000 tokens and 200 MB each; validation comes whole.
+        out: The folder that gets datasets/ and tokenizers/.
+        base_url: Where the repository's files lie, with {repo} for its name.
+    """
+    hub = Hub.from_environment(variant, base_url)
+    print(f"from {hub.root}")
+    shards, tokenizer = fetch_variant(hub, variant, train_shards, out, Display())
+    print(f"use them with --data.shards {shards} --data.tokenizer {tokenizer}")
+
+
+def main() -> None:
+    tyro.extras.subcommand_cli_from_dict(
+        {"build": build, "inspect": inspect, "fetch": fetch},
+        prog="python -m golf_fast.data",
+        description=__doc__,
+    )
+
+
+if __name__ == "__main__":
+    exit_with(main)
