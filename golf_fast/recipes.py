@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from golf_fast.config import CompressConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
+from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
 
 
 def seed() -> RunConfig:
@@ -62,3 +62,13 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "seed": seed,
     "seed_as_published": seed_as_published,
 }
+
+
+def choose(has_gpu: bool) -> tuple[str, str]:
+    """The recipe that runs where none is named, and the reason: `seed` needs a GPU and FineWeb shards."""
+    shards = DataConfig().shards
+    if not has_gpu:
+        return "tiny", "torch sees no GPU"
+    if not all(any(shards.glob(f"*_{part}_*.bin")) for part in ("train", "val")):
+        return "tiny", f"there are no FineWeb shards in {shards}"
+    return "seed", f"there are a GPU and the FineWeb shards in {shards}"

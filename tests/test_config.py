@@ -13,7 +13,7 @@ import pytest
 
 from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
 from golf_fast.errors import InputError
-from golf_fast.recipes import RECIPES
+from golf_fast.recipes import RECIPES, choose
 
 NAN = float("nan")
 STAGES = {
@@ -121,6 +121,19 @@ def test_tiny_has_every_mechanism_of_the_seed() -> None:
     assert (tiny.compress.mlp_bits, tiny.compress.attention_bits) == (5, 6)
     assert tiny.score.ttt == "chunked"
     assert tiny.score.stride < tiny.score.window
+
+
+def test_the_seed_runs_by_itself_where_a_gpu_and_all_shards_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shards = DataConfig().shards
+    shards.mkdir(parents=True)
+    (shards / "fineweb_train_000000.bin").touch()
+    assert choose(has_gpu=True) == ("tiny", f"there are no FineWeb shards in {shards}")
+    (shards / "fineweb_val_000000.bin").touch()
+    assert choose(has_gpu=True)[0] == "seed"
+    assert choose(has_gpu=False) == ("tiny", "torch sees no GPU")
 
 
 def test_as_dict_is_plain_and_whole() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 def on_terminal(stream: IO[str]) -> bool:
@@ -18,6 +18,9 @@ class Live:
     """One line that is redrawn in place, below the lines that are printed meanwhile."""
 
     def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
         self._console = Console()
         self._progress = Progress(
             SpinnerColumn(),

@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -76,6 +75,8 @@ def training(records: Sequence[Mapping[str, Any]], over: str) -> str:
 
 def token_losses(path: Path) -> str:
     """The loss along the validation tokens of a raw float32 file, in means of equal stretches, and its running mean."""
+    import numpy as np
+
     count = path.stat().st_size // 4
     if count == 0:
         return ""
@@ -119,6 +120,8 @@ def _known(record: Mapping[str, Any], *names: str) -> bool:
 
 def _thinned(records: Sequence[Mapping[str, Any]], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
     """Two columns of the records, float64 [n], n at most 600: means over equal numbers of records."""
+    import numpy as np
+
     columns = np.array([(record[x], record[y]) for record in records], dtype=np.float64)
     edges = np.unique(np.linspace(0, len(columns), min(_POINTS, len(columns)) + 1).astype(np.int64))
     means = np.add.reduceat(columns, edges[:-1]) / np.diff(edges)[:, None]
@@ -128,7 +131,7 @@ def _thinned(records: Sequence[Mapping[str, Any]], x: str, y: str) -> tuple[np.n
 def _sum(losses: np.ndarray, start: int, stop: int) -> float:
     """In float64, a few megabytes at a time: the file may hold 62 million values."""
     pieces = range(start, stop, _TOKENS_AT_A_TIME)
-    return sum(float(losses[at : min(at + _TOKENS_AT_A_TIME, stop)].sum(dtype=np.float64)) for at in pieces)
+    return sum(float(losses[at : min(at + _TOKENS_AT_A_TIME, stop)].sum(dtype="f8")) for at in pieces)
 
 
 def _legend(figure: Figure) -> None:

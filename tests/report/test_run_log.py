@@ -24,8 +24,8 @@ from pathlib import Path
 from golf_fast.report import RunLog
 with RunLog(Path(sys.argv[1])) as log:
     log.line("first [bold]:smile: " + "x" * 100 + " 1.5")
-    for step in range(5):
-        log.progress("training", step, 5, f"loss {step}.25 [red]")
+    for step in range(3):
+        log.progress("training", step, 3, f"loss {step}.25 [red]")
         time.sleep(0.25)
     log.line("step:5/5 train_loss:2.5 step_avg:1.0ms")
     log.progress("scoring", 1, None, "bpb 2.0")
