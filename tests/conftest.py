@@ -43,7 +43,7 @@ def run_ranks() -> Callable[..., None]:
         ]
         try:
             for rank, process in enumerate(processes):
-                output, _ = process.communicate(timeout=120)
+                output, _ = process.communicate(timeout=300)
                 assert process.returncode == 0, f"rank {rank}: {output}"
         finally:
             for process in processes:
