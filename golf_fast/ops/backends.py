@@ -60,6 +60,11 @@ def registered() -> tuple[str, ...]:
     return tuple(sorted(_candidates))
 
 
+def names(op: str) -> tuple[str, ...]:
+    """Names of the backends of `op`, best first."""
+    return tuple(candidate.name for candidate in _candidates[op])
+
+
 def _requests(text: str) -> dict[str, str]:
     """GOLF_FAST_BACKENDS as op -> backend name; the key "" holds a request for every op."""
     requests: dict[str, str] = {}
@@ -74,14 +79,14 @@ def _requests(text: str) -> dict[str, str]:
 def _decide(op: str, device_kind: str) -> Backend:
     candidates = _candidates[op]
     requests = _requests(os.environ.get(VARIABLE, ""))
-    names = [candidate.name for candidate in candidates]
+    known = names(op)
     wanted = requests.get(op)
-    if wanted is not None and wanted not in names:
-        raise ValueError(f"{VARIABLE} asks for {op}={wanted}: its backends are {', '.join(names)}")
-    if wanted is None and requests.get("") in names:
+    if wanted is not None and wanted not in known:
+        raise ValueError(f"{VARIABLE} asks for {op}={wanted}: its backends are {', '.join(known)}")
+    if wanted is None and requests.get("") in known:
         wanted = requests[""]
     if wanted is not None:
-        obstacle = candidates[names.index(wanted)].obstacle(device_kind)
+        obstacle = candidates[known.index(wanted)].obstacle(device_kind)
         if obstacle is not None:
             raise ValueError(f"{VARIABLE} asks for {op}={wanted}, which cannot run on {device_kind}: {obstacle}")
         return Backend(wanted, f"asked for by {VARIABLE}")

@@ -39,7 +39,8 @@ class Launch:
     def __call__(self) -> None:
         """Start the kernel on the current stream of the device of its first tensor."""
         launches[self.op] += 1
-        device = next(value.device for value in self.arguments.values() if isinstance(value, torch.Tensor))
+        bases = (getattr(value, "base", value) for value in self.arguments.values())  # a descriptor's, or itself
+        device = next(base.device for base in bases if isinstance(base, torch.Tensor))
         if device.type == "cuda" and device.index != torch.cuda.current_device():
             with torch.cuda.device(device):
                 self._start()

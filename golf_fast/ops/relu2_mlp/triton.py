@@ -1,0 +1,307 @@
+"""The squared-ReLU MLP with its activation in the epilogues of two Triton GEMMs; the other products are cuBLAS's.
+
+Forward: `post = act(rstd * (x @ w_up.T))` is written by one persistent GEMM, then `out = post @ w_down.T`.
+Backward: `dpre = rstd * act'(pre) * (g @ w_down)` is written by the second, then
+`dx = dpre @ w_up`, `dw_up = dpre.T @ x`, `dw_down = g.T @ post`, and `drstd` is a row sum of the same epilogue.
+Saved for the backward: the inputs and `post`; with a negative slope also `pre`, because the square loses the sign.
+
+On compute capability 9.0 tiles move by TMA through descriptors made on the host, and the accumulator is stored in two
+halves, so that half a tile of shared memory is enough for the output and a fourth stage fits beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from golf_fast.ops.launch import Launch, architecture, multiprocessors
+
+OP = "relu2_mlp"
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Launch configuration of a GEMM: output tile, depth of a step, warps, pipeline stages, TMA or pointer loads."""
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    tma: bool
+
+    def count(self, tokens: int, hidden: int) -> int:
+        """Output tiles of a `[tokens, hidden]` result."""
+        return -(-tokens // self.rows) * -(-hidden // self.columns)
+
+
+# (kernel, architecture) -> configurations, largest tile first. The backward holds a tile of `post` besides, so it has a
+# stage less. Those for 80 fit the 99 KiB of the smaller GPUs of that family.
+TILES = {
+    ("up", 90): (Tiles(128, 256, 64, 8, 4, True), Tiles(128, 128, 64, 8, 4, True), Tiles(64, 128, 64, 4, 4, True)),
+    ("dpre", 90): (Tiles(128, 256, 64, 8, 3, True), Tiles(128, 128, 64, 8, 3, True), Tiles(64, 128, 64, 4, 4, True)),
+    ("up", 80): (Tiles(128, 128, 32, 8, 4, False), Tiles(64, 128, 32, 4, 4, False)),
+    ("dpre", 80): (Tiles(128, 128, 32, 8, 4, False), Tiles(64, 128, 32, 4, 4, False)),
+}
+
+
+def choose_tiles(kernel: str, arch: int, tokens: int, hidden: int, programs: int) -> Tiles:
+    """The largest tile that still gives every multiprocessor two; else the smallest."""
+    choices = TILES[kernel, arch]
+    return next((tiles for tiles in choices if tiles.count(tokens, hidden) >= 2 * programs), choices[-1])
+
+
+@triton.jit
+def _load(source, row, column, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TMA: tl.constexpr):
+    """The tile `[ROWS, COLUMNS]` at (row, column) of a contiguous `[rows, columns]`; zeros outside of it."""
+    if TMA:
+        tile = source.load([row, column])
+    else:
+        r = row + tl.arange(0, ROWS)
+        c = column + tl.arange(0, COLUMNS)
+        inside = (r < rows)[:, None] & (c < columns)[None, :]
+        tile = tl.load(source + r.to(tl.int64)[:, None] * columns + c[None, :], mask=inside, other=0.0)
+    return tile
+
+
+@triton.jit
+def _store(target, value, row, column, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TMA: tl.constexpr):
+    if TMA:
+        target.store([row, column], value.to(target.dtype))
+    else:
+        r = row + tl.arange(0, ROWS)
+        c = column + tl.arange(0, COLUMNS)
+        inside = (r < rows)[:, None] & (c < columns)[None, :]
+        offsets = r.to(tl.int64)[:, None] * columns + c[None, :]
+        tl.store(target + offsets, value.to(target.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _halves(tile, ROWS: tl.constexpr, HALF: tl.constexpr):
+    """The left and the right half of `[ROWS, 2 * HALF]`."""
+    return tl.split(tl.permute(tl.reshape(tile, (ROWS, 2, HALF)), (0, 2, 1)))
+
+
+@triton.jit
+def relu2_up_kernel(
+    x, w_up, rstd, post, pre, tokens, hidden, width,
+    SLOPE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, TMA: tl.constexpr,
+):  # fmt: skip
+    """post `[tokens, hidden]` from x `[tokens, width]` and w_up `[hidden, width]`; pre too if it is not None.
+
+    Tiles of one row block are neighbours, so that x comes from memory once; w_up stays in the L2 cache.
+    """
+    HALF: tl.constexpr = COLUMNS // 2
+    across = tl.cdiv(hidden, COLUMNS)
+    for tile in tl.range(tl.program_id(0), tl.cdiv(tokens, ROWS) * across, tl.num_programs(0), flatten=TMA):
+        row = (tile // across) * ROWS
+        column = (tile % across) * COLUMNS
+        total = tl.zeros((ROWS, COLUMNS), tl.float32)
+        for k in range(0, width, DEPTH):
+            left = _load(x, row, k, tokens, width, ROWS, DEPTH, TMA)
+            right = _load(w_up, column, k, hidden, width, COLUMNS, DEPTH, TMA)
+            total = tl.dot(left, right.T, total, input_precision="ieee")
+        if rstd is not None:
+            r = row + tl.arange(0, ROWS)
+            total *= tl.load(rstd + r, mask=r < tokens, other=0.0)[:, None]
+        halves = _halves(total, ROWS, HALF)
+        for i in tl.static_range(2):
+            half = halves[i]
+            at = column + i * HALF
+            if pre is not None:
+                _store(pre, half, row, at, tokens, hidden, ROWS, HALF, TMA)
+            active = tl.maximum(half, SLOPE * half, propagate_nan=tl.PropagateNan.ALL)
+            _store(post, active * active, row, at, tokens, hidden, ROWS, HALF, TMA)
+
+
+@triton.jit
+def relu2_dpre_kernel(
+    g, w_down, saved, rstd, dpre, row_sums, tokens, hidden, width,
+    SLOPE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, TMA: tl.constexpr,
+):  # fmt: skip
+    """dpre `[tokens, hidden]` from g `[tokens, width]`, w_down `[width, hidden]` and saved `[tokens, hidden]`.
+
+    `saved` is post without a slope, where act'(pre) = 2 sqrt(post), else pre. row_sums `[tiles across, tokens]`, if it
+    is not None, gets the sums of d pre * pre over the columns of each tile.
+    """
+    HALF: tl.constexpr = COLUMNS // 2
+    across = tl.cdiv(hidden, COLUMNS)
+    for tile in tl.range(tl.program_id(0), tl.cdiv(tokens, ROWS) * across, tl.num_programs(0), flatten=TMA):
+        row = (tile // across) * ROWS
+        column = (tile % across) * COLUMNS
+        total = tl.zeros((ROWS, COLUMNS), tl.float32)
+        for k in range(0, width, DEPTH):
+            left = _load(g, row, k, tokens, width, ROWS, DEPTH, TMA)
+            right = _load(w_down, k, column, width, hidden, DEPTH, COLUMNS, TMA)
+            total = tl.dot(left, right, total, input_precision="ieee")
+        r = row + tl.arange(0, ROWS)
+        sums = tl.zeros((ROWS,), tl.float32)
+        halves = _halves(total, ROWS, HALF)
+        for i in tl.static_range(2):
+            at = column + i * HALF
+            kept = _load(saved, row, at, tokens, hidden, ROWS, HALF, TMA).to(tl.float32)
+            if SLOPE == 0.0:
+                kept = tl.sqrt(kept)
+                change = 2.0 * halves[i] * kept
+            else:
+                change = 2.0 * halves[i] * kept * tl.where(kept > 0.0, 1.0, SLOPE * SLOPE)
+            if row_sums is not None:
+                sums += tl.sum(change * kept, axis=1)
+            if rstd is not None:
+                change *= tl.load(rstd + r, mask=r < tokens, other=0.0)[:, None]
+            _store(dpre, change, row, at, tokens, hidden, ROWS, HALF, TMA)
+        if row_sums is not None:
+            tl.store(row_sums + (column // COLUMNS).to(tl.int64) * tokens + r, sums, mask=r < tokens)
+
+
+def _tile_view(tensor: torch.Tensor, rows: int, columns: int, tma: bool) -> Any:
+    """What a kernel reads `[rows, columns]` tiles of a contiguous matrix through: a descriptor, or the tensor."""
+    if not tma:
+        return tensor
+    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [rows, columns])
+
+
+def up_launch(
+    x: torch.Tensor,
+    w_up: torch.Tensor,
+    rstd: torch.Tensor | None,
+    post: torch.Tensor,
+    pre: torch.Tensor | None,
+    negative_slope: float,
+    tiles: Tiles,
+    programs: int,
+) -> Launch:
+    """The launch that fills post (and pre); shapes as in `relu2_up_kernel`."""
+    (tokens, width), hidden = x.shape, w_up.shape[0]
+    half = tiles.columns // 2
+    arguments = {
+        "x": _tile_view(x, tiles.rows, tiles.depth, tiles.tma),
+        "w_up": _tile_view(w_up, tiles.columns, tiles.depth, tiles.tma),
+        "rstd": rstd,
+        "post": _tile_view(post, tiles.rows, half, tiles.tma),
+        "pre": None if pre is None else _tile_view(pre, tiles.rows, half, tiles.tma),
+        "tokens": tokens,
+        "hidden": hidden,
+        "width": width,
+    }
+    return _launch(relu2_up_kernel, arguments, negative_slope, tiles, programs)
+
+
+def dpre_launch(
+    g: torch.Tensor,
+    w_down: torch.Tensor,
+    saved: torch.Tensor,
+    rstd: torch.Tensor | None,
+    dpre: torch.Tensor,
+    row_sums: torch.Tensor | None,
+    negative_slope: float,
+    tiles: Tiles,
+    programs: int,
+) -> Launch:
+    """The launch that fills dpre (and row_sums); shapes as in `relu2_dpre_kernel`."""
+    (tokens, width), hidden = g.shape, w_down.shape[1]
+    half = tiles.columns // 2
+    arguments = {
+        "g": _tile_view(g, tiles.rows, tiles.depth, tiles.tma),
+        "w_down": _tile_view(w_down, tiles.depth, tiles.columns, tiles.tma),
+        "saved": _tile_view(saved, tiles.rows, half, tiles.tma),
+        "rstd": rstd,
+        "dpre": _tile_view(dpre, tiles.rows, half, tiles.tma),
+        "row_sums": row_sums,
+        "tokens": tokens,
+        "hidden": hidden,
+        "width": width,
+    }
+    return _launch(relu2_dpre_kernel, arguments, negative_slope, tiles, programs)
+
+
+def _launch(kernel: Any, arguments: dict[str, Any], negative_slope: float, tiles: Tiles, programs: int) -> Launch:
+    grid = (min(programs, tiles.count(arguments["tokens"], arguments["hidden"])),)
+    constants = {
+        "SLOPE": negative_slope, "ROWS": tiles.rows, "COLUMNS": tiles.columns, "DEPTH": tiles.depth, "TMA": tiles.tma
+    }  # fmt: skip
+    return Launch(OP, kernel, grid, arguments | constants, tiles.warps, tiles.stages)
+
+
+@torch.library.custom_op("golf_fast::relu2_mlp_forward", mutates_args=())
+def forward(
+    x: torch.Tensor, w_up: torch.Tensor, w_down: torch.Tensor, rstd: torch.Tensor | None, negative_slope: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`out [tokens, D]`, and for the backward `post [tokens, hidden]` and `pre` (empty without a negative slope)."""
+    tokens, hidden = x.shape[0], w_up.shape[0]
+    post = x.new_empty(tokens, hidden)
+    pre = x.new_empty(tokens, hidden) if negative_slope else None
+    if tokens:
+        programs = multiprocessors(x.device)
+        tiles = choose_tiles("up", architecture(x.device), tokens, hidden, programs)
+        up_launch(x, w_up, rstd, post, pre, negative_slope, tiles, programs)()
+    return torch.mm(post, w_down.T), post, x.new_empty(0) if pre is None else pre
+
+
+@forward.register_fake
+def _(
+    x: torch.Tensor, w_up: torch.Tensor, w_down: torch.Tensor, rstd: torch.Tensor | None, negative_slope: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    kept = (x.shape[0], w_up.shape[0])
+    return x.new_empty(x.shape), x.new_empty(kept), x.new_empty(kept if negative_slope else 0)
+
+
+@torch.library.custom_op("golf_fast::relu2_mlp_dpre", mutates_args=())
+def dpre(
+    g: torch.Tensor, w_down: torch.Tensor, saved: torch.Tensor, rstd: torch.Tensor | None, negative_slope: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`dpre [tokens, hidden]`, already times rstd, and `drstd [tokens]` float32 (empty without rstd)."""
+    tokens, hidden = saved.shape
+    result = torch.empty_like(saved)
+    programs = multiprocessors(g.device)
+    tiles = choose_tiles("dpre", architecture(g.device), tokens, hidden, programs)
+    sums = None
+    if rstd is not None:
+        sums = g.new_empty(triton.cdiv(hidden, tiles.columns), tokens, dtype=torch.float32)
+    if tokens:
+        dpre_launch(g, w_down, saved, rstd, result, sums, negative_slope, tiles, programs)()
+    if rstd is None or sums is None:
+        return result, g.new_empty(0, dtype=torch.float32)
+    return result, sums.sum(0) / rstd
+
+
+@dpre.register_fake
+def _(
+    g: torch.Tensor, w_down: torch.Tensor, saved: torch.Tensor, rstd: torch.Tensor | None, negative_slope: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty_like(saved), g.new_empty(0 if rstd is None else g.shape[0], dtype=torch.float32)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    x, w_up, w_down, rstd, negative_slope = inputs
+    _, post, pre = output
+    ctx.mark_non_differentiable(post, pre)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, w_up, w_down, rstd, post, pre)
+    ctx.negative_slope = negative_slope
+
+
+def _backward(ctx: Any, g: torch.Tensor | None, *_auxiliary: None) -> tuple[torch.Tensor | None, ...]:
+    if g is None:
+        return None, None, None, None, None
+    x, w_up, w_down, rstd, post, pre = ctx.saved_tensors
+    g = g.contiguous()
+    change, drstd = torch.ops.golf_fast.relu2_mlp_dpre(
+        g, w_down, pre if ctx.negative_slope else post, rstd, ctx.negative_slope
+    )
+    needed = ctx.needs_input_grad
+    return (
+        change @ w_up if needed[0] else None,
+        change.T @ x if needed[1] else None,
+        g.T @ post if needed[2] else None,
+        drstd if needed[3] else None,
+        None,
+    )
+
+
+forward.register_autograd(_backward, setup_context=_setup_context)
