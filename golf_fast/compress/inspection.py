@@ -1,0 +1,80 @@
+"""What an artifact spends its bytes on, tensor by tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from golf_fast.compress.container import Artifact
+from golf_fast.compress.header import Header
+from golf_fast.compress.layout import parts_of
+from golf_fast.compress.stored import Stored
+
+
+@dataclass(frozen=True)
+class Share:
+    """One tensor's part of the file."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    """Of a raw tensor's data, else of the scales."""
+    codecs: tuple[str, ...]
+    elements: int
+    entropy: float
+    """Bits an element at order 0: what a perfect coder of independent bytes would need, scales included."""
+    size: float
+    """Bytes of the file. A blob that several tensors share is divided among them by their entropies."""
+
+    @property
+    def bits(self) -> float:
+        """Bits an element in the file."""
+        return 8 * self.size / max(self.elements, 1)
+
+
+def shares(artifact: Artifact) -> list[Share]:
+    """One `Share` for each tensor, in the header's order; with `overhead` they add up to the file."""
+    header = artifact.header
+    entropies = [part_entropies(artifact.tensors[spec.name]) for spec in header.tensors]
+    sizes = [0.0] * len(header.tensors)
+    codecs: list[set[str]] = [set() for _ in header.tensors]
+    for blob in header.blobs:
+        # A little of the raw size as well, so that parts without entropy divide a blob of theirs by length.
+        weights = [
+            entropies[position][blob.part] + header.tensors[position].parts()[blob.part] / 1000
+            for position in blob.tensors
+        ]
+        for position, weight in zip(blob.tensors, weights, strict=True):
+            sizes[position] += blob.size * weight / (sum(weights) or 1.0)
+            codecs[position].add(blob.codec)
+    return [
+        Share(
+            spec.name,
+            spec.kind,
+            spec.shape,
+            spec.dtype,
+            tuple(sorted(codecs[position])),
+            spec.elements,
+            8 * sum(entropies[position].values()) / max(spec.elements, 1),
+            sizes[position],
+        )
+        for position, spec in enumerate(header.tensors)
+    ]
+
+
+def overhead(header: Header, size: int) -> int:
+    """Bytes of a file that belong to no tensor: header, magic, checksum."""
+    return size - sum(blob.size for blob in header.blobs)
+
+
+def part_entropies(stored: Stored) -> dict[str, float]:
+    """part -> order-0 entropy of its bytes, in bytes."""
+    return {part: _entropy_bytes(raw) for part, raw in parts_of(stored).items()}
+
+
+def _entropy_bytes(raw: bytes) -> float:
+    counts = np.bincount(np.frombuffer(raw, np.uint8), minlength=256).astype(np.float64)
+    present = counts[counts > 0]
+    return float((present * np.log2(counts.sum() / present)).sum() / 8)
