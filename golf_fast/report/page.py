@@ -149,7 +149,7 @@ def _stages(records: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> 
         for record in stages
     ]
     rows += [
-        (f"{name} of the same text", "", "", _number(bpb, ".4f"))
+        (f"byte compressor: {name}", "", "", _number(bpb, ".4f"))
         for name, bpb in (result.get("baselines") or {}).items()
     ]
     return _table(("stage", "seconds", "bytes", "bits per byte"), rows, numbers=(1, 2, 3)) if rows else ""
@@ -188,7 +188,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1e5 else str(value)
+        return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.6g}"
     if isinstance(value, dict):
         return "\n".join(f"{key}: {_entry(item)}" for key, item in value.items()) or "-"
     if isinstance(value, list):
