@@ -1,7 +1,15 @@
 """The device and the number format that a run computes in, chosen by what the machine has and never by timing."""
 
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import sys
+
 import torch
 
+import golf_fast
 from golf_fast.errors import InputError
 
 
@@ -45,3 +53,36 @@ def choose_compute_dtype(wanted: str, device: torch.device) -> tuple[torch.dtype
     if instructions:
         return torch.bfloat16, f"the CPU has {instructions}"
     return torch.float32, "the CPU has no bf16 instructions"
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16` for torch.bfloat16."""
+    return str(dtype).removeprefix("torch.")
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory that this process held: on the GPU where it uses one, else of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"golf_fast": golf_fast.__version__, "python": platform.python_version(), "torch": torch.__version__}
+    for package in ("triton", "numpy", "sentencepiece", "zstandard"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    if torch.version.cuda:
+        found["cuda"] = torch.version.cuda
+    return found

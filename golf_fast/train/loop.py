@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,6 +38,7 @@ class Trained:
         average: which average they are: "ema", "swa" or "none".
         schedule: the rates of every step.
         train_loss: mean loss of the last step, nats a token.
+        recompiles: graphs that torch.compile made after the warm-up, inside the training time.
     """
 
     weights: dict[str, torch.Tensor]
@@ -45,6 +47,7 @@ class Trained:
     seconds: float
     tokens: int
     train_loss: float
+    recompiles: int
     schedule: Schedule
 
 
@@ -129,6 +132,7 @@ def train(
     config, ranks = trainer.config, trainer.ranks
     schedule = make_schedule(config)
     trainer.warm_up(schedule, log)
+    graphs = _compiled_graphs()
     clock = clock or Clock(ranks)
     loss = torch.zeros(())
     step = 0
@@ -161,6 +165,7 @@ def train(
         seconds=clock.elapsed,
         tokens=step * config.batch_tokens,
         train_loss=last_loss,
+        recompiles=_compiled_graphs() - graphs,
         schedule=schedule,
     )
 
@@ -172,6 +177,11 @@ def _mean_loss(loss: torch.Tensor, step: int, ranks: Ranks) -> float:
     if not math.isfinite(value):
         raise InputError(f"train_loss is {value} at step {step}: lower the learning rates (train.matrix_lr, ...)")
     return value
+
+
+def _compiled_graphs() -> int:
+    """How many graphs torch.compile has made in this process."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"]) if "torch._dynamo" in sys.modules else 0
 
 
 def _report(trainer: Trainer, log: Log, clock: Clock, step: int, rates: Rates, loss: float) -> None:

@@ -1,0 +1,328 @@
+"""The whole pipeline: text -> tokens -> averaged weights -> artifact -> bits per byte.
+
+python -m golf_fast.train [RECIPE] [--train.max-seconds 600 ...]
+torchrun --standalone --nproc_per_node=8 -m golf_fast.train seed
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from golf_fast import code_size, command_line, machine
+from golf_fast.compress import dequantize, prune, quantize, read_artifact, write_artifact
+from golf_fast.config import DataConfig, RunConfig, ScoreConfig
+from golf_fast.data import Baseline, Batches, Dataset, byte_compressors, prepare
+from golf_fast.distributed import Ranks
+from golf_fast.errors import InputError, exit_with
+from golf_fast.files import replacing
+from golf_fast.model import GPT, upstream
+from golf_fast.ops import backends
+from golf_fast.report import Result, RunLog, table, write_html
+from golf_fast.score import Ledger, Score, score_tokens
+from golf_fast.train import Trained, Trainer, train
+
+COMPRESSORS_MAX_BYTES = 64 << 20
+"""Byte compressors are run beside us on texts up to this size; above it they take longer than the run."""
+
+BEFORE, AFTER, ADAPTING = "score before compression", "score after compression", "score while adapting"
+"""Names of the three scoring stages."""
+
+
+def main() -> None:
+    parsed = command_line.parse(
+        sys.argv[1:], os.environ, prog="python -m golf_fast.train", default_recipe=_default_recipe
+    )
+    device, device_reason = machine.choose_device(parsed.config.device)
+    ranks = Ranks.from_environment(device.type, parsed.config.train.micro_batches)
+    run_dir = _new_run_dir(parsed.config, ranks)
+    with RunLog(run_dir, ranks.main) as log:
+        for line in parsed.lines:
+            log.line(line)
+        log.line(f"run directory: {run_dir}")
+        log.line(f"device: {ranks.device} ({device_reason}), {ranks.world_size} rank(s)")
+        if ranks.main:
+            with replacing(run_dir / "config.json", "w") as file:
+                json.dump(parsed.as_dict(), file, indent=2)
+        Run(parsed.config, run_dir, ranks, log).go()
+    if ranks.main:
+        write_html(run_dir)
+    ranks.close()
+
+
+class Run:
+    """The stages of one run, in the order the data walks through them, and what is known of it so far."""
+
+    def __init__(self, config: RunConfig, run_dir: Path, ranks: Ranks, log: RunLog) -> None:
+        self.config = config
+        self.run_dir = run_dir
+        self.ranks = ranks
+        self.log = log
+        self.artifact = run_dir / "artifact.golf"
+        self.stages: list[tuple[str, float, int | None, float | None]] = []
+        """Name, seconds, bytes of the model and bits per byte after it."""
+        self.trained: Trained | None = None
+        self.scores: dict[str, Score] = {}
+        """By stage; the last is the result."""
+        self.baselines: list[Baseline] = []
+        self.dtype, reason = machine.choose_compute_dtype(config.train.compute_dtype, ranks.device)
+        log.line(f"compute dtype: {machine.dtype_name(self.dtype)} ({reason})")
+        try:
+            self.backends = dict(backends.describe(ranks.device))
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        for op, backend in self.backends.items():
+            log.line(f"{op}: {backend.name} ({backend.reason})")
+
+    def go(self) -> None:
+        with self._stage("data"):
+            self.dataset = self._prepare()
+            self.tokens = self.dataset.val_tokens(self.config.score.window)
+            self.token_bytes = self.dataset.tokenizer().token_bytes()
+        self.log.line(f"data: {self.dataset.why}")
+        self.log.line(f"validation: {len(self.tokens) - 1:,} tokens")
+        try:
+            self._train_compress_score()
+        except BaseException:
+            if self.ranks.main:
+                self._result(finished=False).write(self.run_dir / "result.json")
+            raise
+        if self.ranks.main:
+            self._compare()
+            result = self._result(finished=True)
+            result.write(self.run_dir / "result.json")
+            self._show(result)
+
+    def _train_compress_score(self) -> None:
+        with self._stage("train"):
+            trained = self.trained = self._train()
+        weights = upstream.split(trained.weights, self.config.model)
+        fixed = dataclasses.replace(self.config.score, ttt="off")
+        self._score(BEFORE, weights, fixed)
+        with self._stage("compress") as note:
+            if self.ranks.main:
+                note["bytes"] = self._compress(weights)
+            self.ranks.barrier()
+        restored = dequantize(read_artifact(self.artifact).tensors)
+        ledger = Ledger(self.run_dir / "ledger.jsonl" if self.ranks.main else None)
+        if self.config.score.ttt == "off":
+            final = self._score(AFTER, restored, fixed, ledger)
+        else:
+            self._score(AFTER, restored, fixed)
+            final = self._score(ADAPTING, restored, self.config.score, ledger)
+        if self.ranks.main:
+            with replacing(self.run_dir / "token_losses") as file:
+                file.write(final.losses.tobytes())
+
+    def _prepare(self) -> Dataset:
+        for turn in ("main", "others"):  # rank 0 builds what is not there yet, then the others find it
+            if self.ranks.main == (turn == "main"):
+                dataset = prepare(
+                    self.config.data,
+                    self.config.model.vocab_size,
+                    self.ranks.device.type == "cuda",
+                    self.log.progress,
+                )
+            self.ranks.barrier()
+        if self.ranks.main:
+            with replacing(self.run_dir / "tokenizer.model") as file:
+                file.write(dataset.tokenizer_path.read_bytes())
+        return dataset
+
+    def _train(self) -> Trained:
+        config = self.config
+        model = self._model(compute_tables=config.train.embedding_dtype == "compute")
+        count = sum(parameter.numel() for parameter in model.parameters())
+        self.log.line(f"model: {count:,} parameters, {config.model.layers} layers of width {config.model.dim}")
+        compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.ranks.device.type == "cuda")
+        loss = torch.compile(model, dynamic=False) if compiled else model
+        batches = Batches(
+            self.dataset.train_stream(),
+            self.ranks.rank,
+            self.ranks.world_size,
+            config.train.batch_tokens,
+            config.train.micro_batches,
+            config.train.seq_len,
+        )
+
+        def validate() -> tuple[float, float]:
+            whole_windows = dataclasses.replace(
+                config.score,
+                ttt="off",
+                stride=config.score.window,
+                batch_windows=max(1, config.train.val_batch_tokens // config.score.window),
+            )
+            score = score_tokens(model, self.tokens, self.token_bytes, whole_windows, self.ranks)
+            return score.nats / score.tokens, score.bpb
+
+        trained = train(Trainer(model, loss, batches, config.train, self.ranks), self.log, validate)
+        if self.ranks.main:
+            trained.schedule.write(self.run_dir)
+            weights = {name: t.contiguous() for name, t in upstream.split(trained.weights, config.model).items()}
+            with replacing(self.run_dir / "checkpoint" / "weights.safetensors") as file:
+                file.write(safetensors.torch.save(weights))
+        self.log.line(f"trained: {trained.steps} steps in {trained.seconds:.1f} s, average: {trained.average}")
+        return trained
+
+    def _compress(self, weights: Mapping[str, torch.Tensor]) -> int:
+        config = self.config.compress
+        on_cpu = {name: tensor.cpu() for name, tensor in weights.items()}
+        stored = quantize(prune(on_cpu, config), config)
+        size = write_artifact(self.artifact, stored, dataclasses.asdict(self.config.model), config)
+        self.log.line(f"artifact: {size:,} bytes, {config.codec}")
+        return size
+
+    def _score(
+        self, name: str, weights: Mapping[str, torch.Tensor], config: ScoreConfig, ledger: Ledger | None = None
+    ) -> Score:
+        """Score `weights` (under public names) and keep the result under `name`."""
+        with self._stage(name) as note:
+            model = self._model(compute_tables=False)
+            upstream.load(model, weights)
+            score = score_tokens(
+                model,
+                self.tokens,
+                self.token_bytes,
+                config,
+                self.ranks,
+                ledger,
+                lambda done, total: self.log.progress(name, done, total),
+            )
+            note["bpb"] = score.bpb
+            note["bytes"] = (
+                sum(tensor.nbytes for tensor in weights.values()) if name == BEFORE else self.artifact.stat().st_size
+            )
+        self.scores[name] = score
+        self.log.line(f"{name}: val_loss:{score.nats / score.tokens:.4f} val_bpb:{score.bpb:.4f}")
+        return score
+
+    def _model(self, *, compute_tables: bool) -> GPT:
+        model = GPT(
+            self.config.model,
+            compute_dtype=self.dtype,
+            embedding_dtype=self.dtype if compute_tables else torch.float32,
+            seed=self.config.seed,
+        )
+        return model.to(self.ranks.device)
+
+    def _compare(self) -> None:
+        """What byte compressors make of the same validation text."""
+        train_text = self.dataset.train_text(COMPRESSORS_MAX_BYTES)
+        if train_text is None or self.scores[AFTER].bytes > COMPRESSORS_MAX_BYTES:
+            self.log.line(f"byte compressors: left out, the text is larger than {COMPRESSORS_MAX_BYTES:,} bytes")
+            return
+        with self._stage("byte compressors"):
+            self.baselines = byte_compressors(train_text, self.dataset.val_text(self.tokens))
+
+    def _result(self, *, finished: bool) -> Result:
+        """What is known of the run now; None for what was not measured."""
+        trained, before, after = self.trained, self.scores.get(BEFORE), self.scores.get(AFTER)
+        final = self.scores.get(ADAPTING) if self.config.score.ttt != "off" else after
+        with torch.device("meta"):
+            params = sum(parameter.numel() for parameter in GPT(self.config.model).parameters())
+        return Result(
+            run_id=self.run_dir.name,
+            recipe=self.config.recipe,
+            seed=self.config.seed,
+            params=params,
+            steps=trained.steps if trained else 0,
+            train_seconds=trained.seconds if trained else 0.0,
+            tokens_per_second=trained.tokens / trained.seconds if trained else None,
+            val_loss=final.nats / final.tokens if final else None,
+            val_bpb=final.bpb if final else None,
+            val_tokens=final.tokens if final else None,
+            val_bytes=final.bytes if final else None,
+            bpb_before_compression=before.bpb if before else None,
+            bpb_without_ttt=after.bpb if after else None,
+            artifact_bytes=self.artifact.stat().st_size if self.artifact.exists() else None,
+            code_bytes=code_size.code_bytes(),
+            code_hash=code_size.code_hash(),
+            track=final.track if final else "A",
+            violations=final.violations if final else self.config.score.violations,
+            eval_seconds=final.seconds if final else None,
+            device=machine.device_name(self.ranks.device),
+            world_size=self.ranks.world_size,
+            versions=machine.versions(),
+            data_fingerprint=self.dataset.fingerprint,
+            backends={op: dataclasses.asdict(backend) for op, backend in self.backends.items()},
+            compute_dtype=machine.dtype_name(self.dtype),
+            recompiles=trained.recompiles if trained else 0,
+            peak_memory_bytes=machine.peak_memory_bytes(self.ranks.device),
+            baselines={baseline.name: baseline.bits_per_byte for baseline in self.baselines},
+            finished=finished,
+        )
+
+    def _show(self, result: Result) -> None:
+        """The tables at the end."""
+        rows = [
+            [name, f"{seconds:.1f}", f"{size:,}" if size else "", f"{bpb:.4f}" if bpb else ""]
+            for name, seconds, size, bpb in self.stages
+        ]
+        self.log.line("\n" + table(["stage", "seconds", "bytes", "bits per byte"], rows))
+        if self.baselines:
+            others = [[other.name, f"{other.bits_per_byte:.4f}"] for other in self.baselines]
+            ours = ["this run", f"{result.val_bpb:.4f}"]
+            self.log.line("\n" + table(["the same validation text", "bits per byte"], [*others, ours]))
+        legal = "legal" if result.legal else f"NOT LEGAL ({', '.join(result.violations)})"
+        fits = "fits" if result.fits else "DOES NOT FIT"
+        self.log.line(
+            f"\nval_bpb:{result.val_bpb:.4f} {legal}, track {result.track}; {result.total_bytes:,} bytes "
+            f"({result.artifact_bytes:,} artifact, {result.code_bytes:,} code), {fits}"
+        )
+        self.log.line(f"results: {self.run_dir / 'result.json'}, {self.run_dir / 'report.html'}")
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[dict[str, float]]:
+        """Time a stage and keep it for the table at the end; the block may note `bytes` and `bpb`."""
+        began = time.perf_counter()
+        note: dict[str, float] = {}
+        yield note
+        seconds = time.perf_counter() - began
+        size = int(note["bytes"]) if "bytes" in note else None
+        self.stages.append((name, seconds, size, note.get("bpb")))
+        self.log.metric(kind="stage", name=name, seconds=seconds, bytes=size, bpb=note.get("bpb"))
+
+
+def _default_recipe() -> tuple[str, str]:
+    """The recipe where none is named, and why."""
+    shards = DataConfig().shards
+    if not torch.cuda.is_available():
+        return "tiny", "torch sees no GPU here"
+    if not shards.is_dir():
+        return "tiny", f"there are no FineWeb shards in {shards}"
+    return "seed", f"there are a GPU and FineWeb shards in {shards}"
+
+
+def _new_run_dir(config: RunConfig, ranks: Ranks) -> Path:
+    """The directory of this run, made by rank 0; the others learn its time stamp from it.
+
+    Raises:
+        InputError: it cannot be made, or holds an earlier run.
+    """
+    stamp = ranks.broadcast_float(time.time())
+    run_id = config.run_id or f"{config.recipe}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(stamp))}"
+    run_dir = config.runs_dir / run_id
+    if not ranks.main:
+        return run_dir
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if any(run_dir.iterdir()):
+            raise InputError(f"{run_dir}: holds an earlier run, which stays as it is; choose another --run-id")
+    except OSError as error:
+        raise InputError(f"{run_dir}: cannot be made ({error.strerror}); choose another --runs-dir") from error
+    if not os.access(run_dir, os.W_OK):
+        raise InputError(f"{run_dir}: cannot be written; choose another --runs-dir")
+    return run_dir
+
+
+if __name__ == "__main__":
+    exit_with(main)
