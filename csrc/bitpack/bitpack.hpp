@@ -23,7 +23,7 @@ struct Path {
 };
 
 extern const Path kPortable;
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(GOLF_PORTABLE_ONLY)
 #define GOLF_X86_64 1
 extern const Path kAvx2;
 extern const Path kAvx512;

@@ -293,27 +293,36 @@ cudaError_t grid_for(int64_t wanted, unsigned& grid) {
     return error;
 }
 
-int64_t thread_blocks(int64_t units) { return (units + kThreads - 1) / kThreads; }
+// Launches a kernel on `thread_blocks`, or on fewer that go round; none is no error.
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), int64_t thread_blocks, cudaStream_t stream, Arguments... arguments) {
+    unsigned grid;
+    const cudaError_t error = grid_for(thread_blocks, grid);
+    if (error != cudaSuccess || grid == 0) return error;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(grid);
+    config.blockDim = dim3(kThreads);
+    config.stream = stream;
+    return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+template <int Bits, int V>
+int64_t thread_blocks(int64_t n) {
+    return (blocks_of(n) * Place<Bits, V>::kLanes + kThreads - 1) / kThreads;
+}
 
 template <int Bits, typename Sink>
 cudaError_t launch_unpack(const uint8_t* planes, int64_t n, Sink sink, cudaStream_t stream) {
     const int64_t blocks = blocks_of(n);
-    unsigned grid;
-    const cudaError_t error = grid_for(thread_blocks(blocks * Place<Bits, Sink::kValues>::kLanes), grid);
-    if (error != cudaSuccess || grid == 0) return error;
-    unpack_kernel<Bits><<<grid, kThreads, 0, stream>>>(planes, planes + blocks * kNibbleBytes, blocks, sink);
-    return cudaGetLastError();
+    return launch(unpack_kernel<Bits, Sink>, thread_blocks<Bits, Sink::kValues>(n), stream, planes,
+                  planes + blocks * kNibbleBytes, blocks, sink);
 }
 
 template <int Bits, typename Source>
-cudaError_t launch_pack(const Source& source, int64_t n, uint8_t* planes, int32_t* out_of_range, cudaStream_t stream) {
+cudaError_t launch_pack(Source source, int64_t n, uint8_t* planes, int32_t* out_of_range, cudaStream_t stream) {
     const int64_t blocks = blocks_of(n);
-    unsigned grid;
-    const cudaError_t error = grid_for(thread_blocks(blocks * Place<Bits, Source::kValues>::kLanes), grid);
-    if (error != cudaSuccess || grid == 0) return error;
-    pack_kernel<Bits><<<grid, kThreads, 0, stream>>>(source, blocks, planes, planes + blocks * kNibbleBytes,
-                                                     out_of_range);
-    return cudaGetLastError();
+    return launch(pack_kernel<Bits, Source>, thread_blocks<Bits, Source::kValues>(n), stream, source, blocks, planes,
+                  planes + blocks * kNibbleBytes, out_of_range);
 }
 
 template <int Bits>
@@ -321,17 +330,11 @@ cudaError_t launch_quantize(const float* weights, int64_t rows, int64_t cols, bo
                             uint16_t* scales, cudaStream_t stream) {
     const int64_t n = rows * cols;
     uint8_t* high = planes + blocks_of(n) * kNibbleBytes;
-    unsigned grid;
-    const cudaError_t error = grid_for(rows, grid);
-    if (error != cudaSuccess || grid == 0) return error;
-    if (cols % kBlock == 0) {
-        quantize_rows_kernel<Bits, true>
-            <<<grid, kThreads, 0, stream>>>(weights, rows, cols, floored, planes, high, scales);
-        return cudaGetLastError();
-    }
-    quantize_rows_kernel<Bits, false><<<grid, kThreads, 0, stream>>>(weights, rows, cols, floored, planes, high, scales);
-    const FromFloat<Bits> source = {weights, {scales, cols}, n};
-    return launch_pack<Bits>(source, n, planes, nullptr, stream);
+    const bool whole_blocks = cols % kBlock == 0;
+    const auto kernel = whole_blocks ? quantize_rows_kernel<Bits, true> : quantize_rows_kernel<Bits, false>;
+    const cudaError_t error = launch(kernel, rows, stream, weights, rows, cols, floored, planes, high, scales);
+    if (error != cudaSuccess || whole_blocks) return error;
+    return launch_pack<Bits>(FromFloat<Bits>{weights, {scales, cols}, n}, n, planes, nullptr, stream);
 }
 
 cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }

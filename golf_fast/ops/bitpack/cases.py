@@ -21,7 +21,7 @@ def samples(device: torch.device, dtype: torch.dtype) -> list[Sample]:
     """Calls of `unpack_dequantize`; nothing here has gradients."""
     result = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
     return [
-        Sample(f"int{bits} {shape}", (*_packed(device, bits, shape), bits, shape, result))
+        Sample(f"int{bits} {shape}", (*_packed(device, bits, shape), bits, shape), {"dtype": result})
         for bits in (5, 6)
         for shape in _SHAPES
     ]
