@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 launches: Counter[str] = Counter()
-"""Kernel launches of this process by op: tests and `doctor` prove with it that an op ran."""
+"""Kernel launches of this process by op and kernel: tests and `doctor` prove with it that an op ran."""
 
 INTERPRETED_MULTIPROCESSORS = 3
 """How many programs a persistent kernel starts in the interpreter: few, so that each of them has several tiles."""
@@ -26,7 +26,7 @@ INTERPRETED_MULTIPROCESSORS = 3
 class Launch:
     """A kernel with its grid, its arguments by name (constants included) and its options.
 
-    `op` is the name under which the launch is counted.
+    `op` is the name under which the launch is counted: that of the op, with the kernel behind a dot if it has several.
     """
 
     op: str

@@ -21,8 +21,6 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from golf_fast.ops.launch import Launch, architecture, multiprocessors
 
-OP = "relu2_mlp"
-
 
 @dataclass(frozen=True)
 class Tiles:
@@ -189,7 +187,7 @@ def up_launch(
         "hidden": hidden,
         "width": width,
     }
-    return _launch(relu2_up_kernel, arguments, negative_slope, tiles, programs)
+    return _launch("relu2_mlp", relu2_up_kernel, arguments, negative_slope, tiles, programs)
 
 
 def dpre_launch(
@@ -217,15 +215,17 @@ def dpre_launch(
         "hidden": hidden,
         "width": width,
     }
-    return _launch(relu2_dpre_kernel, arguments, negative_slope, tiles, programs)
+    return _launch("relu2_mlp.dpre", relu2_dpre_kernel, arguments, negative_slope, tiles, programs)
 
 
-def _launch(kernel: Any, arguments: dict[str, Any], negative_slope: float, tiles: Tiles, programs: int) -> Launch:
+def _launch(
+    op: str, kernel: Any, arguments: dict[str, Any], negative_slope: float, tiles: Tiles, programs: int
+) -> Launch:
     grid = (min(programs, tiles.count(arguments["tokens"], arguments["hidden"])),)
     constants = {
         "SLOPE": negative_slope, "ROWS": tiles.rows, "COLUMNS": tiles.columns, "DEPTH": tiles.depth, "TMA": tiles.tma
     }  # fmt: skip
-    return Launch(OP, kernel, grid, arguments | constants, tiles.warps, tiles.stages)
+    return Launch(op, kernel, grid, arguments | constants, tiles.warps, tiles.stages)
 
 
 @torch.library.custom_op("golf_fast::relu2_mlp_forward", mutates_args=())

@@ -1,0 +1,60 @@
+"""A training step of a two-block model with every Triton op against the plain ops: loss, gradients, launch counts."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+from ops.numerics import error
+
+from golf_fast.config import ModelConfig
+from golf_fast.model import GPT
+from golf_fast.ops import backends, newton_schulz, registry
+from golf_fast.ops.launch import launches
+
+if importlib.util.find_spec("triton") is None:
+    pytest.skip("triton is not installed", allow_module_level=True)
+
+CONFIG = ModelConfig(
+    vocab_size=83, dim=128, layers=2, heads=2, kv_heads=1, mlp_mult=1.5, bigram_buckets=61, bigram_dim=16
+)
+KERNELS = {build.launch.op for cases in registry.load().values() for build in cases.builds()}
+
+
+def step(
+    choice: str, monkeypatch: pytest.MonkeyPatch, compiled: bool = False
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss and gradients of two rows of 70 tokens, and Muon's update of the MLP bank."""
+    monkeypatch.setenv(backends.VARIABLE, choice)
+    backends.forget()
+    launches.clear()
+    model = GPT(CONFIG, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():  # zero matrices would leave the blocks untested
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    tokens = torch.randint(CONFIG.vocab_size, (2, 71), generator=generator)
+    forward = torch.compile(model, fullgraph=True, backend="aot_eager") if compiled else model
+    loss = forward(tokens[:, :-1], tokens[:, 1:])
+    loss.backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    found["update of mlp_up"] = newton_schulz(found["mlp_up"], 5, torch.float32)
+    return loss.detach(), found
+
+
+@pytest.mark.interpreter
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_step_matches_the_reference(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch._dynamo.reset()
+    loss, found = step("triton", monkeypatch, compiled)
+    counted = dict(launches)
+    expected_loss, expected = step("reference", monkeypatch)
+    backends.forget()
+    assert not launches
+    assert set(counted) == KERNELS
+    assert error(loss, expected_loss) < 1e-5
+    for name, gradient in expected.items():
+        largest = float(gradient.abs().max())
+        assert largest > 0, name
+        assert error(found[name], gradient) < 2e-4 * largest, name

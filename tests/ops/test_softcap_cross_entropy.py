@@ -1,0 +1,118 @@
+"""softcap_cross_entropy beyond the samples of the registry: long rows, extreme logits, small gradients, errors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ops.numerics import GuardBand
+
+from golf_fast.ops import softcap_cross_entropy
+from golf_fast.ops.softcap_cross_entropy import reference
+
+pytest.importorskip("triton")
+
+from golf_fast.ops.softcap_cross_entropy import triton as kernels
+
+pytestmark = [pytest.mark.interpreter, pytest.mark.filterwarnings("ignore::RuntimeWarning")]  # NumPy overflows
+
+
+def random(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def exact(logits: torch.Tensor, targets: torch.Tensor, softcap: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses and the derivative of each by its logits, in float64."""
+    leaf = logits.double().requires_grad_()
+    losses = torch.nn.functional.cross_entropy(softcap * torch.tanh(leaf / softcap), targets, reduction="none")
+    return losses.detach(), torch.autograd.grad(losses.sum(), leaf)[0]
+
+
+@pytest.mark.parametrize("row", kernels.ROWS, ids=lambda row: f"{row.columns}{'' if row.whole else ' at a time'}")
+@pytest.mark.parametrize("softcap", [30.0, 5.0])
+def test_each_configuration_writes_its_rows_and_nothing_else(row: kernels.Row, softcap: float) -> None:
+    vocabulary = 1000 if row.whole else 9001
+    logits = random(3, vocabulary, scale=10.0)
+    # a first row far down at the cap, a last one with its peak in the last column
+    logits[0] = -1e4
+    logits[0, 17] = -5.0
+    logits[2, -1] = 1e4
+    targets = torch.tensor([17, 400, vocabulary - 1])
+    losses, change = exact(logits, targets, softcap)
+    for gradient in (False, True):
+        band, out = GuardBand((3, vocabulary), torch.float32, "cpu"), GuardBand((3,), torch.float32, "cpu")
+        band.tensor.copy_(logits)
+        kernels.row_launch(band.tensor, targets, out.tensor, softcap, gradient, row)()
+        torch.testing.assert_close(out.tensor.double(), losses, rtol=2e-6, atol=2e-5)
+        torch.testing.assert_close(band.tensor.double(), change if gradient else logits.double(), rtol=1e-4, atol=1e-6)
+        band.check()
+        out.check()
+
+
+def test_heuristic_returns_only_what_is_compiled_and_uses_each() -> None:
+    assert {kernels.choose_row(v) for v in (1, 83, 1024, 1025, 4096, 8192, 8193, 65536)} == set(kernels.ROWS)
+    assert all(row.columns >= 1024 for row in kernels.ROWS)
+
+
+def test_large_softcap_needs_no_bound() -> None:
+    """Where every logit is far below the cap, the sum of exponentials must not vanish."""
+    logits = torch.full((1, 9000), -900.0)
+    out = torch.empty(1)
+    kernels.row_launch(logits, torch.tensor([5]), out, 1000.0, False, kernels.ROWS[-1])()
+    torch.testing.assert_close(out, torch.tensor([9000.0]).log(), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("target", [-1, -100, 10, 1 << 40])
+def test_a_target_outside_the_vocabulary_is_nan_and_alone(target: int, use_triton) -> None:
+    x, weight = random(3, 8), random(10, 8, seed=1)
+    losses = softcap_cross_entropy(x, weight, torch.tensor([1, target, 2]), 30.0)
+    assert losses.isnan().tolist() == [False, True, False]
+
+
+def test_a_nan_stays_in_its_row(use_triton) -> None:
+    x, weight = random(3, 8), random(10, 8, seed=1)
+    x[1, 2] = float("nan")
+    leaf = x.requires_grad_()
+    losses = softcap_cross_entropy(leaf, weight, torch.tensor([1, 1, 2]), 30.0)
+    losses[[0, 2]].sum().backward()
+    assert losses.isnan().tolist() == [False, True, False]
+    assert bool(leaf.grad[[0, 2]].isfinite().all())
+
+
+def test_scoring_saves_nothing_and_training_one_tensor_of_logits(use_triton) -> None:
+    x, weight, targets = random(5, 8), random(10, 8, seed=1).requires_grad_(), torch.arange(5)
+    shapes: list[torch.Size] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: shapes.append(t.shape) or t, lambda t: t):
+        with torch.no_grad():
+            softcap_cross_entropy(x, weight, targets, 30.0)
+        assert shapes == []
+        softcap_cross_entropy(x, weight, targets, 30.0)
+    assert shapes.count(torch.Size((5, 10))) == 1
+
+
+def test_float16_gradients_of_a_mean_over_many_rows(use_triton) -> None:
+    """1 / 98,304 is a subnormal float16; the shape of the gradient goes through the product, its size does not."""
+    x, weight, targets = random(6, 64), random(40, 64, seed=1, scale=0.2), torch.arange(6)
+    expected = []
+    for dtype, function in ((torch.float64, reference.softcap_cross_entropy), (torch.float16, softcap_cross_entropy)):
+        leaf = weight.to(dtype).requires_grad_()
+        (function(x.to(dtype), leaf, targets, 30.0).sum() / 98304).backward()
+        expected.append(leaf.grad.double())
+    # half a step of the float16 subnormals, 3e-8, and the rounding of the product
+    assert float((expected[0] - expected[1]).abs().max()) <= 3.0e-8 + 2e-3 * float(expected[0].abs().max())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": random(5, 9)}, r"x is \(5, 9\); it must be \[\.\.\., 8\]"),
+        ({"weight": random(10, 8).half()}, r"weight is torch.float16; it must be the dtype of x, torch.float32"),
+        ({"x": random(5, 8).double(), "weight": random(10, 8).double()}, r"x is torch.float64"),
+        ({"targets": torch.arange(4)}, r"targets is \(4,\); it must be \(5,\)"),
+        ({"targets": torch.arange(5).int()}, r"targets is torch.int32; it must be int64"),
+        ({"softcap": 0.0}, r"softcap is 0.0; it must be more than 0"),
+    ],
+)
+def test_wrong_arguments_are_named(change: dict[str, object], message: str, use_triton) -> None:
+    arguments = {"x": random(5, 8), "weight": random(10, 8), "targets": torch.arange(5), "softcap": 30.0} | change
+    with pytest.raises(ValueError, match=message):
+        softcap_cross_entropy(**arguments)
