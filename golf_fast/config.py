@@ -7,6 +7,7 @@ The named variants are in `golf_fast.recipes`. Importing this module imports no 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,18 +23,18 @@ def _require(condition: bool, name: str, value: object, expected: str) -> None:
 def _require_positive(config: Any, prefix: str, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(value > 0, f"{prefix}.{name}", value, "more than 0")
+        _require(0 < value < math.inf, f"{prefix}.{name}", value, "more than 0 and finite")
 
 
 def _require_not_negative(config: Any, prefix: str, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(value >= 0, f"{prefix}.{name}", value, "0 or more")
+        _require(0 <= value < math.inf, f"{prefix}.{name}", value, "0 or more and finite")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of the model (seed.md section 3 is its definition)."""
+    """The shape of the model (docs/seed.md defines it)."""
 
     vocab_size: int = 1024
     """Entries of the tokenizer, and rows of the embedding."""
@@ -127,7 +128,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """From batches to averaged weights (seed.md section 4)."""
+    """From batches to averaged weights."""
 
     max_seconds: float = 600.0
     """Training time limit; the run stops before the step that would end past it. 0: no limit, steps alone count."""
@@ -220,7 +221,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class CompressConfig:
-    """From weights to the artifact (seed.md section 5)."""
+    """From weights to the artifact."""
 
     prune_quantile: float = 0.03
     """Share of the smallest magnitudes of each large matrix that is zeroed; 0: none."""
@@ -247,7 +248,7 @@ class CompressConfig:
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """From an artifact and validation tokens to bits per byte (seed.md section 6)."""
+    """From an artifact and validation tokens to bits per byte."""
 
     window: int = 2048
     """Length of a sliding window, and of a row of test-time training."""

@@ -18,9 +18,9 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from golf_fast import code_size, command_line, machine
+from golf_fast import code_size, command_line, machine, recipes
 from golf_fast.compress import dequantize, prune, quantize, read_artifact, write_artifact
-from golf_fast.config import DataConfig, RunConfig, ScoreConfig
+from golf_fast.config import RunConfig, ScoreConfig
 from golf_fast.data import Baseline, Batches, Dataset, byte_compressors, prepare
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError, exit_with
@@ -40,7 +40,10 @@ BEFORE, AFTER, ADAPTING = "score before compression", "score after compression",
 
 def main() -> None:
     parsed = command_line.parse(
-        sys.argv[1:], os.environ, prog="python -m golf_fast.train", default_recipe=_default_recipe
+        sys.argv[1:],
+        os.environ,
+        prog="python -m golf_fast.train",
+        default_recipe=lambda: recipes.choose(torch.cuda.is_available()),
     )
     device, device_reason = machine.choose_device(parsed.config.device)
     ranks = Ranks.from_environment(device.type, parsed.config.train.micro_batches)
@@ -290,16 +293,6 @@ class Run:
         size = int(note["bytes"]) if "bytes" in note else None
         self.stages.append((name, seconds, size, note.get("bpb")))
         self.log.metric(kind="stage", name=name, seconds=seconds, bytes=size, bpb=note.get("bpb"))
-
-
-def _default_recipe() -> tuple[str, str]:
-    """The recipe where none is named, and why."""
-    shards = DataConfig().shards
-    if not torch.cuda.is_available():
-        return "tiny", "torch sees no GPU here"
-    if not shards.is_dir():
-        return "tiny", f"there are no FineWeb shards in {shards}"
-    return "seed", f"there are a GPU and FineWeb shards in {shards}"
 
 
 def _new_run_dir(config: RunConfig, ranks: Ranks) -> Path:

@@ -135,7 +135,7 @@ def train(
     graphs = _compiled_graphs()
     clock = clock or Clock(ranks)
     loss = torch.zeros(())
-    step = 0
+    step, reported = 0, False
     while not schedule.is_over(step, clock.elapsed, clock.step_seconds, clock.in_flight):
         rates = schedule.rates(step, clock.elapsed)
         loss = trainer.step(rates)
@@ -143,7 +143,8 @@ def train(
         schedule.record(rates)
         trainer.averages.update(step, rates.lr_factor)
         clock.step_issued()
-        if step <= 10 or step % config.log_every == 0:
+        reported = step <= 10 or step % config.log_every == 0
+        if reported:
             _report(trainer, log, clock, step, rates, _mean_loss(loss, step, ranks))
         _show_progress(log, config, clock, step)
         if validate and config.val_every and step % config.val_every == 0:
@@ -152,12 +153,9 @@ def train(
             log.line(f"step:{step} val_loss:{val_loss:.4f} val_bpb:{bpb:.4f}")
             log.metric(kind="val", step=step, seconds=clock.elapsed, loss=val_loss, bpb=bpb)
     clock.drain()
-    if not step:
-        raise InputError(
-            f"train.max_seconds is {config.max_seconds}: not one step fits; allow more time or take smaller batches"
-        )
     last_loss = _mean_loss(loss, step, ranks)
-    _report(trainer, log, clock, step, schedule.recorded[-1], last_loss)
+    if not reported:
+        _report(trainer, log, clock, step, schedule.recorded[-1], last_loss)
     return Trained(
         weights=trainer.averages.weights(),
         average=trainer.averages.used,

@@ -1,0 +1,66 @@
+"""Who may import whom, read off the sources."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import golf_fast
+
+PACKAGE = Path(golf_fast.__file__).parent
+STAGES = {"data", "ops", "model", "train", "compress", "score", "report"}
+SHARED = {"config", "errors", "files", "distributed", "environment"}
+"""Modules without a stage: any stage but `ops` may use them."""
+ALLOWED = {
+    "ops": {"_C"},
+    "data": SHARED,
+    "report": SHARED,
+    "model": SHARED | {"ops"},
+    "train": SHARED | {"data", "model", "ops"},
+    "compress": SHARED | {"ops", "_C"},
+    "score": SHARED | {"data", "model", "compress"},
+}
+
+
+def imported(source: Path) -> set[str]:
+    """First names below `golf_fast` that a module imports, wherever in the module it does."""
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "golf_fast":
+            modules = [f"golf_fast.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source} has a relative import, which this test does not follow"
+            modules = [node.module or ""]
+        else:
+            continue
+        names |= {module.split(".")[1] for module in modules if module.startswith("golf_fast.")}
+    return names
+
+
+@pytest.mark.parametrize("stage", sorted(ALLOWED))
+def test_a_stage_imports_only_what_it_may(stage: str) -> None:
+    sources = [path for path in (PACKAGE / stage).rglob("*.py") if path.name != "__main__.py"]
+    assert sources
+    for source in sources:
+        beyond = imported(source) - ALLOWED[stage] - {stage}
+        assert not beyond, f"{source.relative_to(PACKAGE)} imports {', '.join(sorted(beyond))}"
+
+
+def test_every_folder_is_a_stage_with_a_rule() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == STAGES == set(ALLOWED)
+
+
+def test_modules_without_a_stage_import_none() -> None:
+    joiners = {"doctor.py"}
+    for source in PACKAGE.glob("*.py"):
+        if source.name not in joiners:
+            assert not imported(source) & STAGES, f"{source.name} imports {imported(source) & STAGES}"
+
+
+def test_the_rule_sees_a_forbidden_import(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text("def f():\n    from golf_fast.train import train\nfrom golf_fast import score\nimport torch\n")
+    assert imported(source) == {"train", "score"}

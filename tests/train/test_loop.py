@@ -1,0 +1,133 @@
+"""The training loop: ranks, the undone warm-up, replay, validation, and a loss that is no number."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from golf_fast.data import Batches, TokenStream
+from golf_fast.distributed import Ranks
+from golf_fast.errors import InputError
+from golf_fast.model import GPT
+from golf_fast.train import Trainer, train
+from golf_fast.train.schedule import Rates
+from train import plain_run
+from train.plain_run import MODEL, TRAIN, Lines, run
+
+SINGLE = Ranks.single()
+
+
+@pytest.fixture(scope="module")
+def by_world_size(tmp_path_factory: pytest.TempPathFactory, run_ranks: Callable[..., None]) -> dict[int, Any]:
+    folder = tmp_path_factory.mktemp("worlds")
+    plain_run.shard(folder)
+    results = {}
+    for world_size in (1, 2, 4):
+        run_ranks(plain_run.__file__, world_size, folder)
+        results[world_size] = [torch.load(folder / f"{world_size}-{rank}.pt") for rank in range(world_size)]
+    return results
+
+
+def test_one_two_and_four_ranks_see_the_same_losses(by_world_size: dict[int, Any]) -> None:
+    alone = by_world_size[1][0]["losses"]
+    assert len(alone) == TRAIN.max_steps
+    assert len(set(alone)) == TRAIN.max_steps
+    for world_size in (2, 4):
+        assert by_world_size[world_size][0]["losses"] == pytest.approx(alone, rel=2e-6)
+
+
+def test_all_ranks_end_with_the_same_bits(by_world_size: dict[int, Any]) -> None:
+    for results in by_world_size.values():
+        for other in results[1:]:
+            for name, tensor in results[0]["weights"].items():
+                assert torch.equal(tensor, other["weights"][name]), name
+
+
+def test_ranks_end_with_the_weights_of_a_single_process(by_world_size: dict[int, Any]) -> None:
+    for name, tensor in by_world_size[1][0]["weights"].items():
+        torch.testing.assert_close(by_world_size[4][0]["weights"][name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_the_warm_up_leaves_no_trace(tmp_path: Path) -> None:
+    with_warm_up, _ = run(tmp_path, SINGLE, replace(TRAIN, warmup_steps=3))
+    without, _ = run(tmp_path, SINGLE, replace(TRAIN, warmup_steps=0))
+    for name, tensor in without.weights.items():
+        assert torch.equal(tensor, with_warm_up.weights[name]), name
+
+
+def test_a_replayed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    by_clock = replace(TRAIN, max_seconds=1.0, max_steps=20, warmdown_steps=15)
+    first, _ = run(tmp_path, SINGLE, by_clock)
+    first.schedule.write(tmp_path)
+    again, _ = run(tmp_path, SINGLE, replace(by_clock, replay_schedule=tmp_path))
+    assert again.steps == first.steps
+    assert len({rates.lr_factor for rates in first.schedule.recorded}) > 1
+    assert again.schedule.recorded == first.schedule.recorded
+    for name, tensor in first.weights.items():
+        assert torch.equal(tensor, again.weights[name]), name
+    steps = json.loads((tmp_path / "schedule.json").read_text())["steps"]
+    assert steps == first.steps
+
+
+def trainer_on(tokens: np.ndarray, folder: Path) -> Trainer:
+    path = folder / "given_train_000000.bin"
+    plain_run.write_shard(path, tokens.astype(np.uint16))
+    model = GPT(MODEL, seed=3)
+    batches = Batches(
+        TokenStream([path], MODEL.vocab_size), 0, 1, TRAIN.batch_tokens, TRAIN.micro_batches, TRAIN.seq_len
+    )
+    return Trainer(model, model, batches, TRAIN, SINGLE)
+
+
+def test_training_learns_what_can_be_learnt(tmp_path: Path) -> None:
+    trainer = trainer_on(np.arange(3000) % 7 + 1, tmp_path)
+    trainer.config = replace(TRAIN, max_steps=30, warmdown_steps=0, log_every=1)
+    log = Lines()
+    train(trainer, log)
+    losses = [float(str(loss)) for loss in log.losses()]
+    assert losses[0] == pytest.approx(np.log(MODEL.vocab_size), rel=0.02)
+    assert losses[-1] < 0.3
+
+
+def test_validation_runs_off_the_clock_and_is_told(tmp_path: Path) -> None:
+    trainer = trainer_on(np.arange(3000) % 7, tmp_path)
+    trainer.config = replace(TRAIN, val_every=2)
+    calls = []
+    log = Lines()
+    train(trainer, log, lambda: (calls.append(1), (1.5, 2.5))[1])
+    assert len(calls) == 2
+    assert "step:2 val_loss:1.5000 val_bpb:2.5000" in log.lines
+    assert [metric["step"] for metric in log.metrics if metric["kind"] == "val"] == [2, 4]
+
+
+def test_lines_can_be_grepped(tmp_path: Path) -> None:
+    _, log = run(tmp_path, SINGLE)
+    assert log.lines[0].startswith("step:1/4 train_loss:")
+    assert "step_avg:" in log.lines[0]
+    assert len(log.lines) == TRAIN.max_steps
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+    trainer = trainer_on(np.arange(3000) % 7, tmp_path)
+    with torch.no_grad():
+        trainer.model.tok_emb.fill_(torch.nan)
+    with pytest.raises(InputError, match="train_loss is nan at step 1"):
+        train(trainer, Lines())
+
+
+def test_a_run_has_at_least_one_step(tmp_path: Path) -> None:
+    trainer = trainer_on(np.arange(3000) % 7, tmp_path)
+    trainer.config = replace(TRAIN, max_seconds=1e-9, warmup_steps=0)
+    assert train(trainer, Lines()).steps == 1
+
+
+def test_gradients_are_clipped_over_all_parameters(tmp_path: Path) -> None:
+    trainer = trainer_on(np.arange(3000) % 7, tmp_path)
+    trainer.step(Rates(0.0, 0.9))
+    norms = [float(p.grad.double().norm()) for p in trainer.model.parameters() if p.grad is not None]
+    assert np.linalg.norm(norms) <= TRAIN.grad_clip * (1 + 1e-5)

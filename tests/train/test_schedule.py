@@ -1,0 +1,147 @@
+"""The schedule and the clock, with a clock that the test turns."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from golf_fast.config import TrainConfig
+from golf_fast.distributed import Ranks
+from golf_fast.errors import InputError
+from golf_fast.train.clock import Clock
+from golf_fast.train.schedule import Rates, ReplayedSchedule, Schedule, lr_factor, muon_momentum
+
+CONFIG = TrainConfig()
+
+
+class FakeTime:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "step", "expected"),
+    [
+        (0.0, 0, 1.0),  # nothing is known of the speed
+        (300.0, 3000, 1.0),  # 0.1 s a step: the warmdown begins exactly where 300 s are left
+        (450.0, 4500, 0.5),
+        (599.9, 5999, 0.1 / 299.99),
+        (600.0, 6000, 0.0),
+        (700.0, 7000, 0.0),
+        (60.0, 6, 540 / 30000),  # so slow that the warmdown is longer than the run
+    ],
+)
+def test_factor_with_a_time_limit(elapsed: float, step: int, expected: float) -> None:
+    # r / (3000 s) with s = elapsed / step; at (599.9, 5999) s is 0.1 to five digits.
+    assert lr_factor(elapsed, step, 600, 20000, 3000) == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 1.0), (17000, 1.0), (18500, 0.5), (19999, 1 / 3000), (20001, 0.0)])
+def test_factor_without_a_time_limit(step: int, expected: float) -> None:
+    assert lr_factor(1e9, step, 0, 20000, 3000) == pytest.approx(expected)
+
+
+def test_no_warmdown_keeps_the_rate() -> None:
+    assert lr_factor(599, 10, 600, 20000, 0) == 1.0
+    assert lr_factor(599, 19999, 0, 20000, 0) == 1.0
+
+
+def test_momentum_rises_to_its_final_value() -> None:
+    assert muon_momentum(0, CONFIG) == pytest.approx(0.92)
+    assert muon_momentum(750, CONFIG) == pytest.approx(0.955)
+    assert muon_momentum(1500, CONFIG) == muon_momentum(9999, CONFIG) == pytest.approx(0.99)
+    assert muon_momentum(0, replace(CONFIG, muon_momentum_warmup_steps=0)) == pytest.approx(0.99)
+
+
+def train_with(step_lengths: Callable[[int], float], config: TrainConfig) -> tuple[int, float, Schedule]:
+    """Play a run whose step n takes `step_lengths(n)` seconds: steps done, seconds used, the schedule."""
+    time = FakeTime()
+    clock = Clock(Ranks.single(), time)
+    schedule = Schedule(config)
+    step = 0
+    while not schedule.is_over(step, clock.elapsed, clock.step_seconds, clock.in_flight):
+        schedule.record(schedule.rates(step, clock.elapsed))
+        time.seconds += step_lengths(step)
+        step += 1
+        clock.step_issued()
+    return step, clock.elapsed, schedule
+
+
+def test_a_run_stops_before_the_step_that_would_end_past_the_limit() -> None:
+    steps, seconds, schedule = train_with(lambda step: 0.09, replace(CONFIG, max_seconds=60, warmdown_steps=100))
+    assert steps == 666
+    assert seconds == pytest.approx(666 * 0.09)
+    factors = [rates.lr_factor for rates in schedule.recorded]
+    assert factors[:560] == [1.0] * 560
+    assert factors[600] == pytest.approx((60 - 600 * 0.09) / 9)
+    assert factors[-1] == pytest.approx((60 - 665 * 0.09) / 9)
+
+
+def test_a_slower_step_does_not_carry_a_run_past_its_limit() -> None:
+    # Every fifth step takes twice as long: the prediction is the longest of the last steps.
+    _, seconds, _ = train_with(lambda step: 0.2 if step % 5 == 0 else 0.1, replace(CONFIG, max_seconds=10))
+    assert 9.7 < seconds <= 10
+
+
+def test_the_step_limit_ends_a_run_that_has_time() -> None:
+    assert train_with(lambda step: 0.001, replace(CONFIG, max_steps=7))[0] == 7
+    assert train_with(lambda step: 1e6, replace(CONFIG, max_steps=7, max_seconds=0))[0] == 7
+
+
+def test_time_off_the_clock_does_not_count() -> None:
+    time = FakeTime()
+    clock = Clock(Ranks.single(), time)
+    time.seconds += 2
+    clock.step_issued()
+    with clock.stopped():
+        time.seconds += 1000
+    time.seconds += 3
+    clock.step_issued()
+    assert clock.elapsed == 5
+    assert clock.step_seconds == [2, 3]
+
+
+def test_a_recorded_schedule_is_replayed_to_the_last_bit(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    lengths = torch.rand(1000).tolist()
+    steps, _, schedule = train_with(lambda step: lengths[step], replace(CONFIG, max_seconds=30, warmdown_steps=20))
+    schedule.write(tmp_path)
+    replayed = ReplayedSchedule(CONFIG, tmp_path)
+    assert [replayed.rates(step, 12345.0) for step in range(steps)] == schedule.recorded
+    assert not replayed.is_over(steps - 1, 1e9, [1e9], 1)
+    assert replayed.is_over(steps, 0.0, [], 0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "[]",
+        "{}",
+        '{"steps": 2, "lr_factor": [1.0], "momentum": [0.9]}',
+        '{"steps": 0, "lr_factor": [], "momentum": []}',
+    ],
+)
+def test_what_is_no_schedule_is_one_clear_error(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "schedule.json").write_text(content)
+    with pytest.raises(InputError, match=r"schedule\.json: "):
+        ReplayedSchedule(CONFIG, tmp_path)
+
+
+def test_the_record_is_plain_json(tmp_path: Path) -> None:
+    schedule = Schedule(CONFIG)
+    schedule.record(Rates(0.25, 0.95))
+    schedule.write(tmp_path)
+    assert json.loads((tmp_path / "schedule.json").read_text()) == {
+        "steps": 1,
+        "lr_factor": [0.25],
+        "momentum": [0.95],
+    }
