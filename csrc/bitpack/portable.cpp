@@ -37,7 +37,8 @@ bool pack_blocks(const int8_t* values, int64_t blocks, uint8_t* __restrict__ nib
 }
 
 template <int Bits>
-void unpack_blocks(const uint8_t* nibbles, const uint8_t* high, int64_t blocks, int8_t* __restrict__ values) {
+void unpack_blocks(const uint8_t* __restrict__ nibbles, const uint8_t* __restrict__ high, int64_t blocks,
+                   int8_t* __restrict__ values) {
     constexpr int stride = high_bytes(Bits);
     for (int64_t block = 0; block < blocks; block++) {
         for (int slot = 0; slot < kBlock / stride; slot++) {
