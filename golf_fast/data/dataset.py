@@ -127,12 +127,12 @@ def _resolve(data: DataConfig, has_gpu: bool) -> tuple[str, str]:
 
 def _from_shards(data: DataConfig, vocab_size: int, reason: str) -> Dataset:
     train, val = find_shards(data.shards, "train"), find_shards(data.shards, "val")
+    counts = {part: sum(shard_tokens(path) for path in paths) for part, paths in (("train", train), ("val", val))}
     tokenizer = Tokenizer(data.tokenizer)
     if tokenizer.vocab_size != vocab_size:
         raise InputError(
             f"{data.tokenizer}: {tokenizer.vocab_size} pieces, but model.vocab_size is {vocab_size}; they must be equal"
         )
-    counts = {part: sum(shard_tokens(path) for path in paths) for part, paths in (("train", train), ("val", val))}
     return Dataset(
         name=data.shards.name,
         train_shards=train,

@@ -81,6 +81,8 @@ class GPT(nn.Module):
                     nn.init.uniform_(drawn, -bound, bound, generator=generator)
                 matrix.copy_(drawn)
 
+        for parameter in self.parameters():
+            parameter.zero_()
         self.tok_emb.copy_(torch.empty(self.tok_emb.shape).normal_(0, c.embedding_init_std, generator=generator))
         if c.bigram_buckets:
             fill_matrices(self.bigram_proj[None])

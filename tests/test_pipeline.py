@@ -1,0 +1,206 @@
+"""The whole pipeline as a person runs it: what it prints, what it leaves, and what it says to bad input."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import golf_fast
+from golf_fast.data import write_shard
+from golf_fast.errors import exit_with
+from golf_fast.report.result import read
+from golf_fast.train.__main__ import main
+
+SMALL = [
+    "--model.vocab-size=300",
+    "--model.dim=32",
+    "--model.layers=2",
+    "--model.heads=2",
+    "--model.kv-heads=1",
+    "--model.bigram-buckets=64",
+    "--model.bigram-dim=16",
+    "--train.max-seconds=0",
+    "--train.max-steps=6",
+    "--train.warmup-steps=1",
+    "--train.batch-tokens=1024",
+    "--train.seq-len=32",
+    "--train.compute-dtype=float32",
+    "--compress.prune-min-elements=256",
+    "--score.window=32",
+    "--score.stride=16",
+    "--score.ttt-chunk-tokens=512",
+    "--score.ttt-epochs=1",
+]
+FILES = {
+    "artifact.golf",
+    "checkpoint",
+    "config.json",
+    "ledger.jsonl",
+    "log.txt",
+    "metrics.jsonl",
+    "report.html",
+    "result.json",
+    "schedule.json",
+    "token_losses",
+    "tokenizer.model",
+}
+
+
+def text(folder: Path) -> Path:
+    """Some text in documents, different enough that the tokenizer finds its pieces."""
+    generator = np.random.default_rng(0)
+    words = ["".join(chr(97 + letter) for letter in generator.integers(0, 26, length)) for length in [2, 3, 5, 8] * 60]
+    path = folder / "text.jsonl"
+    with path.open("w") as file:
+        for _ in range(60):
+            document = " ".join(generator.choice(words, 60))
+            file.write(json.dumps({"text": document + ".\n"}) + "\n")
+    return path
+
+
+def pipeline(folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *launcher, "-m", "golf_fast.train", "tiny", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(Path(golf_fast.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("pipeline")
+    run = pipeline(folder, *SMALL, f"--data.text={text(folder)}", "--run-id=first")
+    assert run.returncode == 0, run.stderr
+    return folder, run
+
+
+def test_a_run_leaves_what_the_readme_says(finished: tuple[Path, object]) -> None:
+    run_dir = finished[0] / "runs" / "first"
+    assert {path.name for path in run_dir.iterdir()} == FILES
+    result = read(run_dir / "result.json")
+    assert result.finished
+    assert result.legal
+    assert result.fits
+    assert result.track == "B"
+    assert result.steps == 6
+    assert result.artifact_bytes == (run_dir / "artifact.golf").stat().st_size
+    assert result.val_tokens == (run_dir / "token_losses").stat().st_size // 4
+    losses = np.fromfile(run_dir / "token_losses", dtype=np.float32)
+    assert result.val_bpb == pytest.approx(losses.sum(dtype=np.float64) / math.log(2) / result.val_bytes)
+    assert len(result.baselines) == 4
+
+
+def test_the_ledger_accounts_for_every_token(finished: tuple[Path, object]) -> None:
+    run_dir = finished[0] / "runs" / "first"
+    events = [json.loads(line) for line in (run_dir / "ledger.jsonl").read_text().splitlines()]
+    assert events[0] == {"event": "begin", "targets": read(run_dir / "result.json").val_tokens}
+    scored = 0
+    trained = 0
+    for event in events[1:-1]:
+        if event["event"] == "score":
+            assert event["start"] == scored
+            scored = event["stop"]
+        else:
+            assert event["event"] == "train"
+            assert event["start"] < event["stop"] <= scored
+            trained += event["stop"] - event["start"]
+    assert scored == events[0]["targets"]
+    assert trained > 0
+    assert events[-1]["legal"] is True
+
+
+def test_lines_can_be_grepped_and_are_kept(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, run = finished
+    assert "step:1/6 train_loss:" in run.stdout
+    assert "val_loss:" in run.stdout
+    assert "val_bpb:" in run.stdout
+    assert "\x1b" not in run.stdout
+    assert "xz -9e after the training text" in run.stdout
+    assert (folder / "runs" / "first" / "log.txt").read_text() == run.stdout
+
+
+def test_an_earlier_run_is_not_overwritten(finished: tuple[Path, object]) -> None:
+    folder = finished[0]
+    before = (folder / "runs" / "first" / "result.json").read_bytes()
+    run = pipeline(folder, *SMALL, f"--data.text={folder / 'text.jsonl'}", "--run-id=first")
+    assert run.returncode == 2
+    assert run.stderr == "error: runs/first: holds an earlier run, which stays as it is; choose another --run-id\n"
+    assert (folder / "runs" / "first" / "result.json").read_bytes() == before
+
+
+def test_a_replayed_run_on_two_ranks_gives_the_same_score(finished: tuple[Path, object]) -> None:
+    folder = finished[0]
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    arguments = [
+        *SMALL,
+        f"--data.text={folder / 'text.jsonl'}",
+        "--train.replay-schedule=runs/first",
+        "--run-id=second",
+    ]
+    run = pipeline(folder, *arguments, launcher=launcher)
+    assert run.returncode == 0, run.stderr
+    first, second = (read(folder / "runs" / name / "result.json") for name in ("first", "second"))
+    assert second.world_size == 2
+    assert second.val_bpb == pytest.approx(first.val_bpb, rel=1e-4)
+    assert second.data_fingerprint == first.data_fingerprint
+    assert run.stdout.count("step:1/6 ") == 1
+
+
+def test_the_published_protocol_says_that_it_is_not_legal(finished: tuple[Path, object]) -> None:
+    folder = finished[0]
+    arguments = [*SMALL, f"--data.text={folder / 'text.jsonl'}", "--score.ttt=train_then_score", "--run-id=illegal"]
+    refused = pipeline(folder, *arguments)
+    assert refused.returncode == 2
+    assert "--score.allow-illegal" in refused.stderr
+    run = pipeline(folder, *arguments[:-1], "--score.allow-illegal", "--run-id=labelled")
+    assert run.returncode == 0, run.stderr
+    result = json.loads((folder / "runs" / "labelled" / "result.json").read_text())
+    assert result["legal"] is False
+    assert result["violations"] == ["V1"]
+    assert "NOT LEGAL (V1)" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--data.text=empty.txt"], "empty.txt"),
+        (["--data.text=latin.txt"], "latin.txt"),
+        (["--data.text=absent.txt"], "absent.txt"),
+        (["--data.shards=absent"], "absent"),
+        (["--data.shards=cut", "--data.source=shards"], "x_train_000000.bin"),
+        (["--data.shards=foreign", "--data.source=shards"], "x_train_000000.bin"),
+        (["--runs-dir=empty.txt"], "empty.txt"),
+        (["--train.batch-tokens=1000"], "train.batch_tokens is 1000"),
+        (["--train.max-secnds=3"], "--train.max-seconds"),
+        (["--train.replay-schedule=absent"], "absent/schedule.json"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 100)
+    for name, content in (("cut", b"short"), ("foreign", b"x" * 2000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x_train_000000.bin").write_bytes(content)
+        write_shard(tmp_path / name / "x_val_000000.bin", np.zeros(500, np.uint16))
+    text(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    source = [] if any(argument.startswith("--data.") for argument in arguments) else ["--data.text=text.jsonl"]
+    monkeypatch.setattr(sys, "argv", ["train", "tiny", *SMALL, *source, *arguments])
+    with pytest.raises(SystemExit) as stop:
+        exit_with(main)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert named in error
