@@ -1,33 +1,174 @@
-"""Causal attention with grouped query heads and an optional left window."""
+"""Causal attention with grouped query heads, an optional left window and documents of any length."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, overload
 
 import torch
 from torch.nn import functional as F
 
 from golf_fast.ops import backends
-from golf_fast.ops.window_attention import reference
+from golf_fast.ops.launch import require, triton_obstacle
+from golf_fast.ops.window_attention import operators, reference
+
+OP = "window_attention"
+HEAD_DIMS = (32, 64, 128)
+"""What the Triton kernels take."""
 
 backends.register(
-    "window_attention",
-    backends.Candidate("sdpa", "torch's scaled_dot_product_attention picks its fastest kernel", backends.anywhere),
+    OP,
+    backends.Candidate(
+        "triton",
+        "the only one that skips what a window or a document hides; not yet timed on a GPU against the others",
+        triton_obstacle,
+        ("cpu",),
+    ),
+    backends.Candidate("sdpa", "torch's scaled_dot_product_attention; a window is a mask to it", backends.anywhere),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
 
 
-def window_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int | None = None) -> torch.Tensor:
-    """Softmax attention of every position to itself and the positions before it, within `window`.
+@overload
+def window_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    window: int | None = None,
+    *,
+    cu_seqlens: torch.Tensor | None = None,
+    logit_bound: float | None = None,
+    return_lse: Literal[False] = False,
+) -> torch.Tensor: ...
+
+
+@overload
+def window_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    window: int | None = None,
+    *,
+    cu_seqlens: torch.Tensor | None = None,
+    logit_bound: float | None = None,
+    return_lse: Literal[True],
+) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+
+def window_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    window: int | None = None,
+    *,
+    cu_seqlens: torch.Tensor | None = None,
+    logit_bound: float | None = None,
+    return_lse: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Softmax attention of every position to itself and the positions before it, within `window` and its document.
 
     Args:
-        q: `[B, T, heads, head_dim]`, any floating dtype.
+        q: `[B, T, heads, head_dim]`, any floating dtype; or packed, `[T, heads, head_dim]`, as if B were 1.
         k: `[B, T, kv_heads, head_dim]`; query head h reads key/value head `h // (heads / kv_heads)`.
         v: as `k`.
-        window: how many positions a query sees, itself included; None: all before it.
+        window: how many positions a query sees, itself included; None: all before it. Another value does not compile
+            the kernels anew (torch.compile makes it symbolic at its second value).
+        cu_seqlens: `[n + 1]` int32, where each document starts, from 0 on and not falling, then where the last ends;
+            T may repeat at its end, so that its size need not change. Needs B = 1. Its content is not checked: that
+            would wait for the GPU. None: a row is a document.
+        logit_bound: a number that `|q . k| * head_dim^-0.5` does not exceed (a few percent do no harm), known without
+            asking the GPU, as after normalisation per head and a gain of known size. Up to 40 the kernels then need no
+            running maximum; float16 ignores it.
+        return_lse: also return the log-sum-exp of the scaled scores.
 
     Returns:
-        `[B, T, heads, head_dim]`, the dtype of `q`. Scores are scaled by `head_dim^-0.5`.
+        `[B, T, heads, head_dim]` (packed: `[T, heads, head_dim]`), the dtype of `q`, contiguous from Triton. Scores are
+        scaled by `head_dim^-0.5`. With `return_lse` also `[B, heads, T]` (packed: `[heads, T]`) float32 in nats, which
+        is not differentiable.
+
+    The Triton kernels save q, k, v, the output and the log-sum-exp for the backward. They take bfloat16 and float16
+    (the interpreter: float16 and float32) of head dim 32, 64 and 128 with a last stride of 1.
+
+    Raises:
+        ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
     """
-    if window is not None or backends.resolve("window_attention", q.device).name == "reference":
-        return reference.window_attention(q, k, v, window)
+    backend = backends.resolve(OP, q.device).name
+    _check(q, k, v, window, cu_seqlens, logit_bound, backend == "triton")
+    if backend == "reference":
+        return reference.window_attention(q, k, v, window, cu_seqlens=cu_seqlens, return_lse=return_lse)
+    packed = q.ndim == 3
+    if packed:
+        q, k, v = q[None], k[None], v[None]
+    if backend == "triton":
+        length = q.shape[1]
+        bounds = None if cu_seqlens is None else reference.document_bounds(cu_seqlens, length)
+        out, lse = operators.forward(q, k, v, bounds, length if window is None else window, logit_bound)
+        lse = lse * math.log(2) if return_lse else lse
+    else:
+        out = _sdpa(q, k, v, window, cu_seqlens)
+        lse = reference.log_sum_exp(q, k, window, cu_seqlens) if return_lse else out
+    if packed:
+        out, lse = out[0], lse[0]
+    return (out, lse) if return_lse else out
+
+
+def _sdpa(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int | None, cu_seqlens: torch.Tensor | None
+) -> torch.Tensor:
+    length = q.shape[1]
+    hides = cu_seqlens is not None or (window is not None and window < length)
+    # On a CPU this was no slower than writing the expanded heads, and often faster.
+    grouped = {"enable_gqa": True} if q.shape[2] != k.shape[2] else {}
     out = F.scaled_dot_product_attention(
-        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=q.shape[2] != k.shape[2]
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=reference.visible(length, window, cu_seqlens, q.device) if hides else None,
+        is_causal=not hides,
+        **grouped,
     )
     return out.transpose(1, 2)
+
+
+def _check(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+    logit_bound: float | None,
+    for_triton: bool,
+) -> None:
+    require(q.ndim in (3, 4), OP, f"q is {tuple(q.shape)}", "[B, T, heads, head_dim] or [T, heads, head_dim]")
+    heads, head_dim = q.shape[-2:]
+    require(k.ndim == q.ndim, OP, f"k is {tuple(k.shape)}", f"of as many dimensions as q, {q.ndim}")
+    expected = (*q.shape[:-2], k.shape[-2], head_dim)
+    require(k.shape == expected, OP, f"k is {tuple(k.shape)}", f"{expected}, as q is {tuple(q.shape)}")
+    require(v.shape == k.shape, OP, f"v is {tuple(v.shape)}", f"as k, {tuple(k.shape)}")
+    require(k.shape[-2] > 0 and heads % k.shape[-2] == 0, OP, f"k has {k.shape[-2]} heads", f"a divisor of {heads}")
+    for name, tensor in (("k", k), ("v", v)):
+        require(tensor.dtype == q.dtype, OP, f"{name} is {tensor.dtype}", f"the dtype of q, {q.dtype}")
+        require(tensor.device == q.device, OP, f"{name} is on {tensor.device}", f"where q is, {q.device}")
+    if window is not None and window < 1:  # torch.compile cannot put a symbolic window into the text of `require`
+        raise ValueError(f"{OP}: window is {window}; it must be at least 1, or None")
+    require(logit_bound is None or logit_bound >= 0, OP, f"logit_bound is {logit_bound}", "at least 0, or None")
+    if cu_seqlens is not None:
+        shape, dtype, device = tuple(cu_seqlens.shape), cu_seqlens.dtype, cu_seqlens.device
+        require(len(shape) == 1 and shape[0] >= 2, OP, f"cu_seqlens is {shape}", "[documents + 1]")
+        require(dtype == torch.int32, OP, f"cu_seqlens is {dtype}", "torch.int32")
+        require(device == q.device, OP, f"cu_seqlens is on {device}", f"where q is, {q.device}")
+        require(q.ndim == 3 or q.shape[0] == 1, OP, f"q is {tuple(q.shape)}", "packed, or of one row, with cu_seqlens")
+    if for_triton:
+        _check_for_triton(q, k, v)
+
+
+def _check_for_triton(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+    other = f"; {backends.VARIABLE}={OP}=sdpa takes more"
+    # The interpreter multiplies bfloat16 matrices wrongly, and float32 would not use the tensor cores of a GPU.
+    allowed = (torch.float16, torch.bfloat16) if q.is_cuda else (torch.float16, torch.float32)
+    require(q.dtype in allowed, OP, f"q is {q.dtype} on {q.device.type}", " or ".join(map(str, allowed)) + other)
+    require(q.shape[-1] in HEAD_DIMS, OP, f"head_dim is {q.shape[-1]}", f"one of {HEAD_DIMS}" + other)
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        require(tensor.stride(-1) == 1, OP, f"{name} has strides {tensor.stride()}", "contiguous in its last dimension")
+        # Positions within a row are 32-bit numbers in the kernels.
+        require(tensor[:1].numel() < 2**31, OP, f"{name} is {tuple(tensor.shape)}", "of less than 2^31 elements a row")

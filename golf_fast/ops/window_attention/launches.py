@@ -1,0 +1,149 @@
+"""How the Triton kernels of window attention are launched: tiles, grids and arguments."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import triton
+
+from golf_fast.ops.launch import Launch, architecture
+from golf_fast.ops.window_attention.triton import d_key_value_kernel, d_query_kernel, forward_kernel
+
+OP = "window_attention"
+LOG2_E = math.log2(math.e)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Launch parameters of a kernel.
+
+    Attributes:
+        rows: query positions of a tile.
+        heads: query heads of a tile; `rows * heads` is the extent of the matrix products.
+        keys: key positions of a tile.
+        warps: warps of a program.
+        stages: depth of the software pipeline of loads.
+    """
+
+    rows: int
+    heads: int
+    keys: int
+    warps: int
+    stages: int
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The tiles of the three kernels."""
+
+    forward: Tile
+    d_query: Tile
+    d_key_value: Tile
+
+
+def choose_tiles(head_dim: int, group: int, arch: int) -> Tiles:
+    """Launch parameters for query heads in groups of `group` on `arch` (see `launch.architecture`).
+
+    Chosen from what the compiler says of registers, spills and shared memory, and from the traffic between L2 and the
+    multiprocessors: nothing was timed. They do not depend on the window, or a growing one would compile anew.
+    """
+    heads = math.gcd(group, 4)
+
+    def tile(lanes: int, keys: int, warps: int, stages: int) -> Tile:
+        return Tile(lanes // heads, heads, keys, warps, stages)
+
+    if arch >= 90 and head_dim <= 64:
+        return Tiles(tile(128, 64, 8, 3), tile(64, 64, 4, 3), tile(64, 128, 8, 3))
+    if arch >= 90:
+        return Tiles(tile(128, 64, 8, 2), tile(128, 32, 8, 3), tile(64, 64, 8, 2))
+    if head_dim <= 64:
+        return Tiles(tile(64, 64, 4, 3), tile(128, 32, 8, 3), tile(32, 128, 8, 3))
+    return Tiles(tile(128, 32, 8, 3), tile(64, 32, 4, 2), tile(32, 64, 8, 2))
+
+
+def _strides(**tensors: torch.Tensor) -> dict[str, int]:
+    """Strides of `[B, T, heads, head_dim]` tensors under the kernels' argument names."""
+    return {
+        f"{name}_{axis}": stride
+        for name, tensor in tensors.items()
+        for axis, stride in zip(("batch", "row", "head"), tensor.stride()[:3], strict=True)
+    }
+
+
+def _common(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bounds: torch.Tensor | None, window: int, tile: Tile
+) -> dict[str, object]:
+    length, heads, head_dim = q.shape[1:]
+    return {
+        "q": q,
+        "k": k,
+        "v": v,
+        "bounds": bounds,
+        "length": length,
+        "window": min(window, length),
+        "kv_heads": k.shape[2],
+        "scale": head_dim**-0.5 * LOG2_E,
+        **_strides(q=q, k=k, v=v),
+        "GROUP": heads // k.shape[2],
+        "HEAD_DIM": head_dim,
+        "ROWS": tile.rows,
+        "HEADS": tile.heads,
+        "KEYS": tile.keys,
+        "DOCUMENTS": bounds is not None,
+    }
+
+
+def forward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bounds: torch.Tensor | None,
+    window: int,
+    logit_bound: float | None,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    tiles: Tiles | None = None,
+) -> Launch:
+    """The launch that writes `out` `[B, T, heads, head_dim]` (contiguous) and `lse` `[B, heads, T]` float32.
+
+    `lse` is in base 2: the binary logarithm of the sum of the exponentials of the scaled scores. `bounds` is
+    `[2, T]` int32 with B = 1, `window` is T or more where there is none. Half precision always takes the online
+    softmax: weights of up to `exp(-2 * logit_bound)` would vanish in it.
+    """
+    tile = (tiles or choose_tiles(q.shape[3], q.shape[2] // k.shape[2], architecture(q.device))).forward
+    arguments = _common(q, k, v, bounds, window, tile)
+    bounded = logit_bound is not None and 2 * logit_bound <= 80 and q.dtype != torch.float16
+    bound = logit_bound * LOG2_E if logit_bound is not None and bounded else 0.0
+    arguments |= {"out": out, "lse": lse, "bound": bound, "BOUNDED": bounded}
+    grid = (triton.cdiv(q.shape[1], tile.rows) * (q.shape[2] // tile.heads) * q.shape[0],)
+    return Launch(OP, forward_kernel, grid, arguments, tile.warps, tile.stages)
+
+
+def backward(
+    grad: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    bounds: torch.Tensor | None,
+    window: int,
+    d_query: torch.Tensor,
+    d_key: torch.Tensor,
+    d_value: torch.Tensor,
+    delta: torch.Tensor,
+    tiles: Tiles | None = None,
+) -> tuple[Launch, Launch]:
+    """The two launches that write the gradients (contiguous, shapes of q, k, v), the first also `delta` like `lse`."""
+    tiles = tiles or choose_tiles(q.shape[3], q.shape[2] // k.shape[2], architecture(q.device))
+    shared = {"grad": grad, "lse": lse, "delta": delta, "softmax_scale": q.shape[3] ** -0.5, **_strides(grad=grad)}
+    tile = tiles.d_query
+    grid = (triton.cdiv(q.shape[1], tile.rows) * (q.shape[2] // tile.heads) * q.shape[0],)
+    arguments = _common(q, k, v, bounds, window, tile) | shared | {"out": out, "d_query": d_query}
+    first = Launch(OP + ".d_query", d_query_kernel, grid, arguments, tile.warps, tile.stages)
+    tile = tiles.d_key_value
+    grid = (triton.cdiv(q.shape[1], tile.keys) * k.shape[2] * q.shape[0],)
+    arguments = _common(q, k, v, bounds, window, tile) | shared | {"d_key": d_key, "d_value": d_value}
+    return first, Launch(OP + ".d_key_value", d_key_value_kernel, grid, arguments, tile.warps, tile.stages)

@@ -1,0 +1,314 @@
+"""Triton kernels of window attention.
+
+A tile of queries holds `ROWS` consecutive positions of `HEADS` query heads that share a key/value head, so one read
+of keys and values serves the whole group, and the border of a narrow window stays short. Each kernel visits only the
+tiles that hold a visible pair, the bordering ones with a mask, then the inner ones without.
+
+Documents are bounds for each position (first and last position of its document): a tile may span documents, and no
+grid depends on where they start. Positions are relative to a row of the batch; scores are in base 2.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _first_visible(rows, bounds, length, window, DOCUMENTS: tl.constexpr):
+    """The first key that each of `rows` sees; it never falls from one row to the next."""
+    low = tl.maximum(rows - window + 1, 0)
+    if DOCUMENTS:
+        low = tl.maximum(low, tl.load(bounds + rows, mask=rows < length, other=0))
+    return low
+
+
+@triton.jit
+def _last_seeing(keys, bounds, length, window, DOCUMENTS: tl.constexpr):
+    """The last row that sees each of `keys`; it never falls from one key to the next."""
+    high = tl.minimum(keys + window, length) - 1
+    if DOCUMENTS:
+        high = tl.minimum(high, tl.load(bounds + length + keys, mask=keys < length, other=0))
+    return high
+
+
+@triton.jit
+def _key_tiles(first_row, last_row, bounds, length, window, KEYS: tl.constexpr, DOCUMENTS: tl.constexpr):
+    """Which key tiles the rows `first_row .. last_row` visit, counted from the first visible key.
+
+    Returns that key, the number of tiles at the left border, the end of the inner tiles, and the number of tiles.
+    """
+    low = _first_visible(first_row, bounds, length, window, DOCUMENTS)
+    reach = _first_visible(last_row, bounds, length, window, DOCUMENTS) - low
+    left = tl.cdiv(reach, KEYS)
+    inner_end = tl.maximum((first_row + 1 - low) // KEYS, left)
+    return low, left, inner_end, tl.cdiv(last_row + 1 - low, KEYS)
+
+
+@triton.jit
+def _attend_tile(
+    state, q, k, v, k_row, v_row, key, rows, low, last_row, scale, bound,
+    KEYS: tl.constexpr, HEAD_DIM: tl.constexpr, BOUNDED: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """One key tile of the forward pass: `state` is the sum of values, the sum of weights and the largest score."""
+    acc, total, peak = state
+    offsets = tl.arange(0, KEYS)
+    dims = tl.arange(0, HEAD_DIM)
+    k_tile = k + key.to(tl.int64) * k_row + offsets[:, None] * k_row + dims[None, :]
+    v_tile = v + key.to(tl.int64) * v_row + offsets[:, None] * v_row + dims[None, :]
+    if MASKED:
+        present = (key + offsets <= last_row)[:, None]
+        keys_t = tl.trans(tl.load(k_tile, mask=present, other=0.0))
+        values = tl.load(v_tile, mask=present, other=0.0)
+    else:
+        keys_t = tl.trans(tl.load(k_tile))
+        values = tl.load(v_tile)
+    scores = tl.dot(q, keys_t)
+    if MASKED:
+        columns = key + offsets[None, :]
+        visible = (columns >= low[:, None]) & (columns <= rows[:, None])
+        scores = tl.where(visible, scores, float("-inf"))
+    if BOUNDED:
+        weights = tl.exp2(scores * scale - bound)
+    else:
+        new_peak = tl.maximum(peak, tl.max(scores, 1) * scale)
+        shrink = tl.exp2(peak - new_peak)
+        weights = tl.exp2(scores * scale - new_peak[:, None])
+        total *= shrink
+        acc *= shrink[:, None]
+        peak = new_peak
+    total += tl.sum(weights, 1)
+    acc = tl.dot(weights.to(values.dtype), values, acc)
+    return acc, total, peak
+
+
+@triton.jit(do_not_specialize=["length", "window"])
+def forward_kernel(
+    q, k, v, out, lse, bounds, length, window, kv_heads, scale, bound,
+    q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, HEADS: tl.constexpr, KEYS: tl.constexpr,
+    BOUNDED: tl.constexpr, DOCUMENTS: tl.constexpr,
+):  # fmt: skip
+    """A tile of `out` `[B, T, heads, head_dim]` and of `lse` `[B, heads, T]` (base 2, of scaled scores)."""
+    tiles = tl.cdiv(length, ROWS)
+    pieces: tl.constexpr = GROUP // HEADS
+    program = tl.program_id(0)
+    # The last positions have the most keys to visit: they start first.
+    first_row = (tiles - 1 - program % tiles) * ROWS
+    head = (program // tiles) % (kv_heads * pieces)
+    batch = (program // tiles // (kv_heads * pieces)).to(tl.int64)
+    lanes = tl.arange(0, HEADS * ROWS)
+    dims = tl.arange(0, HEAD_DIM)
+    rows = first_row + lanes % ROWS
+    heads = head * HEADS + lanes // ROWS
+    inside = rows < length
+    last_row = tl.minimum(first_row + ROWS, length) - 1
+
+    q += batch * q_batch + first_row.to(tl.int64) * q_row
+    queries = tl.load(
+        q + ((lanes % ROWS) * q_row + heads * q_head)[:, None] + dims[None, :], mask=inside[:, None], other=0.0
+    )
+    k += batch * k_batch + (head // pieces) * k_head
+    v += batch * v_batch + (head // pieces) * v_head
+
+    low = _first_visible(rows, bounds, length, window, DOCUMENTS)
+    first_key, left, inner_end, visits = _key_tiles(first_row, last_row, bounds, length, window, KEYS, DOCUMENTS)
+    acc = tl.zeros([HEADS * ROWS, HEAD_DIM], tl.float32)
+    total = tl.zeros([HEADS * ROWS], tl.float32)
+    # Finite, so that a row without a visible key in its first tile does not meet inf - inf.
+    peak = tl.full([HEADS * ROWS], -1.0e30, tl.float32)
+    for i in range(visits - (inner_end - left)):
+        key = first_key + tl.where(i < left, i, i + inner_end - left) * KEYS
+        acc, total, peak = _attend_tile(
+            (acc, total, peak), queries, k, v, k_row, v_row, key, rows, low, last_row, scale, bound,
+            KEYS, HEAD_DIM, BOUNDED, True,
+        )  # fmt: skip
+    for i in range(left, inner_end):
+        acc, total, peak = _attend_tile(
+            (acc, total, peak), queries, k, v, k_row, v_row, first_key + i * KEYS, rows, low, last_row, scale, bound,
+            KEYS, HEAD_DIM, BOUNDED, False,
+        )  # fmt: skip
+
+    total = tl.where(inside, total, 1.0)
+    if BOUNDED:
+        peak = tl.zeros([HEADS * ROWS], tl.float32) + bound
+    all_heads = kv_heads * GROUP
+    at = (batch * length + rows) * all_heads + heads
+    tl.store(out + at[:, None] * HEAD_DIM + dims[None, :], acc / total[:, None], mask=inside[:, None])
+    tl.store(lse + (batch * all_heads + heads) * length + rows, peak + tl.log2(total), mask=inside)
+
+
+@triton.jit
+def _d_query_tile(
+    acc, q, grad, k, v, k_row, v_row, key, rows, low, last_row, lse, delta, scale,
+    KEYS: tl.constexpr, HEAD_DIM: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """One key tile of the gradient of the queries."""
+    offsets = tl.arange(0, KEYS)
+    dims = tl.arange(0, HEAD_DIM)
+    k_tile = k + key.to(tl.int64) * k_row + offsets[:, None] * k_row + dims[None, :]
+    v_tile = v + key.to(tl.int64) * v_row + offsets[:, None] * v_row + dims[None, :]
+    if MASKED:
+        present = (key + offsets <= last_row)[:, None]
+        keys = tl.load(k_tile, mask=present, other=0.0)
+        values = tl.load(v_tile, mask=present, other=0.0)
+    else:
+        keys = tl.load(k_tile)
+        values = tl.load(v_tile)
+    weights = tl.exp2(tl.dot(q, tl.trans(keys)) * scale - lse[:, None])
+    if MASKED:
+        columns = key + offsets[None, :]
+        weights = tl.where((columns >= low[:, None]) & (columns <= rows[:, None]), weights, 0.0)
+    d_scores = weights * (tl.dot(grad, tl.trans(values)) - delta[:, None])
+    return tl.dot(d_scores.to(keys.dtype), keys, acc)
+
+
+@triton.jit(do_not_specialize=["length", "window"])
+def d_query_kernel(
+    q, k, v, out, lse, grad, d_query, delta, bounds, length, window, kv_heads, scale, softmax_scale,
+    q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head, grad_batch, grad_row, grad_head,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, HEADS: tl.constexpr, KEYS: tl.constexpr,
+    DOCUMENTS: tl.constexpr,
+):  # fmt: skip
+    """A tile of `d_query` `[B, T, heads, head_dim]`, and of `delta` `[B, heads, T]`, the sum of `out * grad`."""
+    tiles = tl.cdiv(length, ROWS)
+    pieces: tl.constexpr = GROUP // HEADS
+    program = tl.program_id(0)
+    first_row = (tiles - 1 - program % tiles) * ROWS
+    head = (program // tiles) % (kv_heads * pieces)
+    batch = (program // tiles // (kv_heads * pieces)).to(tl.int64)
+    lanes = tl.arange(0, HEADS * ROWS)
+    dims = tl.arange(0, HEAD_DIM)
+    rows = first_row + lanes % ROWS
+    heads = head * HEADS + lanes // ROWS
+    inside = rows < length
+    last_row = tl.minimum(first_row + ROWS, length) - 1
+
+    q += batch * q_batch + first_row.to(tl.int64) * q_row
+    queries = tl.load(
+        q + ((lanes % ROWS) * q_row + heads * q_head)[:, None] + dims[None, :], mask=inside[:, None], other=0.0
+    )
+    grad += batch * grad_batch + first_row.to(tl.int64) * grad_row
+    grads = tl.load(
+        grad + ((lanes % ROWS) * grad_row + heads * grad_head)[:, None] + dims[None, :],
+        mask=inside[:, None],
+        other=0.0,
+    )
+    k += batch * k_batch + (head // pieces) * k_head
+    v += batch * v_batch + (head // pieces) * v_head
+
+    all_heads = kv_heads * GROUP
+    at = ((batch * length + rows) * all_heads + heads)[:, None] * HEAD_DIM + dims[None, :]
+    per_row = (batch * all_heads + heads) * length + rows
+    outs = tl.load(out + at, mask=inside[:, None], other=0.0)
+    row_delta = tl.sum(outs.to(tl.float32) * grads.to(tl.float32), 1)
+    tl.store(delta + per_row, row_delta, mask=inside)
+    row_lse = tl.load(lse + per_row, mask=inside, other=0.0)
+
+    low = _first_visible(rows, bounds, length, window, DOCUMENTS)
+    first_key, left, inner_end, visits = _key_tiles(first_row, last_row, bounds, length, window, KEYS, DOCUMENTS)
+    acc = tl.zeros([HEADS * ROWS, HEAD_DIM], tl.float32)
+    for i in range(visits - (inner_end - left)):
+        key = first_key + tl.where(i < left, i, i + inner_end - left) * KEYS
+        acc = _d_query_tile(
+            acc, queries, grads, k, v, k_row, v_row, key, rows, low, last_row, row_lse, row_delta, scale,
+            KEYS, HEAD_DIM, True,
+        )  # fmt: skip
+    for i in range(left, inner_end):
+        acc = _d_query_tile(
+            acc, queries, grads, k, v, k_row, v_row, first_key + i * KEYS, rows, low, last_row, row_lse, row_delta,
+            scale, KEYS, HEAD_DIM, False,
+        )  # fmt: skip
+    tl.store(d_query + at, acc * softmax_scale, mask=inside[:, None])
+
+
+@triton.jit
+def _d_key_value_tile(
+    d_keys, d_values, keys, values, q, grad, lse, delta, q_row, q_head, grad_row, grad_head, first_row, columns, high,
+    last_row, length, scale,
+    HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, HEADS: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """One tile of queries of the gradients of keys and values; scores are transposed, `[keys, heads * rows]`."""
+    lanes = tl.arange(0, HEADS * ROWS)
+    dims = tl.arange(0, HEAD_DIM)
+    rows = first_row + lanes % ROWS
+    heads = lanes // ROWS
+    q_tile = q + first_row.to(tl.int64) * q_row + ((lanes % ROWS) * q_row + heads * q_head)[:, None] + dims[None, :]
+    grad_tile = grad + first_row.to(tl.int64) * grad_row
+    grad_tile = grad_tile + ((lanes % ROWS) * grad_row + heads * grad_head)[:, None] + dims[None, :]
+    if MASKED:
+        present = rows <= last_row
+        queries = tl.load(q_tile, mask=present[:, None], other=0.0)
+        grads = tl.load(grad_tile, mask=present[:, None], other=0.0)
+        row_lse = tl.load(lse + heads * length + rows, mask=present, other=0.0)
+        row_delta = tl.load(delta + heads * length + rows, mask=present, other=0.0)
+    else:
+        queries = tl.load(q_tile)
+        grads = tl.load(grad_tile)
+        row_lse = tl.load(lse + heads * length + rows)
+        row_delta = tl.load(delta + heads * length + rows)
+    weights = tl.exp2(tl.dot(keys, tl.trans(queries)) * scale - row_lse[None, :])
+    if MASKED:
+        visible = (rows[None, :] >= columns[:, None]) & (rows[None, :] <= high[:, None])
+        weights = tl.where(visible, weights, 0.0)
+    d_values = tl.dot(weights.to(grads.dtype), grads, d_values)
+    d_scores = weights * (tl.dot(values, tl.trans(grads)) - row_delta[None, :])
+    d_keys = tl.dot(d_scores.to(queries.dtype), queries, d_keys)
+    return d_keys, d_values
+
+
+@triton.jit(do_not_specialize=["length", "window"])
+def d_key_value_kernel(
+    q, k, v, lse, grad, delta, d_key, d_value, bounds, length, window, kv_heads, scale, softmax_scale,
+    q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head, grad_batch, grad_row, grad_head,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, HEADS: tl.constexpr, KEYS: tl.constexpr,
+    DOCUMENTS: tl.constexpr,
+):  # fmt: skip
+    """A tile of `d_key` and `d_value` `[B, T, kv_heads, head_dim]`, from all query heads that read it."""
+    tiles = tl.cdiv(length, KEYS)
+    program = tl.program_id(0)
+    first_key = (program % tiles) * KEYS
+    kv_head = (program // tiles) % kv_heads
+    batch = (program // tiles // kv_heads).to(tl.int64)
+    dims = tl.arange(0, HEAD_DIM)
+    columns = first_key + tl.arange(0, KEYS)
+    inside = (columns < length)[:, None]
+    last_key = tl.minimum(first_key + KEYS, length) - 1
+
+    k += batch * k_batch + kv_head * k_head
+    v += batch * v_batch + kv_head * v_head
+    keys = tl.load(k + columns[:, None].to(tl.int64) * k_row + dims[None, :], mask=inside, other=0.0)
+    values = tl.load(v + columns[:, None].to(tl.int64) * v_row + dims[None, :], mask=inside, other=0.0)
+    first_head = kv_head * GROUP
+    q += batch * q_batch + first_head * q_head
+    grad += batch * grad_batch + first_head * grad_head
+    lse += (batch * kv_heads * GROUP + first_head) * length
+    delta += (batch * kv_heads * GROUP + first_head) * length
+
+    high = _last_seeing(columns, bounds, length, window, DOCUMENTS)
+    last_row = _last_seeing(last_key, bounds, length, window, DOCUMENTS)
+    left = tl.cdiv(last_key - first_key, ROWS)
+    inner_end = (_last_seeing(first_key, bounds, length, window, DOCUMENTS) + 1 - first_key) // ROWS
+    inner_end = tl.maximum(inner_end, left)
+    visits = tl.cdiv(last_row + 1 - first_key, ROWS)
+    bordering = visits - (inner_end - left)
+    d_keys = tl.zeros([KEYS, HEAD_DIM], tl.float32)
+    d_values = tl.zeros([KEYS, HEAD_DIM], tl.float32)
+    for i in range(bordering * (GROUP // HEADS)):
+        tile = i % bordering
+        piece = (i // bordering) * HEADS
+        row = first_key + tl.where(tile < left, tile, tile + inner_end - left) * ROWS
+        d_keys, d_values = _d_key_value_tile(
+            d_keys, d_values, keys, values, q + piece * q_head, grad + piece * grad_head, lse + piece * length,
+            delta + piece * length, q_row, q_head, grad_row, grad_head, row, columns, high, last_row, length, scale,
+            HEAD_DIM, ROWS, HEADS, True,
+        )  # fmt: skip
+    inner = inner_end - left
+    for i in range(inner * (GROUP // HEADS)):
+        piece = (i // inner) * HEADS
+        d_keys, d_values = _d_key_value_tile(
+            d_keys, d_values, keys, values, q + piece * q_head, grad + piece * grad_head, lse + piece * length,
+            delta + piece * length, q_row, q_head, grad_row, grad_head, first_key + (left + i % inner) * ROWS, columns,
+            high, last_row, length, scale, HEAD_DIM, ROWS, HEADS, False,
+        )  # fmt: skip
+    at = ((batch * length + columns) * kv_heads + kv_head)[:, None] * HEAD_DIM + dims[None, :]
+    tl.store(d_value + at, d_values, mask=inside)
+    tl.store(d_key + at, d_keys * softmax_scale, mask=inside)
