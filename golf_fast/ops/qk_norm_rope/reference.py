@@ -7,16 +7,24 @@ EPS = 1.1920929e-07
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate the half-split pairs of `x` `[B, T, heads, head_dim]` by `cos`, `sin` `[T, head_dim / 2]`."""
-    a, b = x.chunk(2, dim=-1)
+    """Rotate the half-split pairs of the first dimensions of `x` `[B, T, heads, head_dim]`.
+
+    `cos` and `sin` are `[T, pairs]`; dimension i turns with i + pairs, those from 2 * pairs on stay.
+    """
+    pairs = cos.shape[1]
+    a, b, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
     cos, sin = cos[:, None, :], sin[:, None, :]
-    return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
+    return torch.cat((a * cos + b * sin, b * cos - a * sin, rest), dim=-1)
 
 
 def qk_norm_rope(
     q: torch.Tensor, k: torch.Tensor, gain: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shapes as in `golf_fast.ops.qk_norm_rope`."""
+    """Shapes as in `golf_fast.ops.qk_norm_rope`.
+
+    In low precision this rounds after the norm (whose mean square is in float32), after each product and sum of the
+    rotation, and after the gain.
+    """
     q = rotate(F.rms_norm(q, (q.shape[-1],), eps=EPS), cos, sin) * gain[:, None]
     k = rotate(F.rms_norm(k, (k.shape[-1],), eps=EPS), cos, sin)
     return q, k
