@@ -1,0 +1,1 @@
+"""What is measured, against whom, and what came out. Run from the checkout: `python -m benchmarks`."""

@@ -1,0 +1,101 @@
+"""qk_norm_rope: one GPU's share of a step of the seed in one layer, against the plain version, eager and compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from benchmarks.registry import Case
+from golf_fast.ops import backends
+from golf_fast.ops.qk_norm_rope import qk_norm_rope, reference
+
+ROWS, LENGTH, HEADS, KV_HEADS, HEAD_DIM = 48, 2048, 8, 4, 64
+
+
+def left_out(device_kind: str) -> list[str]:
+    """What is not measured, and why."""
+    return [] if device_kind == "cuda" else ["qk_norm_rope: everything, for its kernels need a GPU"]
+
+
+def inputs(rows: int, pairs: int) -> tuple[torch.Tensor, ...]:
+    """q, k, gain, cos and sin in bfloat16."""
+    generator = torch.Generator("cuda").manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, device="cuda", generator=generator).bfloat16()
+
+    steps = torch.arange(pairs, device="cuda") / pairs
+    angles = torch.outer(torch.arange(LENGTH, device="cuda"), 10000.0**-steps)
+    leaves = draw(rows, LENGTH, HEADS, HEAD_DIM), draw(rows, LENGTH, KV_HEADS, HEAD_DIM), 1.5 + draw(HEADS) / 10
+    return *(t.requires_grad_() for t in leaves), angles.cos().bfloat16(), angles.sin().bfloat16()
+
+
+def cases(device_kind: str) -> Iterator[Case]:
+    """Forward and backward, rotating all dimensions and a quarter of them."""
+    if device_kind != "cuda":
+        return
+    for pairs in (HEAD_DIM // 2, HEAD_DIM // 8):
+        yield from _cases(pairs)
+
+
+def _cases(pairs: int) -> Iterator[Case]:
+    arguments = inputs(ROWS, pairs)
+    leaves = arguments[:3]
+    grads = [torch.randn_like(t) for t in leaves[:2]]
+    others: dict[str, Callable[..., Any]] = {
+        "eager": reference.qk_norm_rope,
+        "torch.compile": torch.compile(reference.qk_norm_rope, dynamic=False),
+    }
+    moved = 2 * (leaves[0].numel() + leaves[1].numel())
+
+    def forward(function: Callable[..., Any]) -> Callable[[], object]:
+        def run() -> object:
+            with torch.no_grad():
+                return function(*arguments)
+
+        return run
+
+    def backward(function: Callable[..., Any]) -> Callable[[], object]:
+        out: list[Any] = []
+
+        def run() -> object:
+            if not out:
+                out.append(function(*arguments))
+            return torch.autograd.grad(out[0], leaves, grads, retain_graph=True)
+
+        return run
+
+    for name, make, passes in (("forward", forward, 2), ("backward", backward, 3)):
+        yield Case(
+            op="qk_norm_rope",
+            label=f"{name} 48x2048, {pairs} pairs of {HEAD_DIM // 2}",
+            implementation=backends.resolve("qk_norm_rope", "cuda").name,
+            ours=make(qk_norm_rope),
+            peers={peer: make(function) for peer, function in others.items()},
+            gate=lambda: wrong(pairs),
+            bytes_moved=passes * moved,
+        )
+
+
+def wrong(pairs: int) -> str | None:
+    """None if outputs and gradients obey the tolerance rule on one row."""
+    arguments = inputs(1, pairs)
+    wide = tuple(t.detach().double().requires_grad_(t.requires_grad) for t in arguments)
+    grads = [torch.randn_like(t) for t in arguments[:2]]
+
+    def results(function: Callable[..., Any], at: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+        out = function(*at)
+        gradients = torch.autograd.grad(out, at[:3], [g.to(at[0].dtype) for g in grads])
+        return [t.detach().double() for t in (*out, *gradients)]
+
+    found, low = results(qk_norm_rope, arguments), results(reference.qk_norm_rope, arguments)
+    exact = results(reference.qk_norm_rope, wide)
+    for what, value, right, rounded in zip(("q", "k", "dq", "dk", "dgain"), found, exact, low, strict=True):
+        narrow = right.bfloat16()
+        limit = 2 * (rounded - right).abs().max() + 2 * (narrow + 0.3 - 0.3 - narrow).abs().max()
+        error = (value - right).abs().max()
+        if not bool(error <= limit):
+            return f"{what} is off by {float(error):.3g}, more than {float(limit):.3g}"
+    return None
