@@ -49,8 +49,7 @@ def commit() -> str:
 
 
 def environment(device_kind: str) -> dict[str, Any]:
-    """Device, versions, commit, time, and how many processes wanted a core in the last minute (a core each is free below
-    the number of cores)."""
+    """Device, versions, commit and time, and the load: above the number of cores, times suffer from other work."""
     gpu = torch.cuda.get_device_name() if device_kind == "cuda" else None
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
