@@ -5,10 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from benchmarks import registry, results
-from benchmarks.measure import compare_on_cpu, one_core
+from benchmarks.measure import Comparison, compare_on_cpu, one_core
+from benchmarks.measure_gpu import Stopwatch, ceilings, compare_on_gpu
+from benchmarks.registry import Case
+
+Compare = Callable[[Case, str], Comparison]
 
 
 def main() -> None:
@@ -19,42 +27,67 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON lines in place of a table")
     parser.add_argument("--list", action="store_true", help="say what would be measured and stop")
     options = parser.parse_args()
-    red = [op for op in options.op or registry.OPS if not measure(op, options)]
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    red = set()
+    for device_kind in devices:
+        with measuring(device_kind) as (compare, conditions):
+            red |= {
+                op for op in options.op or registry.OPS if not measure(op, device_kind, options, compare, conditions)
+            }
     if red:
-        sys.exit(f"wrong results, so no times: {', '.join(red)}")
+        sys.exit(f"wrong results, so no times: {', '.join(sorted(red))}")
 
 
-def measure(op: str, options: argparse.Namespace) -> bool:
-    """Run the cases of an op on this machine's CPU, print and record them; false if one computed something wrong."""
+@contextmanager
+def measuring(device_kind: str) -> Iterator[tuple[Compare, dict[str, Any]]]:
+    """How a case is compared with a peer on a device, and the conditions that are recorded with each result."""
+    around = results.environment(device_kind)
+    if device_kind == "cpu":
+        with one_core() as core:
+            yield compare_on_cpu, {**around, "core": core}
+    else:
+        stopwatch = Stopwatch()
+        yield (lambda case, peer: compare_on_gpu(case, peer, stopwatch)), {**around, **ceilings(stopwatch)}
+
+
+def measure(
+    op: str, device_kind: str, options: argparse.Namespace, compare: Compare, conditions: dict[str, Any]
+) -> bool:
+    """Run the cases of an op on a device, print and record them; false if one computed something wrong."""
     module, good = registry.load(op), True
-    around = results.environment("cpu")
-    for line in module.left_out("cpu"):
+    for line in module.left_out(device_kind):
         print(f"left out: {line}", file=sys.stderr)
-    with one_core() as core:
-        for case in module.cases("cpu"):
-            if options.implementation not in (None, case.implementation):
-                continue
-            peers = [peer for peer in case.peers if options.peer in (None, peer)]
-            if options.list:
-                print(f"{case.op}: {case.label} ({case.implementation}) against {', '.join(peers)}")
-                continue
-            if wrong := case.gate():
-                print(f"{case.op}: {case.label} ({case.implementation}): WRONG, {wrong}", flush=True)
-                good = False
-                continue
-            for peer in peers:
-                row = results.record(case, compare_on_cpu(case, peer), {**around, "core": core})
-                results.append(row)
-                print(json.dumps(row) if options.json else as_line(row), flush=True)
+    for case in module.cases(device_kind):
+        if options.implementation not in (None, case.implementation):
+            continue
+        peers = [peer for peer in case.peers if options.peer in (None, peer)]
+        if options.list:
+            print(f"{case.op}: {case.label} ({case.implementation}) against {', '.join(peers)}")
+            continue
+        if wrong := case.gate():
+            print(f"{case.op}: {case.label} ({case.implementation}): WRONG, {wrong}", flush=True)
+            good = False
+            continue
+        for peer in peers:
+            row = results.record(case, compare(case, peer), conditions)
+            results.append(row)
+            print(json.dumps(row) if options.json else as_line(row), flush=True)
     return good
 
 
 def as_line(row: dict[str, Any]) -> str:
     """A measurement for people."""
     ours, theirs = row["ours"], row["theirs"]
+    rate = f"{row['gigabytes_per_second']:5.1f} GB/s"
+    if row["device_kind"] == "cuda":
+        product = (
+            f"{row['teraflops']:4.0f} TFLOP/s ({row['percent_of_gemm']:.0f} % of a GEMM)" if row["teraflops"] else ""
+        )
+        copy = f"{row['gigabytes_per_second']:5.0f} GB/s ({row['percent_of_copy']:.0f} % of a copy)"
+        rate = product or copy
     return (
-        f"{row['case']:34} {row['implementation']:9} {ours['median']:7.2f} ms ({ours['p20']:.2f} to {ours['p80']:.2f})"
-        f" {row['gigabytes_per_second']:5.1f} GB/s | {row['peer']:7} {theirs['median']:8.2f} ms |"
+        f"{row['case']:34} {row['implementation']:9} {ours['median']:7.3f} ms ({ours['p20']:.3f} to {ours['p80']:.3f})"
+        f" {rate} | {row['peer']:7} {theirs['median']:8.2f} ms |"
         f" {row['ratio']:6.2f} x ({row['ratio_p20']:.2f} to {row['ratio_p80']:.2f}, {row['rounds']} pairs)"
     )
 

@@ -62,7 +62,8 @@ def _milliseconds(work: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def _timing(samples: np.ndarray) -> Timing:
+def timing(samples: np.ndarray) -> Timing:
+    """Of samples in milliseconds."""
     p20, median, p80 = np.quantile(samples, [0.2, 0.5, 0.8])
     return Timing(float(median), float(p20), float(p80))
 
@@ -76,6 +77,4 @@ def compare_on_cpu(case: Case, peer: str) -> Comparison:
     rounds = max(5, min(ROUNDS, int(SECONDS_PER_PEER * 1e3 / pair)))
     samples = np.array([(_milliseconds(case.ours), _milliseconds(theirs)) for _ in range(rounds)])
     low, ratio, high = np.quantile(samples[:, 1] / samples[:, 0], [0.2, 0.5, 0.8])
-    return Comparison(
-        peer, _timing(samples[:, 0]), _timing(samples[:, 1]), float(ratio), float(low), float(high), rounds
-    )
+    return Comparison(peer, timing(samples[:, 0]), timing(samples[:, 1]), float(ratio), float(low), float(high), rounds)

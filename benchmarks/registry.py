@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-OPS = ("bitpack", "window_attention", "qk_norm_rope")
+OPS = ("bitpack", "relu2_mlp", "window_attention", "qk_norm_rope", "softcap_cross_entropy", "newton_schulz")
 
 
 @dataclass(frozen=True)

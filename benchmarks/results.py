@@ -65,9 +65,9 @@ def environment(device_kind: str) -> dict[str, Any]:
 
 
 def record(case: Case, comparison: Comparison, around: dict[str, Any]) -> dict[str, Any]:
-    """A measurement as plain values."""
+    """A measurement as plain values; on a GPU also in percent of the ceilings in `around`."""
     seconds = comparison.ours.median / 1e3
-    return {
+    row = {
         "op": case.op,
         "case": case.label,
         "implementation": case.implementation,
@@ -76,6 +76,10 @@ def record(case: Case, comparison: Comparison, around: dict[str, Any]) -> dict[s
         **dataclasses.asdict(comparison),
         **around,
     }
+    if "ceiling_teraflops" in around:
+        row["percent_of_gemm"] = 100 * row["teraflops"] / around["ceiling_teraflops"]
+        row["percent_of_copy"] = 100 * row["gigabytes_per_second"] / around["ceiling_gigabytes_per_second"]
+    return row
 
 
 def append(row: dict[str, Any]) -> None:

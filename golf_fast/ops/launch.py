@@ -67,6 +67,8 @@ def triton_obstacle(device_kind: str) -> str | None:
         return f"there is no Triton for {device_kind}; TRITON_INTERPRET=1 interprets its kernels on a CPU, slowly"
     if torch.version.cuda is None:
         return "this build of torch is not for NVIDIA GPUs"
+    if not torch.cuda.is_available():
+        return "there is no GPU that torch can use"
     capability = torch.cuda.get_device_capability()
     if capability < (8, 0):
         return f"the GPU has compute capability {capability[0]}.{capability[1]}, and 8.0 is the least"

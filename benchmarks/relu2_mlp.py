@@ -1,0 +1,93 @@
+"""relu2_mlp: one GPU's share of a step of the seed in one block, and the rows of a scoring batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from benchmarks.gate import forward_of, step_of, wrong
+from benchmarks.registry import Case
+from golf_fast.ops import backends, relu2_mlp
+from golf_fast.ops.relu2_mlp import reference
+
+DEVICE = "cuda"
+WIDTH, HIDDEN = 512, 1536
+TOKENS = {"training": 98304, "scoring": 2048}
+GATE_TOKENS = 8192
+
+
+def left_out(device_kind: str) -> list[str]:
+    """What is not measured, and why."""
+    if device_kind != "cuda":
+        return ["relu2_mlp: everything, for its kernels need a GPU"]
+    return ["relu2_mlp against quack: it writes both of the tensors that the activation is between, for another layout"]
+
+
+def cases(device_kind: str) -> Iterator[Case]:
+    """Forward alone, and forward with backward, without and with the row factor of the norm."""
+    if device_kind != "cuda":
+        return
+    for use, tokens in TOKENS.items():
+        for scaled in (False, True):
+            yield from _cases(use, tokens, scaled)
+
+
+def inputs(tokens: int, scaled: bool) -> list[torch.Tensor]:
+    """x, w_up, w_down and perhaps rstd, of the sizes that a run has."""
+    generator = torch.Generator(DEVICE).manual_seed(0)
+
+    def draw(rows: int, columns: int, scale: float) -> torch.Tensor:
+        return (torch.randn(rows, columns, device=DEVICE, generator=generator) * scale).bfloat16()
+
+    made = [draw(tokens, WIDTH, 1.0), draw(HIDDEN, WIDTH, WIDTH**-0.5), draw(WIDTH, HIDDEN, HIDDEN**-0.5)]
+    return [*made, made[0].float().square().mean(-1).rsqrt()] if scaled else made
+
+
+def _products(arguments: list[torch.Tensor], backward: bool) -> Callable[[], object]:
+    """The same products by cuBLAS with nothing between them: the ceiling of the op."""
+    x, w_up, w_down = arguments[:3]
+    hidden = torch.randn(x.shape[0], HIDDEN, device=x.device).to(x.dtype)
+
+    def run() -> None:
+        torch.mm(x, w_up.T)
+        torch.mm(hidden, w_down.T)
+        if backward:
+            torch.mm(x, w_down)
+            torch.mm(hidden, w_up)
+            torch.mm(x.T, hidden)
+            torch.mm(hidden.T, x)
+
+    def without_gradients() -> None:
+        with torch.no_grad():
+            run()
+
+    return without_gradients
+
+
+def _cases(use: str, tokens: int, scaled: bool) -> Iterator[Case]:
+    arguments = inputs(tokens, scaled)
+    positions = range(len(arguments))
+    compiled = torch.compile(reference.relu2_mlp, dynamic=False)
+    flops = 4 * tokens * WIDTH * HIDDEN
+    unit = 2 * tokens * WIDTH
+
+    def gate() -> str | None:
+        return wrong(relu2_mlp, reference.relu2_mlp, inputs(GATE_TOKENS, scaled), positions)
+
+    for backward in (False, True):
+        functions = {"eager": reference.relu2_mlp, "compile": compiled}
+
+        def make(function: Callable[..., torch.Tensor], backward: bool = backward) -> Callable[[], object]:
+            return step_of(function, arguments, positions) if backward else forward_of(function, arguments)
+
+        yield Case(
+            op="relu2_mlp",
+            label=f"{'forward + backward' if backward else 'forward'}, {use}{', rstd' if scaled else ''}",
+            implementation=backends.resolve("relu2_mlp", "cuda").name,
+            ours=make(relu2_mlp),
+            peers={**{name: make(f) for name, f in functions.items()}, "cublas alone": _products(arguments, backward)},
+            gate=gate,
+            bytes_moved=(27 if backward else 8) * unit,
+            flops=(3 if backward else 1) * flops,
+        )
