@@ -1,7 +1,9 @@
 """Where the Triton kernels run in these tests: interpreted on a CPU, or, on a machine with one, on the GPU."""
 
+import importlib.util
 import os
 import sys
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -14,16 +16,29 @@ if not ON_GPU:
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+def interpreter_obstacle() -> str | None:
+    """Why Triton kernels cannot be interpreted here, or None."""
+    if ON_GPU:
+        return "on a GPU the same cases run there; TRITON_INTERPRET=1 overrides"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    triton, numpy = (tuple(map(int, version(name).split(".")[:2])) for name in ("triton", "numpy"))
+    if triton < (3, 7) and numpy >= (2, 4):
+        return "the interpreter of triton 3.6 needs NumPy below 2.4"
+    return None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "interpreter: runs Triton kernels in the CPU interpreter")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    obstacle = interpreter_obstacle()
     for item in items:
         if item.get_closest_marker("gpu") and not ON_GPU:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and TRITON_INTERPRET unset"))
-        if item.get_closest_marker("interpreter") and ON_GPU:
-            item.add_marker(pytest.mark.skip(reason="on a GPU the same cases run there; TRITON_INTERPRET=1 overrides"))
+        if item.get_closest_marker("interpreter") and obstacle:
+            item.add_marker(pytest.mark.skip(reason=obstacle))
 
 
 @pytest.fixture

@@ -25,20 +25,35 @@ def bank(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def check_product(tiles: kernels.Tiles, size: int, device: str, dtype: torch.dtype) -> None:
+    """The product is right, exactly symmetric, and nothing around it is written."""
+    # 83 steps: no multiple of a depth
+    x = bank(2, size, 83).to(device, dtype)
+    add = bank(2, size, size, seed=1)
+    add = (add + add.mT).to(device, dtype)
+    product = 0.5 * x.double() @ x.double().mT
+    rounding = 1e-4 if dtype == torch.float32 else 1e-2
+    for extra, expected in ((None, product), (add, product - 3.0 * add.double())):
+        out = GuardBand((2, size, size), dtype, device)
+        kernels.product_launch(x, extra, 0.5, -3.0, out.tensor, tiles)()
+        torch.testing.assert_close(out.tensor.double(), expected, rtol=rounding, atol=rounding)
+        assert torch.equal(out.tensor, out.tensor.mT)
+        out.check()
+
+
 @pytest.mark.interpreter
 @pytest.mark.parametrize("tiles", SIDES.values(), ids=SIDES)
 @pytest.mark.parametrize("size", [1, 64, 130, 300])
-def test_product_is_right_symmetric_and_in_bounds(tiles: object, size: int) -> None:
-    # 300: three or five tiles a side, the last partial; 83 steps: no multiple of a depth
-    x = bank(2, size, 83).float()
-    add = bank(2, size, size, seed=1).float()
-    add = add + add.mT
-    for extra, expected in ((None, 0.5 * x @ x.mT), (add, 0.5 * x @ x.mT - 3.0 * add)):
-        out = GuardBand((2, size, size), torch.float32, "cpu")
-        kernels.product_launch(x, extra, 0.5, -3.0, out.tensor, tiles)()
-        torch.testing.assert_close(out.tensor, expected, rtol=1e-4, atol=1e-4)
-        assert torch.equal(out.tensor, out.tensor.mT)
-        out.check()
+def test_product_is_right_symmetric_and_in_bounds(tiles: kernels.Tiles, size: int) -> None:
+    # 300: three or five tiles a side, the last partial
+    check_product(tiles, size, "cpu", torch.float32)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", [1, 64, 130, 300])
+def test_product_on_a_gpu(size: int) -> None:
+    for tiles in SIDES.values():
+        check_product(tiles, size, "cuda", torch.bfloat16)
 
 
 @pytest.mark.skipif(not TRITON, reason="triton is not installed")

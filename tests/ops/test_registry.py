@@ -10,6 +10,7 @@ import torch
 from golf_fast.ops import registry
 
 CPU = torch.device("cpu")
+GPU = torch.device("cuda")
 CASES = registry.load()
 
 
@@ -55,8 +56,15 @@ def test_every_operator_is_in_operator_calls() -> None:
     assert {name.partition(".")[0] for name in names} == called
 
 
+@pytest.mark.interpreter
 @pytest.mark.parametrize("op", registry.op_folders())
 def test_operators_pass_opcheck(op: str) -> None:
-    device = CPU
-    for call in CASES[op].operator_calls(device, torch.float32):
+    for call in CASES[op].operator_calls(CPU, torch.float32):
+        torch.library.opcheck(getattr(torch.ops.golf_fast, call.operator).default, call.arguments)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("op", registry.op_folders())
+def test_operators_pass_opcheck_on_a_gpu(op: str) -> None:
+    for call in CASES[op].operator_calls(GPU, torch.bfloat16):
         torch.library.opcheck(getattr(torch.ops.golf_fast, call.operator).default, call.arguments)

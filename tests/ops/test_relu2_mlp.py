@@ -7,13 +7,15 @@ import torch
 from ops.numerics import GuardBand, require_close
 
 from golf_fast.ops import relu2_mlp
+from golf_fast.ops.launch import architecture
 from golf_fast.ops.relu2_mlp import reference
 
 pytest.importorskip("triton")
 
 from golf_fast.ops.relu2_mlp import triton as kernels
 
-pytestmark = [pytest.mark.interpreter, pytest.mark.filterwarnings("ignore::RuntimeWarning")]  # NumPy overflows
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy, where the extremes overflow
+interpreter = pytest.mark.interpreter
 # warps and stages are nothing to the interpreter
 CONFIGURATIONS = {
     f"{tiles.rows}x{tiles.columns}x{tiles.depth} {'TMA' if tiles.tma else 'pointers'}": tiles
@@ -26,32 +28,55 @@ def random(*shape: int, seed: int = 0, scale: float = 1.0, dtype: torch.dtype = 
     return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale).to(dtype)
 
 
-@pytest.mark.parametrize("tiles", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
-@pytest.mark.parametrize("slope", [0.0, 0.5])
-def test_each_configuration_writes_its_outputs_and_nothing_else(tiles: kernels.Tiles, slope: float) -> None:
+def check_configuration(tiles: kernels.Tiles, slope: float, device: str, dtype: torch.dtype) -> None:
+    """Both kernels fill their outputs with the right values, and write nothing around them."""
     # 200 tokens: two row blocks, the second partial; 320 columns: not a multiple of any tile; 3 programs: several tiles
     tokens, width, hidden = 200, 128, 320
-    x, g = random(tokens, width), random(tokens, width, seed=1)
-    w_up, w_down = random(hidden, width, seed=2, scale=0.1), random(width, hidden, seed=3, scale=0.1)
-    rstd = random(tokens, seed=4).abs() + 0.5
+    shapes = ((tokens, width), (tokens, width), (hidden, width), (width, hidden))
+    scales = (1.0, 1.0, 0.1, 0.1)
+    x, g, w_up, w_down = (
+        random(*shape, seed=i, scale=scale, dtype=dtype).to(device)
+        for i, (shape, scale) in enumerate(zip(shapes, scales, strict=True))
+    )
+    rstd = (random(tokens, seed=4).abs() + 0.5).to(device)
     exact = rstd.double()[:, None] * (x.double() @ w_up.double().T)
     active = torch.where(exact > 0, exact, slope * exact)
     dpre = 2 * active * torch.where(exact > 0, 1.0, slope) * (g.double() @ w_down.double())
+    rounding = 1e-4 if dtype == torch.float32 else 2e-2
 
-    post, pre = (GuardBand((tokens, hidden), torch.float32, "cpu") for _ in range(2))
-    kernels.up_launch(x, w_up, rstd, post.tensor, pre.tensor if slope else None, slope, tiles, 3)()
-    torch.testing.assert_close(post.tensor.double(), active.square(), rtol=1e-4, atol=1e-4)
-    if slope:
-        torch.testing.assert_close(pre.tensor.double(), exact, rtol=1e-4, atol=1e-4)
-
-    change = GuardBand((tokens, hidden), torch.float32, "cpu")
-    sums = GuardBand((-(-hidden // tiles.columns), tokens), torch.float32, "cpu")
-    saved = (exact if slope else active.square()).float()
-    kernels.dpre_launch(g, w_down, saved, rstd, change.tensor, sums.tensor, slope, tiles, 3)()
-    torch.testing.assert_close(change.tensor.double(), dpre * rstd.double()[:, None], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(sums.tensor.sum(0).double(), (dpre * exact).sum(1), rtol=1e-4, atol=1e-3)
-    for band in (post, pre, change, sums):
+    def require(band: GuardBand, out: torch.Tensor, expected: torch.Tensor) -> None:
+        atol = rounding * float(expected.abs().max())
+        torch.testing.assert_close(out.double(), expected, rtol=rounding, atol=atol)
         band.check()
+
+    post, pre = (GuardBand((tokens, hidden), dtype, device) for _ in range(2))
+    kernels.up_launch(x, w_up, rstd, post.tensor, pre.tensor if slope else None, slope, tiles, 3)()
+    require(post, post.tensor, active.square())
+    if slope:
+        require(pre, pre.tensor, exact)
+
+    change = GuardBand((tokens, hidden), dtype, device)
+    sums = GuardBand((-(-hidden // tiles.columns), tokens), torch.float32, device)
+    saved = (exact if slope else active.square()).to(dtype)
+    kernels.dpre_launch(g, w_down, saved, rstd, change.tensor, sums.tensor, slope, tiles, 3)()
+    require(change, change.tensor, dpre * rstd.double()[:, None])
+    require(sums, sums.tensor.sum(0), (dpre * exact).sum(1))
+
+
+@interpreter
+@pytest.mark.parametrize("tiles", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_each_configuration_writes_its_outputs_and_nothing_else(tiles: kernels.Tiles, slope: float) -> None:
+    check_configuration(tiles, slope, "cpu", torch.float32)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_each_configuration_of_this_gpu(slope: float) -> None:
+    arch = architecture(torch.device("cuda", 0))
+    for kernel in ("up", "dpre"):
+        for tiles in kernels.TILES[kernel, arch]:
+            check_configuration(tiles, slope, "cuda", torch.bfloat16)
 
 
 def test_heuristic_returns_only_what_is_compiled_and_uses_each() -> None:
@@ -70,6 +95,7 @@ def test_seed_shape_uses_the_largest_tile() -> None:
     assert kernels.choose_tiles("dpre", 90, 98304, 1536, 132) == kernels.Tiles(128, 256, 64, 8, 3, tma=True)
 
 
+@interpreter
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e4, 0.0])
 def test_extreme_values_come_through(value: float, use_triton) -> None:
     """A NaN in one token reaches that token's output and no other; zeros have gradient zero, not NaN."""
@@ -88,6 +114,7 @@ def test_extreme_values_come_through(value: float, use_triton) -> None:
     assert bool(results[0][0][[0, 1, 2, *range(4, 70)]].isfinite().all())
 
 
+@interpreter
 def test_no_tokens(use_triton) -> None:
     x = torch.empty(2, 0, 64, requires_grad=True)
     w_up = random(128, 64).requires_grad_()
@@ -98,6 +125,7 @@ def test_no_tokens(use_triton) -> None:
     assert bool((w_up.grad == 0).all())
 
 
+@interpreter
 @pytest.mark.parametrize(("slope", "hidden_sized"), [(0.0, 1), (0.5, 2)])
 def test_saves_post_alone_without_a_slope(slope: float, hidden_sized: int, use_triton) -> None:
     saved: list[torch.Size] = []
@@ -107,6 +135,7 @@ def test_saves_post_alone_without_a_slope(slope: float, hidden_sized: int, use_t
     assert saved.count(torch.Size((65, 192))) == hidden_sized
 
 
+@interpreter
 def test_a_gradient_of_any_layout_is_taken(use_triton) -> None:
     """`sum` and a transpose give gradients that are expanded or strided."""
     x, w_up, w_down = random(66, 64), random(128, 64, seed=1), random(64, 128, seed=2)
@@ -119,6 +148,7 @@ def test_a_gradient_of_any_layout_is_taken(use_triton) -> None:
         require_close(grads[0], grads[1], grads[1] * (1 + 1e-6), "gradient")
 
 
+@interpreter
 def test_auxiliary_outputs_are_not_differentiable() -> None:
     x = random(65, 64).requires_grad_()
     out, post, pre = torch.ops.golf_fast.relu2_mlp_forward(x, random(64, 64), random(64, 64), None, 0.5)
@@ -127,6 +157,7 @@ def test_auxiliary_outputs_are_not_differentiable() -> None:
     assert not pre.requires_grad
 
 
+@interpreter
 @pytest.mark.parametrize(
     ("change", "message"),
     [

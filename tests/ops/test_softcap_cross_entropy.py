@@ -13,7 +13,8 @@ pytest.importorskip("triton")
 
 from golf_fast.ops.softcap_cross_entropy import triton as kernels
 
-pytestmark = [pytest.mark.interpreter, pytest.mark.filterwarnings("ignore::RuntimeWarning")]  # NumPy overflows
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy, where the extremes overflow
+interpreter = pytest.mark.interpreter
 
 
 def random(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
@@ -27,25 +28,40 @@ def exact(logits: torch.Tensor, targets: torch.Tensor, softcap: float) -> tuple[
     return losses.detach(), torch.autograd.grad(losses.sum(), leaf)[0]
 
 
-@pytest.mark.parametrize("row", kernels.ROWS, ids=lambda row: f"{row.columns}{'' if row.whole else ' at a time'}")
-@pytest.mark.parametrize("softcap", [30.0, 5.0])
-def test_each_configuration_writes_its_rows_and_nothing_else(row: kernels.Row, softcap: float) -> None:
+def check_configuration(row: kernels.Row, softcap: float, device: str, dtype: torch.dtype) -> None:
+    """The kernel writes losses and, if asked, the derivative in the place of the logits, and nothing around them."""
     vocabulary = 1000 if row.whole else 9001
     logits = random(3, vocabulary, scale=10.0)
     # a first row far down at the cap, a last one with its peak in the last column
     logits[0] = -1e4
     logits[0, 17] = -5.0
     logits[2, -1] = 1e4
-    targets = torch.tensor([17, 400, vocabulary - 1])
+    logits = logits.to(device, dtype)
+    targets = torch.tensor([17, 400, vocabulary - 1], device=device)
     losses, change = exact(logits, targets, softcap)
+    rounding = 1e-4 if dtype == torch.float32 else 1e-2
     for gradient in (False, True):
-        band, out = GuardBand((3, vocabulary), torch.float32, "cpu"), GuardBand((3,), torch.float32, "cpu")
+        band, out = GuardBand((3, vocabulary), dtype, device), GuardBand((3,), torch.float32, device)
         band.tensor.copy_(logits)
         kernels.row_launch(band.tensor, targets, out.tensor, softcap, gradient, row)()
         torch.testing.assert_close(out.tensor.double(), losses, rtol=2e-6, atol=2e-5)
-        torch.testing.assert_close(band.tensor.double(), change if gradient else logits.double(), rtol=1e-4, atol=1e-6)
+        expected = change if gradient else logits.double()
+        torch.testing.assert_close(band.tensor.double(), expected, rtol=rounding, atol=1e-6)
         band.check()
         out.check()
+
+
+@interpreter
+@pytest.mark.parametrize("row", kernels.ROWS, ids=lambda row: f"{row.columns}{'' if row.whole else ' at a time'}")
+@pytest.mark.parametrize("softcap", [30.0, 5.0])
+def test_each_configuration_writes_its_rows_and_nothing_else(row: kernels.Row, softcap: float) -> None:
+    check_configuration(row, softcap, "cpu", torch.float32)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("row", kernels.ROWS, ids=lambda row: f"{row.columns}{'' if row.whole else ' at a time'}")
+def test_each_configuration_on_a_gpu(row: kernels.Row) -> None:
+    check_configuration(row, 30.0, "cuda", torch.bfloat16)
 
 
 def test_heuristic_returns_only_what_is_compiled_and_uses_each() -> None:
@@ -53,6 +69,7 @@ def test_heuristic_returns_only_what_is_compiled_and_uses_each() -> None:
     assert all(row.columns >= 1024 for row in kernels.ROWS)
 
 
+@interpreter
 def test_large_softcap_needs_no_bound() -> None:
     """Where every logit is far below the cap, the sum of exponentials must not vanish."""
     logits = torch.full((1, 9000), -900.0)
@@ -61,6 +78,7 @@ def test_large_softcap_needs_no_bound() -> None:
     torch.testing.assert_close(out, torch.tensor([9000.0]).log(), rtol=0, atol=2e-3)
 
 
+@interpreter
 @pytest.mark.parametrize("target", [-1, -100, 10, 1 << 40])
 def test_a_target_outside_the_vocabulary_is_nan_and_alone(target: int, use_triton) -> None:
     x, weight = random(3, 8), random(10, 8, seed=1)
@@ -68,6 +86,7 @@ def test_a_target_outside_the_vocabulary_is_nan_and_alone(target: int, use_trito
     assert losses.isnan().tolist() == [False, True, False]
 
 
+@interpreter
 def test_a_nan_stays_in_its_row(use_triton) -> None:
     x, weight = random(3, 8), random(10, 8, seed=1)
     x[1, 2] = float("nan")
@@ -78,6 +97,7 @@ def test_a_nan_stays_in_its_row(use_triton) -> None:
     assert bool(leaf.grad[[0, 2]].isfinite().all())
 
 
+@interpreter
 def test_scoring_saves_nothing_and_training_one_tensor_of_logits(use_triton) -> None:
     x, weight, targets = random(5, 8), random(10, 8, seed=1).requires_grad_(), torch.arange(5)
     shapes: list[torch.Size] = []
@@ -89,6 +109,7 @@ def test_scoring_saves_nothing_and_training_one_tensor_of_logits(use_triton) -> 
     assert shapes.count(torch.Size((5, 10))) == 1
 
 
+@interpreter
 def test_float16_gradients_of_a_mean_over_many_rows(use_triton) -> None:
     """1 / 98,304 is a subnormal float16; the shape of the gradient goes through the product, its size does not."""
     x, weight, targets = random(6, 64), random(40, 64, seed=1, scale=0.2), torch.arange(6)
@@ -101,6 +122,7 @@ def test_float16_gradients_of_a_mean_over_many_rows(use_triton) -> None:
     assert float((expected[0] - expected[1]).abs().max()) <= 3.0e-8 + 2e-3 * float(expected[0].abs().max())
 
 
+@interpreter
 @pytest.mark.parametrize(
     ("change", "message"),
     [
