@@ -86,7 +86,7 @@ class GPT(nn.Module):
         self.tok_emb.copy_(torch.empty(self.tok_emb.shape).normal_(0, c.embedding_init_std, generator=generator))
         if c.bigram_buckets:
             fill_matrices(self.bigram_proj[None])
-            self.bigram_proj /= math.sqrt(2 * c.layers)
+            self.bigram_proj.div_(math.sqrt(2 * c.layers))
             self.bigram_scale.fill_(0.05)
         fill_matrices(self.qo_bank[: c.layers])
         fill_matrices(self.kv_bank)

@@ -43,7 +43,7 @@ class Clock:
     def step_issued(self) -> None:
         """Note that a step's work was issued; returns when at most one step is unfinished."""
         if self._cuda:
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             self._in_flight.append(event)
             if len(self._in_flight) < 2:

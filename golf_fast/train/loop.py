@@ -89,7 +89,7 @@ class Trainer:
                 tokens.to(self.ranks.device, non_blocking=True), targets.to(self.ranks.device, non_blocking=True)
             )
             loss = loss / self.accumulation
-            loss.backward()
+            torch.autograd.backward(loss)
             total += loss.detach()
         self.ranks.all_mean_([p.grad for p in self.optimizer.parameters if p.grad is not None])
         self.optimizer.step(rates)

@@ -104,6 +104,9 @@ def _builds_of(
     label += " bounded" if logit_bound is not None else ""
     launch = launches.forward(q, k, v, bounds, 512, logit_bound, out, lse, tiles)
     yield Build(f"forward {label}", arch, launch, tensor_cores=True)
+    if not documents and dtype != torch.float16:
+        launch = launches.forward(q, k, v, bounds, 512, empty(dtype=torch.float32), out, lse, tiles)
+        yield Build(f"forward {label} bound in memory", arch, launch, tensor_cores=True)
     if logit_bound is not None and not documents:
         return  # the bound is nothing to the backward
     names = ("d_query", "d_key_value")

@@ -101,7 +101,7 @@ def forward(
     v: torch.Tensor,
     bounds: torch.Tensor | None,
     window: int,
-    logit_bound: float | None,
+    logit_bound: float | torch.Tensor | None,
     out: torch.Tensor,
     lse: torch.Tensor,
     tiles: Tiles | None = None,
@@ -114,9 +114,16 @@ def forward(
     """
     tile = (tiles or choose_tiles(q.shape[3], q.shape[2] // k.shape[2], architecture(q.device))).forward
     arguments = _common(q, k, v, bounds, window, tile)
-    bounded = logit_bound is not None and 2 * logit_bound <= 80 and q.dtype != torch.float16
-    bound = logit_bound * LOG2_E if logit_bound is not None and bounded else 0.0
-    arguments |= {"out": out, "lse": lse, "bound": bound, "BOUNDED": bounded}
+    asked = logit_bound if q.dtype != torch.float16 else None
+    bounded = isinstance(asked, float) and 2 * asked <= 80
+    arguments |= {
+        "out": out,
+        "lse": lse,
+        "logit_bound": asked if isinstance(asked, torch.Tensor) else None,
+        "bound": asked * LOG2_E if isinstance(asked, float) and bounded else 0.0,
+        "BOUNDED": bounded,
+        "ASK": isinstance(asked, torch.Tensor),
+    }
     grid = (triton.cdiv(q.shape[1], tile.rows) * (q.shape[2] // tile.heads) * q.shape[0],)
     return Launch(OP, forward_kernel, grid, arguments, tile.warps, tile.stages)
 

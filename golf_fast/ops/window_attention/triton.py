@@ -11,6 +11,8 @@ grid depends on where they start. Positions are relative to a row of the batch; 
 import triton
 import triton.language as tl
 
+LOG2_E = tl.constexpr(1.4426950408889634)
+
 
 @triton.jit
 def _first_visible(rows, bounds, length, window, DOCUMENTS: tl.constexpr):
@@ -80,14 +82,43 @@ def _attend_tile(
     return acc, total, peak
 
 
+@triton.jit
+def _attend(
+    q, k, v, k_row, v_row, rows, low, last_row, first_key, left, inner_end, visits, scale, bound,
+    LANES: tl.constexpr, KEYS: tl.constexpr, HEAD_DIM: tl.constexpr, BOUNDED: tl.constexpr,
+):  # fmt: skip
+    """All key tiles of a tile of queries: the sum of values, the sum of weights, and the maximum they are relative to."""
+    acc = tl.zeros([LANES, HEAD_DIM], tl.float32)
+    total = tl.zeros([LANES], tl.float32)
+    # Finite, so that a row without a visible key in its first tile does not meet inf - inf.
+    peak = tl.full([LANES], -1.0e30, tl.float32)
+    for i in range(0, visits - (inner_end - left)):
+        key = first_key + tl.where(i < left, i, i + inner_end - left) * KEYS
+        acc, total, peak = _attend_tile(
+            (acc, total, peak), q, k, v, k_row, v_row, key, rows, low, last_row, scale, bound,
+            KEYS, HEAD_DIM, BOUNDED, True,
+        )  # fmt: skip
+    for i in range(left, inner_end):
+        acc, total, peak = _attend_tile(
+            (acc, total, peak), q, k, v, k_row, v_row, first_key + i * KEYS, rows, low, last_row, scale, bound,
+            KEYS, HEAD_DIM, BOUNDED, False,
+        )  # fmt: skip
+    if BOUNDED:
+        peak = tl.zeros([LANES], tl.float32) + bound
+    return acc, total, peak
+
+
 @triton.jit(do_not_specialize=["length", "window"])
 def forward_kernel(
-    q, k, v, out, lse, bounds, length, window, kv_heads, scale, bound,
+    q, k, v, out, lse, bounds, logit_bound, length, window, kv_heads, scale, bound,
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, HEADS: tl.constexpr, KEYS: tl.constexpr,
-    BOUNDED: tl.constexpr, DOCUMENTS: tl.constexpr,
+    BOUNDED: tl.constexpr, ASK: tl.constexpr, DOCUMENTS: tl.constexpr,
 ):  # fmt: skip
-    """A tile of `out` `[B, T, heads, head_dim]` and of `lse` `[B, heads, T]` (base 2, of scaled scores)."""
+    """A tile of `out` `[B, T, heads, head_dim]` and of `lse` `[B, heads, T]` (base 2, of scaled scores).
+
+    The maximum is `bound` if BOUNDED; with ASK it is what `logit_bound` points to, in nats, where that is small enough.
+    """
     tiles = tl.cdiv(length, ROWS)
     pieces: tl.constexpr = GROUP // HEADS
     program = tl.program_id(0)
@@ -111,25 +142,25 @@ def forward_kernel(
 
     low = _first_visible(rows, bounds, length, window, DOCUMENTS)
     first_key, left, inner_end, visits = _key_tiles(first_row, last_row, bounds, length, window, KEYS, DOCUMENTS)
-    acc = tl.zeros([HEADS * ROWS, HEAD_DIM], tl.float32)
-    total = tl.zeros([HEADS * ROWS], tl.float32)
-    # Finite, so that a row without a visible key in its first tile does not meet inf - inf.
-    peak = tl.full([HEADS * ROWS], -1.0e30, tl.float32)
-    for i in range(visits - (inner_end - left)):
-        key = first_key + tl.where(i < left, i, i + inner_end - left) * KEYS
-        acc, total, peak = _attend_tile(
-            (acc, total, peak), queries, k, v, k_row, v_row, key, rows, low, last_row, scale, bound,
-            KEYS, HEAD_DIM, BOUNDED, True,
-        )  # fmt: skip
-    for i in range(left, inner_end):
-        acc, total, peak = _attend_tile(
-            (acc, total, peak), queries, k, v, k_row, v_row, first_key + i * KEYS, rows, low, last_row, scale, bound,
-            KEYS, HEAD_DIM, BOUNDED, False,
+    if ASK:
+        asked = tl.load(logit_bound)
+        if asked <= 40.0:
+            acc, total, peak = _attend(
+                queries, k, v, k_row, v_row, rows, low, last_row, first_key, left, inner_end, visits, scale,
+                asked * LOG2_E, HEADS * ROWS, KEYS, HEAD_DIM, True,
+            )  # fmt: skip
+        else:
+            acc, total, peak = _attend(
+                queries, k, v, k_row, v_row, rows, low, last_row, first_key, left, inner_end, visits, scale, bound,
+                HEADS * ROWS, KEYS, HEAD_DIM, False,
+            )  # fmt: skip
+    else:
+        acc, total, peak = _attend(
+            queries, k, v, k_row, v_row, rows, low, last_row, first_key, left, inner_end, visits, scale, bound,
+            HEADS * ROWS, KEYS, HEAD_DIM, BOUNDED,
         )  # fmt: skip
 
     total = tl.where(inside, total, 1.0)
-    if BOUNDED:
-        peak = tl.zeros([HEADS * ROWS], tl.float32) + bound
     all_heads = kv_heads * GROUP
     at = (batch * length + rows) * all_heads + heads
     tl.store(out + at[:, None] * HEAD_DIM + dims[None, :], acc / total[:, None], mask=inside[:, None])

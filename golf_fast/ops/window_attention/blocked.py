@@ -1,0 +1,46 @@
+"""Attention on a CPU as matrix products over blocks of queries.
+
+The products go to the library that multiplies matrices fastest (with bf16 instructions where the CPU has them), and a
+block of queries meets only the keys that some query of it sees, so that a causal row costs little more than half of a
+full one. The scores of a block are written out; rows of a few thousand positions fit in the caches block by block.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from golf_fast.ops.window_attention.reference import visible
+
+MIN_BLOCK = 64
+MAX_BLOCKS = 8
+"""Queries are cut into at most so many blocks, of at least MIN_BLOCK: smaller products run slower than they save."""
+
+
+def window_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int | None, cu_seqlens: torch.Tensor | None
+) -> torch.Tensor:
+    """Shapes as in `golf_fast.ops.window_attention`, not packed. Probabilities are rounded to the dtype of `v`."""
+    rows, length, heads, head_dim = q.shape
+    kv_heads = k.shape[2]
+    group = heads // kv_heads
+    # Positions outermost: the queries of a block, all heads of its key/value head, are consecutive rows of one matrix.
+    q = q.view(rows, length, kv_heads, group, head_dim).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+    k = k.permute(0, 2, 3, 1).flatten(0, 1)
+    v = v.transpose(1, 2).flatten(0, 1)
+    seen = None if cu_seqlens is None else visible(length, window, cu_seqlens, q.device)
+    block = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
+    outputs = []
+    for start in range(0, length, block):
+        stop = min(start + block, length)
+        first = 0 if window is None else max(0, start - window + 1)
+        if seen is None:
+            distance = torch.arange(start, stop)[:, None] - torch.arange(first, stop)
+            block_seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+        else:
+            block_seen = seen[start:stop, first:stop]
+        bias = torch.zeros(block_seen.shape, dtype=q.dtype).masked_fill(~block_seen, float("-inf"))
+        bias = bias.repeat_interleave(group, dim=0)
+        scores = torch.baddbmm(bias, q[:, start * group : stop * group], k[:, :, first:stop], alpha=head_dim**-0.5)
+        outputs.append(torch.bmm(scores.softmax(dim=-1), v[:, first:stop]))
+    out = torch.cat(outputs, dim=1).view(rows, kv_heads, length, group, head_dim)
+    return out.transpose(1, 2).flatten(2, 3)
