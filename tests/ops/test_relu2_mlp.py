@@ -149,6 +149,16 @@ def test_a_gradient_of_any_layout_is_taken(use_triton) -> None:
 
 
 @interpreter
+def test_strided_inputs_are_read_where_they_are(use_triton) -> None:
+    wide, factors = random(66, 128), random(66, 3, seed=3).abs()
+    w_up, w_down = random(128, 64, seed=1), random(64, 128, seed=2)
+    x, rstd = wide[::2, 64:], factors[::2, 1]
+    torch.testing.assert_close(
+        relu2_mlp(x, w_up, w_down, rstd), reference.relu2_mlp(x, w_up, w_down, rstd), rtol=1e-4, atol=1e-3
+    )
+
+
+@interpreter
 def test_auxiliary_outputs_are_not_differentiable() -> None:
     x = random(65, 64).requires_grad_()
     out, post, pre = torch.ops.golf_fast.relu2_mlp_forward(x, random(64, 64), random(64, 64), None, 0.5)
@@ -167,6 +177,7 @@ def test_auxiliary_outputs_are_not_differentiable() -> None:
         ({"w_down": random(128, 64)}, r"w_down is \(128, 64\); it must be \(64, 128\)"),
         ({"w_down": random(128, 64).T}, r"w_down has strides \(1, 64\); it must be contiguous"),
         ({"w_up": random(128, 64).half()}, r"w_up is torch.float16"),
+        ({"w_up": random(128 * 64 + 1)[1:].view(128, 64)}, r"w_up is at 0x[0-9a-f]+; it must be 16-byte"),
         ({"rstd": random(6)}, r"rstd is \(6,\); it must be \(5,\)"),
         ({"rstd": random(5).half()}, r"rstd is torch.float16; it must be float32"),
         ({"negative_slope": 1.5}, r"negative_slope is 1.5"),

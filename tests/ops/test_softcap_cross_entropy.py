@@ -98,6 +98,18 @@ def test_a_nan_stays_in_its_row(use_triton) -> None:
 
 
 @interpreter
+def test_strided_inputs_are_read_where_they_are(use_triton) -> None:
+    """As scoring passes them: the last positions of each row."""
+    x, weight, targets = random(3, 9, 16)[:, 5:, ::2], random(10, 8, seed=1), torch.arange(27).view(3, 9)[:, 5:] % 10
+    for some in (slice(None), slice(1)):
+        expected = reference.softcap_cross_entropy(x[some], weight, targets[some], 30.0)
+        torch.testing.assert_close(softcap_cross_entropy(x[some], weight, targets[some], 30.0), expected)
+    every_other = torch.arange(8)[::2]
+    expected = reference.softcap_cross_entropy(x[0], weight, every_other, 30.0)
+    torch.testing.assert_close(softcap_cross_entropy(x[0], weight, every_other, 30.0), expected)
+
+
+@interpreter
 def test_scoring_saves_nothing_and_training_one_tensor_of_logits(use_triton) -> None:
     x, weight, targets = random(5, 8), random(10, 8, seed=1).requires_grad_(), torch.arange(5)
     shapes: list[torch.Size] = []

@@ -46,8 +46,8 @@ def relu2_mlp(
     from golf_fast.ops.relu2_mlp import triton
 
     _check(x, w_up, w_down, rstd, negative_slope)
-    rows = x.reshape(-1, x.shape[-1])
-    factors = None if rstd is None else rstd.reshape(-1)
+    rows = x.reshape(-1, x.shape[-1]).contiguous()
+    factors = None if rstd is None else rstd.reshape(-1).contiguous()
     out: torch.Tensor = triton.forward(rows, w_up, w_down, factors, negative_slope)[0]
     return out.view(x.shape)
 

@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from golf_fast.ops.launch import Launch, architecture, multiprocessors
+from golf_fast.ops.launch import Launch, architecture, multiprocessors, require
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,11 @@ def relu2_dpre_kernel(
             tl.store(row_sums + (column // COLUMNS).to(tl.int64) * tokens + r, sums, mask=r < tokens)
 
 
-def _tile_view(tensor: torch.Tensor, rows: int, columns: int, tma: bool) -> Any:
+def _tile_view(name: str, tensor: torch.Tensor, rows: int, columns: int, tma: bool) -> Any:
     """What a kernel reads `[rows, columns]` tiles of a contiguous matrix through: a descriptor, or the tensor."""
     if not tma:
         return tensor
+    require(tensor.data_ptr() % 16 == 0, "relu2_mlp", f"{name} is at {tensor.data_ptr():#x}", "16-byte aligned for TMA")
     return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [rows, columns])
 
 
@@ -178,11 +179,11 @@ def up_launch(
     (tokens, width), hidden = x.shape, w_up.shape[0]
     half = tiles.columns // 2
     arguments = {
-        "x": _tile_view(x, tiles.rows, tiles.depth, tiles.tma),
-        "w_up": _tile_view(w_up, tiles.columns, tiles.depth, tiles.tma),
+        "x": _tile_view("x", x, tiles.rows, tiles.depth, tiles.tma),
+        "w_up": _tile_view("w_up", w_up, tiles.columns, tiles.depth, tiles.tma),
         "rstd": rstd,
-        "post": _tile_view(post, tiles.rows, half, tiles.tma),
-        "pre": None if pre is None else _tile_view(pre, tiles.rows, half, tiles.tma),
+        "post": _tile_view("post", post, tiles.rows, half, tiles.tma),
+        "pre": None if pre is None else _tile_view("pre", pre, tiles.rows, half, tiles.tma),
         "tokens": tokens,
         "hidden": hidden,
         "width": width,
@@ -205,11 +206,11 @@ def dpre_launch(
     (tokens, width), hidden = g.shape, w_down.shape[1]
     half = tiles.columns // 2
     arguments = {
-        "g": _tile_view(g, tiles.rows, tiles.depth, tiles.tma),
-        "w_down": _tile_view(w_down, tiles.depth, tiles.columns, tiles.tma),
-        "saved": _tile_view(saved, tiles.rows, half, tiles.tma),
+        "g": _tile_view("g", g, tiles.rows, tiles.depth, tiles.tma),
+        "w_down": _tile_view("w_down", w_down, tiles.depth, tiles.columns, tiles.tma),
+        "saved": _tile_view("saved", saved, tiles.rows, half, tiles.tma),
         "rstd": rstd,
-        "dpre": _tile_view(dpre, tiles.rows, half, tiles.tma),
+        "dpre": _tile_view("dpre", dpre, tiles.rows, half, tiles.tma),
         "row_sums": row_sums,
         "tokens": tokens,
         "hidden": hidden,

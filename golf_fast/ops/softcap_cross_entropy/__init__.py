@@ -44,7 +44,7 @@ def softcap_cross_entropy(x: torch.Tensor, weight: torch.Tensor, targets: torch.
     _check(x, weight, targets, softcap)
     gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     rows = x.reshape(-1, x.shape[-1])
-    losses: torch.Tensor = triton.forward(rows, weight, targets.reshape(-1), softcap, gradient)[0]
+    losses: torch.Tensor = triton.forward(rows, weight, targets.reshape(-1).contiguous(), softcap, gradient)[0]
     return losses.view(targets.shape)
 
 
