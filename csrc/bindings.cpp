@@ -38,4 +38,5 @@ PYBIND11_MODULE(_C, module) {
     module.def("cuda_error", &cuda_error, py::arg("code"), "Name and description of a cudaError_t.");
 #endif
     golf::bind_bitpack(module);
+    golf::bind_rans(module);
 }

@@ -6,5 +6,6 @@
 namespace golf {
 
 void bind_bitpack(pybind11::module_& module);
+void bind_rans(pybind11::module_& module);
 
 }  // namespace golf

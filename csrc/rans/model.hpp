@@ -1,0 +1,62 @@
+// What the probabilities of a matrix depend on, and how an encoder finds out.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "rans.hpp"
+#include "tables.hpp"
+
+namespace golf::rans {
+
+enum class Kind : uint8_t { stored = 0, global = 1, row = 2, rank1 = 3, histogram = 4 };
+constexpr int kKinds = 5;
+
+// The value in row i and column j has the context clamp(rows[i] + cols[j]).
+struct Model {
+    Kind kind = Kind::stored;
+    int bits = 8;
+    int mixture = 0;
+    std::vector<uint8_t> rows;  // [rows] contexts; all equal unless the kind is row or rank1, 0 for histogram
+    std::vector<int8_t> cols;   // [cols] in [kColMin, kColMax]; 0 unless the kind is rank1
+    std::vector<int8_t> codes;  // [2^bits], for histogram
+
+    Model() = default;
+    Model(Kind kind, int bits, Shape shape, int context = 0)
+        : kind(kind), bits(bits), rows(shape.rows, static_cast<uint8_t>(context)), cols(shape.cols) {}
+
+    // Which contexts values may have, [kContexts].
+    std::vector<bool> used() const;
+
+    // A table for each context that `used` marks; the others are left empty.
+    std::vector<Cumulative> tables(const std::vector<bool>& used) const;
+};
+
+inline int clamp_context(int context) { return context < 0 ? 0 : context >= kContexts ? kContexts - 1 : context; }
+
+// Tables of any type by context, found by the sum of a row's context and a column's factor.
+template <typename Table>
+class Grid {
+public:
+    explicit Grid(std::vector<Table> tables) : tables_(std::move(tables)) {
+        for (int sum = 0; sum < kSums; sum++) by_sum_[sum] = &tables_[clamp_context(sum + kColMin)];
+    }
+    // For every column factor c of a row with this context, row(context)[c] is the table.
+    const Table* const* row(int context) const { return by_sum_ + context - kColMin; }
+
+private:
+    static constexpr int kSums = kContexts + kColMax - kColMin;
+    std::vector<Table> tables_;
+    const Table* by_sum_[kSums];
+};
+
+// Every kind that could pay for this matrix but stored; `nested` side information has the global one alone.
+// `bits12` is what the values take under each, in units of 2^-12 bits.
+struct Candidate {
+    Model model;
+    uint64_t bits12;
+};
+std::vector<Candidate> candidates(const int8_t* values, Shape shape, int bits, bool nested);
+
+}  // namespace golf::rans
