@@ -64,8 +64,11 @@ def _cases(window: int | None, bound: float | None) -> Iterator[Case]:
     q, k, v = inputs(ROWS)
     grad = torch.randn_like(q)
 
+    # As a model with trained gains has it: on the device.
+    asked = None if bound is None else torch.tensor(bound, device="cuda")
+
     def ours(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return window_attention(q, k, v, window, logit_bound=bound)
+        return window_attention(q, k, v, window, logit_bound=asked)
 
     others = peers(window)
     flops = 4 * pairs(window) * HEADS * HEAD_DIM * ROWS

@@ -15,7 +15,7 @@ RESULTS = ("out", "dq", "dk", "dv")
 
 @dataclass(frozen=True)
 class Case:
-    """One call. `ends`: where documents but the last end; None: no documents."""
+    """One call. `ends`: where documents but the last end; None: no documents. `asked`: the bound lies on the device."""
 
     length: int
     window: int | None = None
@@ -26,11 +26,13 @@ class Case:
     ends: tuple[int, ...] | None = None
     logit_bound: float | None = None
     scale: float = 1.0
+    asked: bool = False
 
     def __str__(self) -> str:
         name = f"{self.rows}x{self.length}-{self.heads}/{self.kv_heads}x{self.head_dim}-window-{self.window}"
         name += f"-documents-{len(self.ends) + 1}" if self.ends is not None else ""
         name += f"-bound-{self.logit_bound}" if self.logit_bound is not None else ""
+        name += "-asked" if self.asked else ""
         return name + (f"-scale-{self.scale}" if self.scale != 1 else "")
 
     def qkv(self, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -68,6 +70,8 @@ CASES = (
     Case(200, logit_bound=40.0, head_dim=64),
     Case(200, logit_bound=20.0, window=70, ends=(100,)),
     Case(65, logit_bound=1000.0, scale=6.0),
+    Case(200, logit_bound=40.0, asked=True, window=90),
+    Case(65, logit_bound=1000.0, scale=6.0, asked=True),
     Case(65, scale=100.0),
     Case(65, scale=1e-4, window=9),
 )
@@ -76,7 +80,8 @@ CASES = (
 def results(function, case: Case, inputs: tuple[torch.Tensor, ...], grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Output and gradients of q, k and v."""
     cu_seqlens = case.cu_seqlens(inputs[0].device)
-    out = function(*inputs, case.window, cu_seqlens=cu_seqlens, logit_bound=case.logit_bound)
+    bound = torch.tensor(case.logit_bound, device=inputs[0].device) if case.asked else case.logit_bound
+    out = function(*inputs, case.window, cu_seqlens=cu_seqlens, logit_bound=bound)
     return out, *torch.autograd.grad(out, inputs, grad)
 
 

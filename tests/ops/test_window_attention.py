@@ -69,7 +69,7 @@ def test_gradients_do_not_read_outside_of_the_visited_tiles(use_triton: Counter[
     length, window = 200, 40
     inputs = random_qkv((1, length, 1, 1, 32), CPU, torch.float32, 0)
     tiles = launches.choose_tiles(32, 1, 90)
-    out, lse = operators.forward(*inputs, None, window, None)
+    out, lse = operators.forward(*inputs, None, window, None, None)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(0))
     clean = operators.backward(grad, *inputs, out, lse, None, window)
 
@@ -155,11 +155,24 @@ def test_the_running_maximum_is_kept_where_a_constant_would_fail(use_triton: Cou
     q, k, v = random_qkv((1, 20, 1, 1, 32), CPU, torch.float32, 0)
     far = -torch.ones_like(k) * 120 / 32**0.5
     expected = v.cumsum(1) / torch.arange(1, 21)[None, :, None, None]
-    out = window_attention(torch.ones_like(q), far, v, logit_bound=130.0)
-    torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+    for bound in (130.0, torch.tensor(130.0)):
+        out = window_attention(torch.ones_like(q), far, v, logit_bound=bound)
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
     half = [t.half() for t in (torch.ones_like(q), far / 4, v)]
     out = window_attention(*half, logit_bound=35.0)
     torch.testing.assert_close(out.float(), expected, rtol=0, atol=2e-3)
+
+
+@interpreter
+def test_a_bound_on_the_device_does_what_the_number_does(use_triton: Counter[str]) -> None:
+    """To the bit, on either side of 40; and a bound that is far too low shows that the constant was used."""
+    q, k, v = random_qkv((1, 100, 2, 1, 32), CPU, torch.float32, 0)
+    for bound, like in ((30.0, 30.0), (40.0, 40.0), (40.01, None), (float("nan"), None)):
+        asked = window_attention(q, k, v, logit_bound=torch.tensor(bound))
+        assert torch.equal(asked, window_attention(q, k, v, logit_bound=like))
+    huge = 100 * q
+    assert not window_attention(huge, k, v, logit_bound=torch.tensor(1.0)).isfinite().all()
+    assert window_attention(huge, k, v, logit_bound=torch.tensor(1000.0)).isfinite().all()
 
 
 @interpreter
@@ -178,8 +191,9 @@ def test_compiled_whole_and_a_growing_window_compiles_twice_at_most(use_triton: 
     q, k, v = (t.requires_grad_() for t in random_qkv((1, 33, 2, 1, 32), CPU, torch.float32, 0))
     cu_seqlens = cumulative((5,), 33, CPU)
     for window in (4, 8, 16, 31, 100):
-        eager = window_attention(q, k, v, window, cu_seqlens=cu_seqlens)
-        out = compiled(q, k, v, window, cu_seqlens=cu_seqlens)
+        bound = torch.tensor(30.0 + window)
+        eager = window_attention(q, k, v, window, cu_seqlens=cu_seqlens, logit_bound=bound)
+        out = compiled(q, k, v, window, cu_seqlens=cu_seqlens, logit_bound=bound)
         torch.testing.assert_close(out, eager, rtol=0, atol=0)
         for a, b in zip(*(torch.autograd.grad(o.square().sum(), (q, k, v)) for o in (out, eager)), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -241,6 +255,8 @@ def _arguments(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
         (_arguments(v=torch.zeros(2, 8, 2, 32, device="meta")), "where q is"),
         (_arguments() | {"window": 0}, "window is 0"),
         (_arguments() | {"logit_bound": -1.0}, "logit_bound is -1.0"),
+        (_arguments() | {"logit_bound": torch.zeros(4)}, "a scalar"),
+        (_arguments() | {"logit_bound": torch.tensor(1.0, device="meta")}, "where q is"),
         (_arguments() | {"cu_seqlens": torch.tensor([0, 8], dtype=torch.int32)}, "of one row"),
         (_arguments() | {"cu_seqlens": torch.tensor([0, 8])}, "torch.int32"),
         (_arguments() | {"cu_seqlens": torch.tensor(8, dtype=torch.int32)}, r"\[documents \+ 1\]"),

@@ -42,7 +42,7 @@ def window_attention(
     window: int | None = None,
     *,
     cu_seqlens: torch.Tensor | None = None,
-    logit_bound: float | None = None,
+    logit_bound: float | torch.Tensor | None = None,
     return_lse: Literal[False] = False,
 ) -> torch.Tensor: ...
 
@@ -55,7 +55,7 @@ def window_attention(
     window: int | None = None,
     *,
     cu_seqlens: torch.Tensor | None = None,
-    logit_bound: float | None = None,
+    logit_bound: float | torch.Tensor | None = None,
     return_lse: Literal[True],
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
 
@@ -67,7 +67,7 @@ def window_attention(
     window: int | None = None,
     *,
     cu_seqlens: torch.Tensor | None = None,
-    logit_bound: float | None = None,
+    logit_bound: float | torch.Tensor | None = None,
     return_lse: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Softmax attention of every position to itself and the positions before it, within `window` and its document.
@@ -81,9 +81,10 @@ def window_attention(
         cu_seqlens: `[n + 1]` int32, where each document starts, from 0 on and not falling, then where the last ends;
             T may repeat at its end, so that its size need not change. Needs B = 1. Its content is not checked: that
             would wait for the GPU. None: a row is a document.
-        logit_bound: a number that `|q . k| * head_dim^-0.5` does not exceed (a few percent do no harm), known without
-            asking the GPU, as after normalisation per head and a gain of known size. Up to 40 the kernels then need no
-            running maximum; float16 ignores it.
+        logit_bound: what `|q . k| * head_dim^-0.5` does not exceed (a few percent do no harm), as after normalisation
+            per head: the largest gain times the root of head_dim. Up to 40 the kernels then need no running maximum;
+            float16 ignores it. A number, or a float32 scalar `[]` on the device of `q`, which the kernels read there:
+            then a gain that is trained needs neither a wait nor another compilation.
         return_lse: also return the log-sum-exp of the scaled scores.
 
     Returns:
@@ -107,7 +108,9 @@ def window_attention(
     if backend == "triton":
         length = q.shape[1]
         bounds = None if cu_seqlens is None else reference.document_bounds(cu_seqlens, length)
-        out, lse = operators.forward(q, k, v, bounds, length if window is None else window, logit_bound)
+        asked = logit_bound.detach() if isinstance(logit_bound, torch.Tensor) else None
+        known = None if logit_bound is None or asked is not None else float(logit_bound)
+        out, lse = operators.forward(q, k, v, bounds, length if window is None else window, known, asked)
         lse = lse * math.log(2) if return_lse else lse
     else:
         attend = blocked.window_attention if backend == "blocked" else _sdpa
@@ -142,7 +145,7 @@ def _check(
     v: torch.Tensor,
     window: int | None,
     cu_seqlens: torch.Tensor | None,
-    logit_bound: float | None,
+    logit_bound: float | torch.Tensor | None,
     for_triton: bool,
 ) -> None:
     require(q.ndim in (3, 4), OP, f"q is {tuple(q.shape)}", "[B, T, heads, head_dim] or [T, heads, head_dim]")
@@ -157,7 +160,13 @@ def _check(
         require(tensor.device == q.device, OP, f"{name} is on {tensor.device}", f"where q is, {q.device}")
     if window is not None and window < 1:  # torch.compile cannot put a symbolic window into the text of `require`
         raise ValueError(f"{OP}: window is {window}; it must be at least 1, or None")
-    require(logit_bound is None or logit_bound >= 0, OP, f"logit_bound is {logit_bound}", "at least 0, or None")
+    if isinstance(logit_bound, torch.Tensor):
+        shape, dtype, device = tuple(logit_bound.shape), logit_bound.dtype, logit_bound.device
+        require(shape == (), OP, f"logit_bound is {shape}", "a scalar, of shape ()")
+        require(dtype == torch.float32, OP, f"logit_bound is {dtype}", "torch.float32")
+        require(device == q.device, OP, f"logit_bound is on {device}", f"where q is, {q.device}")
+    else:
+        require(logit_bound is None or logit_bound >= 0, OP, f"logit_bound is {logit_bound}", "at least 0, or None")
     if cu_seqlens is not None:
         shape, dtype, device = tuple(cu_seqlens.shape), cu_seqlens.dtype, cu_seqlens.device
         require(len(shape) == 1 and shape[0] >= 2, OP, f"cu_seqlens is {shape}", "[documents + 1]")

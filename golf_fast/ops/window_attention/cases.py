@@ -52,14 +52,18 @@ def samples(device: torch.device, dtype: torch.dtype) -> list[Sample]:
 
 def operator_calls(device: torch.device, dtype: torch.dtype) -> list[OperatorCall]:
     calls = []
-    for bound, ends in ((None, None), (30.0, (3, 9))):
+
+    def both(bound: float | torch.Tensor | None) -> tuple[float | None, torch.Tensor | None]:
+        return (None, bound) if isinstance(bound, torch.Tensor) else (bound, None)
+
+    for bound, ends in ((None, None), (30.0, (3, 9)), (torch.tensor(30.0, device=device), None)):
         q, k, v = random_qkv((1, 17, 4, 2, 32), device, dtype, 0)
         bounds = None if ends is None else reference.document_bounds(cumulative(ends, 17, device), 17)
-        out, lse = torch.ops.golf_fast.window_attention_forward(q, k, v, bounds, 6, bound)
+        out, lse = torch.ops.golf_fast.window_attention_forward(q, k, v, bounds, 6, *both(bound))
         grad = torch.randn(q.shape, generator=torch.Generator().manual_seed(1)).to(q)
         calls.append(OperatorCall("window_attention_backward", (grad, q, k, v, out, lse, bounds, 6)))
         leaves = tuple(tensor.clone().requires_grad_() for tensor in (q, k, v))
-        calls.append(OperatorCall("window_attention_forward", (*leaves, bounds, 6, bound)))
+        calls.append(OperatorCall("window_attention_forward", (*leaves, bounds, 6, *both(bound))))
     return calls
 
 
@@ -104,7 +108,7 @@ def _builds_of(
     label += " bounded" if logit_bound is not None else ""
     launch = launches.forward(q, k, v, bounds, 512, logit_bound, out, lse, tiles)
     yield Build(f"forward {label}", arch, launch, tensor_cores=True)
-    if not documents and dtype != torch.float16:
+    if logit_bound is None and dtype != torch.float16 and (head_dim == 64 or kv_heads == 4):
         launch = launches.forward(q, k, v, bounds, 512, empty(dtype=torch.float32), out, lse, tiles)
         yield Build(f"forward {label} bound in memory", arch, launch, tensor_cores=True)
     if logit_bound is not None and not documents:

@@ -110,7 +110,8 @@ def forward(
 
     `lse` is in base 2: the binary logarithm of the sum of the exponentials of the scaled scores. `bounds` is
     `[2, T]` int32 with B = 1, `window` is T or more where there is none. Half precision always takes the online
-    softmax: weights of up to `exp(-2 * logit_bound)` would vanish in it.
+    softmax: weights down to `exp(-2 * logit_bound)` would vanish in it. A `logit_bound` that is a tensor is read by
+    the kernel.
     """
     tile = (tiles or choose_tiles(q.shape[3], q.shape[2] // k.shape[2], architecture(q.device))).forward
     arguments = _common(q, k, v, bounds, window, tile)

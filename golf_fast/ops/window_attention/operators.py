@@ -15,17 +15,20 @@ def forward(
     bounds: torch.Tensor | None,
     window: int,
     logit_bound: float | None,
+    asked_bound: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`out` `[B, T, heads, head_dim]` and, not differentiable, the base-2 log-sum-exp `[B, heads, T]` float32.
 
-    Arguments as in `launches.forward`. Saves q, k, v, out and the log-sum-exp.
+    Arguments as in `launches.forward`; `asked_bound` is a `logit_bound` that lies on the device.
+    Saves q, k, v, out and the log-sum-exp.
     """
     from golf_fast.ops.window_attention import launches
 
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty((q.shape[0], q.shape[2], q.shape[1]), dtype=torch.float32, device=q.device)
     if q.numel():
-        launches.forward(q, k, v, bounds, window, logit_bound, out, lse)()
+        bound = logit_bound if asked_bound is None else asked_bound
+        launches.forward(q, k, v, bounds, window, bound, out, lse)()
     return out, lse
 
 
@@ -37,6 +40,7 @@ def _(
     bounds: torch.Tensor | None,
     window: int,
     logit_bound: float | None,
+    asked_bound: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return q.new_empty(q.shape), q.new_empty((q.shape[0], q.shape[2], q.shape[1]), dtype=torch.float32)
 
@@ -80,7 +84,7 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-    q, k, v, bounds, ctx.window, _ = inputs
+    q, k, v, bounds, ctx.window, _, _ = inputs
     out, lse = output
     ctx.mark_non_differentiable(lse)
     ctx.set_materialize_grads(False)
@@ -89,9 +93,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor
 
 def _backward(ctx: Any, grad: torch.Tensor | None, _: None) -> tuple[torch.Tensor | None, ...]:
     if grad is None:
-        return (None,) * 6
+        return (None,) * 7
     q, k, v, out, lse, bounds = ctx.saved_tensors
-    return (*backward(grad, q, k, v, out, lse, bounds, ctx.window), None, None, None)
+    return (*backward(grad, q, k, v, out, lse, bounds, ctx.window), None, None, None, None)
 
 
 forward.register_autograd(_backward, setup_context=_setup_context)

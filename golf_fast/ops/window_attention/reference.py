@@ -60,7 +60,7 @@ def window_attention(
     window: int | None = None,
     *,
     cu_seqlens: torch.Tensor | None = None,
-    logit_bound: float | None = None,
+    logit_bound: float | torch.Tensor | None = None,
     return_lse: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Softmax attention with an explicit mask, for `[B, T, heads, head_dim]` or packed `[T, heads, head_dim]`.

@@ -87,12 +87,12 @@ def _attend(
     q, k, v, k_row, v_row, rows, low, last_row, first_key, left, inner_end, visits, scale, bound,
     LANES: tl.constexpr, KEYS: tl.constexpr, HEAD_DIM: tl.constexpr, BOUNDED: tl.constexpr,
 ):  # fmt: skip
-    """All key tiles of a tile of queries: the sum of values, the sum of weights, and the maximum they are relative to."""
+    """All key tiles of a tile of queries: the sum of values, that of weights, and the maximum they are relative to."""
     acc = tl.zeros([LANES, HEAD_DIM], tl.float32)
     total = tl.zeros([LANES], tl.float32)
     # Finite, so that a row without a visible key in its first tile does not meet inf - inf.
     peak = tl.full([LANES], -1.0e30, tl.float32)
-    for i in range(0, visits - (inner_end - left)):
+    for i in range(visits - (inner_end - left)):
         key = first_key + tl.where(i < left, i, i + inner_end - left) * KEYS
         acc, total, peak = _attend_tile(
             (acc, total, peak), q, k, v, k_row, v_row, key, rows, low, last_row, scale, bound,
