@@ -38,21 +38,34 @@ def tiny() -> RunConfig:
     """Every mechanism of the seed at a size that a laptop trains and scores in about three minutes."""
     return RunConfig(
         recipe="tiny",
-        model=ModelConfig(vocab_size=512, dim=128, layers=6, heads=4, kv_heads=2, bigram_buckets=2048, bigram_dim=64),
+        model=ModelConfig(vocab_size=2048, dim=192, layers=4, heads=6, kv_heads=2, bigram_buckets=4096, bigram_dim=64),
         train=TrainConfig(
-            max_seconds=100,
-            warmdown_steps=200,
+            max_seconds=110,
+            warmdown_steps=300,
             warmup_steps=1,
-            batch_tokens=16384,
-            micro_batches=8,
-            seq_len=512,
+            batch_tokens=2048,
+            seq_len=256,
+            muon_momentum=0.95,
+            muon_momentum_start=0.85,
             muon_momentum_warmup_steps=200,
             ema_decay=0.98,
-            log_every=20,
             embedding_dtype="float32",
         ),
-        compress=CompressConfig(prune_min_elements=8192, fp16_keep=("tok_emb", "blocks.4.attn.c_k")),
-        score=ScoreConfig(window=512, stride=128, ttt_chunk_tokens=8192, ttt_lr=0.01),
+        # As in the seed, the block before the last keeps its keys in fp16; the sizes are scaled with the model.
+        compress=CompressConfig(
+            prune_min_elements=8192, fp16_max_elements=2048, fp16_keep=("tok_emb", "blocks.2.attn.c_k")
+        ),
+        # Small steps after each window's worth of text: a model this young still learns from all it reads.
+        score=ScoreConfig(
+            window=256,
+            stride=64,
+            ttt_lr=0.15,
+            ttt_schedule="constant",
+            ttt_momentum=0.0,
+            ttt_epochs=2,
+            ttt_chunk_tokens=256,
+            ttt_batch_rows=1,
+        ),
     )
 
 

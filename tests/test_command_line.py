@@ -201,7 +201,7 @@ def test_a_program_ends_with_2_and_one_line(encoding: str) -> None:
         "exit_with(lambda: print(parse(sys.argv[1:], {}, prog='p', default_recipe=lambda: ('tiny', ''))))"
     )
     for flag, text in (
-        ("--score.stride=0", "score.stride is 0: it must be more than 0"),
+        ("--score.stride=0", "score.stride is 0: it must be more than 0 and finite"),
         ("--seed=x", "Error parsing --seed: invalid literal for int() with base 10: 'x'"),
     ):
         command = [sys.executable, "-c", program, "seed", flag]

@@ -3,18 +3,22 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import golf_fast
 from golf_fast.data import write_shard
-from golf_fast.errors import exit_with
+from golf_fast.errors import InputError, exit_with
+from golf_fast.ops import backends
 from golf_fast.report.result import read
-from golf_fast.train.__main__ import main
+from golf_fast.train.__main__ import _resolve_backends, main
 
 SMALL = [
     "--model.vocab-size=300",
@@ -204,3 +208,43 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert named in error
+
+
+def test_a_gpu_does_not_run_a_reference_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = backends.Backend("reference", "plain PyTorch runs anywhere; not triton: Triton is not installed")
+    monkeypatch.setattr(backends, "describe", lambda device: [("relu2_mlp", slow)])
+    assert _resolve_backends(torch.device("cpu")) == {"relu2_mlp": slow}
+    with pytest.raises(InputError, match=r"relu2_mlp has only its slow reference .*Triton is not installed"):
+        _resolve_backends(torch.device("cuda"))
+    monkeypatch.setattr(backends, "describe", lambda device: [("relu2_mlp", replace(slow, asked_for=True))])
+    assert _resolve_backends(torch.device("cuda"))["relu2_mlp"].asked_for
+
+
+def test_an_impossible_backend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    backends.forget()
+    monkeypatch.setenv(backends.VARIABLE, "relu2_mlp=magic")
+    with pytest.raises(InputError, match="relu2_mlp=magic: its backends are"):
+        _resolve_backends(torch.device("cpu"))
+    backends.forget()
+
+
+def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+    text(tmp_path)
+    endless = [argument for argument in SMALL if not argument.startswith("--train.max-steps")]
+    command = [sys.executable, "-m", "golf_fast.train", "tiny", *endless, "--data.text=text.jsonl", "--run-id=cut"]
+    environment = os.environ | {"PYTHONPATH": str(Path(golf_fast.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert run.stdout
+    assert run.stderr
+    for line in run.stdout:
+        if line.startswith("step:3/"):
+            break
+    run.send_signal(signal.SIGINT)
+    run.stdout.read()
+    assert run.stderr.read() == "interrupted\n"
+    assert run.wait(timeout=60) == 130
+    result = read(tmp_path / "runs" / "cut" / "result.json")
+    assert not result.finished
+    assert result.val_bpb is None

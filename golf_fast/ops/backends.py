@@ -39,6 +39,8 @@ class Backend:
 
     name: str
     reason: str
+    asked_for: bool = False
+    """Whether GOLF_FAST_BACKENDS named it."""
 
 
 _candidates: dict[str, tuple[Candidate, ...]] = {}
@@ -89,7 +91,7 @@ def _decide(op: str, device_kind: str) -> Backend:
         obstacle = candidates[known.index(wanted)].obstacle(device_kind)
         if obstacle is not None:
             raise ValueError(f"{VARIABLE} asks for {op}={wanted}, which cannot run on {device_kind}: {obstacle}")
-        return Backend(wanted, f"asked for by {VARIABLE}")
+        return Backend(wanted, f"asked for by {VARIABLE}", asked_for=True)
     missing: list[str] = []
     for candidate in candidates:
         if device_kind in candidate.on_request:

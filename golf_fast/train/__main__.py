@@ -79,10 +79,7 @@ class Run:
         self.baselines: list[Baseline] = []
         self.dtype, reason = machine.choose_compute_dtype(config.train.compute_dtype, ranks.device)
         log.line(f"compute dtype: {machine.dtype_name(self.dtype)} ({reason})")
-        try:
-            self.backends = dict(backends.describe(ranks.device))
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        self.backends = _resolve_backends(ranks.device)
         for op, backend in self.backends.items():
             log.line(f"{op}: {backend.name} ({backend.reason})")
 
@@ -256,7 +253,7 @@ class Run:
             world_size=self.ranks.world_size,
             versions=machine.versions(),
             data_fingerprint=self.dataset.fingerprint,
-            backends={op: dataclasses.asdict(backend) for op, backend in self.backends.items()},
+            backends={op: {"name": b.name, "reason": b.reason} for op, b in self.backends.items()},
             compute_dtype=machine.dtype_name(self.dtype),
             recompiles=trained.recompiles if trained else 0,
             peak_memory_bytes=machine.peak_memory_bytes(self.ranks.device),
@@ -293,6 +290,25 @@ class Run:
         size = int(note["bytes"]) if "bytes" in note else None
         self.stages.append((name, seconds, size, note.get("bpb")))
         self.log.metric(kind="stage", name=name, seconds=seconds, bytes=size, bpb=note.get("bpb"))
+
+
+def _resolve_backends(device: torch.device) -> dict[str, backends.Backend]:
+    """The implementation of each op.
+
+    Raises:
+        InputError: GOLF_FAST_BACKENDS asks for the impossible, or a GPU would run a slow reference unasked.
+    """
+    try:
+        resolved = dict(backends.describe(device))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    for op, backend in resolved.items():
+        if device.type == "cuda" and backend.name == "reference" and not backend.asked_for:
+            raise InputError(
+                f"{op} has only its slow reference on this GPU ({backend.reason}); mend that, or set "
+                f"{backends.VARIABLE}={op}=reference to run it all the same"
+            )
+    return resolved
 
 
 def _new_run_dir(config: RunConfig, ranks: Ranks) -> Path:

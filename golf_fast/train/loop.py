@@ -20,6 +20,9 @@ from golf_fast.train.clock import Clock
 from golf_fast.train.optimizer import Optimizer
 from golf_fast.train.schedule import Rates, Schedule, make_schedule
 
+MERGED_TOKENS = 4096
+"""Micro-batches are run together up to so many tokens: smaller ones cost more overhead than arithmetic."""
+
 
 class Log(Protocol):
     """What the trainer tells while it runs (`golf_fast.report.RunLog` is one)."""
@@ -75,7 +78,11 @@ class Trainer:
         self.batches = batches
         self.config = config
         self.ranks = ranks
-        self.accumulation = config.micro_batches // ranks.world_size
+        micro_batches = config.micro_batches // ranks.world_size
+        together = max(1, MERGED_TOKENS * config.micro_batches // config.batch_tokens)
+        self.merged = max(n for n in range(1, micro_batches + 1) if micro_batches % n == 0 and n <= together)
+        """Micro-batches that one forward pass takes: the mean of their means is the mean of all."""
+        self.accumulation = micro_batches // self.merged
         self.optimizer = Optimizer(model, config, ranks)
         self.averages = Averages(model, config)
 
@@ -84,10 +91,11 @@ class Trainer:
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.ranks.device)
         for _ in range(self.accumulation):
-            tokens, targets = self.batches.next()
-            loss = self.loss(
-                tokens.to(self.ranks.device, non_blocking=True), targets.to(self.ranks.device, non_blocking=True)
+            pieces = [self.batches.next() for _ in range(self.merged)]
+            tokens, targets = (
+                torch.cat(parts).to(self.ranks.device, non_blocking=True) for parts in zip(*pieces, strict=True)
             )
+            loss = self.loss(tokens, targets)
             loss = loss / self.accumulation
             torch.autograd.backward(loss)
             total += loss.detach()
