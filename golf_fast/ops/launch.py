@@ -27,6 +27,7 @@ class Launch:
     """A kernel with its grid, its arguments by name (constants included) and its options.
 
     `op` is the name under which the launch is counted: that of the op, with the kernel behind a dot if it has several.
+    `max_registers` limits the compiler, for each thread; None: it decides.
     """
 
     op: str
@@ -35,6 +36,13 @@ class Launch:
     arguments: dict[str, Any]
     num_warps: int
     num_stages: int
+    max_registers: int | None = None
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What triton's compiler is told besides the arguments."""
+        options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        return options if self.max_registers is None else options | {"maxnreg": self.max_registers}
 
     def __call__(self) -> None:
         """Start the kernel on the current stream of the device of its first tensor."""
@@ -48,13 +56,11 @@ class Launch:
             self._start()
 
     def _start(self) -> None:
-        self.kernel[self.grid](**self.arguments, num_warps=self.num_warps, num_stages=self.num_stages)
+        self.kernel[self.grid](**self.arguments, **self.options)
 
     def compile(self) -> Any:
         """Compile for the target of triton's active driver, which need not be real; return the compiled kernel."""
-        return self.kernel.warmup(
-            **self.arguments, grid=self.grid, num_warps=self.num_warps, num_stages=self.num_stages
-        )
+        return self.kernel.warmup(**self.arguments, grid=self.grid, **self.options)
 
 
 def triton_obstacle(device_kind: str) -> str | None:

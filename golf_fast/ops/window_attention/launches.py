@@ -25,6 +25,7 @@ class Tile:
         keys: key positions of a tile.
         warps: warps of a program.
         stages: depth of the software pipeline of loads.
+        registers: limit of a thread, so that as many programs share a multiprocessor as the tile is meant for.
     """
 
     rows: int
@@ -32,6 +33,7 @@ class Tile:
     keys: int
     warps: int
     stages: int
+    registers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ def choose_tiles(head_dim: int, group: int, arch: int) -> Tiles:
     """
     heads = math.gcd(group, 4)
 
-    def tile(lanes: int, keys: int, warps: int, stages: int) -> Tile:
-        return Tile(lanes // heads, heads, keys, warps, stages)
+    def tile(lanes: int, keys: int, warps: int, stages: int, registers: int | None = None) -> Tile:
+        return Tile(lanes // heads, heads, keys, warps, stages, registers)
 
     if arch >= 90 and head_dim <= 64:
-        return Tiles(tile(128, 64, 8, 3), tile(64, 64, 4, 3), tile(64, 128, 8, 3))
+        return Tiles(tile(128, 64, 8, 3, 128), tile(64, 64, 4, 3, 168), tile(64, 128, 8, 3))
     if arch >= 90:
         return Tiles(tile(128, 64, 8, 2), tile(128, 32, 8, 3), tile(64, 64, 8, 2))
     if head_dim <= 64:
@@ -126,7 +128,7 @@ def forward(
         "ASK": isinstance(asked, torch.Tensor),
     }
     grid = (triton.cdiv(q.shape[1], tile.rows) * (q.shape[2] // tile.heads) * q.shape[0],)
-    return Launch(OP, forward_kernel, grid, arguments, tile.warps, tile.stages)
+    return Launch(OP, forward_kernel, grid, arguments, tile.warps, tile.stages, tile.registers)
 
 
 def backward(
@@ -150,8 +152,10 @@ def backward(
     tile = tiles.d_query
     grid = (triton.cdiv(q.shape[1], tile.rows) * (q.shape[2] // tile.heads) * q.shape[0],)
     arguments = _common(q, k, v, bounds, window, tile) | shared | {"out": out, "d_query": d_query}
-    first = Launch(OP + ".d_query", d_query_kernel, grid, arguments, tile.warps, tile.stages)
+    first = Launch(OP + ".d_query", d_query_kernel, grid, arguments, tile.warps, tile.stages, tile.registers)
     tile = tiles.d_key_value
     grid = (triton.cdiv(q.shape[1], tile.keys) * k.shape[2] * q.shape[0],)
     arguments = _common(q, k, v, bounds, window, tile) | shared | {"d_key": d_key, "d_value": d_value}
-    return first, Launch(OP + ".d_key_value", d_key_value_kernel, grid, arguments, tile.warps, tile.stages)
+    return first, Launch(
+        OP + ".d_key_value", d_key_value_kernel, grid, arguments, tile.warps, tile.stages, tile.registers
+    )
