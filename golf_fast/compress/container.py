@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golf_fast.compress.codecs import CODECS, Malformed
-from golf_fast.compress.header import MAX_RAW_BYTES, Blob, Header, dump, parse
+from golf_fast.compress.codecs import CODECS, Form, Malformed, smallest
+from golf_fast.compress.header import MAX_RAW_BYTES, Blob, Header, dump, form_of, parse
 from golf_fast.compress.layout import TensorSpec, assemble, parts_of, spec_of
 from golf_fast.compress.stored import Stored
 from golf_fast.config import CompressConfig
@@ -31,6 +31,8 @@ PREAMBLE = struct.Struct("<8sIII")
 """Magic, version, bytes of the compressed header, bytes of the header."""
 DIGEST_BYTES = 16
 MAX_HEADER_BYTES = 1 << 20
+ALONE_FROM = 1 << 15
+"""Bytes from which a part of one tensor has a blob of its own under the entropy coder."""
 MAX_FILE_BYTES = MAX_RAW_BYTES + 2 * MAX_HEADER_BYTES
 
 
@@ -100,12 +102,10 @@ def encode(tensors: Mapping[str, Stored], model_config: dict[str, Any], config: 
     parts = [parts_of(tensors[name]) for name in names]
     blobs: list[Blob] = []
     bodies: list[bytes] = []
-    for (part, _, _), positions in sorted(_groups(specs).items()):
+    for part, positions in _groups(specs, config.codec):
         raw = b"".join(parts[position][part] for position in positions)
-        codec: str = config.codec
-        body = CODECS[codec].encode(raw, config.zstd_level)
-        if len(body) >= len(raw):
-            body, codec = raw, "raw"
+        form = form_of([specs[position] for position in positions], part)
+        codec, body = smallest(_tried(config.codec, part), raw, form, config.zstd_level)
         blobs.append(Blob(codec, part, tuple(positions), len(body)))
         bodies.append(body)
     settings = {"prune_quantile": config.prune_quantile, "codec": config.codec, "level": config.zstd_level}
@@ -116,18 +116,29 @@ def encode(tensors: Mapping[str, Stored], model_config: dict[str, Any], config: 
     if len(text) > MAX_HEADER_BYTES:
         raise Malformed(f"its header has {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed")
     parse(text, frozenset(CODECS))  # what would not be read is not written
-    header = CODECS["zstd"].encode(text, config.zstd_level)
+    header = CODECS["zstd"].encode(text, Form(1, len(text), 8), config.zstd_level)
     data = b"".join((PREAMBLE.pack(MAGIC, VERSION, len(header), len(text)), header, *bodies))
     return data + _digest(data)
 
 
-def _groups(specs: tuple[TensorSpec, ...]) -> dict[tuple[str, str, str], list[int]]:
-    """Which tensors' parts share a blob: those whose bytes are distributed alike."""
-    groups = defaultdict(list)
+def _groups(specs: tuple[TensorSpec, ...], codec: str) -> list[tuple[str, list[int]]]:
+    """Which tensors' parts share a blob, in the order of the file: those whose bytes are distributed alike.
+
+    The entropy coder has a model for each matrix, so under it large parts are on their own.
+    """
+    groups: dict[tuple[str, str, str, int], list[int]] = defaultdict(list)
     for position, spec in enumerate(specs):
-        for part in spec.parts():
-            groups[part, spec.kind, spec.dtype].append(position)
-    return groups
+        for part, size in spec.parts().items():
+            alone = codec == "rans" and (part == "values" or size >= ALONE_FROM)
+            groups[part, spec.kind, spec.dtype, position if alone else -1].append(position)
+    return [(key[0], positions) for key, positions in sorted(groups.items())]
+
+
+def _tried(codec: str, part: str) -> tuple[str, ...]:
+    """The codecs that a part is tried with. What is not quantized may suit zstd better than the entropy coder."""
+    if codec == "rans" and part != "values":
+        return ("raw", "rans", "zstd")
+    return ("raw", codec)
 
 
 def decode(data: bytes) -> Artifact:
@@ -142,7 +153,7 @@ def decode(data: bytes) -> Artifact:
         raise Malformed(f"its header and blobs do not add up to its {len(data)} bytes")
     parts: list[dict[str, bytes]] = [{} for _ in header.tensors]
     for blob in header.blobs:
-        raw = CODECS[blob.codec].decode(data[start : start + blob.size], header.raw_size(blob))
+        raw = CODECS[blob.codec].decode(data[start : start + blob.size], header.form(blob))
         start += blob.size
         taken = 0
         for position in blob.tensors:
@@ -167,7 +178,7 @@ def _read_header(data: bytes) -> tuple[Header, int]:
     start = PREAMBLE.size + size
     if start > len(data) - DIGEST_BYTES or raw_size > MAX_HEADER_BYTES:
         raise Malformed(f"its header has {size} bytes, decoded {raw_size}; too many")
-    text = CODECS["zstd"].decode(data[PREAMBLE.size : start], raw_size)
+    text = CODECS["zstd"].decode(data[PREAMBLE.size : start], Form(1, raw_size, 8))
     return parse(text, frozenset(CODECS)), start
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from golf_fast.compress.codecs import Malformed
+from golf_fast.compress.codecs import Form, Malformed
 from golf_fast.compress.layout import RAW_DTYPES, TensorSpec
-from golf_fast.compress.stored import PACKED_BITS
+from golf_fast.compress.stored import PACKED_BITS, as_rows
 
 MAX_RAW_BYTES = 1 << 28
 """Most bytes that all parts of an artifact may have together once decoded: 256 MiB. An artifact of the challenge holds
@@ -42,9 +43,18 @@ class Header:
     compress: dict[str, Any]
     """The settings that made the artifact; for people, nothing reads them."""
 
-    def raw_size(self, blob: Blob) -> int:
-        """Bytes of a blob once decoded."""
-        return sum(self.tensors[position].parts()[blob.part] for position in blob.tensors)
+    def form(self, blob: Blob) -> Form:
+        """What a blob holds: the matrix of one tensor whose part has a byte for each element, else a row of bytes."""
+        return form_of([self.tensors[position] for position in blob.tensors], blob.part)
+
+
+def form_of(tensors: Sequence[TensorSpec], part: str) -> Form:
+    """The `Form` of the same part of one or more tensors, joined."""
+    size = sum(tensor.parts()[part] for tensor in tensors)
+    if len(tensors) == 1 and size == tensors[0].elements:
+        rows, cols = as_rows(tensors[0].shape)
+        return Form(rows, cols, tensors[0].bits if part == "values" else 8)
+    return Form(1, size, 8)
 
 
 def dump(header: Header) -> bytes:

@@ -1,6 +1,7 @@
 """The artifact: what is written is what is read, in bytes that depend on nothing but the content."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,12 +9,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golf_fast.compress import Int8, Packed, Raw, Stored, dequantize, prune, quantize, read_artifact, write_artifact
+from golf_fast.compress import (
+    Int8,
+    Packed,
+    Raw,
+    Stored,
+    codecs,
+    dequantize,
+    prune,
+    quantize,
+    read_artifact,
+    write_artifact,
+)
 from golf_fast.compress.stored import integers, store_integers
 from golf_fast.config import CompressConfig, ModelConfig, RunConfig
 from golf_fast.errors import InputError
 
 CONFIG = CompressConfig()
+Codec = Literal["rans", "zstd", "brotli"]
+CODECS: list[Codec] = ["rans", "zstd", *(["brotli"] if codecs.brotli else [])]
 MODEL = {"dim": 64, "rope_base": 10000.0, "tied_embeddings": True, "name": "größer"}
 
 
@@ -57,10 +71,11 @@ def assert_equal(ours: dict[str, Stored], theirs: dict[str, Stored]) -> None:
             assert torch.equal(integers(stored), integers(other))
 
 
-def test_round_trip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", CODECS)
+def test_round_trip(codec: Codec, tmp_path: Path) -> None:
     tensors = quantize(prune(state_dict(), CONFIG), CONFIG)
     path = tmp_path / "deep" / "artifact.golf"
-    size = write_artifact(path, tensors, MODEL, CONFIG)
+    size = write_artifact(path, tensors, MODEL, CompressConfig(codec=codec))
     artifact = read_artifact(path)
     assert size == artifact.size == path.stat().st_size
     assert artifact.model_config == MODEL
@@ -75,14 +90,16 @@ def test_the_config_of_a_run_travels(tmp_path: Path) -> None:
     assert ModelConfig(**read_artifact(tmp_path / "a").model_config) == ModelConfig()
 
 
-def test_bytes_do_not_depend_on_order_strides_or_a_second_try(tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", CODECS)
+def test_bytes_do_not_depend_on_order_strides_or_a_second_try(codec: Codec, tmp_path: Path) -> None:
+    config = CompressConfig(codec=codec)
     tensors = quantize(state_dict(), CONFIG)
     shuffled = dict(reversed(tensors.items()))
     raw = tensors["tok_emb.weight"]
     assert isinstance(raw, Raw)
     shuffled["tok_emb.weight"] = Raw(raw.tensor.t().contiguous().t())
-    write_artifact(tmp_path / "a", tensors, MODEL, CONFIG)
-    write_artifact(tmp_path / "b", shuffled, dict(reversed(MODEL.items())), CONFIG)
+    write_artifact(tmp_path / "a", tensors, MODEL, config)
+    write_artifact(tmp_path / "b", shuffled, dict(reversed(MODEL.items())), config)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -99,15 +116,16 @@ def test_a_written_file_reads_back_to_the_same_bytes(tmp_path: Path) -> None:
     bits=st.integers(2, 8),
     seed=st.integers(0, 2**32 - 1),
     equal=st.booleans(),
+    codec=st.sampled_from(CODECS),
 )
-def test_any_integers(rows: int, cols: int, bits: int, seed: int, equal: bool, tmp_path_factory) -> None:
+def test_any_integers(rows: int, cols: int, bits: int, seed: int, equal: bool, codec: Codec, tmp_path_factory) -> None:
     random = np.random.default_rng(seed)
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
     values = np.full((rows, cols), random.integers(low, high)) if equal else random.integers(low, high, (rows, cols))
     tensor = torch.from_numpy(values.astype(np.int8))
     stored = store_integers(tensor, torch.linspace(0.5, 1, rows).half(), bits)
     path = tmp_path_factory.mktemp("any") / "a"
-    write_artifact(path, {"w": stored}, {}, CONFIG)
+    write_artifact(path, {"w": stored}, {}, CompressConfig(codec=codec))
     assert_equal({"w": stored}, read_artifact(path).tensors)
 
 
@@ -121,6 +139,27 @@ def test_near_the_entropy(tmp_path: Path) -> None:
     entropy = -(share * share.log2()).sum().item()
     bits = 8 * write_artifact(tmp_path / "a", tensors, {}, CONFIG) / weights.numel()
     assert entropy < bits < entropy * 1.02 + 16 / 512
+
+
+def test_the_entropy_coder_is_smallest(tmp_path: Path) -> None:
+    """With scales of rows and columns as trained matrices have them, and fp16 tensors beside."""
+    random = torch.Generator().manual_seed(3)
+    weights = torch.randn(384, 512, generator=random)
+    weights *= (0.3 * torch.randn(384, 1, generator=random)).exp2() * (0.3 * torch.randn(512, generator=random)).exp2()
+    state = {"blocks.0.attn.c_q.weight": weights, "blocks.0.mlp.fc.weight": weights.T, "tok_emb.weight": weights / 9}
+    tensors = quantize(state, CONFIG)
+    sizes = {codec: write_artifact(tmp_path / codec, tensors, {}, CompressConfig(codec=codec)) for codec in CODECS}
+    assert sizes["rans"] < 0.995 * min(size for codec, size in sizes.items() if codec != "rans")
+
+
+def test_an_artifact_says_which_codec_each_part_has(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "a", quantize(state_dict(), CONFIG), MODEL, CompressConfig(codec="rans"))
+    header = read_artifact(tmp_path / "a").header
+    for blob in header.blobs:
+        if blob.part == "values":
+            assert len(blob.tensors) == 1
+            assert blob.codec in ("rans", "raw")
+    assert {blob.codec for blob in header.blobs} >= {"rans", "zstd"}
 
 
 def test_an_earlier_file_survives_what_cannot_be_written(tmp_path: Path) -> None:
@@ -139,3 +178,22 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(InputError, match=str(path)):
             read_artifact(path)
+
+
+def test_a_golden_artifact_is_read() -> None:
+    """Written once with the entropy coder; whatever is written later, this file is read."""
+    artifact = read_artifact(Path(__file__).parent / "golden" / "first.golf")
+    assert artifact.model_config == MODEL
+    assert_equal(artifact.tensors, quantize(golden_state(), CompressConfig(fp16_max_elements=64)))
+
+
+def golden_state() -> dict[str, torch.Tensor]:
+    steps = torch.arange(600, dtype=torch.float32)
+    return {
+        "tok_emb.weight": ((steps * 7) % 31 - 15).reshape(20, 30) / 8,
+        "blocks.0.attn.c_q.weight": ((steps * 11) % 61 - 30).reshape(30, 20) / 16,
+        "blocks.0.mlp.fc.weight": ((steps * 13) % 29 - 14).reshape(20, 30) / 16,
+        "blocks.0.attn_scale": torch.ones(30),
+        "lm_head.weight": ((steps * 17) % 251 - 125).reshape(30, 20) / 4,
+        "steps": torch.tensor([1, 2, 3]),
+    }

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import zstandard
 
-from golf_fast.compress import container, quantize, read_artifact, write_artifact
+from golf_fast.compress import codecs, container, entropy, quantize, read_artifact, write_artifact
 from golf_fast.compress.codecs import Malformed
 from golf_fast.compress.container import DIGEST_BYTES, PREAMBLE
 from golf_fast.compress.header import MAX_RAW_BYTES
@@ -55,14 +56,14 @@ def fresh_header() -> dict[str, Any]:
 BODIES = bytes(6) + bytes(2) + b"\x3c\x3c" + b"\1\2\3\4"
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An artifact with every kind of tensor, and zstd blobs."""
-    config = CompressConfig(fp16_max_elements=4, fp16_keep=("tok_emb",))
+@pytest.fixture(scope="module", params=["zstd", "rans"])
+def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An artifact with every kind of tensor, and blobs of the codec."""
+    config = CompressConfig(fp16_max_elements=4, fp16_keep=("tok_emb",), codec=request.param)
     weights = {
         "tok_emb": torch.ones(5, 4) / 3,
         "x.mlp.w": torch.eye(8),
-        "x.attn.w": torch.eye(5) - 0.1,
+        "x.attn.w": torch.linspace(-1, 1, 60).reshape(6, 10) ** 3,
         "head": torch.eye(4),
         "q_gain": torch.ones(6),
         "n": torch.arange(3),
@@ -281,6 +282,31 @@ def test_zstd_frames_of_another_size(frame: bytes, tmp_path: Path) -> None:
 
 
 LARGE = 200 << 20
+
+
+@pytest.mark.parametrize("codec", ["brotli", "rans"])
+def test_blobs_of_another_size_under_other_codecs(codec: str, tmp_path: Path) -> None:
+    if codec == "brotli" and codecs.brotli is None:
+        pytest.skip("the package brotli is not installed")
+    random = bytes(range(0, 200, 2)) * 3
+    coder, (rows, cols) = codecs.CODECS[codec], (1, 300)
+    blob = coder.encode(random, codecs.Form(rows, cols, 8), 22)
+    (tmp_path / "a").write_bytes(one_tensor(300, blob, codec))
+    assert read_artifact(tmp_path / "a").size > len(blob)
+    for size, changed in [
+        (299, blob),
+        (301, blob),
+        (300, blob + b"\0"),
+        (300, blob[:-1]),
+        (300, b""),
+        (300, blob + blob),
+    ]:
+        refused(tmp_path / "a", one_tensor(size, changed, codec), codec)
+    if codec == "rans":
+        transposed = coder.encode(random, codecs.Form(300, 1, 8), 22)
+        refused(tmp_path / "a", one_tensor(300, transposed, codec), "must have")
+
+
 BOMBS = """
 import resource, sys
 from pathlib import Path
@@ -313,6 +339,11 @@ def test_bombs_under_a_memory_limit(tmp_path: Path) -> None:
         "a header of 200 MiB": build(b" " * (LARGE), BODIES),
         "a header of 200 MiB that claims less": build(b" " * (LARGE), BODIES, raw_size=1000),
     }
+    # One symbol takes no bits: the side information alone is the file.
+    zeros = bytes.fromhex("1408 8080808001 01".replace(" ", "")) + entropy.encode(np.zeros((1, 4096), np.int8), 8)[4:]
+    bombs["a rans blob of 256 MiB"] = one_tensor(100, zeros, "rans")
+    if codecs.brotli is not None:
+        bombs["a brotli blob of 200 MiB"] = one_tensor(100, codecs.brotli.compress(bytes(LARGE)), "brotli")
     for name, data in bombs.items():
         assert len(data) < 1 << 20
         (tmp_path / name).write_bytes(data)
