@@ -235,14 +235,16 @@ class CompressConfig:
     """Of the MLP matrices."""
     attention_bits: Literal[5, 6] = 6
     """Of the attention matrices and the bigram tensors."""
-    codec: Literal["zstd"] = "zstd"
-    """What the whole artifact is compressed with."""
+    codec: Literal["rans", "zstd", "brotli"] = "zstd"
+    """Of the quantized integers: rans, an entropy coder under row and column scales, is the smallest and fastest; zstd
+    is the published submission's; brotli needs the package of that name."""
     zstd_level: int = 22
     """1 is fastest, 22 smallest."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.prune_quantile < 1, "compress.prune_quantile", self.prune_quantile, "at least 0 and below 1")
         _require_not_negative(self, "compress", "prune_min_elements", "fp16_max_elements")
+        _require(self.codec in ("rans", "zstd", "brotli"), "compress.codec", self.codec, "one of rans, zstd, brotli")
         _require(1 <= self.zstd_level <= 22, "compress.zstd_level", self.zstd_level, "from 1 to 22")
 
 
