@@ -38,7 +38,7 @@ def tiny() -> RunConfig:
     """Every mechanism of the seed at a size that a laptop trains and scores in about three minutes."""
     return RunConfig(
         recipe="tiny",
-        model=ModelConfig(vocab_size=2048, dim=192, layers=4, heads=6, kv_heads=2, bigram_buckets=4096, bigram_dim=64),
+        model=ModelConfig(vocab_size=2048, dim=192, layers=4, heads=6, kv_heads=2, bigram_buckets=8192, bigram_dim=64),
         train=TrainConfig(
             max_seconds=110,
             warmdown_steps=300,
@@ -46,7 +46,6 @@ def tiny() -> RunConfig:
             batch_tokens=2048,
             seq_len=256,
             muon_momentum=0.95,
-            muon_momentum_start=0.85,
             muon_momentum_warmup_steps=200,
             ema_decay=0.98,
             embedding_dtype="float32",

@@ -197,4 +197,6 @@ class GPT(nn.Module):
         heads = (*x.shape[:2], -1, self.config.head_dim)
         q, k, v = (F.linear(x, w).view(heads) for w in (wq, wk, wv))
         q, k = ops.qk_norm_rope(q, k, gain, cos, sin)
-        return ops.window_attention(q, k, v).flatten(2)
+        # Normalised q and k, rotated, are sqrt(head_dim) long: the largest gain bounds the logits, on the device.
+        bound = gain.detach().abs().max().float() * self.config.head_dim**0.5
+        return ops.window_attention(q, k, v, logit_bound=bound).flatten(2)

@@ -1,5 +1,6 @@
 """The training loop: ranks, the undone warm-up, replay, validation, and a loss that is no number."""
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from train import plain_run
+from train.plain_run import MODEL, TRAIN, Lines, run
 
 from golf_fast.data import Batches, TokenStream
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
 from golf_fast.train import Trainer, train
+from golf_fast.train.clock import Clock
 from golf_fast.train.schedule import Rates
-from train import plain_run
-from train.plain_run import MODEL, TRAIN, Lines, run
 
 SINGLE = Ranks.single()
 
@@ -61,8 +63,10 @@ def test_the_warm_up_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def test_a_replayed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
-    by_clock = replace(TRAIN, max_seconds=1.0, max_steps=20, warmdown_steps=15)
-    first, _ = run(tmp_path, SINGLE, by_clock)
+    by_clock = replace(TRAIN, max_seconds=1.0, max_steps=50, warmdown_steps=8)
+    seconds = itertools.count(step=0.1)
+    first, _ = run(tmp_path, SINGLE, by_clock, Clock(SINGLE, lambda: next(seconds)))
+    assert first.steps == 10
     first.schedule.write(tmp_path)
     again, _ = run(tmp_path, SINGLE, replace(by_clock, replay_schedule=tmp_path))
     assert again.steps == first.steps
