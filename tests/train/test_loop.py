@@ -64,7 +64,7 @@ def test_the_warm_up_leaves_no_trace(tmp_path: Path) -> None:
 
 def test_a_replayed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     by_clock = replace(TRAIN, max_seconds=1.0, max_steps=50, warmdown_steps=8)
-    seconds = itertools.count(step=0.1)
+    seconds = itertools.count(0.0, 0.1)
     first, _ = run(tmp_path, SINGLE, by_clock, Clock(SINGLE, lambda: next(seconds)))
     assert first.steps == 10
     first.schedule.write(tmp_path)
