@@ -56,7 +56,8 @@ def one_core() -> Iterator[int | None]:
     torch.set_num_threads(threads)
 
 
-def _milliseconds(work: Callable[[], object]) -> float:
+def milliseconds(work: Callable[[], object]) -> float:
+    """Of one call, by the clock of the host."""
     start = time.perf_counter()
     work()
     return (time.perf_counter() - start) * 1e3
@@ -73,8 +74,8 @@ def compare_on_cpu(case: Case, peer: str) -> Comparison:
     theirs = case.peers[peer]
     case.ours()
     theirs()
-    pair = _milliseconds(case.ours) + _milliseconds(theirs)
+    pair = milliseconds(case.ours) + milliseconds(theirs)
     rounds = max(5, min(ROUNDS, int(SECONDS_PER_PEER * 1e3 / pair)))
-    samples = np.array([(_milliseconds(case.ours), _milliseconds(theirs)) for _ in range(rounds)])
+    samples = np.array([(milliseconds(case.ours), milliseconds(theirs)) for _ in range(rounds)])
     low, ratio, high = np.quantile(samples[:, 1] / samples[:, 0], [0.2, 0.5, 0.8])
     return Comparison(peer, timing(samples[:, 0]), timing(samples[:, 1]), float(ratio), float(low), float(high), rounds)

@@ -1,0 +1,146 @@
+"""The pieces of a training micro-step that can be timed alone: the functions and shapes of the model, random values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from benchmarks.measure import Timing, timing
+from golf_fast import ops
+from golf_fast.model import GPT
+from golf_fast.model.embedding import rms_norm
+
+Milliseconds = Callable[[Callable[[], object]], float]
+Output = torch.Tensor | tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one layer does between two of the stream's tensors.
+
+    Attributes:
+        name: as in `roofline.PARTS`.
+        times: how often a micro-step does it.
+        function: of `inputs`; returns tensors.
+        inputs: leaves that need gradients.
+    """
+
+    name: str
+    times: int
+    function: Callable[..., Output]
+    inputs: list[torch.Tensor]
+
+
+@torch.no_grad()
+def fill_zeros(model: GPT, seed: int = 0) -> None:
+    """Random values for what starts at zero: products of zeros run faster than those of a trained model."""
+    layers = model.config.layers
+    generator = torch.Generator().manual_seed(seed)
+    zeros = [model.qo_bank[layers:], model.mlp_down]
+    if model.config.bigram_buckets:
+        zeros.append(model.bigram_embed)
+    if not model.config.tied_embeddings:
+        zeros.append(model.lm_head)
+    for tensor in zeros:
+        tensor.copy_(torch.randn(tensor.shape, generator=generator) / tensor.shape[-1] ** 0.5)
+    model.resid_mix[:, 1].normal_(0, 0.1, generator=generator)
+
+
+def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]:
+    """Every part of `roofline.PARTS`, in that order, for the shapes of `tokens` `[B, T]` and block 0's weights."""
+    c, dtype, device = model.config, model.compute_dtype, tokens.device
+    generator = torch.Generator(device).manual_seed(1)
+    cos, sin = model._rotary_tables(tokens.shape[1], device)
+
+    def stream(*shape: int) -> torch.Tensor:
+        drawn = torch.randn(*tokens.shape, *shape, device=device, generator=generator)
+        return drawn.to(dtype).requires_grad_()
+
+    def weight(parameter: torch.Tensor) -> torch.Tensor:
+        return parameter.detach().to(dtype).clone().requires_grad_()
+
+    def embedding(*_: torch.Tensor) -> torch.Tensor:
+        return model._embed(tokens)
+
+    def qkv(
+        x: torch.Tensor, wq: torch.Tensor, wk: torch.Tensor, wv: torch.Tensor, gain: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        normed, heads = rms_norm(x), (*x.shape[:2], -1, c.head_dim)
+        q, k, v = (F.linear(normed, w).view(heads) for w in (wq, wk, wv))
+        return *ops.qk_norm_rope(q, k, gain, cos, sin), v
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return ops.window_attention(q, k, v, logit_bound=bound)
+
+    def output(x: torch.Tensor, attended: torch.Tensor, wo: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return x + scale * F.linear(attended, wo)
+
+    def mlp(
+        x: torch.Tensor, x0: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scale: torch.Tensor, mix: torch.Tensor
+    ) -> torch.Tensor:
+        x = x + scale * ops.relu2_mlp(rms_norm(x), up, down)
+        return mix[0] * x + mix[1] * x0
+
+    def head(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        return ops.softcap_cross_entropy(rms_norm(x), matrix, targets, c.logit_softcap).mean()
+
+    layers, d = c.layers, c.dim
+    bigram = [model.bigram_embed, model.bigram_proj, model.bigram_scale] if c.bigram_buckets else []
+    q, k = (stream(n, c.head_dim) for n in (c.heads, c.kv_heads))
+    with torch.no_grad():
+        gain = model.q_gain[0].to(dtype)
+        bound = gain.abs().max().float() * c.head_dim**0.5
+        q, k = (t.detach().requires_grad_() for t in ops.qk_norm_rope(q, k, gain, cos, sin))
+    wq, wk, wv, wo = (
+        weight(w) for w in (model.qo_bank[0], model.kv_bank[0], model.kv_bank[layers], model.qo_bank[layers])
+    )
+    of_mlp = [weight(p[0]) for p in (model.mlp_up, model.mlp_down, model.mlp_scale, model.resid_mix)]
+    matrix = weight(model.tok_emb if c.tied_embeddings else model.lm_head)
+    return [
+        Part("embedding", 1, embedding, [model.tok_emb, *bigram, model.smear_gate]),
+        Part("QKV", layers, qkv, [stream(d), wq, wk, wv, weight(model.q_gain[0])]),
+        Part("attention", layers, attention, [q, k, stream(c.kv_heads, c.head_dim)]),
+        Part("output + residual", layers, output, [stream(d), stream(d), wo, weight(model.attn_scale[0])]),
+        Part("MLP + residual", layers, mlp, [stream(d), stream(d), *of_mlp]),
+        Part("head + loss", 1, head, [stream(d), matrix]),
+    ]
+
+
+def time_passes(
+    function: Callable[..., Output],
+    arguments: Sequence[torch.Tensor],
+    inputs: Sequence[torch.Tensor],
+    milliseconds: Milliseconds,
+    rounds: int,
+) -> tuple[Timing, Timing]:
+    """Forward (with all that it saves for the backward) and backward, in turns after two untimed rounds."""
+    samples = []
+    made: list[tuple[torch.Tensor, ...]] = []
+    gradients: list[torch.Tensor] = []
+
+    def run_forward() -> None:
+        out = function(*arguments)
+        made.append(out if isinstance(out, tuple) else (out,))
+
+    def run_backward() -> None:
+        torch.autograd.grad(made[-1], inputs, gradients, allow_unused=True)
+
+    for _ in range(rounds + 2):
+        ahead = milliseconds(run_forward)
+        if not gradients:
+            gradients.extend(torch.randn_like(t) if t.ndim else torch.ones_like(t) for t in made[-1])
+        samples.append((ahead, milliseconds(run_backward)))
+        made.clear()
+    times = np.array(samples[2:])
+    return timing(times[:, 0]), timing(times[:, 1])
+
+
+def time_work(work: Callable[[], object], milliseconds: Milliseconds, rounds: int) -> Timing:
+    """Of `work`, after two untimed rounds."""
+    work()
+    work()
+    return timing(np.array([milliseconds(work) for _ in range(rounds)]))
