@@ -1,4 +1,4 @@
-"""List and run the benchmarks: `python -m benchmarks [--op OP] [--peer PEER] [--json] [--list]`."""
+"""List and run the benchmarks: `python -m benchmarks [--op OP] [--peer PEER] [--json] [--list]`; `step`; `report`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,28 @@ from typing import Any
 
 import torch
 
-from benchmarks import registry, results
+from benchmarks import registry, report, results, step
 from benchmarks.measure import Comparison, compare_on_cpu, one_core
 from benchmarks.measure_gpu import Stopwatch, ceilings, compare_on_gpu
 from benchmarks.registry import Case
+from golf_fast.errors import exit_with
 
 Compare = Callable[[Case, str], Comparison]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the ops against their peers.")
+    if sys.argv[1:2] == ["step"]:
+        step.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["report"]:
+        report.main(sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure the ops against their peers.",
+        epilog="`python -m benchmarks step --help`: a whole training micro-step, by part. "
+        "`python -m benchmarks report --help`: a table and a plot of what was measured.",
+    )
     parser.add_argument("--op", choices=registry.OPS, action="append", help="only this op (may be repeated)")
     parser.add_argument("--peer", help="only against this peer")
     parser.add_argument("--implementation", help="only this implementation of ours, such as avx512")
@@ -93,4 +105,4 @@ def as_line(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

@@ -1,0 +1,141 @@
+"""What benchmarks/results/*.jsonl hold: rows that are checked, and the newest of each kind."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from golf_fast.errors import InputError
+
+Row = dict[str, Any]
+TIMING = ("median", "p20", "p80")
+TEXTS = ("op", "device", "device_kind", "time")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a row of a kind has besides `TEXTS`."""
+
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...]
+    timings: tuple[str, ...] = ()
+
+
+COMPARISON = Kind(("case", "implementation", "peer"), ("ratio", "ratio_p20", "ratio_p80"), ("ours", "theirs"))
+KINDS = {
+    "step": Kind(
+        ("recipe", "dtype"), ("tokens", "projected_step", "projected_devices"), ("micro_step", "forward", "backward")
+    ),
+    "codec": Kind(("coder", "weights"), ("bits", "bits_per_weight", "of_zstd")),
+}
+"""By op; any other op's rows are comparisons with a peer."""
+
+
+def read(folder: Path) -> list[Row]:
+    """All rows of the .jsonl files of a folder, by file name and line.
+
+    Raises:
+        InputError: a line is not a measurement.
+    """
+    rows = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise InputError(f"{path}: line {number} is no JSON ({error}); mend it or delete it") from error
+            problem = _problem(row)
+            if problem:
+                raise InputError(f"{path}: line {number} is no measurement: {problem}; mend it or delete it")
+            rows.append(row)
+    return rows
+
+
+def _problem(row: object) -> str | None:
+    """What keeps a value from being a measurement, or None."""
+    if not isinstance(row, dict):
+        return "it is no object"
+    op = row.get("op")
+    kind = KINDS.get(op, COMPARISON) if isinstance(op, str) else COMPARISON
+    for name in (*TEXTS, *kind.texts):
+        if not isinstance(row.get(name), str):
+            return f"{name} is {row.get(name)!r}, not a text"
+    for name in kind.numbers:
+        if not is_positive(row.get(name)):
+            return f"{name} is {row.get(name)!r}, not a positive number"
+    for name in kind.timings:
+        if problem := _timing_problem(row, name):
+            return problem
+    return _step_problem(row) if op == "step" else None
+
+
+def _step_problem(row: Row) -> str | None:
+    if not isinstance(row.get("parts"), list) or not isinstance(row.get("optimizer"), list):
+        return "parts and optimizer are not both lists"
+    for part in row["parts"]:
+        for way in ("forward", "backward"):
+            if problem := _part_problem(part.get(way) if isinstance(part, dict) else None):
+                return f"{way} of a part: {problem}"
+    for part in row["optimizer"]:
+        if problem := _part_problem(part):
+            return f"the optimizer: {problem}"
+    return None
+
+
+def _part_problem(part: object) -> str | None:
+    if not isinstance(part, dict):
+        return "it is no object"
+    if not is_positive(part.get("floor")):
+        return f"floor is {part.get('floor')!r}, not a positive number"
+    return _timing_problem(part, "ms")
+
+
+def _timing_problem(row: Row, name: str) -> str | None:
+    found = row.get(name)
+    if not isinstance(found, dict) or not all(is_positive(found.get(key)) for key in TIMING):
+        return f"{name} is {found!r}, not three positive numbers of milliseconds"
+    return None
+
+
+def is_positive(value: object) -> bool:
+    """Whether it is a finite number above 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def newest_runs(rows: list[Row]) -> list[list[Row]]:
+    """For each device, op, case and implementation: the rows of its newest run, one for each peer."""
+    groups: dict[tuple[str, ...], dict[str, Row]] = {}
+    for row in rows:
+        key = (row["device"], row["op"], row["case"], row["implementation"])
+        run = groups.setdefault(key, {})
+        newest = next(iter(run.values()), row)["time"]
+        if row["time"] > newest:
+            run.clear()
+        if row["time"] >= newest:
+            run[row["peer"]] = row
+    return [list(groups[key].values()) for key in sorted(groups)]
+
+
+def newest_steps(rows: list[Row]) -> list[Row]:
+    """The newest row for each device, recipe, number of tokens and dtype."""
+    newest: dict[tuple[str, str, int, str], Row] = {}
+    for row in rows:
+        key = (row["device"], row["recipe"], row["tokens"], row["dtype"])
+        if key not in newest or row["time"] >= newest[key]["time"]:
+            newest[key] = row
+    return [newest[key] for key in sorted(newest)]
+
+
+def newest_codecs(rows: list[Row]) -> list[Row]:
+    """The newest row for each device, weights, width and coder; the smallest first."""
+    newest: dict[tuple[str, str, float, str], Row] = {}
+    for row in rows:
+        key = (row["device"], row["weights"], row["bits"], row["coder"])
+        if key not in newest or row["time"] >= newest[key]["time"]:
+            newest[key] = row
+    return sorted(newest.values(), key=lambda row: (row["device"], row["weights"], row["bits"], row["bits_per_weight"]))
