@@ -235,6 +235,13 @@ class CompressConfig:
     """Of the MLP matrices."""
     attention_bits: Literal[5, 6] = 6
     """Of the attention matrices and the bigram tensors."""
+    quantizer: Literal["absmax", "sigma"] = "absmax"
+    """How a row of an MLP, attention or bigram matrix gets its scale: absmax, from its largest magnitude (the published
+    submission's); sigma, from its root mean square times clip_sigma, which makes clip_sigma the dial of the size."""
+    clip_sigma: float = 8.0
+    """Under sigma, the largest integer stands for so many root mean squares of its row: more is coarser and smaller."""
+    target_bytes: int = 0
+    """Choose clip_sigma so that code and artifact together fill so many bytes, and not one more; 0: as it is."""
     codec: Literal["rans", "zstd", "brotli"] = "zstd"
     """Of the quantized integers: rans, an entropy coder under row and column scales, is the smallest and fastest; zstd
     is the published submission's; brotli needs the package of that name."""
@@ -243,7 +250,15 @@ class CompressConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.prune_quantile < 1, "compress.prune_quantile", self.prune_quantile, "at least 0 and below 1")
-        _require_not_negative(self, "compress", "prune_min_elements", "fp16_max_elements")
+        _require_not_negative(self, "compress", "prune_min_elements", "fp16_max_elements", "target_bytes")
+        _require(self.quantizer in ("absmax", "sigma"), "compress.quantizer", self.quantizer, "absmax or sigma")
+        _require(1 <= self.clip_sigma <= 1000, "compress.clip_sigma", self.clip_sigma, "from 1 to 1000")
+        _require(
+            self.target_bytes == 0 or self.quantizer == "sigma",
+            "compress.target_bytes",
+            self.target_bytes,
+            "0 unless compress.quantizer is sigma",
+        )
         _require(self.codec in ("rans", "zstd", "brotli"), "compress.codec", self.codec, "one of rans, zstd, brotli")
         _require(1 <= self.zstd_level <= 22, "compress.zstd_level", self.zstd_level, "from 1 to 22")
 

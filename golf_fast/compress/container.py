@@ -108,7 +108,14 @@ def encode(tensors: Mapping[str, Stored], model_config: dict[str, Any], config: 
         codec, body = smallest(_tried(config.codec, part), raw, form, config.zstd_level)
         blobs.append(Blob(codec, part, tuple(positions), len(body)))
         bodies.append(body)
-    settings = {"prune_quantile": config.prune_quantile, "codec": config.codec, "level": config.zstd_level}
+    settings: dict[str, Any] = {
+        "prune_quantile": config.prune_quantile,
+        "quantizer": config.quantizer,
+        "codec": config.codec,
+        "level": config.zstd_level,
+    }
+    if config.quantizer == "sigma":
+        settings["clip_sigma"] = config.clip_sigma
     try:
         text = dump(Header(specs, tuple(blobs), model_config, settings))
     except (TypeError, ValueError, RecursionError) as error:

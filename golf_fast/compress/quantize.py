@@ -55,6 +55,8 @@ def _store(name: str, tensor: torch.Tensor, config: CompressConfig) -> Stored:
     bits = _bits(name, config)
     if bits == 8:
         values, scales = quantize_int8(weights)
+    elif config.quantizer == "sigma":
+        values, scales = quantize_sigma(weights, bits, config.clip_sigma)
     else:
         values, scales = quantize_absmax(weights, bits)
     if not bool(torch.isfinite(scales).all()):
@@ -89,8 +91,37 @@ def quantize_absmax(weights: torch.Tensor, bits: int) -> tuple[torch.Tensor, tor
     scales = (rows.abs().amax(dim=1) / limit).clamp_min(1e-12).to(torch.float16)
     if weights.ndim == 2:
         scales = scales.clamp_min(SMALLEST_SCALE)
+    return _rounded(weights, scales, limit), scales
+
+
+def quantize_sigma(weights: torch.Tensor, bits: int, clip_sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Symmetric integers whose scale maps `clip_sigma` root mean squares of a row to `c = 2^(bits-1) - 1`.
+
+    Magnitudes beyond that are clipped. A row of mean 0 has its standard deviation as root mean square; unlike that, it
+    does not vanish for a constant row. An entropy coder then needs about `log2(4.13 c / clip_sigma)` bits a weight,
+    whatever `bits` is, as long as few magnitudes are clipped.
+
+    Args:
+        weights: float32, any shape with at least one element.
+        bits: 2 to 8.
+        clip_sigma: more than 0.
+
+    Returns:
+        int8 values of the same shape within ±c, and float16 scales [rows] ([1] if not 2-D), each at least the smallest
+        normal float16.
+    """
+    limit = 2 ** (bits - 1) - 1
+    rows = weights.reshape(as_rows(tuple(weights.shape)))
+    # Sums in float64: their rounding then cannot depend on how many threads added them up.
+    rms = rows.double().square().mean(dim=1).sqrt()
+    scales = (rms * (clip_sigma / limit)).to(torch.float16).clamp_min(SMALLEST_SCALE)
+    return _rounded(weights, scales, limit).clamp_min(-limit), scales
+
+
+def _rounded(weights: torch.Tensor, scales: torch.Tensor, limit: int) -> torch.Tensor:
+    rows = weights.reshape(as_rows(tuple(weights.shape)))
     scaled = torch.round(rows / scales.float()[:, None]).nan_to_num_(nan=0.0, posinf=limit, neginf=-limit - 1)
-    return scaled.clamp_(-limit - 1, limit).to(torch.int8).reshape(weights.shape), scales
+    return scaled.clamp_(-limit - 1, limit).to(torch.int8).reshape(weights.shape)
 
 
 def quantize_int8(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 
 from golf_fast import code_size, command_line, machine, recipes
-from golf_fast.compress import dequantize, prune, quantize, read_artifact, write_artifact
+from golf_fast.compress import dequantize, fit, prune, quantize, read_artifact, write_artifact
 from golf_fast.config import RunConfig, ScoreConfig
 from golf_fast.data import Baseline, Batches, Dataset, byte_compressors, prepare
 from golf_fast.distributed import Ranks
@@ -176,8 +176,13 @@ class Run:
     def _compress(self, weights: Mapping[str, torch.Tensor]) -> int:
         config = self.config.compress
         on_cpu = {name: tensor.cpu() for name, tensor in weights.items()}
-        stored = quantize(prune(on_cpu, config), config)
-        size = write_artifact(self.artifact, stored, dataclasses.asdict(self.config.model), config)
+        pruned, model_config = prune(on_cpu, config), dataclasses.asdict(self.config.model)
+        if config.target_bytes:
+            fitted = fit(pruned, model_config, config, code_size.code_bytes(), self.log.line)
+            stored, config = fitted.tensors, fitted.config
+        else:
+            stored = quantize(pruned, config)
+        size = write_artifact(self.artifact, stored, model_config, config)
         self.log.line(f"artifact: {size:,} bytes, {config.codec}")
         return size
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golf_fast.compress import Int8, Packed, Raw, dequantize, quantize
-from golf_fast.compress.quantize import quantize_absmax, quantize_int8
+from golf_fast.compress.quantize import quantize_absmax, quantize_int8, quantize_sigma
 from golf_fast.compress.stored import integers
 from golf_fast.config import CompressConfig
 from golf_fast.errors import InputError
@@ -218,3 +218,37 @@ def test_what_cannot_be_stored_is_named(name: str, tensor: torch.Tensor, says: s
     with pytest.raises(InputError, match=says) as caught:
         quantize({name: tensor}, CONFIG)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("bits", [5, 6, 7])
+@pytest.mark.parametrize("clip", [1.0, 3.3, 12.85])
+@pytest.mark.parametrize("rows", EDGE_ROWS.values(), ids=EDGE_ROWS.keys())
+def test_sigma_edge_cases(rows: list[list[float]], clip: float, bits: int) -> None:
+    limit = 2 ** (bits - 1) - 1
+    values, scales = quantize_sigma(torch.tensor(rows), bits, clip)
+    for row, integers_, scale in zip(rows, values.tolist(), scales, strict=True):
+        rms = math.sqrt(sum(float(F32(w)) ** 2 for w in row) / len(row))
+        assert scale.item() == max(float(np.float16(rms * (clip / limit))), 6.103515625e-05)
+        divided = [float(F32(w) / F32(scale.item())) for w in row]
+        assert integers_ == [max(-limit, min(limit, round(each))) for each in divided]
+
+
+def test_sigma_is_for_what_absmax_was_for() -> None:
+    config = CompressConfig(quantizer="sigma", clip_sigma=12.0)
+    state = {"a.mlp.w": big(100, 128), "a.attn.w": big(100, 128), "head": big(100, 128), "tok_emb": big(100, 128)}
+    stored, seed = quantize(state, config), quantize(state, CONFIG)
+    assert [form(item) for item in stored.values()] == ["int5", "int6", "int8", "float16"]
+    for name, width in (("a.mlp.w", 5), ("a.attn.w", 6)):
+        packed = stored[name]
+        assert isinstance(packed, Packed)
+        assert torch.equal(integers(packed), quantize_sigma(state[name], width, 12.0)[0])
+    assert torch.equal(dequantize(stored)["head"], dequantize(seed)["head"])
+
+
+def test_the_bits_of_a_sigma_clip() -> None:
+    """Gaussian rows at a clip of k sigmas have log2(4.13 c / k) bits, which is what the clip is a dial for."""
+    weights = torch.randn(256, 1024, generator=torch.Generator().manual_seed(0))
+    values, _ = quantize_sigma(weights, 6, 12.85)
+    _, counts = values.unique(return_counts=True)
+    share = counts.double() / counts.sum()
+    assert -(share * share.log2()).sum().item() == pytest.approx(math.log2(4.1327 * 31 / 12.85), abs=0.02)
