@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,15 @@ from golf_fast.model import upstream as names
 MODULE_NAME = "record_script"
 WHOLE_CONFIGURATION = ("args", "h", "hparams", "hyperparameters", "config", "cfg")
 """What scripts call the one argument that holds all."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A script's model; in `notes`, a line for each thing that is not as in ours."""
+
+    model: torch.nn.Module
+    notes: list[str]
+    same_weights: bool
 
 
 def known_arguments(config: ModelConfig) -> dict[str, Any]:
@@ -119,13 +129,8 @@ def _hyperparameters(module: ModuleType) -> Any:
         return None
 
 
-def build(
-    module: ModuleType, ours: GPT, device: torch.device, dtype: torch.dtype, path: Path
-) -> tuple[torch.nn.Module, list[str]]:
+def build(module: ModuleType, ours: GPT, device: torch.device, dtype: torch.dtype, path: Path) -> Built:
     """The script's model on `device` with the weights of `ours`, in the mixture of dtypes that the script trains in.
-
-    Returns:
-        The model, and lines about what was not as in `ours`.
 
     Raises:
         InputError: the constructor or the move to the device fails.
@@ -145,12 +150,17 @@ def build(
         restore: Callable[[torch.nn.Module], object] | None = getattr(module, "restore_low_dim_params_to_fp32", None)
         if restore is not None:
             restore(model)
-    return model, [*lines, *_copy_weights(ours, model)]
+    differing = _copy_weights(ours, model)
+    if differing:
+        lines.append(f"{len(differing)} parameters are in one of the two models alone, such as {differing[0]}")
+    return Built(model, lines, same_weights=not differing)
 
 
 @torch.no_grad()
 def _copy_weights(ours: GPT, model: torch.nn.Module) -> list[str]:
     """Give the script's model the weights of ours where names and shapes agree; fill its other zeros.
+
+    Returns the names of the parameters that only one of the two has.
 
     A matrix of zeros would make the products after it products of zeros, which run faster.
     """
@@ -166,7 +176,4 @@ def _copy_weights(ours: GPT, model: torch.nn.Module) -> list[str]:
         if parameter.ndim >= 2 and not parameter.any():
             drawn = torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5
             parameter.copy_(drawn)
-    differing = [*missing, *weights]
-    if not differing:
-        return []
-    return [f"{len(differing)} parameters are not those of the recipe's model, such as {differing[0]}"]
+    return [*missing, *weights]

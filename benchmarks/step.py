@@ -18,7 +18,7 @@ from benchmarks.measure import Timing, compare_on_cpu, milliseconds, one_core
 from benchmarks.measure_gpu import Stopwatch, ceilings, compare_on_gpu
 from benchmarks.registry import Case
 from benchmarks.roofline import Ceilings, Shapes
-from benchmarks.step_parts import Milliseconds, fill_zeros, parts, time_passes, time_work
+from benchmarks.step_parts import Milliseconds, fill, parts, time_passes, time_work
 from benchmarks.step_text import as_text
 from golf_fast import machine
 from golf_fast.config import RunConfig
@@ -34,8 +34,8 @@ ROUNDS = {"cuda": 21, "cpu": 5}
 CPU_TERAFLOP = 2.0
 """A CPU is not asked for a longer micro-step: it would take minutes a round."""
 CPU_PRODUCT, CPU_COPY_BYTES = 1024, 64 << 20
-SAME_LOSS = 0.02
-"""Two models with the same weights compute the same function if their losses differ by less than this share."""
+SAME_LOSS = 0.003
+"""Models with the same weights are taken for the same function if their losses differ by less than this share."""
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -110,7 +110,7 @@ def measure(options: argparse.Namespace, config: RunConfig, tokens: int, device:
     dtype, _ = machine.choose_compute_dtype(config.train.compute_dtype, device)
     tables = dtype if config.train.embedding_dtype == "compute" else torch.float32
     model = GPT(config.model, compute_dtype=dtype, embedding_dtype=tables, seed=config.seed)
-    fill_zeros(model)
+    fill(model)
     model.to(device)
     rows, length = tokens // config.train.seq_len, config.train.seq_len
     ids = torch.randint(config.model.vocab_size, (rows, length + 1), generator=torch.Generator().manual_seed(2))
@@ -272,7 +272,8 @@ def _kernels(step: Callable[[], object], device: torch.device, count: int) -> li
 def _upstream(path: Path, model: GPT, loss: Loss, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
     """The record script's model beside ours: forward and backward on the same tokens, in turns."""
     device, dtype = x.device, model.compute_dtype
-    theirs, lines = record_script.build(record_script.load(path), model, device, dtype, path)
+    built = record_script.build(record_script.load(path), model, device, dtype, path)
+    theirs, lines = built.model, built.notes
     own = torch.compile(theirs, dynamic=False) if device.type == "cuda" else theirs
 
     def their_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -290,9 +291,9 @@ def _upstream(path: Path, model: GPT, loss: Loss, x: torch.Tensor, y: torch.Tens
             f"--upstream {path}: a step fails: {type(error).__name__}: {first_line}; GPT(tokens, targets) must return "
             "the mean loss"
         ) from error
-    same = math.isclose(*losses, rel_tol=SAME_LOSS)
+    same = built.same_weights and math.isclose(*losses, rel_tol=SAME_LOSS)
     if not same:
-        lines.append(f"its loss is {losses[1]:.4f}, not {losses[0]:.4f}: it is another function, so there is no ratio")
+        lines.append(f"its loss is {losses[1]:.4f}, ours {losses[0]:.4f}: it is another function, so there is no ratio")
     for line in lines:
         print(f"upstream: {line}", file=sys.stderr)
     case = Case("step", "micro-step", "", ours, {"upstream": their_step}, lambda: None)

@@ -36,8 +36,9 @@ class Part:
 
 
 @torch.no_grad()
-def fill_zeros(model: GPT, seed: int = 0) -> None:
-    """Random values for what starts at zero: products of zeros run faster than those of a trained model."""
+def fill(model: GPT, seed: int = 0) -> None:
+    """Random values for what starts at zero, for products of zeros run faster than those of a trained model; and an
+    embedding that makes logits of size 2, for the loss of a young model is that of no model at all."""
     layers = model.config.layers
     generator = torch.Generator().manual_seed(seed)
     zeros = [model.qo_bank[layers:], model.mlp_down]
@@ -47,6 +48,7 @@ def fill_zeros(model: GPT, seed: int = 0) -> None:
         zeros.append(model.lm_head)
     for tensor in zeros:
         tensor.copy_(torch.randn(tensor.shape, generator=generator) / tensor.shape[-1] ** 0.5)
+    model.tok_emb.copy_(torch.randn(model.tok_emb.shape, generator=generator) * 2 / model.config.dim**0.5)
     model.resid_mix[:, 1].normal_(0, 0.1, generator=generator)
 
 

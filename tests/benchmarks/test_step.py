@@ -84,7 +84,7 @@ def own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def model() -> GPT:
     made = GPT(SMALL)
-    step_parts.fill_zeros(made)
+    step_parts.fill(made)
     return made
 
 
@@ -158,7 +158,7 @@ def test_every_part_has_a_floor_and_makes_the_gradients_that_it_should(model: GP
 def test_the_parts_in_their_order_are_the_model() -> None:
     config = replace(SMALL, layers=1, backout=False)  # no block of the second half, so no skip
     model = GPT(config)
-    step_parts.fill_zeros(model)
+    step_parts.fill(model)
     # A mix is timed at the end of the block before it: here there is none, so it must change nothing.
     with torch.no_grad():
         model.resid_mix[0] = torch.tensor([[1.0], [0.0]])
@@ -291,7 +291,7 @@ def test_a_record_script_is_timed_beside_ours(tmp_path: Path, capsys: pytest.Cap
 def test_a_script_that_computes_the_same_gets_a_ratio(
     tmp_path: Path, model: GPT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Its weights are drawn with our seed and have no public names, so what starts at zero is made equal here.
+    # It has the names of banks, not the public ones, so its weights are made equal here.
     head = f"from golf_fast.config import ModelConfig\nCONFIG = {SMALL!r}\n"
     path = script(tmp_path, head + SAME_SCRIPT)
 
@@ -305,14 +305,21 @@ def test_a_script_that_computes_the_same_gets_a_ratio(
     assert found["ratio"] > 0
     assert found["notes"] == []
 
+    # A model of other weights has about the same loss, which proves nothing.
+    monkeypatch.setattr(record_script, "_copy_weights", lambda ours, theirs: copy(ours, theirs) or ["novelty"])
+    found = step._upstream(path, model, model, *batch())
+    assert found["losses"][0] == pytest.approx(found["losses"][1])
+    assert found["ratio"] is None
+
 
 def test_weights_go_over_by_public_names_and_other_zeros_are_filled(tmp_path: Path, model: GPT) -> None:
     path = script(tmp_path, PLAIN_SCRIPT)
-    theirs, lines = record_script.build(record_script.load(path), model, torch.device("cpu"), torch.float32, path)
-    own = dict(theirs.named_parameters())
+    built = record_script.build(record_script.load(path), model, torch.device("cpu"), torch.float32, path)
+    own = dict(built.model.named_parameters())
     assert torch.equal(own["tok_emb.weight"], model.tok_emb)
     assert bool(own["out"].any(1).all())
-    assert any("parameters are not those of the recipe's model, such as out" in line for line in lines)
+    assert any("parameters are in one of the two models alone, such as out" in line for line in built.notes)
+    assert not built.same_weights
 
 
 def test_a_script_keeps_its_own_mixture_of_dtypes(tmp_path: Path, model: GPT) -> None:
@@ -330,8 +337,8 @@ class GPT(nn.Module):
         self.gain = nn.Parameter(torch.ones(model_dim))
 """,
     )
-    theirs, _ = record_script.build(record_script.load(path), model, torch.device("cpu"), torch.bfloat16, path)
-    dtypes = {name: parameter.dtype for name, parameter in theirs.named_parameters()}
+    built = record_script.build(record_script.load(path), model, torch.device("cpu"), torch.bfloat16, path)
+    dtypes = {name: parameter.dtype for name, parameter in built.model.named_parameters()}
     assert dtypes == {
         "gain": torch.float32,
         "proj.weight": torch.float32,
