@@ -1,4 +1,4 @@
-"""The entropy coder on a trained transformer's matrices, against byte compressors: python -m benchmarks.codec [WEIGHTS]
+"""The entropy coder on a trained transformer's matrices, against byte compressors: python -m benchmarks codec [WEIGHTS]
 
 Sizes are bits a weight of all its 2-D tensors outside the embeddings, quantized to int6 and int5 by row absmax, side
 information included; speeds are MB/s of int8 values on one pinned core. Byte compressors get one byte a value and the
@@ -194,12 +194,13 @@ def measure(path: Path, bits: int, slow: bool) -> Iterator[Row]:
             yield lrzip(raw, bits)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    """The command line, without the word codec."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks codec", description=__doc__.partition("\n")[0])
     parser.add_argument("weights", type=Path, nargs="?", help=f".safetensors; default: of the package {PACKAGE}")
     parser.add_argument("--quick", action="store_true", help="leave out what takes minutes")
     parser.add_argument("--json", action="store_true", help="print JSON lines in place of a table")
-    options = parser.parse_args(sys.argv[2:] if sys.argv[1:2] == ["codec"] else None)
+    options = parser.parse_args(arguments)
     peers = {"brotli": brotli, "constriction": constriction, "lrzip": shutil.which("lrzip")}
     for name in (name for name, there in peers.items() if not there):
         print(f"left out: {name} is not installed", file=sys.stderr)
@@ -218,7 +219,3 @@ def main() -> None:
                 shown.append([f"int{bits}", row.coder, row.bits_per_weight, line["of_zstd"], *speeds])
     if not options.json:
         print(table(["width", "coder", "bits a weight", "of zstd-22", "encode MB/s", "decode MB/s"], shown))
-
-
-if __name__ == "__main__":
-    main()
