@@ -14,11 +14,12 @@ def seed() -> RunConfig:
 
 
 def base() -> RunConfig:
-    """The submission that the seed builds on (#180): SWA instead of EMA, no test-time training."""
+    """The submission that the seed builds on (#180): no backout, SWA instead of EMA, no test-time training."""
     config = seed()
     return replace(
         config,
         recipe="base",
+        model=replace(config.model, backout=False),
         train=replace(config.train, ema=False, swa=True),
         score=replace(config.score, ttt="off"),
     )
