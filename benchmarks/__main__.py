@@ -1,4 +1,4 @@
-"""List and run the benchmarks: `python -m benchmarks [--op OP] [--peer PEER]`; or `step`, `codec`, `report`."""
+"""List and run benchmarks: `python -m benchmarks [--op OP] [--peer PEER] [--json] [--list]`; `step`, `codec`, `report`."""
 
 from __future__ import annotations
 
