@@ -1,4 +1,4 @@
-"""List and run benchmarks: `python -m benchmarks [--op OP] [--peer PEER] [--json] [--list]`; `step`, `codec`, `report`."""
+"""List and run: `python -m benchmarks [--op OP] [--peer PEER] [--json] [--list]`; `step`, `codec`, `report`."""
 
 from __future__ import annotations
 
