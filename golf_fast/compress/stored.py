@@ -83,25 +83,31 @@ def integers(stored: Packed | Int8) -> torch.Tensor:
     return unpack(stored.planes, stored.bits, stored.shape)
 
 
-def restore(stored: Stored, dtype: torch.dtype) -> torch.Tensor:
-    """The tensor that a `Stored` stands for: integers as they are, everything else in `dtype`.
+def restore(stored: Stored, dtype: torch.dtype, device: torch.device | str = "cpu") -> torch.Tensor:
+    """The tensor that a `Stored` stands for, on `device`: integers as they are, everything else in `dtype`.
 
-    Quantized values are `float32(integer) * float32(scale)`, rounded once to `dtype` (seed.md section 5).
+    Quantized values are `float32(integer) * float32(scale)`, rounded once to `dtype` (seed.md section 5). They travel
+    to the device as they are stored, bit-packed ones packed, and become numbers there.
     """
     if isinstance(stored, Raw):
-        return stored.tensor.to(dtype) if stored.tensor.is_floating_point() else stored.tensor
+        tensor = stored.tensor.to(device)
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+    scales = stored.scales.to(device)
     if isinstance(stored, Packed):
         direct = dtype if dtype in (torch.float32, torch.bfloat16) else torch.float32
-        return unpack_dequantize(stored.planes, stored.scales, stored.bits, stored.shape, direct).to(dtype)
-    values = stored.values.reshape(as_rows(stored.shape)).float() * stored.scales.float()[:, None]
+        return unpack_dequantize(stored.planes.to(device), scales, stored.bits, stored.shape, direct).to(dtype)
+    values = stored.values.to(device).reshape(as_rows(stored.shape)).float() * scales.float()[:, None]
     return values.reshape(stored.shape).to(dtype)
 
 
-def dequantize(tensors: dict[str, Stored], dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+def dequantize(
+    tensors: dict[str, Stored], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> dict[str, torch.Tensor]:
     """Turn compressed tensors back into a state dict.
 
     Args:
         tensors: as `quantize` or `read_artifact` give them.
         dtype: of every floating-point tensor of the result; integers keep theirs.
+        device: where the result is; packed integers are unpacked there.
     """
-    return {name: restore(stored, dtype) for name, stored in tensors.items()}
+    return {name: restore(stored, dtype, device) for name, stored in tensors.items()}

@@ -112,7 +112,7 @@ class Run:
             if self.ranks.main:
                 note["bytes"] = self._compress(weights)
             self.ranks.barrier()
-        restored = dequantize(read_artifact(self.artifact).tensors)
+        restored = dequantize(read_artifact(self.artifact).tensors, device=self.ranks.device)
         ledger = Ledger(self.run_dir / "ledger.jsonl" if self.ranks.main else None)
         if self.config.score.ttt == "off":
             final = self._score(AFTER, restored, fixed, ledger)

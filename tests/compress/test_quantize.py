@@ -252,3 +252,20 @@ def test_the_bits_of_a_sigma_clip() -> None:
     _, counts = values.unique(return_counts=True)
     share = counts.double() / counts.sum()
     assert -(share * share.log2()).sum().item() == pytest.approx(math.log2(4.1327 * 31 / 12.85), abs=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_restores_what_a_cpu_does() -> None:
+    state = {
+        "blocks.0.mlp.fc.weight": torch.randn(96, 200),
+        "blocks.0.attn.c_q.weight": torch.randn(130, 90),
+        "head.weight": torch.randn(100, 120),
+        "smear.gate": torch.randn(64),
+    }
+    stored = quantize(state, CompressConfig())
+    for dtype in (torch.float32, torch.bfloat16):
+        here, there = dequantize(stored, dtype), dequantize(stored, dtype, "cuda")
+        for name, tensor in here.items():
+            assert there[name].is_cuda
+            assert torch.equal(there[name].cpu(), tensor), name
