@@ -152,6 +152,7 @@ class Run:
             config.train.batch_tokens,
             config.train.micro_batches,
             config.train.seq_len,
+            pin=self.ranks.device.type == "cuda",
         )
 
         def validate() -> tuple[float, float]:

@@ -92,10 +92,10 @@ class Trainer:
         total = torch.zeros((), device=self.ranks.device)
         for _ in range(self.accumulation):
             pieces = [self.batches.next() for _ in range(self.merged)]
-            tokens, targets = (
-                torch.cat(parts).to(self.ranks.device, non_blocking=True) for parts in zip(*pieces, strict=True)
-            )
-            loss = self.loss(tokens, targets)
+            # A single piece stays as it is: pinned memory, which a copy would not be, travels while the device works.
+            tokens, targets = pieces[0] if self.merged == 1 else map(torch.cat, zip(*pieces, strict=True))
+            device = self.ranks.device
+            loss = self.loss(tokens.to(device, non_blocking=True), targets.to(device, non_blocking=True))
             loss = loss / self.accumulation
             torch.autograd.backward(loss)
             total += loss.detach()

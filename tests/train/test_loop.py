@@ -17,7 +17,7 @@ from golf_fast.data import Batches, TokenStream
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
-from golf_fast.train import Trainer, train
+from golf_fast.train import Trainer, loop, train
 from golf_fast.train.clock import Clock
 from golf_fast.train.schedule import Rates
 
@@ -60,6 +60,15 @@ def test_the_warm_up_leaves_no_trace(tmp_path: Path) -> None:
     without, _ = run(tmp_path, SINGLE, replace(TRAIN, warmup_steps=0))
     for name, tensor in without.weights.items():
         assert torch.equal(tensor, with_warm_up.weights[name]), name
+
+
+def test_micro_batches_together_or_one_by_one_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, _ = run(tmp_path, SINGLE)
+    monkeypatch.setattr(loop, "MERGED_TOKENS", 1)
+    one_by_one, log = run(tmp_path, SINGLE)
+    assert len(log.losses()) == TRAIN.max_steps
+    for name, tensor in together.weights.items():
+        torch.testing.assert_close(one_by_one.weights[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_a_replayed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
