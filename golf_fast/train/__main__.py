@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import safetensors.torch
@@ -192,10 +193,9 @@ class Run:
     ) -> Score:
         """Score `weights` (under public names) and keep the result under `name`."""
         with self._stage(name) as note:
-            model = self._model(compute_tables=False)
-            upstream.load(model, weights)
+            upstream.load(self._scored_model, weights)
             score = score_tokens(
-                model,
+                self._scored_model,
                 self.tokens,
                 self.token_bytes,
                 config,
@@ -210,6 +210,11 @@ class Run:
         self.scores[name] = score
         self.log.line(f"{name}: val_loss:{score.nats / score.tokens:.4f} val_bpb:{score.bpb:.4f}")
         return score
+
+    @cached_property
+    def _scored_model(self) -> GPT:
+        """The model that every scoring stage loads its weights into."""
+        return self._model(compute_tables=False)
 
     def _model(self, *, compute_tables: bool) -> GPT:
         model = GPT(
