@@ -41,7 +41,8 @@ class Launch:
     @property
     def options(self) -> dict[str, int]:
         """What triton's compiler is told besides the arguments."""
-        options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        # Fused multiply-adds are said and not left to triton's default, which differs between versions.
+        options = {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
         return options if self.max_registers is None else options | {"maxnreg": self.max_registers}
 
     def __call__(self) -> None:
