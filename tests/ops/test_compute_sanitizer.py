@@ -2,7 +2,7 @@
 
 Memory comes straight from CUDA, or a read past a tensor would still be inside of the allocator's pool. The tools for
 races and for memory that was never written watch the ops without matrix products alone: they do not follow all of what
-cuBLAS and kernels with asynchronous copies do. memcheck of CUDA 12.2 and before takes some wgmma for an overrun.
+cuBLAS and kernels with asynchronous copies do. A memcheck of 2023 may take a wgmma for an overrun of shared memory.
 """
 
 from __future__ import annotations
