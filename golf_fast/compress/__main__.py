@@ -1,39 +1,108 @@
-"""Look into an artifact: python -m golf_fast.compress inspect ARTIFACT"""
+"""Look into an artifact, write it under another codec, or make one of a model that a published script left."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 
-from golf_fast.compress.container import VERSION, read_artifact
-from golf_fast.compress.inspection import overhead, shares
-from golf_fast.errors import exit_with
-from golf_fast.report import table
+from golf_fast.compress import Stored
+from golf_fast.compress.codecs import Malformed
+from golf_fast.compress.container import VERSION, read_artifact, write_artifact
+from golf_fast.compress.deduce import Unseen, deduce, notes, with_smear
+from golf_fast.compress.inspection import forms, groups, overhead, shares
+from golf_fast.compress.published import read_published
+from golf_fast.compress.recode import CodecName, recode, refuse_to_replace
+from golf_fast.config import CompressConfig, ModelConfig
+from golf_fast.errors import InputError, exit_with
+from golf_fast.model import GPT, upstream
+from golf_fast.report import artifact_plot, table
 
 
-def inspect(artifact: Annotated[Path, tyro.conf.Positional]) -> None:
+def inspect(artifact: Annotated[Path, tyro.conf.Positional], plot: Path | None = None) -> None:
     """Print what an artifact spends its bytes on.
 
     Args:
         artifact: A file that `python -m golf_fast.train` left behind.
+        plot: An .svg or .png to draw the same into.
     """
+    if plot is not None:
+        artifact_plot.check_suffix(plot)
     held = read_artifact(artifact)
+    found, extra = shares(held), overhead(held.header, held.size)
     rows = []
-    for share in shares(held):
+    for share in found:
         shape = "x".join(map(str, share.shape)) or "scalar"
-        form = share.dtype if share.kind == "raw" else share.kind
         numbers = [f"{share.bits:.3f}", f"{share.entropy:.3f}", f"{share.size:,.0f}", f"{share.size / held.size:.2%}"]
-        rows.append([share.name, shape, form, "+".join(share.codecs), *numbers])
-    extra = overhead(held.header, held.size)
+        rows.append([share.name, shape, share.form, "+".join(share.codecs), *numbers])
     rows.append(["header and checksum", "", "", "zstd", "", "", f"{extra:,}", f"{extra / held.size:.2%}"])
-    print(f"{artifact}: format {VERSION}, {held.size:,} bytes, {sum(s.elements for s in shares(held)):,} elements")
+    print(f"{artifact}: format {VERSION}, {held.size:,} bytes, {sum(s.elements for s in found):,} elements")
     print(table(["tensor", "shape", "form", "codec", "bits", "entropy", "bytes", "share"], rows))
     print("bits and entropy: per element, scales included; entropy: of independent bytes (order 0)")
+    if plot is not None:
+        artifact_plot.draw(groups(found), extra, f"{artifact.name}: {held.size:,} bytes", plot)
+        print(f"{plot}: drawn")
+
+
+def import_published(
+    file: Annotated[Path, tyro.conf.Positional],
+    output: Path,
+    unseen: Annotated[Unseen, tyro.conf.arg(name="")],
+) -> None:
+    """Write the model in a published final_model.int8.ptz as an artifact, its integers and scales as they are.
+
+    The model's configuration is deduced from the tensors. No file says what its script computed with them: the
+    artifact scores the same if that is docs/seed.md, and a script may differ from it without another tensor.
+
+    Args:
+        file: What a record script wrote: int8 or mixed layout, zstd or zlib.
+        output: The artifact, a new file; under the codec rans.
+        unseen: What the tensors do not say.
+    """
+    refuse_to_replace(output)
+    published = read_published(file)
+    try:
+        config = deduce(published.tensors, unseen)
+        tensors = with_smear(published.tensors)
+        _check_parameters(config, tensors)
+    except (InputError, Malformed) as error:
+        raise InputError(f"{file}: {error}") from error
+    size = write_artifact(output, tensors, dataclasses.asdict(config), CompressConfig(prune_quantile=0, codec="rans"))
+    print(f"{file}: layout {published.layout}, {published.compressor}, {published.size:,} bytes")
+    print(table(["form", "tensors", "elements"], forms(published.tensors)))
+    for note in notes(published):
+        print(note)
+    print(f"{output}: {size:,} bytes, rans, {size / published.size:.2%} of the file")
+
+
+def recode_artifact(artifact: Annotated[Path, tyro.conf.Positional], codec: CodecName, output: Path) -> None:
+    """Write the same tensors, bit for bit, under another codec.
+
+    Args:
+        artifact: A file that `python -m golf_fast.train` left behind.
+        codec: Of the quantized integers.
+        output: The new artifact; nothing may be there.
+    """
+    before, after = recode(artifact, codec, output)
+    print(f"{artifact}: {before:,} bytes")
+    print(f"{output}: {after:,} bytes, {codec}, {after / before:.2%} of it")
+
+
+def _check_parameters(config: ModelConfig, tensors: Mapping[str, Stored]) -> None:
+    """That the model has these parameters, by name and shape, and no others."""
+    with torch.device("meta"):
+        upstream.load(GPT(config), {name: torch.empty(stored.shape) for name, stored in tensors.items()})
 
 
 def main() -> None:
     """Run the subcommand that the command line names."""
-    tyro.extras.subcommand_cli_from_dict({"inspect": inspect}, prog="python -m golf_fast.compress", description=__doc__)
+    tyro.extras.subcommand_cli_from_dict(
+        {"inspect": inspect, "import": import_published, "recode": recode_artifact},
+        prog="python -m golf_fast.compress",
+        description=__doc__,
+    )
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def training(records: Sequence[Mapping[str, Any]], over: str) -> str:
     if not train:
         return ""
     val = [record for record in records if record.get("kind") == "val" and _known(record, over, "loss")]
-    with _figure(f"training over {over}") as (figure, axes):
+    with styled(f"training over {over}") as (figure, axes):
         rates = [record for record in train if _known(record, "lr_factor")]
         axes.plot(*_thinned(train, over, "loss"), color=_FIRST, label="training loss, nats a token")
         if val:
@@ -68,7 +68,7 @@ def training(records: Sequence[Mapping[str, Any]], over: str) -> str:
             right.grid(False)
             axes.set_zorder(right.get_zorder() + 1)
             axes.patch.set_visible(False)
-        _legend(figure)
+        legend(figure)
         axes.set_xlabel("seconds of training" if over == "seconds" else "step")
         return _svg(figure)
 
@@ -85,13 +85,13 @@ def token_losses(path: Path) -> str:
     sums = np.array([_sum(losses, start, stop) for start, stop in itertools.pairwise(edges)])
     sizes = np.diff(edges)
     middles = (edges[:-1] + edges[1:]) / 2
-    with _figure("token losses") as (figure, axes):
+    with styled("token losses") as (figure, axes):
         label = f"mean of {sizes.max():,} tokens" if sizes.max() > 1 else "loss of a token"
         axes.plot(middles, sums / sizes, color=_FIRST, linewidth=0.9, label=label)
         axes.plot(edges[1:], sums.cumsum() / edges[1:], color=_INK, label="mean so far")
-        _legend(figure)
+        legend(figure)
         axes.set(xlabel="validation token", ylabel="nats a token", xlim=(0, count))
-        _thousands(axes.xaxis)
+        thousands(axes.xaxis)
         return _svg(figure)
 
 
@@ -103,14 +103,14 @@ def parts(sizes: Mapping[str, int]) -> str:
     if len(ordered) > 12:
         ordered = [*ordered[:11], (f"{len(ordered) - 11} others", sum(size for _, size in ordered[11:]))]
     names, values = [name for name, _ in ordered], [size for _, size in ordered]
-    with _figure("parts", height=0.9 + 0.24 * len(names)) as (figure, axes):
+    with styled("parts", height=0.9 + 0.24 * len(names)) as (figure, axes):
         bars = axes.barh(range(len(names)), values, color=_FIRST, height=0.66)
         axes.bar_label(bars, [f"{size:,}" for size in values], padding=4, color=_MUTED)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.grid(False, axis="y")
         axes.set(xlabel="bytes", xlim=(0, 1.18 * max(*values, 1)))
-        _thousands(axes.xaxis)
+        thousands(axes.xaxis)
         return _svg(figure)
 
 
@@ -134,11 +134,11 @@ def _sum(losses: np.ndarray, start: int, stop: int) -> float:
     return sum(float(losses[at : min(at + _TOKENS_AT_A_TIME, stop)].sum(dtype="f8")) for at in pieces)
 
 
-def _legend(figure: Figure) -> None:
+def legend(figure: Figure) -> None:
     figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, columnspacing=1.6)
 
 
-def _thousands(axis: Any) -> None:
+def thousands(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_locator(MaxNLocator(5, integer=True))
@@ -146,8 +146,12 @@ def _thousands(axis: Any) -> None:
 
 
 @contextmanager
-def _figure(name: str, height: float = 2.7) -> Iterator[tuple[Figure, Axes]]:
-    """A figure in the page's style whatever the user's matplotlibrc says; inches."""
+def styled(name: str, height: float = 2.7, colours: Mapping[str, str] | None = None) -> Iterator[tuple[Figure, Axes]]:
+    """A figure in the page's style whatever the user's matplotlibrc says; inches.
+
+    `colours` maps the page's custom properties to colours, for a picture that stands outside the page.
+    """
+    style = _STYLE | {key: colours[_PROPERTIES[of]] for key, of in _STYLE.items() if colours and of in _PROPERTIES}
     # Building its font cache, once on a machine, matplotlib warns that this takes a moment.
     logger = logging.getLogger("matplotlib")
     level = logger.level
@@ -156,7 +160,7 @@ def _figure(name: str, height: float = 2.7) -> Iterator[tuple[Figure, Axes]]:
         import matplotlib.style
         from matplotlib.figure import Figure
 
-        with matplotlib.style.context(["default", {**_STYLE, "svg.hashsalt": name}]):
+        with matplotlib.style.context(["default", {**style, "svg.hashsalt": name}]):
             figure = Figure(figsize=(6.4, height), layout="constrained")
             yield figure, figure.subplots()
     finally:

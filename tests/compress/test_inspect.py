@@ -1,12 +1,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
 
 from golf_fast.compress import quantize, read_artifact, write_artifact
-from golf_fast.compress.inspection import overhead, shares
+from golf_fast.compress.inspection import Share, groups, overhead, shares
 from golf_fast.config import CompressConfig
 
 
@@ -65,3 +66,37 @@ def test_command_refuses_a_broken_file_in_one_line(artifact: Path) -> None:
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert str(artifact) in done.stderr
+
+
+def test_the_picture_names_every_tensor(artifact: Path, tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    done = run("inspect", str(artifact), "--plot", str(plot))
+    assert done.returncode == 0, done.stderr
+    texts = ["".join(element.itertext()) for element in ElementTree.parse(plot).iter() if element.tag.endswith("text")]
+    for name in read_artifact(artifact).tensors:
+        assert name in texts
+    assert f"a.golf: {artifact.stat().st_size:,} bytes" in texts
+
+
+def test_a_picture_of_another_kind_is_refused_before_anything_is_printed(artifact: Path, tmp_path: Path) -> None:
+    done = run("inspect", str(artifact), "--plot", str(tmp_path / "plot.pdf"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_many_tensors_are_grouped_by_role_and_form() -> None:
+    def share(name: str, kind: str, elements: int) -> Share:
+        return Share(name, kind, (elements,), "float16", ("rans",), elements, 4.0, elements / 4)
+
+    few = [share(f"blocks.{layer}.mlp.fc.weight", "int5", 80) for layer in range(10)]
+    alone = groups(few)
+    assert [group.name for group in alone] == sorted(part.name for part in few)
+    many = [*few, share("tok_emb.weight", "raw", 800), share("blocks.10.mlp.fc.weight", "raw", 40)]
+    together = groups(many, alone=11)
+    assert [(group.name, group.form, group.size, group.entropy) for group in together] == [
+        ("blocks.*.mlp.fc.weight", "int5: rans", 200, 400),
+        ("tok_emb.weight", "float16: rans", 200, 400),
+        ("blocks.*.mlp.fc.weight", "float16: rans", 10, 20),
+    ]
+    for found in (alone, groups(many), together):
+        assert sum(group.size for group in found) in (200, 410)

@@ -1,0 +1,88 @@
+"""What an artifact spends its bytes on, as a picture in a file of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from golf_fast.errors import InputError
+from golf_fast.files import replacing
+from golf_fast.report.plots import legend, styled, thousands
+from golf_fast.report.style import STYLE
+
+SUFFIXES = (".svg", ".png")
+MOST_BARS = 60
+
+_LIGHT = dict(re.findall(r"(--\w+): (#\w{6})", STYLE.split("@media")[0]))
+_FORMS = (_LIGHT["--first"], _LIGHT["--second"], "#1b7f4b", "#7a4fa3", "#3a9ca6", "#a8325e", "#8a6d3b", "#7d8794")
+_PNG_DPI = 160
+
+
+class Bar(Protocol):
+    """A tensor, or some of one role."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def form(self) -> str: ...
+    @property
+    def size(self) -> float: ...
+    @property
+    def entropy(self) -> float: ...
+
+
+def check_suffix(path: Path) -> None:
+    """Raises:
+    InputError: `draw` makes no such picture.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: is no picture that can be drawn; its name must end in {' or '.join(SUFFIXES)}")
+
+
+def draw(bars: Sequence[Bar], rest: int, title: str, path: Path) -> None:
+    """Draw bytes by tensor, coloured by form, with a mark at the order-0 entropy of each.
+
+    Args:
+        bars: the largest first; those after the 60th are left out of the picture, which says how many.
+        rest: bytes of the file that belong to no tensor.
+        path: an SVG, whose text stays text, or a PNG; replaced if it is there.
+
+    Raises:
+        InputError: the file cannot be written, or its suffix is another.
+    """
+    check_suffix(path)
+    shown = bars[:MOST_BARS]
+    names = [_plain(bar.name) for bar in shown] + ["header and checksum"]
+    sizes = [bar.size for bar in shown] + [float(rest)]
+    forms = list(dict.fromkeys(bar.form for bar in shown))
+    colours = {form: _FORMS[index % len(_FORMS)] for index, form in enumerate(forms)}
+    with styled("artifact", 1.3 + 0.22 * len(names), _LIGHT) as (figure, axes):
+        for form in forms:
+            rows = [row for row, bar in enumerate(shown) if bar.form == form]
+            axes.barh(rows, [sizes[row] for row in rows], color=colours[form], height=0.68, label=form)
+        axes.barh([len(shown)], [rest], color=_LIGHT["--grid"], height=0.68)
+        bounds = [bar.entropy for bar in shown]
+        axes.plot(bounds, range(len(shown)), "|", color=_LIGHT["--ink"], markersize=9, label="order-0 entropy")
+        widest = max([*sizes, *bounds, 1.0])
+        for row, size in enumerate(sizes):
+            end = max(size, bounds[row]) if row < len(bounds) else size
+            axes.text(end + 0.012 * widest, row, f"{size:,.0f}", color=_LIGHT["--muted"], va="center")
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.grid(False, axis="y")
+        left_out = f"; {len(bars) - len(shown)} smaller ones are not shown" if len(bars) > len(shown) else ""
+        axes.set(xlabel=f"bytes{left_out}", xlim=(0, 1.18 * widest), title=_plain(title))
+        thousands(axes.xaxis)
+        legend(figure)
+        with replacing(path) as file:
+            form = path.suffix.lower()[1:]
+            metadata = {"Date": None} if form == "svg" else {"Software": None}
+            figure.savefig(file, format=form, facecolor=_LIGHT["--card"], dpi=_PNG_DPI, metadata=metadata)
+
+
+def _plain(name: str) -> str:
+    """A name from a file as ASCII that every font has and XML allows, at most 60 characters."""
+    text = re.sub(r"[^ -~]", lambda found: ascii(found[0])[1:-1], name)
+    return text if len(text) <= 60 else f"{text[:57]}..."
