@@ -36,10 +36,14 @@ def refuse_to_replace(path: Path) -> None:
 
 
 def _settings(source: Path, held: Artifact, codec: CodecName) -> CompressConfig:
-    """The settings that the artifact notes, with another codec."""
-    fields = {field.name for field in dataclasses.fields(CompressConfig)}
-    noted = {"zstd_level" if name == "level" else name: value for name, value in held.header.compress.items()}
-    try:
-        return CompressConfig(**{name: value for name, value in noted.items() if name in fields} | {"codec": codec})
-    except (InputError, TypeError) as error:
-        raise InputError(f"{source}: the settings that it notes are not of this version ({error})") from error
+    """The codec, and beside it what the artifact notes of how it was made."""
+    noted = held.header.compress
+    level = noted.get("level", CompressConfig.zstd_level)
+    if type(level) is not int or not 1 <= level <= 22:
+        raise InputError(f"{source}: the level of zstd that it notes is {level!r:.80}; it must be from 1 to 22")
+    settings = CompressConfig(codec=codec, zstd_level=level)
+    for field in dataclasses.fields(CompressConfig):
+        if field.name in noted and field.name != "codec":
+            # Only to be noted again, so not checked: an artifact notes less than the settings that a run must have.
+            object.__setattr__(settings, field.name, noted[field.name])
+    return settings

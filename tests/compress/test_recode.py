@@ -98,11 +98,27 @@ def test_a_broken_artifact_and_a_dangling_link_are_refused(artifact: Path, tmp_p
     assert not (tmp_path / "second.golf").exists()
 
 
-@pytest.mark.parametrize("noted", [{"level": 99}, {"level": "x"}, {"quantizer": 3}])
-def test_settings_of_another_version_are_one_line(noted: dict[str, object], artifact: Path, tmp_path: Path) -> None:
-    held = read_artifact(artifact)
+def renoted(source: Path, output: Path, patch: pytest.MonkeyPatch, **noted: object) -> None:
+    """Recode an artifact that notes other settings."""
+    held = read_artifact(source)
     held.header.compress.update(noted)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("golf_fast.compress.recode.read_artifact", lambda path: held)
-        with pytest.raises(InputError, match="the settings that it notes are not of this version"):
-            recode(artifact, "zstd", tmp_path / "second.golf")
+    patch.setattr("golf_fast.compress.recode.read_artifact", lambda path: held)
+    recode(source, "zstd", output)
+
+
+def test_settings_are_noted_again_whatever_they_are(
+    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "second.golf"
+    renoted(artifact, output, monkeypatch, prune_quantile=2.5, quantizer="one to come")
+    noted = read_artifact(output).header.compress
+    assert (noted["prune_quantile"], noted["quantizer"], noted["codec"]) == (2.5, "one to come", "zstd")
+
+
+@pytest.mark.parametrize("level", [99, 0, 3.5, True, "x", None])
+def test_a_level_that_zstd_does_not_have_is_one_line(
+    level: object, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="the level of zstd that it notes is .*from 1 to 22"):
+        renoted(artifact, tmp_path / "second.golf", monkeypatch, level=level)
+    assert not (tmp_path / "second.golf").exists()
