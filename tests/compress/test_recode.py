@@ -119,6 +119,6 @@ def test_settings_are_noted_again_whatever_they_are(
 def test_a_level_that_zstd_does_not_have_is_one_line(
     level: object, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InputError, match="the level of zstd that it notes is .*from 1 to 22"):
+    with pytest.raises(InputError, match=r"the level of zstd that it notes is .*from 1 to 22"):
         renoted(artifact, tmp_path / "second.golf", monkeypatch, level=level)
     assert not (tmp_path / "second.golf").exists()
