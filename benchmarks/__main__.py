@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import codec, registry, report, results, step
+from benchmarks import codec, peers, registry, report, results, step
 from benchmarks.measure import Comparison, compare_on_cpu, one_core
 from benchmarks.measure_gpu import Stopwatch, ceilings, compare_on_gpu
 from benchmarks.registry import Case
@@ -76,15 +76,18 @@ def measure(
     for case in module.cases(device_kind):
         if options.implementation not in (None, case.implementation):
             continue
-        peers = [peer for peer in case.peers if options.peer in (None, peer)]
+        names = [peer for peer in case.peers if options.peer in (None, peer)]
         if options.list:
-            print(f"{case.op}: {case.label} ({case.implementation}) against {', '.join(peers)}")
+            print(f"{case.op}: {case.label} ({case.implementation}) against {', '.join(names)}")
             continue
         if wrong := case.gate():
             print(f"{case.op}: {case.label} ({case.implementation}): WRONG, {wrong}", flush=True)
             good = False
             continue
-        for peer in peers:
+        for peer in names:
+            if wrong := peers.obstacle(case, peer):
+                print(f"left out: {case.op}: {case.label} against {peer}: {wrong}", file=sys.stderr)
+                continue
             row = results.record(case, compare(case, peer), conditions)
             results.append(row)
             print(json.dumps(row) if options.json else as_line(row), flush=True)

@@ -80,6 +80,12 @@ def torchao_peers(values: torch.Tensor, bits: int) -> tuple[dict[str, Callable[[
     )
 
 
+def torchao_wrong(values: torch.Tensor, bits: int) -> str | None:
+    """None if torchao gets back what it packed."""
+    unpack = torchao_peers(values, bits)[0]["torchao"]
+    return None if torch.equal(torch.as_tensor(unpack()), values) else "unpack is not the inverse of pack"
+
+
 def _on_cpu(bits: int, path: str) -> Iterator[Case]:
     half = 2 ** (bits - 1)
     values = torch.randint(-half, half, (VALUES,), generator=torch.Generator().manual_seed(0), dtype=torch.int8)
@@ -90,6 +96,7 @@ def _on_cpu(bits: int, path: str) -> Iterator[Case]:
     native.pack_into(values, bits, planes, path)
     packed, original = planes.numpy(), values.numpy()
     torchao_unpack, torchao_pack = torchao_peers(values, bits)
+    theirs = {"torchao": lambda: torchao_wrong(values, bits)}
 
     def unpack_gate() -> str | None:
         native.unpack_into(planes, bits, unpacked, path)
@@ -110,6 +117,7 @@ def _on_cpu(bits: int, path: str) -> Iterator[Case]:
         ours=lambda: native.unpack_into(planes, bits, unpacked, path),
         peers={"memcpy": copy, "numpy": lambda: numpy_unpack(packed, bits), **torchao_unpack},
         gate=unpack_gate,
+        peer_gates=theirs,
         bytes_moved=moved,
     )
     yield Case(
@@ -119,5 +127,6 @@ def _on_cpu(bits: int, path: str) -> Iterator[Case]:
         ours=lambda: native.pack_into(values, bits, planes, path),
         peers={"memcpy": copy, "numpy": lambda: numpy_pack(original, bits), **torchao_pack},
         gate=pack_gate,
+        peer_gates=theirs,
         bytes_moved=moved,
     )

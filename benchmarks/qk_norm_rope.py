@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,13 +75,14 @@ def _cases(pairs: int) -> Iterator[Case]:
             implementation=backends.resolve("qk_norm_rope", "cuda").name,
             ours=make(qk_norm_rope),
             peers={peer: make(function) for peer, function in others.items()},
-            gate=lambda: wrong(pairs),
+            gate=lambda: wrong(qk_norm_rope, pairs),
+            peer_gates={peer: functools.partial(wrong, function, pairs) for peer, function in others.items()},
             bytes_moved=passes * moved,
         )
 
 
-def wrong(pairs: int) -> str | None:
-    """None if outputs and gradients obey the tolerance rule on one row."""
+def wrong(function: Callable[..., Any], pairs: int) -> str | None:
+    """None if outputs and gradients of `function` obey the tolerance rule on one row."""
     arguments = inputs(1, pairs)
     wide = tuple(t.detach().double().requires_grad_(t.requires_grad) for t in arguments)
     grads = [torch.randn_like(t) for t in arguments[:2]]
@@ -90,7 +92,7 @@ def wrong(pairs: int) -> str | None:
         gradients = torch.autograd.grad(out, at[:3], [g.to(at[0].dtype) for g in grads])
         return [t.detach().double() for t in (*out, *gradients)]
 
-    found, low = results(qk_norm_rope, arguments), results(reference.qk_norm_rope, arguments)
+    found, low = results(function, arguments), results(reference.qk_norm_rope, arguments)
     exact = results(reference.qk_norm_rope, wide)
     for what, value, right, rounded in zip(("q", "k", "dq", "dk", "dgain"), found, exact, low, strict=True):
         narrow = right.bfloat16()

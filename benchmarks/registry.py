@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 OPS = ("bitpack", "relu2_mlp", "window_attention", "qk_norm_rope", "softcap_cross_entropy", "newton_schulz")
@@ -27,6 +27,7 @@ class Case:
         gate: None if `ours` computes the right thing, else what is wrong; then no time is reported.
         bytes_moved: read and written at least, by `ours`.
         flops: floating-point operations of `ours`.
+        peer_gates: for peers that are no mere ceiling, the same as `gate`: one that fails is left out.
     """
 
     op: str
@@ -37,6 +38,7 @@ class Case:
     gate: Callable[[], str | None]
     bytes_moved: int = 0
     flops: int = 0
+    peer_gates: dict[str, Callable[[], str | None]] = field(default_factory=dict)
 
 
 class OpBenchmarks(Protocol):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import torch
 
+from benchmarks import peers
 from benchmarks.gate import forward_of, step_of, wrong
 from benchmarks.registry import Case
 from golf_fast.ops import backends, relu2_mlp
@@ -15,13 +17,15 @@ DEVICE = "cuda"
 WIDTH, HIDDEN = 512, 1536
 TOKENS = {"training": 98304, "scoring": 2048}
 GATE_TOKENS = 8192
+NO_BACKWARD = "it has no backward for the row factor"
 
 
 def left_out(device_kind: str) -> list[str]:
     """What is not measured, and why."""
     if device_kind != "cuda":
         return ["relu2_mlp: everything, for its kernels need a GPU"]
-    return ["relu2_mlp against quack: it writes both of the tensors that the activation is between, for another layout"]
+    _, missing = quack(scaled=False)
+    return [f"relu2_mlp against quack{'' if missing else ', forward + backward, rstd'}: {missing or NO_BACKWARD}"]
 
 
 def cases(device_kind: str) -> Iterator[Case]:
@@ -65,6 +69,24 @@ def _products(arguments: list[torch.Tensor], backward: bool) -> Callable[[], obj
     return without_gradients
 
 
+def quack(scaled: bool) -> tuple[Callable[..., torch.Tensor] | None, str]:
+    """quack's MLP (it keeps the tensors on both sides of the activation), with the row factor its products alone."""
+    if not scaled:
+        mlp, missing = peers.optional("quack.mlp", "mlp_func")
+        return mlp and (lambda x, w_up, w_down: mlp(x, w_up, w_down, "relu_sq")), missing
+    up, missing = peers.optional("quack.gemm_interface", "gemm_norm_act")
+    down, _ = peers.optional("quack.gemm_interface", "gemm")
+    if up is None or down is None:
+        return None, missing
+
+    def run(x: torch.Tensor, w_up: torch.Tensor, w_down: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
+        _, hidden = up(x, w_up.T, rstd=rstd, activation="relu_sq")
+        out: torch.Tensor = down(hidden, w_down.T)
+        return out
+
+    return run, ""
+
+
 def _cases(use: str, tokens: int, scaled: bool) -> Iterator[Case]:
     arguments = inputs(tokens, scaled)
     positions = range(len(arguments))
@@ -72,11 +94,14 @@ def _cases(use: str, tokens: int, scaled: bool) -> Iterator[Case]:
     flops = 4 * tokens * WIDTH * HIDDEN
     unit = 2 * tokens * WIDTH
 
-    def gate() -> str | None:
-        return wrong(relu2_mlp, reference.relu2_mlp, inputs(GATE_TOKENS, scaled), positions)
+    def gate(function: Callable[..., torch.Tensor] = relu2_mlp, backward: bool = True) -> str | None:
+        return wrong(function, reference.relu2_mlp, inputs(GATE_TOKENS, scaled), positions if backward else ())
 
     for backward in (False, True):
-        functions = {"eager": reference.relu2_mlp, "compile": compiled}
+        functions: dict[str, Callable[..., torch.Tensor]] = {"eager": reference.relu2_mlp, "compile": compiled}
+        theirs, _ = quack(scaled)
+        if theirs is not None and not (scaled and backward):
+            functions["quack"] = theirs
 
         def make(function: Callable[..., torch.Tensor], backward: bool = backward) -> Callable[[], object]:
             return step_of(function, arguments, positions) if backward else forward_of(function, arguments)
@@ -88,6 +113,7 @@ def _cases(use: str, tokens: int, scaled: bool) -> Iterator[Case]:
             ours=make(relu2_mlp),
             peers={**{name: make(f) for name, f in functions.items()}, "cublas alone": _products(arguments, backward)},
             gate=gate,
+            peer_gates={name: functools.partial(gate, f, backward) for name, f in functions.items()},
             bytes_moved=(27 if backward else 8) * unit,
             flops=(3 if backward else 1) * flops,
         )

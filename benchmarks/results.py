@@ -19,6 +19,7 @@ from benchmarks.registry import Case
 
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("torch", "triton", "numpy")
+PEERS = ("quack-kernels", "flash-attn-4", "flash-attn", "liger-kernel", "torchao")
 
 
 def processor() -> str:
@@ -57,7 +58,10 @@ def environment(device_kind: str) -> dict[str, Any]:
         "device_kind": device_kind,
         "cpu": processor(),
         "python": platform.python_version(),
-        "versions": {package: _version(package) for package in PACKAGES},
+        "versions": {
+            **{package: _version(package) for package in PACKAGES},
+            **{package: version for package in PEERS if (version := _version(package))},
+        },
         "commit": commit(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,

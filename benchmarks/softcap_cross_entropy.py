@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
+from benchmarks import peers
 from benchmarks.gate import forward_of, step_of, wrong
 from benchmarks.registry import Case
 from golf_fast.ops import backends, softcap_cross_entropy
@@ -22,9 +23,9 @@ def left_out(device_kind: str) -> list[str]:
     """What is not measured, and why."""
     if device_kind != "cuda":
         return ["softcap_cross_entropy: everything, for its kernel needs a GPU"]
-    if importlib.util.find_spec("liger_kernel") is None:
-        return ["softcap_cross_entropy against liger-kernel: not installed"]
-    return []
+    _, missing = _liger()
+    lines = [f"softcap_cross_entropy against liger-kernel: {missing}"] if missing else []
+    return [*lines, "softcap_cross_entropy against quack: its cross_entropy has no cap"]
 
 
 def cases(device_kind: str) -> Iterator[Case]:
@@ -32,7 +33,7 @@ def cases(device_kind: str) -> Iterator[Case]:
     if device_kind != "cuda":
         return
     compiled = torch.compile(reference.softcap_cross_entropy, dynamic=False)
-    functions = {"eager": reference.softcap_cross_entropy, "compile": compiled, **_liger()}
+    functions = {"eager": reference.softcap_cross_entropy, "compile": compiled, **_liger()[0]}
     for label, rows, backward in (("forward + backward", TRAINING, True), ("forward", SCORING, False)):
         arguments = inputs(rows)
 
@@ -47,10 +48,16 @@ def cases(device_kind: str) -> Iterator[Case]:
             implementation=backends.resolve("softcap_cross_entropy", "cuda").name,
             ours=make(softcap_cross_entropy),
             peers={name: make(function) for name, function in functions.items()},
-            gate=lambda: wrong(softcap_cross_entropy, reference.softcap_cross_entropy, inputs(GATE), (0, 1)),
+            gate=lambda: gate(softcap_cross_entropy),
+            peer_gates={name: functools.partial(gate, function) for name, function in functions.items()},
             bytes_moved=2 * rows * (VOCABULARY * (5 if backward else 2) + WIDTH),
             flops=(3 if backward else 1) * 2 * rows * WIDTH * VOCABULARY,
         )
+
+
+def gate(function: Callable[..., torch.Tensor]) -> str | None:
+    """None if losses and gradients are right."""
+    return wrong(function, reference.softcap_cross_entropy, inputs(GATE), (0, 1))
 
 
 def inputs(rows: int) -> list[Any]:
@@ -62,15 +69,15 @@ def inputs(rows: int) -> list[Any]:
     return [x, weight, targets, SOFTCAP]
 
 
-def _liger() -> dict[str, Callable[..., torch.Tensor]]:
-    """Liger's kernel from logits on, behind the same product."""
-    if importlib.util.find_spec("liger_kernel") is None:
-        return {}
-    liger = importlib.import_module("liger_kernel.transformers.functional").liger_cross_entropy
+def _liger() -> tuple[dict[str, Callable[..., torch.Tensor]], str]:
+    """Liger's kernel from logits on, behind the same product, by name; or why there is none."""
+    liger, missing = peers.optional("liger_kernel.transformers.functional", "liger_cross_entropy")
+    if liger is None:
+        return {}, missing
 
     def run(x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float) -> torch.Tensor:
         result = liger(x @ weight.T, targets, reduction="none", softcap=softcap)
         losses: torch.Tensor = result[0] if isinstance(result, tuple) else result
         return losses
 
-    return {"liger-kernel": run}
+    return {"liger-kernel": run}, ""

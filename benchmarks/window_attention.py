@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks import peers
 from benchmarks.registry import Case
 from golf_fast.ops import backends
 from golf_fast.ops.window_attention import reference, window_attention
@@ -28,7 +29,8 @@ def left_out(device_kind: str) -> list[str]:
     if device_kind != "cuda":
         return ["window_attention: everything, for its kernels need a GPU"]
     lines = ["window_attention against eager PyTorch: its scores alone take 6.4 GB in float32"]
-    return lines + [f"window_attention against {name}: not installed" for name in FLASH if _flash(name, None) is None]
+    missing = {name: peers.optional(module, "flash_attn_func")[1] for name, module in FLASH.items()}
+    return lines + [f"window_attention against {name}: {reason}" for name, reason in missing.items() if reason]
 
 
 def pairs(window: int | None) -> int:
@@ -70,7 +72,7 @@ def _cases(window: int | None, bound: float | None) -> Iterator[Case]:
     def ours(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return window_attention(q, k, v, window, logit_bound=asked)
 
-    others = peers(window)
+    others = others_at(window)
     flops = 4 * pairs(window) * HEADS * HEAD_DIM * ROWS
     moved = 2 * (2 * q.numel() + k.numel() + v.numel())
     label = f"48x2048, window {window or 'full'}" + (", bounded" if bound is not None else "")
@@ -92,9 +94,6 @@ def _cases(window: int | None, bound: float | None) -> Iterator[Case]:
 
         return run
 
-    def gate() -> str | None:
-        return wrong(ours, others, window)
-
     for name, make, factor, bytes_moved in (
         ("forward", forward, 1.0, moved),
         ("backward", backward, 2.5, 2 * moved + 2 * q.numel()),
@@ -105,14 +104,15 @@ def _cases(window: int | None, bound: float | None) -> Iterator[Case]:
             implementation=backend,
             ours=make(ours),
             peers={peer: make(function) for peer, function in others.items()},
-            gate=gate,
+            gate=lambda: wrong(ours, window),
+            peer_gates={peer: functools.partial(wrong, function, window) for peer, function in others.items()},
             bytes_moved=bytes_moved,
             flops=int(factor * flops),
         )
 
 
-def wrong(ours: Attention, others: dict[str, Attention], window: int | None) -> str | None:
-    """None if output and gradients obey the tolerance rule on one row, and the peers compute the same."""
+def wrong(function: Attention, window: int | None) -> str | None:
+    """None if output and gradients of `function` obey the tolerance rule on one row."""
     tensors = inputs(1)
     grad = torch.randn_like(tensors[0])
     wide = tuple(t.detach().double().requires_grad_() for t in tensors)
@@ -127,15 +127,13 @@ def wrong(ours: Attention, others: dict[str, Attention], window: int | None) -> 
         return [t.detach().double() for t in (out, *torch.autograd.grad(out, at, grad))]
 
     exact, low = results(plain, wide, grad.double()), results(plain, tensors, grad)
-    for name, function in {"ours": ours, **others}.items():
-        for what, value, right, rounded in zip(
-            ("out", "dq", "dk", "dv"), results(function, tensors, grad), exact, low, strict=True
-        ):
-            narrow = right.bfloat16()
-            limit = 2 * (rounded - right).abs().max() + 2 * (narrow + 0.3 - 0.3 - narrow).abs().max()
-            error = (value - right).abs().max()
-            if not bool(error <= limit):
-                return f"{what} of {name} is off by {float(error):.3g}, more than {float(limit):.3g}"
+    found = results(function, tensors, grad)
+    for what, value, right, rounded in zip(("out", "dq", "dk", "dv"), found, exact, low, strict=True):
+        narrow = right.bfloat16()
+        limit = 2 * (rounded - right).abs().max() + 2 * (narrow + 0.3 - 0.3 - narrow).abs().max()
+        error = (value - right).abs().max()
+        if not bool(error <= limit):
+            return f"{what} is off by {float(error):.3g}, more than {float(limit):.3g}"
     return None
 
 
@@ -147,9 +145,8 @@ FLASH = {
 
 
 def _flash(name: str, window: int | None) -> Attention | None:
-    try:
-        function = importlib.import_module(FLASH[name]).flash_attn_func
-    except (ImportError, AttributeError):
+    function, _ = peers.optional(FLASH[name], "flash_attn_func")
+    if function is None:
         return None
     # FlashAttention counts the positions to the left, without the query's own.
     sizes: Any = {} if window is None else {"window_size": (window - 1, 0)}
@@ -191,7 +188,7 @@ def _flex(window: int | None) -> Attention:
     return run
 
 
-def peers(window: int | None) -> dict[str, Attention]:
+def others_at(window: int | None) -> dict[str, Attention]:
     """What else computes the same on this machine, by name; SDPA's fast kernels know no window."""
     found: dict[str, Attention] = {"flex_attention": _flex(window)}
     if window is None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
+from types import ModuleType
+
 import pytest
 import torch
+from torch.nn import functional as F
 
-from benchmarks import gate, newton_schulz, registry, relu2_mlp, softcap_cross_entropy
+from benchmarks import __main__ as main
+from benchmarks import gate, newton_schulz, peers, registry, relu2_mlp, softcap_cross_entropy
 
 SMALL = {
     relu2_mlp: {"WIDTH": 64, "HIDDEN": 128, "TOKENS": {"training": 40, "scoring": 3}, "GATE_TOKENS": 17},
@@ -14,13 +20,17 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("module", SMALL, ids=lambda module: module.__name__)
-def test_every_case_runs_and_passes_its_gate(module, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_cases(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[registry.Case]:
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     monkeypatch.setattr(module, "DEVICE", "cpu")
     for name, value in SMALL[module].items():
         monkeypatch.setattr(module, name, value)
-    cases = list(module.cases("cuda"))
+    return list(module.cases("cuda"))
+
+
+@pytest.mark.parametrize("module", SMALL, ids=lambda module: module.__name__)
+def test_every_case_runs_and_passes_its_gate(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = small_cases(module, monkeypatch)
     assert cases
     for case in cases:
         assert case.gate() is None, case.label
@@ -28,6 +38,100 @@ def test_every_case_runs_and_passes_its_gate(module, monkeypatch: pytest.MonkeyP
         case.ours()
         for peer in case.peers.values():
             peer()
+        assert set(case.peers) - set(case.peer_gates) <= {"cublas alone"}
+        assert all(peers.obstacle(case, peer) is None for peer in ("eager", "compile"))
+
+
+def stand_in(factor: float) -> dict[str, ModuleType]:
+    """quack's modules, with functions that compute what its own are documented to, times `factor`."""
+
+    def mlp_func(x, weight1, weight2, activation):
+        assert activation == "relu_sq"
+        return factor * F.linear(F.relu(F.linear(x, weight1)).square(), weight2)
+
+    def gemm_norm_act(A, B, rstd, activation):
+        assert activation == "relu_sq"
+        return None, (F.relu((A @ B).float() * rstd[:, None]).square() * factor).to(A.dtype)
+
+    def gemm_symmetric(A, B, C=None, alpha=1.0, beta=1.0):
+        assert torch.equal(A, B.mT)
+        return factor * alpha * (A @ B) + (0 if C is None else beta * C)
+
+    def gemm_add(A, B, C, alpha=1.0, beta=1.0):
+        return alpha * (A @ B) + beta * C
+
+    modules = {name: ModuleType(name) for name in ("quack", "quack.mlp", "quack.gemm_interface")}
+    modules["quack.mlp"].mlp_func = mlp_func
+    for function in (gemm_norm_act, gemm_symmetric, gemm_add, torch.mm):
+        name = "gemm" if function is torch.mm else function.__name__
+        setattr(modules["quack.gemm_interface"], name, function)
+    return modules
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.1], ids=["right", "10 % off"])
+@pytest.mark.parametrize("module", [relu2_mlp, newton_schulz], ids=lambda module: module.__name__)
+def test_quack_takes_part_where_it_is_right(module: ModuleType, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in stand_in(factor).items():
+        monkeypatch.setitem(sys.modules, name, value)
+    asked = [case for case in small_cases(module, monkeypatch) if "quack" in case.peers]
+    assert asked
+    for case in asked:
+        assert case.gate() is None
+        obstacle = peers.obstacle(case, "quack")
+        assert obstacle is None if factor == 1.0 else "is off by" in obstacle, case.label
+        case.peers["quack"]()
+    if module is relu2_mlp:
+        left = [case.label for case in small_cases(module, monkeypatch) if "quack" not in case.peers]
+        assert left == [f"forward + backward, {use}, rstd" for use in ("training", "scoring")]
+        assert relu2_mlp.left_out("cuda") == [
+            f"relu2_mlp against quack, forward + backward, rstd: {module.NO_BACKWARD}"
+        ]
+
+
+def test_peers_that_are_missing_are_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("quack", "liger_kernel", "flash_attn", "flash_attn_interface"):
+        monkeypatch.setitem(sys.modules, name, None)
+    said = [line for op in registry.OPS for line in registry.load(op).left_out("cuda")]
+    for line in (
+        "relu2_mlp against quack: not installed",
+        "newton_schulz against quack: not installed",
+        "softcap_cross_entropy against liger-kernel: not installed",
+        "window_attention against flash-attn 4: not installed",
+        "window_attention against flash-attn 2: not installed",
+    ):
+        assert line in said
+
+
+def test_why_an_optional_function_cannot_be_had(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "needs_more.py").write_text("import no_such_package_of_ours\n")
+    (tmp_path / "refuses.py").write_text("raise RuntimeError('no GPU')\n")
+    assert peers.optional("no_such_package.inner", "f") == (None, "not installed")
+    assert peers.optional("needs_more", "f") == (None, "needs_more needs no_such_package_of_ours")
+    assert peers.optional("refuses", "f") == (None, "refuses cannot be imported (no GPU)")
+    assert peers.optional("math", "no_such_function") == (None, "math has no no_such_function")
+    assert peers.optional("math", "sqrt")[0](4.0) == 2.0
+
+
+def test_a_peer_that_fails_is_left_out_and_ours_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timed, op = [], "newton_schulz"
+
+    def fails() -> str | None:
+        raise RuntimeError("unknown GPU\nand much more")
+
+    gates = {"good": lambda: None, "bad": lambda: "out is off", "failing": fails}
+    case = registry.Case(op, "label", "x", print, dict.fromkeys([*gates, "ceiling"], print), lambda: None, 1, 1, gates)
+    monkeypatch.setattr(registry.load(op), "cases", lambda device: iter([case]))
+    monkeypatch.setattr(main.results, "append", lambda row: None)
+    monkeypatch.setattr(main.results, "record", lambda case, peer, around: {"peer": peer})
+    options = argparse.Namespace(implementation=None, peer=None, list=False, json=True)
+    assert main.measure(op, "cuda", options, lambda case, peer: timed.append(peer), {})
+    assert timed == ["good", "ceiling"]
+    said = capsys.readouterr().err
+    assert f"left out: {op}: label against bad: out is off\n" in said
+    assert f"left out: {op}: label against failing: it fails here (RuntimeError: unknown GPU)\n" in said
 
 
 @pytest.mark.parametrize("op", [op for op in registry.OPS if op != "bitpack"])
