@@ -33,7 +33,8 @@ GOLF_HOST_DEVICE constexpr int offset(int bits) { return 1 << (bits - 1); }     
 
 GOLF_HOST_DEVICE int64_t blocks_of(int64_t n) { return (n + kBlock - 1) / kBlock; }
 
-// The byte repeated in a word: what follows handles four neighbouring values at a time, one in each byte.
+// The byte repeated in a word: what follows handles four neighbouring values at a time, one in each byte. A Word is a
+// uint32_t, or a vector of them.
 GOLF_HOST_DEVICE constexpr uint32_t four(uint32_t byte) { return byte * 0x01010101u; }
 
 // Bits of u outside the range of `bits`; anything there says that a value was out of range.
@@ -46,8 +47,8 @@ GOLF_HOST_DEVICE uint32_t to_unsigned(uint32_t q) {
 }
 
 // u in range to q (int8).
-template <int Bits>
-GOLF_HOST_DEVICE uint32_t to_signed(uint32_t u) {
+template <int Bits, typename Word>
+GOLF_HOST_DEVICE Word to_signed(Word u) {
     return ((u | four(0x80)) - four(offset(Bits))) ^ four(0x80);
 }
 
@@ -64,8 +65,8 @@ GOLF_HOST_DEVICE uint32_t high_part(uint32_t u, int slot) {
 }
 
 // A word of the nibble plane (half 0 or 1: values i or i + 64) and one of the high plane, at its slot, to a word of u.
-template <int Bits>
-GOLF_HOST_DEVICE uint32_t join_planes(uint32_t nibbles, int half, uint32_t high, int slot) {
+template <int Bits, typename Word>
+GOLF_HOST_DEVICE Word join_planes(Word nibbles, int half, Word high, int slot) {
     constexpr int h = high_bits(Bits);
     return ((nibbles >> (4 * half)) & four(0x0F)) | (((high >> (h * slot)) & four((1u << h) - 1)) << 4);
 }

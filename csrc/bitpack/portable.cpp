@@ -1,4 +1,4 @@
-// The path for any CPU: the element functions of layout.hpp, four values to a word.
+// The path for any CPU: the element functions of layout.hpp, four values to a word, four words to a vector.
 #include "bitpack.hpp"
 #include "rows.hpp"
 
@@ -12,6 +12,11 @@ uint32_t load(const void* from) {
 }
 
 void store(void* to, uint32_t word) { memcpy(to, &word, sizeof word); }
+
+// Of GCC and clang, for whatever a CPU has: left to themselves they turn the loop over words into scalar code or not,
+// depending on version and bits.
+typedef uint32_t Vector __attribute__((vector_size(16)));
+constexpr int kVector = sizeof(Vector);
 
 template <int Bits>
 bool pack_blocks(const int8_t* values, int64_t blocks, uint8_t* __restrict__ nibbles, uint8_t* __restrict__ high) {
@@ -41,12 +46,13 @@ void unpack_blocks(const uint8_t* __restrict__ nibbles, const uint8_t* __restric
                    int8_t* __restrict__ values) {
     constexpr int stride = high_bytes(Bits);
     for (int64_t block = 0; block < blocks; block++) {
-        for (int slot = 0; slot < kBlock / stride; slot++) {
-            for (int i = 0; i < stride; i += 4) {
-                const int at = slot * stride + i;
-                const uint32_t u = join_planes<Bits>(load(nibbles + at % 64), at / 64, load(high + i), slot);
-                store(values + at, to_signed<Bits>(u));
-            }
+        Vector low[kNibbleBytes / kVector], top[stride / kVector];
+        memcpy(low, nibbles, sizeof low);
+        memcpy(top, high, sizeof top);
+        for (int at = 0; at < kBlock; at += kVector) {
+            const Vector nibble = low[at % kNibbleBytes / kVector], rest = top[at % stride / kVector];
+            const Vector q = to_signed<Bits>(join_planes<Bits>(nibble, at / kNibbleBytes, rest, at / stride));
+            memcpy(values + at, &q, sizeof q);
         }
         values += kBlock;
         nibbles += kNibbleBytes;
