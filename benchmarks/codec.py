@@ -28,7 +28,7 @@ import zstandard
 from benchmarks import results
 from benchmarks.measure import one_core
 from golf_fast.compress import entropy, entropy_numpy
-from golf_fast.compress.quantize import quantize_absmax
+from golf_fast.compress.rounding import quantize_absmax
 from golf_fast.report import table
 
 try:

@@ -231,17 +231,39 @@ class CompressConfig:
     """Tensors of at most so many elements are kept in fp16."""
     fp16_keep: tuple[str, ...] = ("tok_emb", "blocks.8.attn.c_k")
     """Tensors whose name contains one of these are kept in fp16."""
-    mlp_bits: Literal[5, 6] = 5
+    mlp_bits: Literal[5, 6, 7, 8] = 5
     """Of the MLP matrices."""
-    attention_bits: Literal[5, 6] = 6
-    """Of the attention matrices and the bigram tensors."""
-    quantizer: Literal["absmax", "sigma"] = "absmax"
-    """How a row of an MLP, attention or bigram matrix gets its scale: absmax, from its largest magnitude (the published
-    submission's); sigma, from its root mean square times clip_sigma, which makes clip_sigma the dial of the size."""
+    attention_bits: Literal[5, 6, 7, 8] = 6
+    """Of the attention matrices."""
+    bigram_bits: Literal[5, 6, 7, 8] = 6
+    """Of the bigram tensors."""
+    embedding_bits: Literal[5, 6, 7, 8] = 8
+    """Of the token embedding and the output matrix, where fp16_keep does not name them."""
+    quantizer: Literal["absmax", "sigma", "gptq"] = "absmax"
+    """absmax: a row's scale is from its largest magnitude, and values go to the nearest integer (the published
+    submission's). sigma: the scale is from the row's root mean square times clip_sigma, the dial of the size. gptq:
+    scales as in sigma, and weights not yet rounded make up for each rounding error, as training tokens weigh it."""
     clip_sigma: float = 8.0
-    """Under sigma, the largest integer stands for so many root mean squares of its row: more is coarser and smaller."""
+    """Under sigma and gptq, the largest integer stands for so many root mean squares of its row: more is coarser and
+    smaller."""
+    scale_mantissa_bits: int = 10
+    """Bits of the mantissa of each row's fp16 scale that are used: fewer make the scales smaller in the file. A scale
+    is rounded before its row is, so nothing but the choice of scales gets coarser."""
+    calibration_tokens: int = 0
+    """Training tokens that gptq and the low-rank correction look at."""
+    calibration_seconds: float = 0.0
+    """Share of train.max_seconds, in seconds, that is kept for calibrating and quantizing where that reads training
+    tokens: training ends so much earlier. At most a quarter of the limit is kept."""
+    low_rank: int = 0
+    """Rank of the correction that is added to the worst quantized matrices; 0: none."""
+    low_rank_tensors: int = 3
+    """How many matrices get a correction."""
+    report_tokens: int = 0
+    """Held-out training tokens on which the loss of each compression step and tensor is measured, off the clock and for
+    the report alone; 0: none."""
     target_bytes: int = 0
-    """Choose clip_sigma so that code and artifact together fill so many bytes, and not one more; 0: as it is."""
+    """Choose clip_sigma and the bits, then zero some of the smallest values, so that code and artifact together fill so
+    many bytes, and not one more; 0: as it is."""
     codec: Literal["rans", "zstd", "brotli"] = "zstd"
     """Of the quantized integers: rans, an entropy coder under row and column scales, is the smallest and fastest; zstd
     is the published submission's; brotli needs the package of that name."""
@@ -251,16 +273,33 @@ class CompressConfig:
     def __post_init__(self) -> None:
         _require(0 <= self.prune_quantile < 1, "compress.prune_quantile", self.prune_quantile, "at least 0 and below 1")
         _require_not_negative(self, "compress", "prune_min_elements", "fp16_max_elements", "target_bytes")
-        _require(self.quantizer in ("absmax", "sigma"), "compress.quantizer", self.quantizer, "absmax or sigma")
+        _require_not_negative(self, "compress", "calibration_tokens", "calibration_seconds", "report_tokens")
+        _require_not_negative(self, "compress", "low_rank", "low_rank_tensors")
+        for name in ("mlp_bits", "attention_bits", "bigram_bits", "embedding_bits"):
+            _require(getattr(self, name) in (5, 6, 7, 8), f"compress.{name}", getattr(self, name), "from 5 to 8")
+        _require(
+            self.quantizer in ("absmax", "sigma", "gptq"), "compress.quantizer", self.quantizer, "absmax, sigma or gptq"
+        )
         _require(1 <= self.clip_sigma <= 1000, "compress.clip_sigma", self.clip_sigma, "from 1 to 1000")
         _require(
-            self.target_bytes == 0 or self.quantizer == "sigma",
-            "compress.target_bytes",
-            self.target_bytes,
-            "0 unless compress.quantizer is sigma",
+            0 <= self.scale_mantissa_bits <= 10,
+            "compress.scale_mantissa_bits",
+            self.scale_mantissa_bits,
+            "from 0 to 10",
+        )
+        _require(
+            self.calibration_tokens > 0 or not self.calibrated,
+            "compress.calibration_tokens",
+            self.calibration_tokens,
+            "more than 0 where compress.quantizer is gptq or compress.low_rank is not 0",
         )
         _require(self.codec in ("rans", "zstd", "brotli"), "compress.codec", self.codec, "one of rans, zstd, brotli")
         _require(1 <= self.zstd_level <= 22, "compress.zstd_level", self.zstd_level, "from 1 to 22")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether quantizing reads training tokens."""
+        return self.quantizer == "gptq" or self.low_rank > 0
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,29 @@ def seed_as_published() -> RunConfig:
 
 
 def best() -> RunConfig:
-    """The seed with everything of ours that measurements say helps: so far the entropy coder."""
+    """The seed with everything of ours that measurements say helps (docs/compression.md): the entropy coder, GPTQ,
+    fewer bits for the scales, int8 for the embedding, no pruning, and the size fitted to the limit."""
     config = seed()
-    return replace(config, recipe="best", compress=replace(config.compress, codec="rans"))
+    return replace(
+        config,
+        recipe="best",
+        compress=replace(
+            config.compress,
+            codec="rans",
+            quantizer="gptq",
+            mlp_bits=6,
+            prune_quantile=0.0,
+            fp16_keep=(),
+            scale_mantissa_bits=3,
+            calibration_tokens=262144,
+            calibration_seconds=15.0,
+            target_bytes=16_000_000,
+        ),
+    )
 
 
 def tiny() -> RunConfig:
-    """Every mechanism of the seed at a size that a laptop trains and scores in about three minutes."""
+    """The seed's model and training, compressed as in `best`, at a size that a laptop takes about three minutes for."""
     return RunConfig(
         recipe="tiny",
         model=ModelConfig(vocab_size=2048, dim=192, layers=4, heads=6, kv_heads=2, bigram_buckets=8192, bigram_dim=64),
@@ -57,12 +73,19 @@ def tiny() -> RunConfig:
             ema_decay=0.98,
             embedding_dtype="float32",
         ),
-        # As in the seed, the block before the last keeps its keys in fp16; the sizes are scaled with the model.
+        # As in `best`, but for a clip instead of a size; what is kept in fp16 is scaled with the model.
         compress=CompressConfig(
-            prune_min_elements=8192,
-            fp16_max_elements=2048,
-            fp16_keep=("tok_emb", "blocks.2.attn.c_k"),
             codec="rans",
+            quantizer="gptq",
+            mlp_bits=6,
+            clip_sigma=8.0,
+            prune_quantile=0.0,
+            fp16_max_elements=2048,
+            fp16_keep=(),
+            scale_mantissa_bits=3,
+            calibration_tokens=16384,
+            calibration_seconds=8.0,
+            report_tokens=4096,
         ),
         # Small steps after each window's worth of text: a model this young still learns from all it reads.
         score=ScoreConfig(

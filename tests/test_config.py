@@ -108,7 +108,7 @@ def test_which_recipes_are_legal() -> None:
     assert violations == {"tiny": [], "base": [], "seed": [], "seed_as_published": ["V1"], "best": []}
 
 
-def test_tiny_has_every_mechanism_of_the_seed() -> None:
+def test_tiny_trains_as_the_seed_and_compresses_as_best() -> None:
     tiny = RECIPES["tiny"]()
     assert 1 < tiny.model.kv_heads < tiny.model.heads
     assert tiny.model.bigram_buckets > 0
@@ -116,9 +116,10 @@ def test_tiny_has_every_mechanism_of_the_seed() -> None:
     assert tiny.model.tied_embeddings
     assert tiny.model.layers >= 2
     assert tiny.train.ema or tiny.train.swa
-    assert tiny.compress.prune_quantile > 0
-    assert tiny.model.dim * tiny.model.hidden > tiny.compress.prune_min_elements
-    assert (tiny.compress.mlp_bits, tiny.compress.attention_bits) == (5, 6)
+    best = RECIPES["best"]().compress
+    for name in ("quantizer", "codec", "mlp_bits", "prune_quantile", "fp16_keep", "scale_mantissa_bits"):
+        assert getattr(tiny.compress, name) == getattr(best, name)
+    assert tiny.model.dim * tiny.model.kv_dim > tiny.compress.fp16_max_elements
     assert tiny.score.ttt == "chunked"
     assert tiny.score.stride < tiny.score.window
 

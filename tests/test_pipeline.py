@@ -8,9 +8,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import golf_fast
@@ -97,6 +99,49 @@ def test_a_run_leaves_what_the_readme_says(finished: tuple[Path, object]) -> Non
     losses = np.fromfile(run_dir / "token_losses", dtype=np.float32)
     assert result.val_bpb == pytest.approx(losses.sum(dtype=np.float64) / math.log(2) / result.val_bytes)
     assert len(result.baselines) == 4
+
+
+def metrics(run_dir: Path, kind: str) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == kind]
+
+
+def test_a_run_says_what_each_step_of_the_compression_cost(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    run_dir = finished[0] / "runs" / "first"
+    steps = {record["name"]: record for record in metrics(run_dir, "compression")}
+    names = ["trained, averaged", "quantized: gptq", "coded by zstd", "coded by rans: the artifact"]
+    assert list(steps) == names
+    assert all(name in finished[1].stdout for name in names)
+    result = read(run_dir / "result.json")
+    assert steps[names[0]]["bytes"] == 4 * result.params
+    assert steps[names[-1]]["bytes"] == result.artifact_bytes
+    held = safetensors.torch.load_file(run_dir / "checkpoint" / "weights.safetensors")
+    tensors = {record["name"]: record for record in metrics(run_dir, "tensor")}
+    assert set(tensors) == {name for name, tensor in held.items() if tensor.numel() > 2048}
+    for record in tensors.values():
+        assert record["elements"] == held[record["name"]].numel()
+        assert 0 < record["error"] < 0.5
+        assert 0 < record["output_error"] < record["error"] * 2
+        assert abs(record["bpb_change"]) < 0.1
+    assert "Quantized tensors" in (run_dir / "report.html").read_text()
+
+
+def test_a_late_calibration_breaks_the_rules_and_a_target_is_kept(finished: tuple[Path, object]) -> None:
+    folder = finished[0]
+    first = read(folder / "runs" / "first" / "result.json")
+    target = first.code_bytes + first.artifact_bytes - 2000
+    limits = ["--train.max-seconds=0.2", "--train.max-steps=1000", "--score.ttt=off"]
+    calibration = ["--compress.calibration-seconds=0", "--compress.calibration-tokens=200000"]
+    text_flags = [f"--data.text={folder / 'text.jsonl'}", "--run-id=late", f"--compress.target-bytes={target}"]
+    run = pipeline(folder, *SMALL, *limits, *calibration, *text_flags)
+    assert run.returncode == 0, run.stderr
+    result = read(folder / "runs" / "late" / "result.json")
+    assert result.train_seconds > 0.2
+    assert result.violations == ["V9"]
+    assert "NOT LEGAL (V9)" in run.stdout
+    assert result.total_bytes <= target
 
 
 def test_the_ledger_accounts_for_every_token(finished: tuple[Path, object]) -> None:

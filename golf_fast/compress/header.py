@@ -10,7 +10,7 @@ from typing import Any
 
 from golf_fast.compress.codecs import Form, Malformed
 from golf_fast.compress.layout import RAW_DTYPES, TensorSpec
-from golf_fast.compress.stored import PACKED_BITS, as_rows
+from golf_fast.compress.stored import LEFT_SUFFIX, PACKED_BITS, RIGHT_SUFFIX, as_rows
 
 MAX_RAW_BYTES = 1 << 28
 """Most bytes that all parts of an artifact may have together once decoded: 256 MiB. An artifact of the challenge holds
@@ -94,6 +94,7 @@ def parse(text: bytes, codecs: frozenset[str]) -> Header:
     for before, after in pairwise(tensors):
         if before.name >= after.name:
             raise Malformed(f"tensor {after.name!r} comes after {before.name!r}; names must be unique and sorted")
+    _check_corrections({tensor.name: tensor for tensor in tensors})
     total = sum(sum(tensor.parts().values()) for tensor in tensors)
     if total > MAX_RAW_BYTES:
         raise Malformed(f"its tensors declare {total} bytes; at most {MAX_RAW_BYTES} are read")
@@ -125,6 +126,22 @@ def _tensor(item: Any) -> TensorSpec:
     if dtype not in allowed:
         raise Malformed(f"{name}: its dtype is {dtype!r:.80}; {kind} must have {' or '.join(allowed)}")
     return spec
+
+
+def _check_corrections(tensors: dict[str, TensorSpec]) -> None:
+    """Factors of low-rank corrections come in pairs that fit each other and a quantized matrix."""
+    for name, factor in tensors.items():
+        base, mark, _ = name.rpartition(":")
+        if not mark:
+            continue
+        pair = [tensors.get(base + suffix) for suffix in (LEFT_SUFFIX, RIGHT_SUFFIX)]
+        matrix = tensors.get(base)
+        if ":" in base or factor not in pair or matrix is None or matrix.kind == "raw" or len(matrix.shape) != 2:
+            raise Malformed(f"{name}: a name with a colon must be that of a factor of a quantized matrix")
+        shapes = [spec.shape if spec is not None and spec.kind != "raw" else () for spec in pair]
+        rank = shapes[0][0] if shapes[0] else 0
+        if shapes != [(rank, matrix.shape[0]), (rank, matrix.shape[1])]:
+            raise Malformed(f"{name}: the factors of {list(matrix.shape)} have shapes {list(map(list, shapes))}")
 
 
 def _blob(item: Any, tensors: tuple[TensorSpec, ...], codecs: frozenset[str]) -> Blob:

@@ -1,10 +1,17 @@
 """Weights to small integers: which form each tensor takes, and its numbers (seed.md section 5, steps 2 to 4)."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 import torch
 
-from golf_fast.compress.quantiles import row_quantiles
-from golf_fast.compress.stored import Raw, Stored, as_rows, store_integers
+from golf_fast.compress.gptq import gptq_values
+from golf_fast.compress.low_rank import correct
+from golf_fast.compress.rounding import Matrix, absmax_scales, coarser, nearest, quantize_int8, sigma_scales
+from golf_fast.compress.stored import Raw, Stored, store_integers
 from golf_fast.config import CompressConfig
+from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 
 CONTROL_NAMES = (
@@ -19,130 +26,100 @@ CONTROL_NAMES = (
 )
 """Parts of the names of tensors that steer the others and so are never quantized."""
 
-INT8_CLIP_QUANTILE = 99.99984 / 100.0
-SMALLEST_SCALE = torch.finfo(torch.float16).tiny
+WIDTHS = ("mlp_bits", "attention_bits", "bigram_bits", "embedding_bits")
+"""The settings that say how wide the integers of a group of tensors are."""
 
 
-def quantize(state_dict: dict[str, torch.Tensor], config: CompressConfig) -> dict[str, Stored]:
-    """Give each tensor the first form of seed.md section 5 that fits it.
+def quantize(
+    state_dict: Mapping[str, torch.Tensor],
+    config: CompressConfig,
+    hessians: Mapping[str, torch.Tensor] | None = None,
+    ranks: Ranks | None = None,
+) -> dict[str, Stored]:
+    """Give each tensor the first form of seed.md section 5 that fits it, under the quantizer of `config`.
 
     Args:
         state_dict: finite tensors under their public names, on any device.
+        hessians: name -> float32 `[cols, cols]`, the sum of `x x^T` over the inputs of a matrix; used under gptq and by
+            the low-rank correction. A tensor without one is rounded to nearest. GPTQ runs where they are.
+        ranks: who shares the work of GPTQ; every rank calls this with equal arguments and gets the same result.
 
     Returns:
-        A `Stored` for each name, on the CPU.
+        A `Stored` for each name, on the CPU, and two more for each low-rank correction (`low_rank`).
 
     Raises:
         InputError: a value is not finite or does not fit float16, or a tensor has a type that no rule covers.
     """
-    return {name: _store(name, tensor.detach().cpu().contiguous(), config) for name, tensor in state_dict.items()}
+    stored: dict[str, Stored] = {}
+    matrices: list[Matrix] = []
+    for name, tensor in state_dict.items():
+        form = _form(name, tensor.detach().cpu().contiguous(), config)
+        if isinstance(form, Matrix):
+            matrices.append(form)
+        else:
+            stored[name] = form
+    hessians = hessians or {}
+    by_gptq = [m for m in matrices if config.quantizer == "gptq" and m.name in hessians and m.weights.ndim == 2]
+    values = gptq_values(by_gptq, hessians, ranks)
+    for matrix in matrices:
+        if matrix.name not in values:
+            values[matrix.name] = nearest(
+                matrix.weights, matrix.scales, matrix.bits, symmetric=config.quantizer != "absmax"
+            )
+        stored[matrix.name] = store_integers(values[matrix.name], matrix.scales, matrix.bits)
+    ordered = {name: stored[name] for name in state_dict}
+    return ordered | correct({m.name: m.weights for m in matrices}, ordered, hessians, config)
 
 
-def _store(name: str, tensor: torch.Tensor, config: CompressConfig) -> Stored:
-    if tensor.is_complex():
-        raise InputError(f"{name}: its dtype is {tensor.dtype}; only real tensors can be stored")
+def _form(name: str, tensor: torch.Tensor, config: CompressConfig) -> Stored | Matrix:
+    """What a tensor becomes, or the matrix and scales from which its integers are made."""
+    kept = kept_as(name, tensor, config)
     if not tensor.is_floating_point():
         return Raw(tensor)
     weights = tensor.float()
     if not bool(torch.isfinite(weights).all()):
         raise InputError(f"{name}: holds {_first_not_finite(weights)}; only finite weights can be stored")
-    if weights.numel() <= config.fp16_max_elements:
-        return Raw(_as_float16(name, weights))
-    if any(control in name for control in CONTROL_NAMES):
-        return Raw(weights)
-    if any(kept in name for kept in config.fp16_keep):
-        return Raw(_as_float16(name, weights))
-    bits = _bits(name, config)
-    if bits == 8:
+    if kept is not None:
+        return Raw(_as_float16(name, weights) if kept == torch.float16 else weights)
+    group, bits = bits_of(name, config)
+    values = None
+    if config.quantizer != "absmax":
+        scales = coarser(sigma_scales(weights, bits, config.clip_sigma), config.scale_mantissa_bits)
+    elif (group, bits) == ("embedding_bits", 8):
         values, scales = quantize_int8(weights)
-    elif config.quantizer == "sigma":
-        values, scales = quantize_sigma(weights, bits, config.clip_sigma)
     else:
-        values, scales = quantize_absmax(weights, bits)
+        scales = coarser(absmax_scales(weights, bits), config.scale_mantissa_bits)
     if not bool(torch.isfinite(scales).all()):
         raise InputError(f"{name}: its largest magnitude is {weights.abs().max():g}; its scale must fit float16")
-    return store_integers(values, scales, bits)
+    return Matrix(name, weights, scales, bits) if values is None else store_integers(values, scales, bits)
 
 
-def _bits(name: str, config: CompressConfig) -> int:
+def kept_as(name: str, tensor: torch.Tensor, config: CompressConfig) -> torch.dtype | None:
+    """The dtype in which a tensor is kept as it is; None: it is quantized.
+
+    Raises:
+        InputError: the tensor is complex.
+    """
+    if tensor.is_complex():
+        raise InputError(f"{name}: its dtype is {tensor.dtype}; only real tensors can be stored")
+    if not tensor.is_floating_point():
+        return tensor.dtype
+    if tensor.numel() <= config.fp16_max_elements:
+        return torch.float16
+    if any(control in name for control in CONTROL_NAMES):
+        return torch.float32
+    return torch.float16 if any(kept in name for kept in config.fp16_keep) else None
+
+
+def bits_of(name: str, config: CompressConfig) -> tuple[str, int]:
+    """Which of `WIDTHS` a tensor belongs to, and its value."""
     if ".mlp." in name:
-        return config.mlp_bits
-    if ".attn." in name or "bigram" in name:
-        return config.attention_bits
-    return 8
-
-
-def quantize_absmax(weights: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Symmetric integers whose scale maps the largest magnitude of a row to `c = 2^(bits-1) - 1`.
-
-    The rounding of the scale to float16 happens first, so the integers belong to the scale that is stored. A tensor
-    that is not 2-D has one scale without the floor of the smallest normal float16: it may round to 0, and then
-    every integer but those of zeros is at a limit and stands for 0.
-
-    Args:
-        weights: float32, any shape with at least one element.
-        bits: 2 to 8.
-
-    Returns:
-        int8 values of the same shape within [-c-1, c], and float16 scales [rows] ([1] if not 2-D).
-    """
-    limit = 2 ** (bits - 1) - 1
-    rows = weights.reshape(as_rows(tuple(weights.shape)))
-    scales = (rows.abs().amax(dim=1) / limit).clamp_min(1e-12).to(torch.float16)
-    if weights.ndim == 2:
-        scales = scales.clamp_min(SMALLEST_SCALE)
-    return _rounded(weights, scales, limit), scales
-
-
-def quantize_sigma(weights: torch.Tensor, bits: int, clip_sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Symmetric integers whose scale maps `clip_sigma` root mean squares of a row to `c = 2^(bits-1) - 1`.
-
-    Magnitudes beyond that are clipped. A row of mean 0 has its standard deviation as root mean square; unlike that, it
-    does not vanish for a constant row. An entropy coder then needs about `log2(4.13 c / clip_sigma)` bits a weight,
-    whatever `bits` is, as long as few magnitudes are clipped.
-
-    Args:
-        weights: float32, any shape with at least one element.
-        bits: 2 to 8.
-        clip_sigma: more than 0.
-
-    Returns:
-        int8 values of the same shape within ±c, and float16 scales [rows] ([1] if not 2-D), each at least the smallest
-        normal float16.
-    """
-    limit = 2 ** (bits - 1) - 1
-    rows = weights.reshape(as_rows(tuple(weights.shape)))
-    # Sums in float64: their rounding then cannot depend on how many threads added them up.
-    rms = rows.double().square().mean(dim=1).sqrt()
-    scales = (rms * (clip_sigma / limit)).to(torch.float16).clamp_min(SMALLEST_SCALE)
-    return _rounded(weights, scales, limit).clamp_min(-limit), scales
-
-
-def _rounded(weights: torch.Tensor, scales: torch.Tensor, limit: int) -> torch.Tensor:
-    rows = weights.reshape(as_rows(tuple(weights.shape)))
-    scaled = torch.round(rows / scales.float()[:, None]).nan_to_num_(nan=0.0, posinf=limit, neginf=-limit - 1)
-    return scaled.clamp_(-limit - 1, limit).to(torch.int8).reshape(weights.shape)
-
-
-def quantize_int8(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Symmetric 8-bit integers of a row clipped at its 0.9999984 quantile.
-
-    The division is by the scale before it is rounded to float16.
-
-    Args:
-        weights: float32, any shape with at least one element.
-
-    Returns:
-        int8 values of the same shape within ±127, and scales: float16 [rows], each at least 1/127; float32 [1] if
-        the tensor is not 2-D, then 1 for a tensor of zeros.
-    """
-    rows = weights.reshape(as_rows(tuple(weights.shape)))
-    clip = row_quantiles(rows.abs(), INT8_CLIP_QUANTILE)
-    floored = (clip / 127.0).clamp_min(1.0 / 127.0)
-    scales = floored if weights.ndim == 2 else torch.where(clip > 0, clip / 127.0, 1.0)
-    clipped = torch.maximum(torch.minimum(rows, clip[:, None]), -clip[:, None])
-    values = torch.round(clipped / scales[:, None]).clamp_(-127, 127).to(torch.int8).reshape(weights.shape)
-    return values, scales.to(torch.float16) if weights.ndim == 2 else scales
+        group = "mlp_bits"
+    elif ".attn." in name:
+        group = "attention_bits"
+    else:
+        group = "bigram_bits" if "bigram" in name else "embedding_bits"
+    return group, getattr(config, group)
 
 
 def _as_float16(name: str, weights: torch.Tensor) -> torch.Tensor:

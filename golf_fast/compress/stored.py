@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,9 @@ from golf_fast.ops.bitpack import pack, unpack, unpack_dequantize
 
 PACKED_BITS = (5, 6)
 """Widths that `golf_fast.ops.bitpack` packs; every other width keeps a byte per value in memory."""
+LEFT_SUFFIX, RIGHT_SUFFIX = ":left", ":right"
+"""Names of the factors of a low-rank correction: `name:left` `[r, rows]` and `name:right` `[r, cols]`, both quantized;
+the product `left^T right` is added to the quantized matrix `name`."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,25 @@ def restore(stored: Stored, dtype: torch.dtype, device: torch.device | str = "cp
 
 
 def dequantize(
-    tensors: dict[str, Stored], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    tensors: Mapping[str, Stored], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> dict[str, torch.Tensor]:
-    """Turn compressed tensors back into a state dict.
+    """Turn compressed tensors back into a state dict, low-rank corrections added.
 
     Args:
         tensors: as `quantize` or `read_artifact` give them.
         dtype: of every floating-point tensor of the result; integers keep theirs.
         device: where the result is; packed integers are unpacked there.
     """
-    return {name: restore(stored, dtype, device) for name, stored in tensors.items()}
+    restored = {
+        name: restore(stored, dtype, device)
+        for name, stored in tensors.items()
+        if not name.endswith((LEFT_SUFFIX, RIGHT_SUFFIX))
+    }
+    for name, stored in tensors.items():
+        if name.endswith(LEFT_SUFFIX):
+            name = name.removesuffix(LEFT_SUFFIX)
+            # In float64, so that the order in which a library adds the few products up does not show.
+            left = restore(stored, torch.float64, device)
+            right = restore(tensors[name + RIGHT_SUFFIX], torch.float64, device)
+            restored[name] = (restore(tensors[name], torch.float64, device) + left.T @ right).to(dtype)
+    return restored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -11,6 +12,19 @@ from torch.nn import functional as F
 from golf_fast import ops
 from golf_fast.config import ModelConfig
 from golf_fast.model.embedding import bigram_rows, rms_norm, smear
+
+
+class Observer(Protocol):
+    """Is shown what goes into the matrices of a model while it runs uncompiled. Tensors are in the compute dtype."""
+
+    def bigram(self, pairs: torch.Tensor) -> None:
+        """`[B, T, bigram_dim]`, into `bigram.proj`."""
+
+    def block(self, layer: int, attention: torch.Tensor, attended: torch.Tensor, mlp: torch.Tensor) -> None:
+        """`[B, T, D]` each: into the queries, keys and values; into the output matrix; into the MLP."""
+
+    def head(self, x: torch.Tensor) -> None:
+        """`[B, T, D]`, into the output matrix of the model."""
 
 
 class GPT(nn.Module):
@@ -63,6 +77,7 @@ class GPT(nn.Module):
         if not c.tied_embeddings:
             self.lm_head = parameter(c.vocab_size, c.dim)
         self._rotary: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.observer: Observer | None = None
         self.initialize(seed)
 
     @torch.no_grad()
@@ -111,8 +126,11 @@ class GPT(nn.Module):
 
     def token_losses(self, tokens: torch.Tensor, targets: torch.Tensor, first: int = 0) -> torch.Tensor:
         """The loss of each position from `first` on: `[B, T - first]` float32, nats. Arguments as in `forward`."""
+        x = rms_norm(self._stream(tokens)[:, first:])
+        if self.observer is not None:
+            self.observer.head(x)
         return ops.softcap_cross_entropy(
-            rms_norm(self._stream(tokens)[:, first:]),
+            x,
             self._output_matrix(),
             targets[:, first:],
             self.config.logit_softcap,
@@ -130,8 +148,10 @@ class GPT(nn.Module):
         dtype = self.compute_dtype
         x = F.embedding(tokens, self.tok_emb).to(dtype)
         if self.config.bigram_buckets:
-            pairs = F.embedding(bigram_rows(tokens, self.config.bigram_buckets), self.bigram_embed)
-            x = x + F.linear(pairs.to(dtype), self.bigram_proj.to(dtype)) * self.bigram_scale.to(dtype)
+            pairs = F.embedding(bigram_rows(tokens, self.config.bigram_buckets), self.bigram_embed).to(dtype)
+            if self.observer is not None:
+                self.observer.bigram(pairs)
+            x = x + F.linear(pairs, self.bigram_proj.to(dtype)) * self.bigram_scale.to(dtype)
         return smear(rms_norm(x), self.smear_gate.to(dtype))
 
     def _rotary_tables(self, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -172,9 +192,13 @@ class GPT(nn.Module):
             if i >= encoder_blocks and skips:
                 x = x + skip_weights[i - encoder_blocks] * skips.pop()
             x = mixes[i][0] * x + mixes[i][1] * x0
-            attended = self._attend(rms_norm(x), wq_wo[i], wk_wv[i], wk_wv[c.layers + i], gains[i], cos, sin)
+            attention_in = rms_norm(x)
+            attended = self._attend(attention_in, wq_wo[i], wk_wv[i], wk_wv[c.layers + i], gains[i], cos, sin)
             x = x + attn_scale[i] * F.linear(attended, wq_wo[c.layers + i])
-            x = x + mlp_scale[i] * ops.relu2_mlp(rms_norm(x), w_up[i], w_down[i])
+            mlp_in = rms_norm(x)
+            x = x + mlp_scale[i] * ops.relu2_mlp(mlp_in, w_up[i], w_down[i])
+            if self.observer is not None:
+                self.observer.block(i, attention_in, attended, mlp_in)
             if i < encoder_blocks:
                 skips.append(x)
             if i == c.backout_block:

@@ -79,7 +79,9 @@ def _page(
         _header(name, result, config),
         _tiles(result),
         _section("Stages", _stages(records, result)),
+        _section("Compression, step by step", _compression(records)),
         '<div class="plots">' + "".join(_figure(title, svg) for title, svg in figures if svg) + "</div>",
+        _section("Quantized tensors", _tensors(records)),
         _section("Result", _fields(result)),
         _section("Configuration", _config(config)),
     ]
@@ -153,6 +155,43 @@ def _stages(records: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> 
         for name, bpb in (result.get("baselines") or {}).items()
     ]
     return _table(("stage", "seconds", "bytes", "bits per byte"), rows, numbers=(1, 2, 3)) if rows else ""
+
+
+def _compression(records: Sequence[Mapping[str, Any]]) -> str:
+    """What each step cost or saved, against the step before it."""
+    steps = [record for record in records if record.get("kind") == "compression"]
+    rows = []
+    for before, step in zip([{}, *steps], steps, strict=False):
+        change = [_difference(step, before, key) for key in ("bytes", "bpb")]
+        size, bpb = _number(step.get("bytes"), ",d"), _number(step.get("bpb"), ".5f")
+        rows.append((step.get("name"), size, _number(change[0], "+,d"), bpb, _number(change[1], "+.5f")))
+    headers = ("step", "bytes", "change", "bits per byte, training tokens", "change")
+    return _table(headers, rows, numbers=(1, 2, 3, 4)) if rows else ""
+
+
+def _difference(after: Mapping[str, Any], before: Mapping[str, Any], key: str) -> Any:
+    new, old = after.get(key), before.get(key)
+    return new - old if isinstance(new, int | float) and isinstance(old, int | float) else None
+
+
+def _tensors(records: Sequence[Mapping[str, Any]]) -> str:
+    """What each quantized tensor takes and loses, the worst for the loss first."""
+    tensors = [record for record in records if record.get("kind") == "tensor"]
+    tensors.sort(key=lambda record: -(record.get("bpb_change") or 0.0))
+    rows = [
+        (
+            record.get("name"),
+            record.get("form"),
+            _number(record.get("elements"), ",d"),
+            _number(record.get("bits"), ".3f"),
+            _number(record.get("error"), ".2%"),
+            _number(record.get("output_error"), ".2%"),
+            _number(record.get("bpb_change"), "+.5f"),
+        )
+        for record in tensors
+    ]
+    headers = ("tensor", "form", "elements", "bits each", "error", "error of outputs", "bits per byte lost")
+    return _table(headers, rows, numbers=(2, 3, 4, 5, 6)) if rows else ""
 
 
 def _fields(result: Mapping[str, Any]) -> str:

@@ -2,9 +2,12 @@
 
 `log.txt` holds the lines exactly as they were printed. `metrics.jsonl` holds one JSON object a line; "kind" tells what:
 
-    {"kind": "train", "step", "seconds", "loss", "lr_factor", "momentum", "tokens_per_second"}
+    {"kind": "train", "step", "seconds", "loss", "lr_factor", "momentum", "tokens_per_second",
+     "expected_artifact_bytes"}                            the last is null but for every log_every-th step
     {"kind": "val", "step", "loss", "bpb"}                 validation during training
     {"kind": "stage", "name", "seconds", "bytes", "bpb"}   the end of a stage; bytes and bpb may be null
+    {"kind": "compression", "name", "bytes", "bpb"}        a step of compression; bpb on training tokens, may be null
+    {"kind": "tensor", "name", "form", "elements", "bits", "error", "output_error", "bpb_change"}   a quantized tensor
     {"kind": "score", "tokens", "bpb"}                     the score so far
 
 Losses are nats a token, seconds are of training, and a number that is not finite is null.

@@ -1,8 +1,20 @@
 """Batches to averaged weights. `python -m golf_fast.train` runs the whole pipeline, from text to a score."""
 
 from golf_fast.train.averages import Averages
+from golf_fast.train.calibration import bits_per_byte, gram_matrices, next_batches
 from golf_fast.train.loop import Trained, Trainer, train
 from golf_fast.train.optimizer import Optimizer
 from golf_fast.train.schedule import Rates, Schedule
 
-__all__ = ["Averages", "Optimizer", "Rates", "Schedule", "Trained", "Trainer", "train"]
+__all__ = [
+    "Averages",
+    "Optimizer",
+    "Rates",
+    "Schedule",
+    "Trained",
+    "Trainer",
+    "bits_per_byte",
+    "gram_matrices",
+    "next_batches",
+    "train",
+]

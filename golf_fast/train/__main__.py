@@ -20,17 +20,18 @@ import safetensors.torch
 import torch
 
 from golf_fast import code_size, command_line, machine, recipes
-from golf_fast.compress import dequantize, fit, prune, quantize, read_artifact, write_artifact
-from golf_fast.config import RunConfig, ScoreConfig
+from golf_fast.compress import Fitter, account, dequantize, prune, quantize, read_artifact, write_artifact
+from golf_fast.compress.predict import expected_bytes
+from golf_fast.config import CompressConfig, RunConfig, ScoreConfig
 from golf_fast.data import Baseline, Batches, Dataset, byte_compressors, prepare
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError, exit_with
 from golf_fast.files import replacing
 from golf_fast.model import GPT, upstream
 from golf_fast.ops import backends
-from golf_fast.report import Result, RunLog, table, write_html
+from golf_fast.report import Result, RunLog, summary, write_html
 from golf_fast.score import Ledger, Score, score_tokens
-from golf_fast.train import Trained, Trainer, train
+from golf_fast.train import Trained, Trainer, bits_per_byte, gram_matrices, next_batches, train
 
 COMPRESSORS_MAX_BYTES = 64 << 20
 """Byte compressors are run beside us on texts up to this size; above it they take longer than the run."""
@@ -75,6 +76,12 @@ class Run:
         self.stages: list[tuple[str, float, int | None, float | None]] = []
         """Name, seconds, bytes of the model and bits per byte after it."""
         self.trained: Trained | None = None
+        self.train_seconds = 0.0
+        """Training, and calibrating and quantizing where that reads training tokens."""
+        self.next_token = 0
+        """Position in the training stream after the last token that was read."""
+        self.steps: list[account.Step] = []
+        """Of the compression."""
         self.scores: dict[str, Score] = {}
         """By stage; the last is the result."""
         self.baselines: list[Baseline] = []
@@ -107,12 +114,12 @@ class Run:
         with self._stage("train"):
             trained = self.trained = self._train()
         weights = upstream.split(trained.weights, self.config.model)
+        with self._stage("compress") as note:
+            self._compress(weights)
+            self.ranks.barrier()
+            note["bytes"] = self.artifact.stat().st_size
         fixed = dataclasses.replace(self.config.score, ttt="off")
         self._score(BEFORE, weights, fixed)
-        with self._stage("compress") as note:
-            if self.ranks.main:
-                note["bytes"] = self._compress(weights)
-            self.ranks.barrier()
         restored = dequantize(read_artifact(self.artifact).tensors, device=self.ranks.device)
         ledger = Ledger(self.run_dir / "ledger.jsonl" if self.ranks.main else None)
         if self.config.score.ttt == "off":
@@ -166,7 +173,16 @@ class Run:
             score = score_tokens(model, self.tokens, self.token_bytes, whole_windows, self.ranks)
             return score.nats / score.tokens, score.bpb
 
-        trained = train(Trainer(model, loss, batches, config.train, self.ranks), self.log, validate)
+        def predict(weights: Mapping[str, torch.Tensor]) -> int:
+            return expected_bytes(upstream.split(weights, config.model), config.compress)
+
+        limit = config.train.max_seconds
+        kept = min(config.compress.calibration_seconds, limit / 4) if config.compress.calibrated else 0.0
+        if kept:
+            self.log.line(f"training: {limit - kept:g} s, which leaves {kept:g} of {limit:g} s for the quantization")
+        until = dataclasses.replace(config.train, max_seconds=limit - kept)
+        trained = train(Trainer(model, loss, batches, until, self.ranks), self.log, validate, predict=predict)
+        self.train_seconds, self.next_token = trained.seconds, batches.state()["position"]
         if self.ranks.main:
             trained.schedule.write(self.run_dir)
             weights = {name: t.contiguous() for name, t in upstream.split(trained.weights, config.model).items()}
@@ -175,18 +191,72 @@ class Run:
         self.log.line(f"trained: {trained.steps} steps in {trained.seconds:.1f} s, average: {trained.average}")
         return trained
 
-    def _compress(self, weights: Mapping[str, torch.Tensor]) -> int:
+    def _compress(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Quantize and write the artifact; where that reads training tokens, its time is training time."""
         config = self.config.compress
         on_cpu = {name: tensor.cpu() for name, tensor in weights.items()}
         pruned, model_config = prune(on_cpu, config), dataclasses.asdict(self.config.model)
+        began = time.perf_counter()
+        hessians = self._calibrate(pruned) if config.calibrated else {}
         if config.target_bytes:
-            fitted = fit(pruned, model_config, config, code_size.code_bytes(), self.log.line)
+            code = code_size.code_bytes()
+            fitter = Fitter(pruned, model_config, code, hessians, self.ranks, self.log.line)
+            fitted = fitter.fit(config)
             stored, config = fitted.tensors, fitted.config
+            if fitted.size + code > config.target_bytes:
+                self.log.line(f"no artifact fits {config.target_bytes:,} bytes with the code's {code:,}")
         else:
-            stored = quantize(pruned, config)
-        size = write_artifact(self.artifact, stored, model_config, config)
-        self.log.line(f"artifact: {size:,} bytes, {config.codec}")
-        return size
+            stored = quantize(pruned, config, hessians, self.ranks)
+        if self.config.compress.calibrated:
+            seconds = self.ranks.broadcast_float(time.perf_counter() - began)
+            self.train_seconds += seconds
+            self.log.line(f"calibrated and quantized in {seconds:.1f} s, {self.train_seconds:.1f} s with the training")
+        if self.ranks.main:
+            size = write_artifact(self.artifact, stored, model_config, config)
+            self.log.line(f"artifact: {size:,} bytes, {config.codec}")
+            with self._stage("what compression cost"):
+                self._account(on_cpu, pruned, hessians, config)
+
+    def _calibrate(self, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What the inputs of each matrix look like under `weights`."""
+        stream, config = self.dataset.train_stream(), self.config
+        batches, self.next_token = next_batches(
+            stream, self.next_token, config.compress.calibration_tokens, config.train.seq_len, self.ranks
+        )
+        seen = " that were trained on before" if self.next_token > stream.tokens else ", the next after the last"
+        self.log.line(f"calibrating on {config.compress.calibration_tokens:,} training tokens{seen}")
+        upstream.load(self._scored_model, weights)
+        return gram_matrices(self._scored_model, batches, self.ranks)
+
+    def _account(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        pruned: Mapping[str, torch.Tensor],
+        hessians: Mapping[str, torch.Tensor],
+        config: CompressConfig,
+    ) -> None:
+        """Measure what each step and each tensor cost; the artifact is written already."""
+        evaluate = None
+        if config.report_tokens:
+            batches, _ = next_batches(
+                self.dataset.train_stream(),
+                self.next_token,
+                config.report_tokens,
+                self.config.train.seq_len,
+                Ranks.single(self.ranks.device),
+            )
+
+            def evaluate(state_dict: Mapping[str, torch.Tensor]) -> float:
+                upstream.load(self._scored_model, state_dict)
+                return bits_per_byte(self._scored_model, batches, self.token_bytes, self.ranks.device)
+
+        artifact = read_artifact(self.artifact)
+        small = sum(tensor.nbytes for tensor in weights.values()) < COMPRESSORS_MAX_BYTES
+        self.steps = account.steps(weights, pruned, artifact, config, evaluate, compare_zstd=small)
+        for step in self.steps:
+            self.log.metric(kind="compression", **dataclasses.asdict(step))
+        for cost in account.tensor_costs(weights, artifact, hessians, evaluate):
+            self.log.metric(kind="tensor", **dataclasses.asdict(cost))
 
     def _score(
         self, name: str, weights: Mapping[str, torch.Tensor], config: ScoreConfig, ledger: Ledger | None = None
@@ -246,7 +316,7 @@ class Run:
             seed=self.config.seed,
             params=params,
             steps=trained.steps if trained else 0,
-            train_seconds=trained.seconds if trained else 0.0,
+            train_seconds=self.train_seconds,
             tokens_per_second=trained.tokens / trained.seconds if trained else None,
             val_loss=final.nats / final.tokens if final else None,
             val_bpb=final.bpb if final else None,
@@ -258,7 +328,7 @@ class Run:
             code_bytes=code_size.code_bytes(),
             code_hash=code_size.code_hash(),
             track=final.track if final else "A",
-            violations=final.violations if final else self.config.score.violations,
+            violations=(final.violations if final else self.config.score.violations) + self._late(),
             eval_seconds=final.seconds if final else None,
             device=machine.device_name(self.ranks.device),
             world_size=self.ranks.world_size,
@@ -272,23 +342,19 @@ class Run:
             finished=finished,
         )
 
+    def _late(self) -> list[str]:
+        """V9 if calibrating and quantizing ended after the time limit of the training."""
+        limit = self.config.train.max_seconds
+        late = self.config.compress.calibrated and 0 < limit < self.train_seconds
+        return ["V9"] if late else []
+
     def _show(self, result: Result) -> None:
         """The tables at the end."""
-        rows = [
-            [name, f"{seconds:.1f}", f"{size:,}" if size else "", f"{bpb:.4f}" if bpb else ""]
-            for name, seconds, size, bpb in self.stages
-        ]
-        self.log.line("\n" + table(["stage", "seconds", "bytes", "bits per byte"], rows))
-        if self.baselines:
-            others = [[other.name, f"{other.bits_per_byte:.4f}"] for other in self.baselines]
-            ours = ["this run", f"{result.val_bpb:.4f}"]
-            self.log.line("\n" + table(["the same validation text", "bits per byte"], [*others, ours]))
-        legal = "legal" if result.legal else f"NOT LEGAL ({', '.join(result.violations)})"
-        fits = "fits" if result.fits else "DOES NOT FIT"
-        self.log.line(
-            f"\nval_bpb:{result.val_bpb:.4f} {legal}, track {result.track}; {result.total_bytes:,} bytes "
-            f"({result.artifact_bytes:,} artifact, {result.code_bytes:,} code), {fits}"
-        )
+        self.log.line("\n" + summary.compression_table(self.steps))
+        self.log.line("\n" + summary.stages_table(self.stages))
+        if result.baselines:
+            self.log.line("\n" + summary.baselines_table(result))
+        self.log.line("\n" + summary.verdict(result))
         self.log.line(f"results: {self.run_dir / 'result.json'}, {self.run_dir / 'report.html'}")
 
     @contextmanager

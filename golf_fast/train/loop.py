@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -123,7 +123,11 @@ class Trainer:
 
 
 def train(
-    trainer: Trainer, log: Log, validate: Callable[[], tuple[float, float]] | None = None, clock: Clock | None = None
+    trainer: Trainer,
+    log: Log,
+    validate: Callable[[], tuple[float, float]] | None = None,
+    clock: Clock | None = None,
+    predict: Callable[[Mapping[str, torch.Tensor]], int] | None = None,
 ) -> Trained:
     """Train until the schedule ends.
 
@@ -133,6 +137,7 @@ def train(
         validate: returns loss (nats a token) and bits per byte of the current weights; called off the clock every
             `val_every` steps.
         clock: measures training time from now on; default: the machine's.
+        predict: bytes of the artifact that averaged weights would make; asked every `log_every` steps.
 
     Raises:
         InputError: the loss is no longer a finite number.
@@ -153,7 +158,8 @@ def train(
         clock.step_issued()
         reported = step <= 10 or step % config.log_every == 0
         if reported:
-            _report(trainer, log, clock, step, rates, _mean_loss(loss, step, ranks))
+            size = predict(trainer.averages.weights()) if predict and step % config.log_every == 0 else None
+            _report(trainer, log, clock, step, rates, _mean_loss(loss, step, ranks), size)
         _show_progress(log, config, clock, step)
         if validate and config.val_every and step % config.val_every == 0:
             with clock.stopped():
@@ -190,12 +196,14 @@ def _compiled_graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"]) if "torch._dynamo" in sys.modules else 0
 
 
-def _report(trainer: Trainer, log: Log, clock: Clock, step: int, rates: Rates, loss: float) -> None:
+def _report(
+    trainer: Trainer, log: Log, clock: Clock, step: int, rates: Rates, loss: float, size: int | None = None
+) -> None:
     config = trainer.config
     finished = max(len(clock.step_seconds), 1)
     log.line(
         f"step:{step}/{config.max_steps} train_loss:{loss:.4f} train_time:{clock.elapsed * 1e3:.0f}ms "
-        f"step_avg:{clock.elapsed / finished * 1e3:.2f}ms"
+        f"step_avg:{clock.elapsed / finished * 1e3:.2f}ms" + (f" artifact:about {size:,} bytes" if size else "")
     )
     log.metric(
         kind="train",
@@ -205,6 +213,7 @@ def _report(trainer: Trainer, log: Log, clock: Clock, step: int, rates: Rates, l
         lr_factor=rates.lr_factor,
         momentum=rates.momentum,
         tokens_per_second=finished * config.batch_tokens / clock.elapsed if clock.elapsed else 0.0,
+        expected_artifact_bytes=size,
     )
 
 

@@ -1,11 +1,16 @@
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from golf_fast.compress import fit, read_artifact, write_artifact
+from golf_fast.compress import Fitted, Fitter, dequantize, quantize, read_artifact, write_artifact
+from golf_fast.compress.container import encode
 from golf_fast.compress.fit import SLACK
+from golf_fast.compress.low_rank import output_error
+from golf_fast.compress.zeroing import ones_and_minus_ones
 from golf_fast.config import CompressConfig
 from golf_fast.errors import InputError
 
@@ -18,6 +23,17 @@ def state_dict(rows: int = 512, cols: int = 768) -> dict[str, torch.Tensor]:
         "tok_emb.weight": torch.randn(256, 64, generator=generator),
         "q_gain": torch.ones(8),
     }
+
+
+def fit(
+    weights: dict[str, torch.Tensor],
+    model_config: dict[str, Any],
+    config: CompressConfig,
+    code_bytes: int = 0,
+    hessians: dict[str, torch.Tensor] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Fitted:
+    return Fitter(weights, model_config, code_bytes, hessians, progress=progress).fit(config)
 
 
 def sigma(target: int, **settings: Any) -> CompressConfig:
@@ -44,7 +60,7 @@ def test_a_large_target_is_met_with_more_bits() -> None:
     """int5 alone could fill it only by clipping a lot."""
     target = int(WEIGHTS * 4.6 / 8)
     found = fit(state_dict(), {}, sigma(target))
-    assert (found.config.mlp_bits, found.config.attention_bits) == (6, 6)
+    assert (found.config.mlp_bits, found.config.attention_bits) == (6, 7)
     assert found.config.clip_sigma > 4
 
 
@@ -59,13 +75,40 @@ def test_a_target_that_no_artifact_fills() -> None:
     assert found.config.clip_sigma == 2
 
 
-def test_a_target_that_is_too_small_says_what_would_do() -> None:
-    with pytest.raises(
-        InputError, match=r"target_bytes is 50000: 9000 bytes of code leave 41000 .* set it to \d+ or more"
-    ):
-        fit(state_dict(), {}, sigma(50_000), 9_000)
-    with pytest.raises(InputError, match="leave -5"):
-        fit(state_dict(), {}, sigma(5), 10)
+def test_a_target_that_is_too_small_leaves_the_smallest_there_is() -> None:
+    found = fit(state_dict(), {}, sigma(30_000), 9_000)
+    assert found.size > 21_000
+    assert found.config.clip_sigma == 64
+    assert found.zeroed == ones_and_minus_ones(quantize(state_dict(), found.config)) > 0
+
+
+def test_zeros_come_last() -> None:
+    """Where the clip is no dial or has come to its end."""
+    for config in (sigma(0, clip_sigma=64.0), CompressConfig(codec="rans")):
+        whole = len(encode(quantize(state_dict(), config), {}, config))
+        none = fit(state_dict(), {}, replace(config, target_bytes=whole))
+        assert (none.size, none.zeroed) == (whole, 0)
+        found = fit(state_dict(), {}, replace(config, target_bytes=whole - 12_000))
+        assert whole - 12_000 - SLACK <= found.size <= whole - 12_000
+        assert 0 < found.zeroed < ones_and_minus_ones(quantize(state_dict(), config))
+
+
+def test_gptq_fills_the_target_too() -> None:
+    weights = state_dict()
+    inputs = torch.randn(512, 768, generator=torch.Generator().manual_seed(1)) * torch.linspace(0.1, 1, 768)
+    hessians = {name: inputs.T @ inputs for name in weights if "blocks" in name}
+    config = CompressConfig(quantizer="gptq", calibration_tokens=1, codec="rans", target_bytes=450_000)
+    found = fit(weights, {}, config, hessians=hessians)
+    assert 450_000 - SLACK <= found.size <= 450_000
+    assert found.config.quantizer == "gptq"
+    again = quantize(weights, found.config, hessians)
+    assert len(encode(again, {}, found.config)) == found.size
+    nearest = quantize(weights, replace(found.config, quantizer="sigma"), hessians)
+    errors = [
+        sum(output_error(weights[name], dequantize(tensors)[name], hessians[name]) for name in hessians)
+        for tensors in (again, nearest)
+    ]
+    assert errors[0] < 0.8 * errors[1]
 
 
 def test_progress_tells_every_trial() -> None:
@@ -78,9 +121,13 @@ def test_progress_tells_every_trial() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"target_bytes": 1000}, "target_bytes is 1000: it must be 0 unless"),
         ({"target_bytes": -1, "quantizer": "sigma"}, "target_bytes"),
-        ({"quantizer": "gptq"}, "absmax or sigma"),
+        ({"quantizer": "lloyd"}, "absmax, sigma or gptq"),
+        ({"quantizer": "gptq"}, "calibration_tokens is 0: it must be more than 0 where"),
+        ({"low_rank": 2}, "calibration_tokens is 0"),
+        ({"mlp_bits": 4}, "mlp_bits is 4: it must be from 5 to 8"),
+        ({"scale_mantissa_bits": 11}, "scale_mantissa_bits is 11"),
+        ({"calibration_seconds": -1.0}, "calibration_seconds is -1"),
         ({"quantizer": "sigma", "clip_sigma": 0.5}, "clip_sigma is 0.5"),
         ({"codec": "lzma"}, "one of rans, zstd, brotli"),
     ],

@@ -52,7 +52,7 @@ def test_all_ranks_end_with_the_same_bits(by_world_size: dict[int, Any]) -> None
 
 def test_ranks_end_with_the_weights_of_a_single_process(by_world_size: dict[int, Any]) -> None:
     for name, tensor in by_world_size[1][0]["weights"].items():
-        torch.testing.assert_close(by_world_size[4][0]["weights"][name], tensor, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(by_world_size[4][0]["weights"][name], tensor, rtol=1e-3, atol=5e-5)
 
 
 def test_the_warm_up_leaves_no_trace(tmp_path: Path) -> None:

@@ -12,8 +12,15 @@ def relu2_mlp(
     negative_slope: float = 0.0,
 ) -> torch.Tensor:
     """`act(rstd * x @ w_up.T) @ w_down.T`; shapes as in `golf_fast.ops.relu2_mlp`."""
+    return F.linear(hidden(x, w_up, rstd, negative_slope), w_down)
+
+
+def hidden(
+    x: torch.Tensor, w_up: torch.Tensor, rstd: torch.Tensor | None = None, negative_slope: float = 0.0
+) -> torch.Tensor:
+    """`act(rstd * x @ w_up.T)` `[..., hidden]`: what the second product takes."""
     if rstd is not None:
         x = (x * rstd[..., None]).to(x.dtype)
     pre = F.linear(x, w_up)
     active = F.leaky_relu(pre, negative_slope) if negative_slope else F.relu(pre)
-    return F.linear(active.square(), w_down)
+    return active.square()

@@ -1,0 +1,52 @@
+"""Zeroing the quantized values that matter least: the last bytes that can be had without another quantization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from golf_fast.compress.stored import Int8, Packed, Raw, Stored, as_rows, integers, store_integers
+
+
+def ones_and_minus_ones(tensors: Mapping[str, Stored]) -> int:
+    """How many values `zero_smallest` could zero."""
+    return sum(int((integers(stored).abs() == 1).sum()) for stored in _zeroable(tensors).values())
+
+
+def zero_smallest(tensors: Mapping[str, Stored], count: int) -> dict[str, Stored]:
+    """Make `count` values of ±1 zero, those of the smallest scales first: that costs about `scale^2` each.
+
+    Whole rows come first to last, so their context becomes narrower and the entropy coder pays less for all of them.
+
+    Args:
+        tensors: as `quantize` gives them; raw tensors and the factors of low-rank corrections are left alone.
+        count: at most `ones_and_minus_ones(tensors)`.
+    """
+    candidates = _zeroable(tensors)
+    names = sorted(candidates)
+    per_row, scales, owners = [], [], []
+    for position, name in enumerate(names):
+        rows, cols = as_rows(candidates[name].shape)
+        per_row.append((integers(candidates[name]).reshape(rows, cols).abs() == 1).sum(dim=1))
+        scales.append(candidates[name].scales.float())
+        owners.append(torch.full((rows,), position))
+    if not names or count <= 0:
+        return dict(tensors)
+    order = torch.cat(scales).argsort(stable=True)
+    before = torch.cat(per_row)[order].cumsum(0) - torch.cat(per_row)[order]
+    quota = torch.empty_like(before).scatter_(0, order, (count - before).clamp_min(0))
+    result = dict(tensors)
+    for position, name in enumerate(names):
+        stored = candidates[name]
+        shape = as_rows(stored.shape)
+        values = integers(stored).reshape(shape).clone()
+        ones = values.abs() == 1
+        ones &= ones.cumsum(dim=1) <= quota[torch.cat(owners) == position][:, None]
+        values[ones] = 0
+        result[name] = store_integers(values.reshape(stored.shape), stored.scales, stored.bits)
+    return result
+
+
+def _zeroable(tensors: Mapping[str, Stored]) -> dict[str, Packed | Int8]:
+    return {name: stored for name, stored in tensors.items() if not isinstance(stored, Raw) and ":" not in name}
