@@ -1,4 +1,4 @@
-"""List and run: `python -m benchmarks [--op OP] [--peer PEER] [--json] [--list]`; `step`, `codec`, `report`."""
+"""List and run: `python -m benchmarks [--op OP] [--peer PEER] [--json] [--list]`; `step`, `codec`, ..., `report`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import codec, peers, registry, report, results, step
+from benchmarks import codec, peers, quantizers, registry, report, results, step
 from benchmarks.measure import Comparison, compare_on_cpu, one_core
 from benchmarks.measure_gpu import Stopwatch, ceilings, compare_on_gpu
 from benchmarks.registry import Case
@@ -27,6 +27,9 @@ def main() -> None:
     if sys.argv[1:2] == ["codec"]:
         codec.main(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["quantizers"]:
+        quantizers.main(sys.argv[2:])
+        return
     if sys.argv[1:2] == ["report"]:
         report.main(sys.argv[2:])
         return
@@ -35,6 +38,7 @@ def main() -> None:
         description="Measure the ops against their peers.",
         epilog="`python -m benchmarks step --help`: a whole training micro-step, by part. "
         "`python -m benchmarks codec --help`: the entropy coder against byte compressors. "
+        "`python -m benchmarks quantizers --help`: ways of quantizing a trained model. "
         "`python -m benchmarks report --help`: a table and a plot of what was measured.",
     )
     parser.add_argument("--op", choices=registry.OPS, action="append", help="only this op (may be repeated)")

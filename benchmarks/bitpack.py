@@ -1,4 +1,4 @@
-"""bitpack: 64 MiB of values, against a memory copy of as many bytes, NumPy and torchao."""
+"""bitpack: on a CPU 64 MiB of values, against a memory copy of as many bytes, NumPy and torchao; or on a GPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from benchmarks import bitpack_gpu
 from benchmarks.registry import Case
 from golf_fast.ops.bitpack import native, planes_size, reference
 
@@ -23,17 +24,23 @@ VALUES = 64 << 20
 
 def left_out(device_kind: str) -> list[str]:
     """What is not measured, and why."""
+    if device_kind == "cuda":
+        return bitpack_gpu.left_out()
     lines = []
     if obstacle := native.obstacle("cpu"):
         lines.append(f"bitpack: everything, for {obstacle}")
-    lines.append("bitpack on a GPU: " + ("not written yet" if device_kind == "cuda" else "there is none here"))
+    if not torch.cuda.is_available():
+        lines.append("bitpack on a GPU: there is none here")
     if TORCHAO:
         lines.append(f"bitpack against torchao: {TORCHAO}")
     return lines
 
 
 def cases(device_kind: str) -> Iterator[Case]:
-    """Every path of this CPU, packing and unpacking int5 and int6."""
+    """Every path of this CPU, packing and unpacking int5 and int6; or the cases of a GPU."""
+    if device_kind == "cuda":
+        yield from bitpack_gpu.cases()
+        return
     for path in native.cpu_paths():
         for bits in (5, 6):
             yield from _on_cpu(bits, path)

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import report_plot, results
-from benchmarks.report_rows import KINDS, Row, is_positive, newest_codecs, newest_runs, newest_steps, read
+from benchmarks.report_rows import (
+    KINDS,
+    Row,
+    is_positive,
+    newest_codecs,
+    newest_quantizers,
+    newest_runs,
+    newest_steps,
+    read,
+)
 from golf_fast.errors import InputError
 
 
@@ -32,16 +41,17 @@ def main(arguments: Sequence[str]) -> None:
     runs = newest_runs([row for row in rows if row["op"] not in KINDS])
     steps = newest_steps([row for row in rows if row["op"] == "step"])
     codecs = newest_codecs([row for row in rows if row["op"] == "codec"])
-    print(as_markdown(runs, steps, codecs))
+    quantizers = newest_quantizers([row for row in rows if row["op"] == "quantizers"])
+    print(as_markdown(runs, steps, codecs, quantizers))
     if options.plot is not None:
         if not runs:
             raise InputError(f"--plot {options.plot}: no op was measured against a peer, so there is nothing to draw")
         report_plot.write(options.plot, runs)
 
 
-def as_markdown(runs: list[list[Row]], steps: list[Row], codecs: list[Row]) -> str:
-    """A section for each device: a table of ops, its micro-steps, and its codecs for each set of weights."""
-    devices = sorted({row["device"] for row in [*(run[0] for run in runs), *steps, *codecs]})
+def as_markdown(runs: list[list[Row]], steps: list[Row], codecs: list[Row], quantizers: Sequence[Row] = ()) -> str:
+    """A section for each device: ops, micro-steps, coders for each set of weights, quantizers for each run."""
+    devices = sorted({row["device"] for row in [*(run[0] for run in runs), *steps, *codecs, *quantizers]})
     sections = []
     for device in devices:
         sections.append(f"### {device}")
@@ -52,6 +62,9 @@ def as_markdown(runs: list[list[Row]], steps: list[Row], codecs: list[Row]) -> s
             sections.append(
                 _codec_section([row for row in codecs if row["device"] == device and row["weights"] == weights])
             )
+        for run_id in sorted({row["run"] for row in quantizers if row["device"] == device}):
+            own_rows = [row for row in quantizers if row["device"] == device and row["run"] == run_id]
+            sections.append(_quantizer_section(own_rows))
     return "\n\n".join(sections)
 
 
@@ -137,6 +150,12 @@ def _upstream(row: Row) -> list[str]:
         f"The model of {found['file']} on the same tokens in the same run: {_span(found['theirs'])} ms, "
         f"{found['ratio']:.2f} x ours ({found['ratio_p20']:.2f} to {found['ratio_p80']:.2f})."
     ]
+
+
+def _quantizer_section(rows: list[Row]) -> str:
+    cells = [[row["way"], f"{row['bytes']:,}", f"{row['bpb'] - row['bpb_before']:+.5f}"] for row in rows]
+    said = f"Ways of quantizing run `{rows[0]['run']}`, {rows[0]['bpb_before']:.4f} bits per byte before"
+    return f"{said}:\n\n{_table(['quantized', 'bytes', 'bits per byte lost'], cells)}\n\n{_conditions(rows)}"
 
 
 def _codec_section(rows: list[Row]) -> str:

@@ -30,6 +30,7 @@ KINDS = {
         ("recipe", "dtype"), ("tokens", "projected_step", "projected_devices"), ("micro_step", "forward", "backward")
     ),
     "codec": Kind(("coder", "weights"), ("bits", "bits_per_weight", "of_zstd")),
+    "quantizers": Kind(("run", "way"), ("bytes", "expected", "bpb", "bpb_before", "val_tokens")),
 }
 """By op; any other op's rows are comparisons with a peer."""
 
@@ -129,6 +130,16 @@ def newest_steps(rows: list[Row]) -> list[Row]:
         if key not in newest or row["time"] >= newest[key]["time"]:
             newest[key] = row
     return [newest[key] for key in sorted(newest)]
+
+
+def newest_quantizers(rows: list[Row]) -> list[Row]:
+    """The newest row for each device, run and way, in the order of the file."""
+    newest: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        key = (row["device"], row["run"], row["way"])
+        if key not in newest or row["time"] >= newest[key]["time"]:
+            newest[key] = row
+    return list(newest.values())
 
 
 def newest_codecs(rows: list[Row]) -> list[Row]:

@@ -264,7 +264,7 @@ class CompressConfig:
     target_bytes: int = 0
     """Choose clip_sigma and the bits, then zero some of the smallest values, so that code and artifact together fill so
     many bytes, and not one more; 0: as it is."""
-    codec: Literal["rans", "zstd", "brotli"] = "zstd"
+    codec: Literal["rans", "zstd", "brotli"] = "rans"
     """Of the quantized integers: rans, an entropy coder under row and column scales, is the smallest and fastest; zstd
     is the published submission's; brotli needs the package of that name."""
     zstd_level: int = 22

@@ -78,24 +78,24 @@ def round_columns(
     order = torch.diagonal(hessian, dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
     sorted_rows = hessian.gather(1, order[:, :, None].expand_as(hessian))
     factor = _inverse_factor(sorted_rows.gather(2, order[:, None, :].expand_as(hessian)))
-    columns = order[:, None, :].expand_as(weights)
-    left = weights.gather(2, columns)
+    # Columns as rows, so that one is a contiguous piece of memory.
+    columns = order[:, :, None].expand(-1, -1, weights.shape[1])
+    left = weights.transpose(1, 2).gather(1, columns)
     rounded = torch.empty_like(left)
-    step = scales[:, :, None]
-    for start in range(0, left.shape[2], BLOCK):
-        stop = min(start + BLOCK, left.shape[2])
+    for start in range(0, left.shape[1], BLOCK):
+        stop = min(start + BLOCK, left.shape[1])
         inner = factor[:, start:stop, start:stop]
-        block = left[:, :, start:stop].clone()
+        block = left[:, start:stop].clone()
         errors = torch.empty_like(block)
         for column in range(stop - start):
-            value = block[:, :, column : column + 1]
-            integer = (value / step).round_().clamp_(low, high)
-            rounded[:, :, start + column : start + column + 1] = integer
-            error = (value - integer * step) / inner[:, column : column + 1, column : column + 1]
-            errors[:, :, column : column + 1] = error
-            block[:, :, column + 1 :] -= error * inner[:, column : column + 1, column + 1 :]
-        left[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
-    return torch.empty_like(rounded).scatter_(2, columns, rounded).to(torch.int8)
+            integer = (block[:, column] / scales).round_().clamp_(low, high)
+            rounded[:, start + column] = integer
+            error = (block[:, column] - integer * scales).div_(inner[:, column, column, None])
+            errors[:, column] = error
+            block[:, column + 1 :].addcmul_(inner[:, column, column + 1 :, None], error[:, None, :], value=-1)
+        left[:, stop:] -= factor[:, start:stop, stop:].transpose(1, 2) @ errors
+    unsorted = torch.empty_like(rounded).scatter_(1, columns, rounded)
+    return unsorted.transpose(1, 2).to(torch.int8, memory_format=torch.contiguous_format)
 
 
 def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:

@@ -41,7 +41,7 @@ def rescore(
         ttt: Test-time training, instead of the run's.
         device: Where to compute.
     """
-    config = _read_config(run_dir / "config.json")
+    config = read_config(run_dir / "config.json")
     scoring = _build(ScoreConfig, config["score"], run_dir / "config.json")
     if ttt is not None:
         scoring = replace(scoring, ttt=ttt)
@@ -55,7 +55,7 @@ def rescore(
             f"{spoken.path}: {spoken.vocab_size} pieces, the artifact's model has {model.config.vocab_size}"
         )
     if tokens is None:
-        dataset = prepare(_data_config(config["data"], run_dir), spoken.vocab_size, ranks.device.type == "cuda")
+        dataset = prepare(data_config(config["data"], run_dir), spoken.vocab_size, ranks.device.type == "cuda")
     else:
         dataset = Dataset(tokens.name, [], [tokens], spoken.path, spoken.vocab_size, "", "")
     with RunLog(None, ranks.main) as log:
@@ -89,7 +89,7 @@ def read_model(path: Path, compute_dtype: torch.dtype) -> GPT:
     return model
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     """The stages of a run directory's `config.json`.
 
     Raises:
@@ -122,7 +122,8 @@ def _build(kind: type[Config], fields: dict[str, Any], path: Path) -> Config:
         raise InputError(f"{path}: its {kind.__name__} is not of this version ({error})") from error
 
 
-def _data_config(fields: dict[str, Any], run_dir: Path) -> DataConfig:
+def data_config(fields: dict[str, Any], run_dir: Path) -> DataConfig:
+    """Where a run had its text from."""
     paths = {name: Path(fields[name]) for name in ("text", "shards", "tokenizer", "built") if fields.get(name)}
     return _build(DataConfig, fields | paths, run_dir / "config.json")
 

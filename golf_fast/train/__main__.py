@@ -115,9 +115,12 @@ class Run:
             trained = self.trained = self._train()
         weights = upstream.split(trained.weights, self.config.model)
         with self._stage("compress") as note:
-            self._compress(weights)
+            compressed = self._compress(weights)
             self.ranks.barrier()
             note["bytes"] = self.artifact.stat().st_size
+        if self.ranks.main:
+            with self._stage("what compression cost"):
+                self._account(*compressed)
         fixed = dataclasses.replace(self.config.score, ttt="off")
         self._score(BEFORE, weights, fixed)
         restored = dequantize(read_artifact(self.artifact).tensors, device=self.ranks.device)
@@ -191,8 +194,14 @@ class Run:
         self.log.line(f"trained: {trained.steps} steps in {trained.seconds:.1f} s, average: {trained.average}")
         return trained
 
-    def _compress(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Quantize and write the artifact; where that reads training tokens, its time is training time."""
+    def _compress(
+        self, weights: Mapping[str, torch.Tensor]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, torch.Tensor], CompressConfig]:
+        """Quantize and write the artifact; where that reads training tokens, its time is training time.
+
+        Returns:
+            The weights, the pruned weights, the Hessians and the settings that were used in the end.
+        """
         config = self.config.compress
         on_cpu = {name: tensor.cpu() for name, tensor in weights.items()}
         pruned, model_config = prune(on_cpu, config), dataclasses.asdict(self.config.model)
@@ -214,8 +223,7 @@ class Run:
         if self.ranks.main:
             size = write_artifact(self.artifact, stored, model_config, config)
             self.log.line(f"artifact: {size:,} bytes, {config.codec}")
-            with self._stage("what compression cost"):
-                self._account(on_cpu, pruned, hessians, config)
+        return on_cpu, pruned, hessians, config
 
     def _calibrate(self, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What the inputs of each matrix look like under `weights`."""
@@ -235,7 +243,7 @@ class Run:
         hessians: Mapping[str, torch.Tensor],
         config: CompressConfig,
     ) -> None:
-        """Measure what each step and each tensor cost; the artifact is written already."""
+        """Measure what each step and each tensor cost, on rank 0; the artifact is written already."""
         evaluate = None
         if config.report_tokens:
             batches, _ = next_batches(

@@ -83,7 +83,7 @@ def int8(*shape: int) -> Int8:
         ({"w": Raw(torch.ones(8, 6))}, "name with a colon"),
         ({"w:left": int8(2, 7)}, "factors of"),
         ({"w:right": int8(3, 6)}, "factors of"),
-        ({"w:left": int8(2, 8, 1)}, "factors of"),
+        ({"w:left": Int8(torch.ones(16, dtype=torch.int8), torch.ones(1, dtype=torch.float16))}, "factors of"),
         ({"w:left": Raw(torch.ones(2, 8))}, "factors of"),
         ({"w:middle": int8(2, 8)}, "name with a colon"),
         ({":left": int8(2, 8)}, "name with a colon"),

@@ -1,0 +1,120 @@
+"""`python -m benchmarks quantizers RUN_DIR`: what ways of quantizing a trained model cost in bytes and bits per byte.
+
+Each way starts from the checkpoint of the run. Its artifact is made under the entropy coder, and the model that it
+holds is scored on the run's validation tokens in windows that do not overlap, without adapting. Calibration is on the
+training tokens that follow the run's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from benchmarks import results
+from golf_fast import machine
+from golf_fast.compress import dequantize, prune, quantize
+from golf_fast.compress.container import encode
+from golf_fast.compress.predict import expected_bytes
+from golf_fast.config import CompressConfig, ModelConfig, ScoreConfig
+from golf_fast.data import Tokenizer, prepare
+from golf_fast.distributed import Ranks
+from golf_fast.model import GPT, upstream
+from golf_fast.report import table
+from golf_fast.score import score_tokens
+from golf_fast.score.__main__ import data_config, read_config
+from golf_fast.train import gram_matrices, next_batches
+from golf_fast.train.schedule import FILE_NAME
+
+CLIPS = (6.0, 8.0, 12.0, 16.0)
+
+
+def ways(config: CompressConfig) -> Iterator[tuple[str, CompressConfig]]:
+    """Names and settings; `config` is the run's, and says what is small."""
+
+    def way(**settings: Any) -> CompressConfig:
+        plain = {"prune_quantile": 0.0, "target_bytes": 0, "scale_mantissa_bits": 10, "mlp_bits": 6, "fp16_keep": ()}
+        return dataclasses.replace(config, **{**plain, "codec": "rans", "low_rank": 0, **settings})
+
+    seed = CompressConfig()
+    kept = {"fp16_keep": seed.fp16_keep, "mlp_bits": 5, "quantizer": "absmax"}
+    yield "as published: absmax, int5 and int6, embedding fp16, pruned", way(**kept, prune_quantile=seed.prune_quantile)
+    yield "the same, not pruned", way(**kept)
+    for clip in CLIPS:
+        for quantizer in ("sigma", "gptq"):
+            yield f"{quantizer}, int6, embedding int8, clip {clip:g}", way(quantizer=quantizer, clip_sigma=clip)
+    at = {"quantizer": "gptq", "clip_sigma": 12.0}
+    for bits in (4, 3, 2):
+        yield f"gptq, clip 12, scales of {bits} bits of mantissa", way(**at, scale_mantissa_bits=bits)
+    best = {**at, "scale_mantissa_bits": 3}
+    yield "gptq, clip 12, scales of 3, pruned", way(**best, prune_quantile=seed.prune_quantile)
+    yield "gptq, clip 12, scales of 3, embedding int7", way(**best, embedding_bits=7)
+    yield "gptq, clip 12, scales of 3, embedding fp16", way(**best, fp16_keep=("tok_emb",))
+    yield "gptq, clip 12, scales of 3, attention int5", way(**best, attention_bits=5)
+    yield "gptq, clip 12, scales of 3, MLP int5", way(**best, mlp_bits=5)
+    yield "gptq, clip 12, scales of 3, bigram int5", way(**best, bigram_bits=5)
+    yield "gptq, clip 12, scales of 3, rank 2 on the 3 worst", way(**best, low_rank=2, low_rank_tensors=3)
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks quantizers", description=__doc__)
+    parser.add_argument("run_dir", type=Path, help="what `python -m golf_fast.train` left behind")
+    parser.add_argument("--tokens", type=int, default=16384, help="training tokens for the calibration")
+    parser.add_argument("--windows", type=int, default=256, help="validation windows that are scored")
+    options = parser.parse_args(arguments)
+    run = Run(options.run_dir, options.windows)
+    hessians = run.hessians(options.tokens)
+    before = run.bpb(run.weights)
+    around = results.environment("cuda" if run.ranks.device.type == "cuda" else "cpu")
+    scored = len(run.tokens) - 1
+    print(f"{options.run_dir}: {before:.5f} bits per byte on {scored:,} validation tokens", flush=True)
+    rows = []
+    for name, config in ways(run.compress):
+        pruned = prune(run.weights, config)
+        stored = quantize(pruned, config, hessians)
+        size, bpb = len(encode(stored, run.model_config, config)), run.bpb(dequantize(stored))
+        expected = expected_bytes(pruned, config)
+        rows.append([name, f"{size:,}", f"{expected / size - 1:+.2%}", f"{bpb - before:+.5f}"])
+        measured = {"bytes": size, "expected": expected, "bpb": bpb, "bpb_before": before, "val_tokens": scored}
+        results.append({"op": "quantizers", "run": options.run_dir.name, "way": name, **measured, **around})
+    print(table(["quantized", "bytes", "expected", "bits per byte lost"], rows))
+
+
+class Run:
+    """A finished run: its weights, its tokens, and a model to score with."""
+
+    def __init__(self, run_dir: Path, windows: int) -> None:
+        config = read_config(run_dir / "config.json")
+        device, _ = machine.choose_device("auto")
+        self.ranks = Ranks.single(device)
+        dtype, _ = machine.choose_compute_dtype("auto", device)
+        self.model_config = config["model"]
+        self.model = GPT(ModelConfig(**config["model"]), compute_dtype=dtype).to(device)
+        settings = {**config["compress"], "fp16_keep": (), "calibration_tokens": 1}
+        self.compress = CompressConfig(**settings)
+        self.weights = safetensors.torch.load_file(run_dir / "checkpoint" / "weights.safetensors")
+        spoken = Tokenizer(run_dir / "tokenizer.model")
+        self.token_bytes = spoken.token_bytes()
+        self.dataset = prepare(data_config(config["data"], run_dir), spoken.vocab_size, device.type == "cuda")
+        self.seq_len = config["train"]["seq_len"]
+        window = config["score"]["window"]
+        self.scoring = ScoreConfig(window=window, stride=window, ttt="off", ttt_chunk_tokens=window)
+        self.tokens = self.dataset.val_tokens(window)[: windows * window + 1]
+        steps = json.loads((run_dir / FILE_NAME).read_text())["steps"]
+        pieces = config["train"]["micro_batches"]
+        self.position = steps * (config["train"]["batch_tokens"] + pieces)
+
+    def hessians(self, tokens: int) -> dict[str, torch.Tensor]:
+        batches, _ = next_batches(self.dataset.train_stream(), self.position, tokens, self.seq_len, self.ranks)
+        upstream.load(self.model, self.weights)
+        return gram_matrices(self.model, batches, self.ranks)
+
+    def bpb(self, weights: Mapping[str, torch.Tensor]) -> float:
+        upstream.load(self.model, weights)
+        return score_tokens(self.model, self.tokens, self.token_bytes, self.scoring, self.ranks).bpb
