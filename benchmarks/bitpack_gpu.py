@@ -1,4 +1,4 @@
-"""bitpack on a GPU: 64 MiB of unpacked numbers, and the packed matrices of the seed, against a copy of as many bytes."""
+"""bitpack on a GPU: 64 MiB unpacked, and the matrices of the seed, against a device copy of as many bytes."""
 
 from __future__ import annotations
 
