@@ -87,8 +87,8 @@ def tiny() -> RunConfig:
             fp16_keep=(),
             scale_mantissa_bits=3,
             calibration_tokens=16384,
-            calibration_seconds=6.0,
-            report_tokens=4096,
+            calibration_seconds=8.0,
+            report_tokens=2048,
         ),
         # Small steps after each window's worth of text: a model this young still learns from all it reads.
         score=ScoreConfig(
