@@ -1,4 +1,4 @@
-"""Score a run's artifact again: python -m golf_fast.score RUN_DIR"""
+"""Score an artifact: python -m golf_fast.score RUN_DIR, or ARTIFACT --tokens SHARD --tokenizer MODEL"""
 
 from __future__ import annotations
 
@@ -24,38 +24,41 @@ Config = TypeVar("Config", DataConfig, ModelConfig, ScoreConfig)
 
 
 def rescore(
-    run_dir: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[Path, tyro.conf.Positional],
     tokens: Path | None = None,
     tokenizer: Path | None = None,
     ttt: Literal["off", "chunked"] | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Read a run's artifact back and score it as the run did. Nothing in the run directory changes.
+    """Read an artifact back and score it: as its run did, or as the seed is scored. Nothing in a run directory changes.
 
     Under torchrun the ranks share the work.
 
     Args:
-        run_dir: What `python -m golf_fast.train` left behind.
+        run: What `python -m golf_fast.train` left behind; or an artifact alone, which needs tokens and a tokenizer.
         tokens: A shard to score instead of the run's validation tokens.
         tokenizer: The SentencePiece model of those tokens; by default the run's.
         ttt: Test-time training, instead of the run's.
         device: Where to compute.
     """
-    config = read_config(run_dir / "config.json")
-    scoring = _build(ScoreConfig, config["score"], run_dir / "config.json")
+    alone = run.is_file()
+    if alone and (tokens is None or tokenizer is None):
+        raise InputError(f"{run}: an artifact alone is scored on --tokens SHARD with --tokenizer MODEL; give both")
+    config = {} if alone else read_config(run / "config.json")
+    scoring = ScoreConfig() if alone else _build(ScoreConfig, config["score"], run / "config.json")
     if ttt is not None:
         scoring = replace(scoring, ttt=ttt)
     chosen, _ = machine.choose_device(device)
     ranks = Ranks.from_environment(chosen.type)
-    dtype, _ = machine.choose_compute_dtype(config["train"]["compute_dtype"], ranks.device)
-    model = read_model(run_dir / "artifact.golf", dtype).to(ranks.device)
-    spoken = Tokenizer(tokenizer or run_dir / "tokenizer.model")
+    dtype, _ = machine.choose_compute_dtype("auto" if alone else config["train"]["compute_dtype"], ranks.device)
+    model = read_model(run if alone else run / "artifact.golf", dtype).to(ranks.device)
+    spoken = Tokenizer(tokenizer or run / "tokenizer.model")
     if spoken.vocab_size != model.config.vocab_size:
         raise InputError(
             f"{spoken.path}: {spoken.vocab_size} pieces, the artifact's model has {model.config.vocab_size}"
         )
     if tokens is None:
-        dataset = prepare(data_config(config["data"], run_dir), spoken.vocab_size, ranks.device.type == "cuda")
+        dataset = prepare(data_config(config["data"], run), spoken.vocab_size, ranks.device.type == "cuda")
     else:
         dataset = Dataset(tokens.name, [], [tokens], spoken.path, spoken.vocab_size, "", "")
     with RunLog(None, ranks.main) as log:

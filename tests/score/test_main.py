@@ -86,6 +86,23 @@ def test_another_shard_can_be_scored(
     assert f"{expected(made, SCORE, tokens[:65]).bpb:.4f}" in capsys.readouterr().out
 
 
+def test_an_artifact_alone_is_scored_as_the_seed_is(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = torch.randint(5, VOCABULARY, (2300,), generator=torch.Generator().manual_seed(1)).numpy().astype("uint16")
+    write_shard(tmp_path / "other.bin", tokens)
+    alone = tmp_path / "imported.golf"
+    shutil.copy(made / "artifact.golf", alone)
+    flags = ["--tokens", tmp_path / "other.bin", "--tokenizer", made / "tokenizer.model", "--ttt", "off"]
+    assert run(monkeypatch, alone, "--device", "cpu", *flags) == 0
+    result = expected(made, ScoreConfig(ttt="off"), tokens[:2049])
+    printed = capsys.readouterr().out.splitlines()[-1].split()
+    assert printed[:2] == ["off", f"{result.tokens:,}"]
+    assert printed[3:5] == [f"{result.nats / result.tokens:.4f}", f"{result.bpb:.4f}"]
+    assert run(monkeypatch, alone, "--device", "cpu", *flags[:2]) == 2
+    assert "imported.golf: an artifact alone is scored on --tokens SHARD with" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
