@@ -51,8 +51,14 @@ def test_all_ranks_end_with_the_same_bits(by_world_size: dict[int, Any]) -> None
 
 
 def test_ranks_end_with_the_weights_of_a_single_process(by_world_size: dict[int, Any]) -> None:
+    """Against how far training moved them. A scalar's gradient can cancel to nearly nothing, and AdamW's first steps make
+    as much of that as of any other, so the order in which ranks add up shows most there."""
+    before = dict(GPT(MODEL, seed=3).named_parameters())
     for name, tensor in by_world_size[1][0]["weights"].items():
-        torch.testing.assert_close(by_world_size[4][0]["weights"][name], tensor, rtol=1e-3, atol=5e-5)
+        moved = float((tensor - before[name].detach()).norm())
+        for world_size in (2, 4):
+            difference = float((by_world_size[world_size][0]["weights"][name] - tensor).norm())
+            assert difference < (0.002 if tensor.ndim else 0.05) * moved, f"{name} with {world_size} ranks"
 
 
 def test_the_warm_up_leaves_no_trace(tmp_path: Path) -> None:
