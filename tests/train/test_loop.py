@@ -51,8 +51,8 @@ def test_all_ranks_end_with_the_same_bits(by_world_size: dict[int, Any]) -> None
 
 
 def test_ranks_end_with_the_weights_of_a_single_process(by_world_size: dict[int, Any]) -> None:
-    """Against how far training moved them. A scalar's gradient can cancel to nearly nothing, and AdamW's first steps make
-    as much of that as of any other, so the order in which ranks add up shows most there."""
+    """Against how far training moved them. A scalar's gradient can cancel to nearly nothing, and AdamW's first steps
+    make as much of that as of any other, so the order in which ranks add up shows most there."""
     before = dict(GPT(MODEL, seed=3).named_parameters())
     for name, tensor in by_world_size[1][0]["weights"].items():
         moved = float((tensor - before[name].detach()).norm())
