@@ -177,11 +177,12 @@ class GPT(nn.Module):
         c, dtype = self.config, self.compute_dtype
         cos, sin = self._rotary_tables(tokens.shape[1], tokens.device)
         # One cast and one unbind for each bank: their backward is one stack and one cast, whatever the depth.
-        wq_wo = self.qo_bank.to(dtype).unbind()
-        wk_wv = self.kv_bank.to(dtype).unbind()
-        w_up, w_down = self.mlp_up.to(dtype).unbind(), self.mlp_down.to(dtype).unbind()
+        wqkv = torch.cat((self.qo_bank[: c.layers], self.kv_bank[: c.layers], self.kv_bank[c.layers :]), dim=1)
+        wqkv = wqkv.to(dtype).unbind()
+        # A scale of output channels is one of the matrix's rows: no activation is read or written for it.
+        wo = (self.attn_scale[:, :, None] * self.qo_bank[c.layers :]).to(dtype).unbind()
+        w_up, w_down = self.mlp_up.to(dtype).unbind(), (self.mlp_scale[:, :, None] * self.mlp_down).to(dtype).unbind()
         gains = self.q_gain.to(dtype).unbind()
-        attn_scale, mlp_scale = self.attn_scale.to(dtype).unbind(), self.mlp_scale.to(dtype).unbind()
         mixes, skip_weights = self.resid_mix.to(dtype).unbind(), self.skip_weights.to(dtype).unbind()
 
         x = x0 = self._embed(tokens)
@@ -193,10 +194,10 @@ class GPT(nn.Module):
                 x = x + skip_weights[i - encoder_blocks] * skips.pop()
             x = mixes[i][0] * x + mixes[i][1] * x0
             attention_in = rms_norm(x)
-            attended = self._attend(attention_in, wq_wo[i], wk_wv[i], wk_wv[c.layers + i], gains[i], cos, sin)
-            x = x + attn_scale[i] * F.linear(attended, wq_wo[c.layers + i])
+            attended = self._attend(attention_in, wqkv[i], gains[i], cos, sin)
+            x = x + F.linear(attended, wo[i])
             mlp_in = rms_norm(x)
-            x = x + mlp_scale[i] * ops.relu2_mlp(mlp_in, w_up[i], w_down[i])
+            x = x + ops.relu2_mlp(mlp_in, w_up[i], w_down[i])
             if self.observer is not None:
                 self.observer.block(i, attention_in, attended, mlp_in)
             if i < encoder_blocks:
@@ -208,19 +209,8 @@ class GPT(nn.Module):
         return x
 
     def _attend(
-        self,
-        x: torch.Tensor,
-        wq: torch.Tensor,
-        wk: torch.Tensor,
-        wv: torch.Tensor,
-        gain: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
+        self, x: torch.Tensor, wqkv: torch.Tensor, gain: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> torch.Tensor:
         """Attention of a block before its output matrix: `[B, T, D]` to `[B, T, D]`."""
-        heads = (*x.shape[:2], -1, self.config.head_dim)
-        q, k, v = (F.linear(x, w).view(heads) for w in (wq, wk, wv))
-        q, k = ops.qk_norm_rope(q, k, gain, cos, sin)
-        # Normalised q and k, rotated, are sqrt(head_dim) long: the largest gain bounds the logits, on the device.
-        bound = gain.detach().abs().max().float() * self.config.head_dim**0.5
-        return ops.window_attention(q, k, v, logit_bound=bound).flatten(2)
+        qkv = F.linear(x, wqkv).view(*x.shape[:2], -1, self.config.head_dim)
+        return ops.qkv_attention(qkv, gain, cos, sin).flatten(2)

@@ -78,6 +78,7 @@ def _requests(text: str) -> dict[str, str]:
     return requests
 
 
+@torch.compiler.assume_constant_result  # what it asks of the machine cannot be traced
 def _decide(op: str, device_kind: str) -> Backend:
     candidates = _candidates[op]
     requests = _requests(os.environ.get(VARIABLE, ""))

@@ -101,6 +101,15 @@ def multiprocessors(device: torch.device) -> int:
     return INTERPRETED_MULTIPROCESSORS
 
 
+def strides(**tensors: torch.Tensor) -> dict[str, int]:
+    """Strides of `[B, T, heads, head_dim]` tensors under the argument names of a kernel: `q_batch`, `q_row`, `q_head`."""
+    return {
+        f"{name}_{axis}": stride
+        for name, tensor in tensors.items()
+        for axis, stride in zip(("batch", "row", "head"), tensor.stride()[:3], strict=True)
+    }
+
+
 def require(condition: bool, op: str, thing: str, expected: str) -> None:
     """Raise a ValueError of one line unless `condition` holds."""
     if not condition:

@@ -46,14 +46,14 @@ def qk_norm_rope(
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
     """
     backend = backends.resolve(OP, q.device).name
-    _check(q, k, gain, cos, sin, backend == "triton")
+    check(q, k, gain, cos, sin, backend == "triton")
     if backend == "triton":
         q_out, k_out = operators.forward(q, k, gain, cos, sin)
         return q_out, k_out
     return reference.qk_norm_rope(q, k, gain, cos, sin)
 
 
-def _check(
+def check(
     q: torch.Tensor, k: torch.Tensor, gain: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, for_triton: bool
 ) -> None:
     require(q.ndim == 4, OP, f"q is {tuple(q.shape)}", "[B, T, heads, head_dim]")

@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from golf_fast.ops.launch import Launch
+from golf_fast.ops.launch import Launch, strides
 
 OP = "qk_norm_rope"
 
@@ -112,13 +112,13 @@ def _gradient(source, grad, dim, partner, mask, cosine, sine, factor, eps, HEAD_
 @triton.jit
 def qk_norm_rope_backward_kernel(
     q, k, gain, cos, sin, q_grad, k_grad, d_q, d_k, d_gain, length, tokens, eps,
-    q_batch, q_row, q_head, k_batch, k_row, k_head,
+    q_batch, q_row, q_head, k_batch, k_row, k_head, d_q_batch, d_q_row, d_q_head, d_k_batch, d_k_row, d_k_head,
     Q_HEADS: tl.constexpr, K_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PAIRS: tl.constexpr,
     Q_WIDTH: tl.constexpr, K_WIDTH: tl.constexpr, WIDTH: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     """`TOKENS` tokens of `d_q` and `d_k`, and their part of the gradient of the gain: `d_gain` `[programs, heads]`.
 
-    `q_grad`, `k_grad`, `d_q` and `d_k` are `[tokens, heads, head_dim]` contiguous.
+    `q_grad` and `k_grad` are `[tokens, heads, head_dim]` contiguous.
     """
     program = tl.program_id(0)
     token = program * TOKENS + tl.arange(0, TOKENS)
@@ -133,7 +133,7 @@ def qk_norm_rope_backward_kernel(
     factor = tl.load(gain + head, mask=head < Q_HEADS, other=0.0).to(tl.float32)
     source = _rows(q, batch, position, q_batch, q_row, q_head, Q_WIDTH)
     grad = _rows(q_grad, batch, position, length * Q_HEADS * HEAD_DIM, Q_HEADS * HEAD_DIM, HEAD_DIM, Q_WIDTH)
-    target = _rows(d_q, batch, position, length * Q_HEADS * HEAD_DIM, Q_HEADS * HEAD_DIM, HEAD_DIM, Q_WIDTH)
+    target = _rows(d_q, batch, position, d_q_batch, d_q_row, d_q_head, Q_WIDTH)
     dx, product = _gradient(source, grad, dim, partner, mask, cosine, sine, factor, eps, HEAD_DIM)
     tl.store(target + dim, dx, mask=mask)
     tl.store(d_gain + program * Q_HEADS + heads, tl.sum(product, 0), mask=heads < Q_HEADS)
@@ -141,7 +141,7 @@ def qk_norm_rope_backward_kernel(
     mask = here & (tl.arange(0, K_WIDTH)[None, :, None] < K_HEADS)
     source = _rows(k, batch, position, k_batch, k_row, k_head, K_WIDTH)
     grad = _rows(k_grad, batch, position, length * K_HEADS * HEAD_DIM, K_HEADS * HEAD_DIM, HEAD_DIM, K_WIDTH)
-    target = _rows(d_k, batch, position, length * K_HEADS * HEAD_DIM, K_HEADS * HEAD_DIM, HEAD_DIM, K_WIDTH)
+    target = _rows(d_k, batch, position, d_k_batch, d_k_row, d_k_head, K_WIDTH)
     dx, _ = _gradient(source, grad, dim, partner, mask, cosine, sine, 1.0, eps, HEAD_DIM)
     tl.store(target + dim, dx, mask=mask)
 
@@ -150,11 +150,6 @@ def _common(
     q: torch.Tensor, k: torch.Tensor, gain: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, eps: float, block: Block
 ) -> dict[str, object]:
     rows, length, heads, head_dim = q.shape
-    strides = {
-        f"{name}_{axis}": stride
-        for name, tensor in (("q", q), ("k", k))
-        for axis, stride in zip(("batch", "row", "head"), tensor.stride()[:3], strict=True)
-    }
     return {
         "q": q,
         "k": k,
@@ -164,7 +159,7 @@ def _common(
         "length": length,
         "tokens": rows * length,
         "eps": eps,
-        **strides,
+        **strides(q=q, k=k),
         "Q_HEADS": heads,
         "K_HEADS": k.shape[2],
         "HEAD_DIM": head_dim,
@@ -210,8 +205,12 @@ def backward(
     d_k: torch.Tensor,
     d_gain: torch.Tensor,
 ) -> Launch:
-    """The launch that writes `d_q`, `d_k` (contiguous) and `d_gain`, `[programs, heads]` float32, to be summed."""
+    """The launch that writes `d_q`, `d_k` (their last stride is 1) and `d_gain`, `[programs, heads]` float32 parts.
+
+    `d_gain` is still to be summed over the programs.
+    """
     block = choose_block(*q.shape[2:])
     arguments = _common(q, k, gain, cos, sin, eps, block)
     arguments |= {"q_grad": q_grad, "k_grad": k_grad, "d_q": d_q, "d_k": d_k, "d_gain": d_gain}
+    arguments |= strides(d_q=d_q, d_k=d_k)
     return Launch(OP + ".backward", qk_norm_rope_backward_kernel, (programs(q),), arguments, block.warps, 1)

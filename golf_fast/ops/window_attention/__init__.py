@@ -99,7 +99,7 @@ def window_attention(
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
     """
     backend = backends.resolve(OP, q.device).name
-    _check(q, k, v, window, cu_seqlens, logit_bound, backend == "triton")
+    check(q, k, v, window, cu_seqlens, logit_bound, backend == "triton")
     if backend == "reference":
         return reference.window_attention(q, k, v, window, cu_seqlens=cu_seqlens, return_lse=return_lse)
     packed = q.ndim == 3
@@ -139,7 +139,7 @@ def _sdpa(
     return out.transpose(1, 2)
 
 
-def _check(
+def check(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,

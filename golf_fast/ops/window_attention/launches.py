@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import triton
 
-from golf_fast.ops.launch import Launch, architecture
+from golf_fast.ops.launch import Launch, architecture, strides
 from golf_fast.ops.window_attention.triton import d_key_value_kernel, d_query_kernel, forward_kernel
 
 OP = "window_attention"
@@ -66,15 +66,6 @@ def choose_tiles(head_dim: int, group: int, arch: int) -> Tiles:
     return Tiles(tile(128, 32, 8, 3), tile(64, 32, 4, 2), tile(32, 64, 8, 2))
 
 
-def _strides(**tensors: torch.Tensor) -> dict[str, int]:
-    """Strides of `[B, T, heads, head_dim]` tensors under the kernels' argument names."""
-    return {
-        f"{name}_{axis}": stride
-        for name, tensor in tensors.items()
-        for axis, stride in zip(("batch", "row", "head"), tensor.stride()[:3], strict=True)
-    }
-
-
 def _common(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bounds: torch.Tensor | None, window: int, tile: Tile
 ) -> dict[str, object]:
@@ -88,7 +79,7 @@ def _common(
         "window": min(window, length),
         "kv_heads": k.shape[2],
         "scale": head_dim**-0.5 * LOG2_E,
-        **_strides(q=q, k=k, v=v),
+        **strides(q=q, k=k, v=v),
         "GROUP": heads // k.shape[2],
         "HEAD_DIM": head_dim,
         "ROWS": tile.rows,
@@ -147,9 +138,12 @@ def backward(
     delta: torch.Tensor,
     tiles: Tiles | None = None,
 ) -> tuple[Launch, Launch]:
-    """The two launches that write the gradients (contiguous, shapes of q, k, v), the first also `delta` like `lse`."""
+    """The two launches that write the gradients in the shapes of q, k and v, the first also `delta` like `lse`.
+
+    `d_query` and `d_key` are contiguous, `d_value` is so in its last dimension.
+    """
     tiles = tiles or choose_tiles(q.shape[3], q.shape[2] // k.shape[2], architecture(q.device))
-    shared = {"grad": grad, "lse": lse, "delta": delta, "softmax_scale": q.shape[3] ** -0.5, **_strides(grad=grad)}
+    shared = {"grad": grad, "lse": lse, "delta": delta, "softmax_scale": q.shape[3] ** -0.5, **strides(grad=grad)}
     tile = tiles.d_query
     grid = (triton.cdiv(q.shape[1], tile.rows) * (q.shape[2] // tile.heads) * q.shape[0],)
     arguments = _common(q, k, v, bounds, window, tile) | shared | {"out": out, "d_query": d_query}
@@ -157,6 +151,7 @@ def backward(
     tile = tiles.d_key_value
     grid = (triton.cdiv(q.shape[1], tile.keys) * k.shape[2] * q.shape[0],)
     arguments = _common(q, k, v, bounds, window, tile) | shared | {"d_key": d_key, "d_value": d_value}
+    arguments |= strides(d_value=d_value)
     return first, Launch(
         OP + ".d_key_value", d_key_value_kernel, grid, arguments, tile.warps, tile.stages, tile.registers
     )

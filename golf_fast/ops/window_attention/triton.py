@@ -290,10 +290,11 @@ def _d_key_value_tile(
 def d_key_value_kernel(
     q, k, v, lse, grad, delta, d_key, d_value, bounds, length, window, kv_heads, scale, softmax_scale,
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head, grad_batch, grad_row, grad_head,
+    d_value_batch, d_value_row, d_value_head,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, HEADS: tl.constexpr, KEYS: tl.constexpr,
     DOCUMENTS: tl.constexpr,
 ):  # fmt: skip
-    """A tile of `d_key` and `d_value` `[B, T, kv_heads, head_dim]`, from all query heads that read it."""
+    """A tile of `d_key` (contiguous) and `d_value` `[B, T, kv_heads, head_dim]`, from all query heads that read it."""
     tiles = tl.cdiv(length, KEYS)
     program = tl.program_id(0)
     first_key = (program % tiles) * KEYS
@@ -340,6 +341,7 @@ def d_key_value_kernel(
             delta + piece * length, q_row, q_head, grad_row, grad_head, first_key + (left + i % inner) * ROWS, columns,
             high, last_row, length, scale, HEAD_DIM, ROWS, HEADS, False,
         )  # fmt: skip
+    d_value += batch * d_value_batch + kv_head * d_value_head
+    tl.store(d_value + columns[:, None].to(tl.int64) * d_value_row + dims[None, :], d_values, mask=inside)
     at = ((batch * length + columns) * kv_heads + kv_head)[:, None] * HEAD_DIM + dims[None, :]
-    tl.store(d_value + at, d_values, mask=inside)
     tl.store(d_key + at, d_keys * softmax_scale, mask=inside)

@@ -1,0 +1,90 @@
+"""What a block does between its two attention products: norm, rotation and attention of packed projections."""
+
+from __future__ import annotations
+
+import torch
+
+from golf_fast.ops import backends
+from golf_fast.ops.launch import require, triton_obstacle
+from golf_fast.ops.qk_norm_rope import check as check_qk_norm_rope
+from golf_fast.ops.qk_norm_rope import qk_norm_rope
+from golf_fast.ops.qkv_attention import operators, reference
+from golf_fast.ops.window_attention import check as check_window_attention
+from golf_fast.ops.window_attention import window_attention
+from golf_fast.ops.window_attention.reference import document_bounds
+
+OP = "qkv_attention"
+PARTS = ("qk_norm_rope", "window_attention")
+
+
+def _obstacle(device_kind: str) -> str | None:
+    obstacle = triton_obstacle(device_kind)
+    if obstacle is not None:
+        return obstacle
+    others = [f"{op} is {name}" for op in PARTS if (name := backends.resolve(op, device_kind).name) != "triton"]
+    return ", ".join(others) or None
+
+
+backends.register(
+    OP,
+    backends.Candidate(
+        "triton",
+        "the kernels of qk_norm_rope and window_attention, whose gradients meet in one tensor without a copy",
+        _obstacle,
+        ("cpu",),
+    ),
+    backends.Candidate("separate", "qk_norm_rope, then window_attention, each as it runs here", backends.anywhere),
+)
+
+
+def qkv_attention(
+    qkv: torch.Tensor,
+    gain: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    window: int | None = None,
+    *,
+    cu_seqlens: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`window_attention(*qk_norm_rope(q, k, gain, cos, sin), v)` of the q, k and v that lie side by side in `qkv`.
+
+    One matrix product makes `qkv` of the residual stream, and one takes its gradient back: the stream is read once
+    in place of three times, and no three gradients of it are added up.
+
+    Args:
+        qkv: `[B, T, heads + 2 * kv_heads, head_dim]`, any floating dtype: of each position the heads of the queries,
+            then those of the keys, then those of the values.
+        gain: `[heads]`, the dtype of `qkv`; multiplies the normalised queries.
+        cos: `[T, pairs]`, as in `qk_norm_rope`.
+        sin: likewise.
+        window: how many positions a query sees, itself included; None: all before it.
+        cu_seqlens: as in `window_attention`.
+
+    Returns:
+        `[B, T, heads, head_dim]`, the dtype of `qkv`.
+
+    Normalised and rotated, queries and keys bound the logits by the largest gain times the root of head_dim; the
+    kernels read that bound on the device (see `window_attention`).
+
+    The Triton kernels save `qkv`, the arguments, the new queries and keys, the output and its log-sum-exp. They take
+    what those of `qk_norm_rope` and `window_attention` take, `qkv` contiguous.
+
+    Raises:
+        ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
+    """
+    require(gain.ndim == 1, OP, f"gain is {tuple(gain.shape)}", "[heads]")
+    heads, others = gain.shape[0], qkv.shape[2] - gain.shape[0] if qkv.ndim == 4 else 0
+    expected = f"[B, T, heads + 2 * kv_heads, head_dim], with {heads} heads as in gain"
+    require(others > 0 and others % 2 == 0, OP, f"qkv is {tuple(qkv.shape)}", expected)
+    q, k, v = reference.split(qkv, heads)
+    bound = gain.detach().abs().max().float() * qkv.shape[3] ** 0.5
+    if backends.resolve(OP, qkv.device).name == "separate":
+        q, k = qk_norm_rope(q, k, gain, cos, sin)
+        return window_attention(q, k, v, window, cu_seqlens=cu_seqlens, logit_bound=bound)
+    require(qkv.is_contiguous(), OP, f"qkv has strides {qkv.stride()}", "contiguous")
+    check_qk_norm_rope(q, k, gain, cos, sin, for_triton=True)
+    check_window_attention(q, k, v, window, cu_seqlens, bound, for_triton=True)
+    length = qkv.shape[1]
+    bounds = None if cu_seqlens is None else document_bounds(cu_seqlens, length)
+    out: torch.Tensor = operators.forward(qkv, gain, cos, sin, bound, bounds, length if window is None else window)[0]
+    return out
