@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from golf_fast import ops
 from golf_fast.config import ModelConfig
-from golf_fast.model.embedding import bigram_rows, rms_norm, smear
+from golf_fast.model.embedding import bigram_rows, inverse_rms, rms_norm, smear
 
 
 class Observer(Protocol):
@@ -196,10 +196,10 @@ class GPT(nn.Module):
             attention_in = rms_norm(x)
             attended = self._attend(attention_in, wqkv[i], gains[i], cos, sin)
             x = x + F.linear(attended, wo[i])
-            mlp_in = rms_norm(x)
-            x = x + ops.relu2_mlp(mlp_in, w_up[i], w_down[i])
             if self.observer is not None:
-                self.observer.block(i, attention_in, attended, mlp_in)
+                self.observer.block(i, attention_in, attended, rms_norm(x))
+            # The norm is a factor of each row: the normalised tensor is never written.
+            x = x + ops.relu2_mlp(x, w_up[i], w_down[i], inverse_rms(x))
             if i < encoder_blocks:
                 skips.append(x)
             if i == c.backout_block:

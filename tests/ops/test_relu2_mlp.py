@@ -56,11 +56,9 @@ def check_configuration(tiles: kernels.Tiles, slope: float, device: str, dtype: 
         require(pre, pre.tensor, exact)
 
     change = GuardBand((tokens, hidden), dtype, device)
-    sums = GuardBand((-(-hidden // tiles.columns), tokens), torch.float32, device)
     saved = (exact if slope else active.square()).to(dtype)
-    kernels.dpre_launch(g, w_down, saved, rstd, change.tensor, sums.tensor, slope, tiles, 3)()
+    kernels.dpre_launch(g, w_down, saved, rstd, change.tensor, slope, tiles, 3)()
     require(change, change.tensor, dpre * rstd.double()[:, None])
-    require(sums, sums.tensor.sum(0), (dpre * exact).sum(1))
 
 
 @interpreter

@@ -80,10 +80,9 @@ def _builds() -> Iterator[Build]:
                         empty(tokens, width), empty(hidden, width), rstd, empty(tokens, hidden), pre, slope, tiles, 132
                     )
                 else:
-                    sums = empty(hidden // tiles.columns, tokens, dtype=torch.float32) if with_rstd else None
                     launch = triton.dpre_launch(
                         empty(tokens, width), empty(width, hidden), empty(tokens, hidden), rstd,
-                        empty(tokens, hidden), sums, slope, tiles, 132,
+                        empty(tokens, hidden), slope, tiles, 132,
                     )  # fmt: skip
                 variant = f"{'leaky' if slope else 'relu'}{' rstd' if with_rstd else ''}"
                 label = f"{kernel} {tiles.rows}x{tiles.columns} {variant}"

@@ -2,7 +2,8 @@
 
 Forward: `post = act(rstd * (x @ w_up.T))` is written by one persistent GEMM, then `out = post @ w_down.T`.
 Backward: `dpre = rstd * act'(pre) * (g @ w_down)` is written by the second, then
-`dx = dpre @ w_up`, `dw_up = dpre.T @ x`, `dw_down = g.T @ post`, and `drstd` is a row sum of the same epilogue.
+`dx = dpre @ w_up`, `dw_up = dpre.T @ x`, `dw_down = g.T @ post`, and `drstd = rowsum(dx * x) / rstd`: what the norm
+before it, whose own backward reads both, adds up on the way.
 Saved for the backward: the inputs and `post`; with a negative slope also `pre`, because the square loses the sign.
 
 On compute capability 9.0 tiles move by TMA through descriptors made on the host, and the accumulator is stored in two
@@ -119,13 +120,12 @@ def relu2_up_kernel(
 
 @triton.jit
 def relu2_dpre_kernel(
-    g, w_down, saved, rstd, dpre, row_sums, tokens, hidden, width,
+    g, w_down, saved, rstd, dpre, tokens, hidden, width,
     SLOPE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
     """dpre `[tokens, hidden]` from g `[tokens, width]`, w_down `[width, hidden]` and saved `[tokens, hidden]`.
 
-    `saved` is post without a slope, where act'(pre) = 2 sqrt(post), else pre. row_sums `[tiles across, tokens]`, if it
-    is not None, gets the sums of d pre * pre over the columns of each tile.
+    `saved` is post without a slope, where act'(pre) = 2 sqrt(post), else pre.
     """
     HALF: tl.constexpr = COLUMNS // 2
     across = tl.cdiv(hidden, COLUMNS)
@@ -137,24 +137,18 @@ def relu2_dpre_kernel(
             left = _load(g, row, k, tokens, width, ROWS, DEPTH, TMA)
             right = _load(w_down, k, column, width, hidden, DEPTH, COLUMNS, TMA)
             total = tl.dot(left, right, total, input_precision="ieee")
-        r = row + tl.arange(0, ROWS)
-        sums = tl.zeros((ROWS,), tl.float32)
+        if rstd is not None:
+            r = row + tl.arange(0, ROWS)
+            total *= tl.load(rstd + r, mask=r < tokens, other=0.0)[:, None]
         halves = _halves(total, ROWS, HALF)
         for i in tl.static_range(2):
             at = column + i * HALF
             kept = _load(saved, row, at, tokens, hidden, ROWS, HALF, TMA).to(tl.float32)
             if SLOPE == 0.0:
-                kept = tl.sqrt(kept)
-                change = 2.0 * halves[i] * kept
+                change = 2.0 * halves[i] * tl.sqrt(kept)
             else:
                 change = 2.0 * halves[i] * kept * tl.where(kept > 0.0, 1.0, SLOPE * SLOPE)
-            if row_sums is not None:
-                sums += tl.sum(change * kept, axis=1)
-            if rstd is not None:
-                change *= tl.load(rstd + r, mask=r < tokens, other=0.0)[:, None]
             _store(dpre, change, row, at, tokens, hidden, ROWS, HALF, TMA)
-        if row_sums is not None:
-            tl.store(row_sums + (column // COLUMNS).to(tl.int64) * tokens + r, sums, mask=r < tokens)
 
 
 def _tile_view(name: str, tensor: torch.Tensor, rows: int, columns: int, tma: bool) -> Any:
@@ -197,12 +191,11 @@ def dpre_launch(
     saved: torch.Tensor,
     rstd: torch.Tensor | None,
     dpre: torch.Tensor,
-    row_sums: torch.Tensor | None,
     negative_slope: float,
     tiles: Tiles,
     programs: int,
 ) -> Launch:
-    """The launch that fills dpre (and row_sums); shapes as in `relu2_dpre_kernel`."""
+    """The launch that fills dpre; shapes as in `relu2_dpre_kernel`."""
     (tokens, width), hidden = g.shape, w_down.shape[1]
     half = tiles.columns // 2
     arguments = {
@@ -211,7 +204,6 @@ def dpre_launch(
         "saved": _tile_view("saved", saved, tiles.rows, half, tiles.tma),
         "rstd": rstd,
         "dpre": _tile_view("dpre", dpre, tiles.rows, half, tiles.tma),
-        "row_sums": row_sums,
         "tokens": tokens,
         "hidden": hidden,
         "width": width,
@@ -255,27 +247,22 @@ def _(
 @torch.library.custom_op("golf_fast::relu2_mlp_dpre", mutates_args=())
 def dpre(
     g: torch.Tensor, w_down: torch.Tensor, saved: torch.Tensor, rstd: torch.Tensor | None, negative_slope: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`dpre [tokens, hidden]`, already times rstd, and `drstd [tokens]` float32 (empty without rstd)."""
+) -> torch.Tensor:
+    """The gradient of `x @ w_up.T`, `[tokens, hidden]`: that of the argument of the activation times rstd."""
     tokens, hidden = saved.shape
     result = torch.empty_like(saved)
-    programs = multiprocessors(g.device)
-    tiles = choose_tiles("dpre", architecture(g.device), tokens, hidden, programs)
-    sums = None
-    if rstd is not None:
-        sums = g.new_empty(triton.cdiv(hidden, tiles.columns), tokens, dtype=torch.float32)
     if tokens:
-        dpre_launch(g, w_down, saved, rstd, result, sums, negative_slope, tiles, programs)()
-    if rstd is None or sums is None:
-        return result, g.new_empty(0, dtype=torch.float32)
-    return result, sums.sum(0) / rstd
+        programs = multiprocessors(g.device)
+        tiles = choose_tiles("dpre", architecture(g.device), tokens, hidden, programs)
+        dpre_launch(g, w_down, saved, rstd, result, negative_slope, tiles, programs)()
+    return result
 
 
 @dpre.register_fake
 def _(
     g: torch.Tensor, w_down: torch.Tensor, saved: torch.Tensor, rstd: torch.Tensor | None, negative_slope: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.empty_like(saved), g.new_empty(0 if rstd is None else g.shape[0], dtype=torch.float32)
+) -> torch.Tensor:
+    return torch.empty_like(saved)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
@@ -292,15 +279,19 @@ def _backward(ctx: Any, g: torch.Tensor | None, *_auxiliary: None) -> tuple[torc
         return None, None, None, None, None
     x, w_up, w_down, rstd, post, pre = ctx.saved_tensors
     g = g.contiguous()
-    change, drstd = torch.ops.golf_fast.relu2_mlp_dpre(
+    change = torch.ops.golf_fast.relu2_mlp_dpre(
         g, w_down, pre if ctx.negative_slope else post, rstd, ctx.negative_slope
     )
     needed = ctx.needs_input_grad
+    dx = change @ w_up if needed[0] or needed[3] else None
+    drstd = None
+    if needed[3]:
+        drstd = torch.linalg.vecdot(dx.float(), x.float()) / rstd
     return (
-        change @ w_up if needed[0] else None,
+        dx if needed[0] else None,
         change.T @ x if needed[1] else None,
         g.T @ post if needed[2] else None,
-        drstd if needed[3] else None,
+        drstd,
         None,
     )
 
