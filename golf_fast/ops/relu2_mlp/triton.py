@@ -114,7 +114,10 @@ def relu2_up_kernel(
             at = column + i * HALF
             if pre is not None:
                 _store(pre, half, row, at, tokens, hidden, ROWS, HALF, TMA)
-            active = tl.maximum(half, SLOPE * half, propagate_nan=tl.PropagateNan.ALL)
+            if SLOPE == 0.0:  # the compiler may not drop a product by zero
+                active = tl.maximum(half, 0.0, propagate_nan=tl.PropagateNan.ALL)
+            else:
+                active = tl.maximum(half, SLOPE * half, propagate_nan=tl.PropagateNan.ALL)
             _store(post, active * active, row, at, tokens, hidden, ROWS, HALF, TMA)
 
 
@@ -139,15 +142,17 @@ def relu2_dpre_kernel(
             total = tl.dot(left, right, total, input_precision="ieee")
         if rstd is not None:
             r = row + tl.arange(0, ROWS)
-            total *= tl.load(rstd + r, mask=r < tokens, other=0.0)[:, None]
+            total *= 2.0 * tl.load(rstd + r, mask=r < tokens, other=0.0)[:, None]
+        else:
+            total *= 2.0
         halves = _halves(total, ROWS, HALF)
         for i in tl.static_range(2):
             at = column + i * HALF
             kept = _load(saved, row, at, tokens, hidden, ROWS, HALF, TMA).to(tl.float32)
             if SLOPE == 0.0:
-                change = 2.0 * halves[i] * tl.sqrt(kept)
+                change = halves[i] * tl.sqrt(kept)
             else:
-                change = 2.0 * halves[i] * kept * tl.where(kept > 0.0, 1.0, SLOPE * SLOPE)
+                change = halves[i] * kept * tl.where(kept > 0.0, 1.0, SLOPE * SLOPE)
             _store(dpre, change, row, at, tokens, hidden, ROWS, HALF, TMA)
 
 

@@ -252,6 +252,18 @@ def d_query_kernel(
 
 
 @triton.jit
+def _turn(i, tiles, pieces: tl.constexpr, HEADS: tl.constexpr):
+    """Which tile and first head the iteration `i` takes; with one piece there is nothing to divide."""
+    if pieces == 1:
+        tile = i
+        head = 0
+    else:
+        tile = i % tiles
+        head = (i // tiles) * HEADS
+    return tile, head
+
+
+@triton.jit
 def _d_key_value_tile(
     d_keys, d_values, keys, values, q, grad, lse, delta, q_row, q_head, grad_row, grad_head, first_row, columns, high,
     last_row, length, scale,
@@ -324,9 +336,9 @@ def d_key_value_kernel(
     bordering = visits - (inner_end - left)
     d_keys = tl.zeros([KEYS, HEAD_DIM], tl.float32)
     d_values = tl.zeros([KEYS, HEAD_DIM], tl.float32)
-    for i in range(bordering * (GROUP // HEADS)):
-        tile = i % bordering
-        piece = (i // bordering) * HEADS
+    pieces: tl.constexpr = GROUP // HEADS
+    for i in range(bordering * pieces):
+        tile, piece = _turn(i, bordering, pieces, HEADS)
         row = first_key + tl.where(tile < left, tile, tile + inner_end - left) * ROWS
         d_keys, d_values = _d_key_value_tile(
             d_keys, d_values, keys, values, q + piece * q_head, grad + piece * grad_head, lse + piece * length,
@@ -334,11 +346,11 @@ def d_key_value_kernel(
             HEAD_DIM, ROWS, HEADS, True,
         )  # fmt: skip
     inner = inner_end - left
-    for i in range(inner * (GROUP // HEADS)):
-        piece = (i // inner) * HEADS
+    for i in range(inner * pieces):
+        tile, piece = _turn(i, inner, pieces, HEADS)
         d_keys, d_values = _d_key_value_tile(
             d_keys, d_values, keys, values, q + piece * q_head, grad + piece * grad_head, lse + piece * length,
-            delta + piece * length, q_row, q_head, grad_row, grad_head, first_key + (left + i % inner) * ROWS, columns,
+            delta + piece * length, q_row, q_head, grad_row, grad_head, first_key + (left + tile) * ROWS, columns,
             high, last_row, length, scale, HEAD_DIM, ROWS, HEADS, False,
         )  # fmt: skip
     d_value += batch * d_value_batch + kv_head * d_value_head
