@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 
-from benchmarks import codec, peers, quantizers, registry, report, results, step
-from benchmarks.measure import Comparison, compare_on_cpu, one_core
-from benchmarks.measure_gpu import Stopwatch, ceilings, compare_on_gpu
-from benchmarks.registry import Case
+from benchmarks import codec, quantizers, registry, report, step, tune
+from benchmarks.runner import measure, measuring
 from golf_fast.errors import exit_with
 
-Compare = Callable[[Case, str], Comparison]
+COMMANDS = {
+    "step": step.main, "tune": tune.main, "codec": codec.main, "quantizers": quantizers.main, "report": report.main
+}  # fmt: skip
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["step"]:
-        step.main(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["codec"]:
-        codec.main(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["quantizers"]:
-        quantizers.main(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["report"]:
-        report.main(sys.argv[2:])
+    if sys.argv[1:] and sys.argv[1] in COMMANDS:
+        COMMANDS[sys.argv[1]](sys.argv[2:])
         return
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure the ops against their peers.",
         epilog="`python -m benchmarks step --help`: a whole training micro-step, by part. "
+        "`python -m benchmarks tune --help`: launch parameters of the kernels. "
         "`python -m benchmarks codec --help`: the entropy coder against byte compressors. "
         "`python -m benchmarks quantizers --help`: ways of quantizing a trained model. "
         "`python -m benchmarks report --help`: a table and a plot of what was measured.",
@@ -56,63 +44,6 @@ def main() -> None:
             }
     if red:
         sys.exit(f"wrong results, so no times: {', '.join(sorted(red))}")
-
-
-@contextmanager
-def measuring(device_kind: str) -> Iterator[tuple[Compare, dict[str, Any]]]:
-    """How a case is compared with a peer on a device, and the conditions that are recorded with each result."""
-    around = results.environment(device_kind)
-    if device_kind == "cpu":
-        with one_core() as core:
-            yield compare_on_cpu, {**around, "core": core}
-    else:
-        stopwatch = Stopwatch()
-        yield (lambda case, peer: compare_on_gpu(case, peer, stopwatch)), {**around, **ceilings(stopwatch)}
-
-
-def measure(
-    op: str, device_kind: str, options: argparse.Namespace, compare: Compare, conditions: dict[str, Any]
-) -> bool:
-    """Run the cases of an op on a device, print and record them; false if one computed something wrong."""
-    module, good = registry.load(op), True
-    for line in module.left_out(device_kind):
-        print(f"left out: {line}", file=sys.stderr)
-    for case in module.cases(device_kind):
-        if options.implementation not in (None, case.implementation):
-            continue
-        names = [peer for peer in case.peers if options.peer in (None, peer)]
-        if options.list:
-            print(f"{case.op}: {case.label} ({case.implementation}) against {', '.join(names)}")
-            continue
-        if wrong := case.gate():
-            print(f"{case.op}: {case.label} ({case.implementation}): WRONG, {wrong}", flush=True)
-            good = False
-            continue
-        for peer in names:
-            if wrong := peers.obstacle(case, peer):
-                print(f"left out: {case.op}: {case.label} against {peer}: {wrong}", file=sys.stderr)
-                continue
-            row = results.record(case, compare(case, peer), conditions)
-            results.append(row)
-            print(json.dumps(row) if options.json else as_line(row), flush=True)
-    return good
-
-
-def as_line(row: dict[str, Any]) -> str:
-    """A measurement for people."""
-    ours, theirs = row["ours"], row["theirs"]
-    rate = f"{row['gigabytes_per_second']:5.1f} GB/s"
-    if row["device_kind"] == "cuda":
-        product = (
-            f"{row['teraflops']:4.0f} TFLOP/s ({row['percent_of_gemm']:.0f} % of a GEMM)" if row["teraflops"] else ""
-        )
-        copy = f"{row['gigabytes_per_second']:5.0f} GB/s ({row['percent_of_copy']:.0f} % of a copy)"
-        rate = product or copy
-    return (
-        f"{row['case']:34} {row['implementation']:9} {ours['median']:7.3f} ms ({ours['p20']:.3f} to {ours['p80']:.3f})"
-        f" {rate} | {row['peer']:7} {theirs['median']:8.2f} ms |"
-        f" {row['ratio']:6.2f} x ({row['ratio_p20']:.2f} to {row['ratio_p80']:.2f}, {row['rounds']} pairs)"
-    )
 
 
 if __name__ == "__main__":

@@ -177,8 +177,8 @@ class GPT(nn.Module):
         c, dtype = self.config, self.compute_dtype
         cos, sin = self._rotary_tables(tokens.shape[1], tokens.device)
         # One cast and one unbind for each bank: their backward is one stack and one cast, whatever the depth.
-        wqkv = torch.cat((self.qo_bank[: c.layers], self.kv_bank[: c.layers], self.kv_bank[c.layers :]), dim=1)
-        wqkv = wqkv.to(dtype).unbind()
+        packed = torch.cat((self.qo_bank[: c.layers], self.kv_bank[: c.layers], self.kv_bank[c.layers :]), dim=1)
+        wqkv = packed.to(dtype).unbind()
         # A scale of output channels is one of the matrix's rows: no activation is read or written for it.
         wo = (self.attn_scale[:, :, None] * self.qo_bank[c.layers :]).to(dtype).unbind()
         w_up, w_down = self.mlp_up.to(dtype).unbind(), (self.mlp_scale[:, :, None] * self.mlp_down).to(dtype).unbind()

@@ -78,7 +78,7 @@ def _requests(text: str) -> dict[str, str]:
     return requests
 
 
-@torch.compiler.assume_constant_result  # what it asks of the machine cannot be traced
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # what it asks cannot be traced
 def _decide(op: str, device_kind: str) -> Backend:
     candidates = _candidates[op]
     requests = _requests(os.environ.get(VARIABLE, ""))

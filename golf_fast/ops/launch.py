@@ -102,7 +102,7 @@ def multiprocessors(device: torch.device) -> int:
 
 
 def strides(**tensors: torch.Tensor) -> dict[str, int]:
-    """Strides of `[B, T, heads, head_dim]` tensors under the argument names of a kernel: `q_batch`, `q_row`, `q_head`."""
+    """Strides of `[B, T, heads, head_dim]` tensors as kernels call them: `q_batch`, `q_row`, `q_head`."""
     return {
         f"{name}_{axis}": stride
         for name, tensor in tensors.items()

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import __main__ as main
-from benchmarks import gate, newton_schulz, peers, registry, relu2_mlp, softcap_cross_entropy
+from benchmarks import gate, newton_schulz, peers, registry, relu2_mlp, runner, softcap_cross_entropy
 
 SMALL = {
     relu2_mlp: {"WIDTH": 64, "HIDDEN": 128, "TOKENS": {"training": 40, "scoring": 3}, "GATE_TOKENS": 17},
@@ -124,10 +123,10 @@ def test_a_peer_that_fails_is_left_out_and_ours_is_measured(
     gates = {"good": lambda: None, "bad": lambda: "out is off", "failing": fails}
     case = registry.Case(op, "label", "x", print, dict.fromkeys([*gates, "ceiling"], print), lambda: None, 1, 1, gates)
     monkeypatch.setattr(registry.load(op), "cases", lambda device: iter([case]))
-    monkeypatch.setattr(main.results, "append", lambda row: None)
-    monkeypatch.setattr(main.results, "record", lambda case, peer, around: {"peer": peer})
+    monkeypatch.setattr(runner.results, "append", lambda row: None)
+    monkeypatch.setattr(runner.results, "record", lambda case, peer, around: {"peer": peer})
     options = argparse.Namespace(implementation=None, peer=None, list=False, json=True)
-    assert main.measure(op, "cuda", options, lambda case, peer: timed.append(peer), {})
+    assert runner.measure(op, "cuda", options, lambda case, peer: timed.append(peer), {})
     assert timed == ["good", "ceiling"]
     said = capsys.readouterr().err
     assert f"left out: {op}: label against bad: out is off\n" in said

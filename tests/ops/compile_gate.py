@@ -11,10 +11,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import re
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ if __name__ == "__main__":
     os.environ.pop("TRITON_INTERPRET", None)
 
 from golf_fast.ops import registry
+from golf_fast.ops.absent_gpu import compile_launch
 from golf_fast.ops.registry import Build
 
 SHARED_LIMIT = {90: 232448, 80: 166912}
@@ -57,39 +55,10 @@ def violations(build: Build, measured: Measured) -> list[str]:
     return found
 
 
-class AbsentGpu:
-    """A driver for triton that knows its target and has no device."""
-
-    def __init__(self, arch: int) -> None:
-        from triton.backends.compiler import GPUTarget
-
-        self.target = GPUTarget("cuda", arch, 32)
-
-    def get_current_target(self) -> Any:
-        return self.target
-
-    def get_current_device(self) -> int:
-        return self.target.arch
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
-
 def measure(build: Build) -> Measured:
     """Compile a build for its architecture."""
-    import triton
-
-    triton.runtime.driver.set_active(AbsentGpu(build.arch))
-    compiled = build.launch.compile()
-    cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        usage = subprocess.run([cuobjdump, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-    # A kernel that spills shows it in STACK; the LOCAL field stays 0.
-    stack, registers = (int(re.search(rf"\b{field}:(\d+)", usage)[1]) for field in ("STACK", "REG"))
-    ptx = compiled.asm["ptx"]
-    return Measured(compiled.metadata.shared, stack, registers, TENSOR_CORES[build.arch] in ptx, TMA in ptx)
+    made = compile_launch(build.launch, build.arch)
+    return Measured(made.shared, made.stack, made.registers, TENSOR_CORES[build.arch] in made.ptx, TMA in made.ptx)
 
 
 def all_builds() -> list[tuple[str, Build]]:

@@ -171,9 +171,9 @@ def _common(
     }
 
 
-def programs(q: torch.Tensor) -> int:
+def programs(q: torch.Tensor, block: Block | None = None) -> int:
     """How many programs a launch has: the rows of its `d_gain`."""
-    return -(-q.shape[0] * q.shape[1] // choose_block(*q.shape[2:]).tokens)
+    return -(-q.shape[0] * q.shape[1] // (block or choose_block(*q.shape[2:])).tokens)
 
 
 def forward(
@@ -185,11 +185,12 @@ def forward(
     eps: float,
     q_out: torch.Tensor,
     k_out: torch.Tensor,
+    block: Block | None = None,
 ) -> Launch:
     """The launch that writes `q_out` and `k_out`, contiguous, in the shapes of q and k."""
-    block = choose_block(*q.shape[2:])
+    block = block or choose_block(*q.shape[2:])
     arguments = _common(q, k, gain, cos, sin, eps, block) | {"q_out": q_out, "k_out": k_out}
-    return Launch(OP, qk_norm_rope_kernel, (programs(q),), arguments, block.warps, 1)
+    return Launch(OP, qk_norm_rope_kernel, (programs(q, block),), arguments, block.warps, 1)
 
 
 def backward(
@@ -204,13 +205,14 @@ def backward(
     d_q: torch.Tensor,
     d_k: torch.Tensor,
     d_gain: torch.Tensor,
+    block: Block | None = None,
 ) -> Launch:
     """The launch that writes `d_q`, `d_k` (their last stride is 1) and `d_gain`, `[programs, heads]` float32 parts.
 
     `d_gain` is still to be summed over the programs.
     """
-    block = choose_block(*q.shape[2:])
+    block = block or choose_block(*q.shape[2:])
     arguments = _common(q, k, gain, cos, sin, eps, block)
     arguments |= {"q_grad": q_grad, "k_grad": k_grad, "d_q": d_q, "d_k": d_k, "d_gain": d_gain}
     arguments |= strides(d_q=d_q, d_k=d_k)
-    return Launch(OP + ".backward", qk_norm_rope_backward_kernel, (programs(q),), arguments, block.warps, 1)
+    return Launch(OP + ".backward", qk_norm_rope_backward_kernel, (programs(q, block),), arguments, block.warps, 1)

@@ -79,9 +79,7 @@ def backward(
         # The gradient of a sum or a mean is one number with strides of zero.
         grad = grad.contiguous()
         d_new_q, d_new_k, delta = torch.empty_like(new_q), torch.empty_like(new_k), torch.empty_like(lse)
-        of_attention = launches.backward(
-            grad, new_q, new_k, v, out, lse, bounds, window, d_new_q, d_new_k, d_v, delta
-        )
+        of_attention = launches.backward(grad, new_q, new_k, v, out, lse, bounds, window, d_new_q, d_new_k, d_v, delta)
         for launch in (*of_attention, triton.backward(d_new_q, d_new_k, q, k, gain, cos, sin, EPS, d_q, d_k, d_gain)):
             launch()
     return d_qkv, d_gain.sum(0).to(gain.dtype)

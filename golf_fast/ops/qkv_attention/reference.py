@@ -11,7 +11,7 @@ from golf_fast.ops.window_attention.reference import window_attention
 def split(qkv: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Queries, keys and values of `[B, T, heads + 2 * kv_heads, head_dim]`, as views."""
     kv_heads = (qkv.shape[2] - heads) // 2
-    q, k, v = qkv.split((heads, kv_heads, kv_heads), dim=2)
+    q, k, v = torch.split(qkv, [heads, kv_heads, kv_heads], dim=2)
     return q, k, v
 
 

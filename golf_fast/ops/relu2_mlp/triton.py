@@ -25,7 +25,18 @@ from golf_fast.ops.launch import Launch, architecture, multiprocessors, require
 
 @dataclass(frozen=True)
 class Tiles:
-    """Launch configuration of a GEMM: output tile, depth of a step, warps, pipeline stages, TMA or pointer loads."""
+    """Launch configuration of a GEMM.
+
+    Attributes:
+        rows: of an output tile.
+        columns: of an output tile.
+        depth: of a step of the product.
+        warps: of a program.
+        stages: depth of the software pipeline of loads.
+        tma: whether tiles move by TMA, or through pointers.
+        programs: how many share a multiprocessor, so that one's epilogue runs beside another's products.
+        registers: limit of a thread, where `programs` asks for one.
+    """
 
     rows: int
     columns: int
@@ -33,6 +44,8 @@ class Tiles:
     warps: int
     stages: int
     tma: bool
+    programs: int = 1
+    registers: int | None = None
 
     def count(self, tokens: int, hidden: int) -> int:
         """Output tiles of a `[tokens, hidden]` result."""
@@ -49,10 +62,10 @@ TILES = {
 }
 
 
-def choose_tiles(kernel: str, arch: int, tokens: int, hidden: int, programs: int) -> Tiles:
+def choose_tiles(kernel: str, arch: int, tokens: int, hidden: int, processors: int) -> Tiles:
     """The largest tile that still gives every multiprocessor two; else the smallest."""
     choices = TILES[kernel, arch]
-    return next((tiles for tiles in choices if tiles.count(tokens, hidden) >= 2 * programs), choices[-1])
+    return next((tiles for tiles in choices if tiles.count(tokens, hidden) >= 2 * processors), choices[-1])
 
 
 @triton.jit
@@ -172,9 +185,9 @@ def up_launch(
     pre: torch.Tensor | None,
     negative_slope: float,
     tiles: Tiles,
-    programs: int,
+    processors: int,
 ) -> Launch:
-    """The launch that fills post (and pre); shapes as in `relu2_up_kernel`."""
+    """The launch that fills post (and pre) on as many multiprocessors; shapes as in `relu2_up_kernel`."""
     (tokens, width), hidden = x.shape, w_up.shape[0]
     half = tiles.columns // 2
     arguments = {
@@ -187,7 +200,7 @@ def up_launch(
         "hidden": hidden,
         "width": width,
     }
-    return _launch("relu2_mlp", relu2_up_kernel, arguments, negative_slope, tiles, programs)
+    return _launch("relu2_mlp", relu2_up_kernel, arguments, negative_slope, tiles, processors)
 
 
 def dpre_launch(
@@ -198,7 +211,7 @@ def dpre_launch(
     dpre: torch.Tensor,
     negative_slope: float,
     tiles: Tiles,
-    programs: int,
+    processors: int,
 ) -> Launch:
     """The launch that fills dpre; shapes as in `relu2_dpre_kernel`."""
     (tokens, width), hidden = g.shape, w_down.shape[1]
@@ -213,17 +226,17 @@ def dpre_launch(
         "hidden": hidden,
         "width": width,
     }
-    return _launch("relu2_mlp.dpre", relu2_dpre_kernel, arguments, negative_slope, tiles, programs)
+    return _launch("relu2_mlp.dpre", relu2_dpre_kernel, arguments, negative_slope, tiles, processors)
 
 
 def _launch(
-    op: str, kernel: Any, arguments: dict[str, Any], negative_slope: float, tiles: Tiles, programs: int
+    op: str, kernel: Any, arguments: dict[str, Any], negative_slope: float, tiles: Tiles, processors: int
 ) -> Launch:
-    grid = (min(programs, tiles.count(arguments["tokens"], arguments["hidden"])),)
+    grid = (min(processors * tiles.programs, tiles.count(arguments["tokens"], arguments["hidden"])),)
     constants = {
         "SLOPE": negative_slope, "ROWS": tiles.rows, "COLUMNS": tiles.columns, "DEPTH": tiles.depth, "TMA": tiles.tma
     }  # fmt: skip
-    return Launch(op, kernel, grid, arguments | constants, tiles.warps, tiles.stages)
+    return Launch(op, kernel, grid, arguments | constants, tiles.warps, tiles.stages, tiles.registers)
 
 
 @torch.library.custom_op("golf_fast::relu2_mlp_forward", mutates_args=())
@@ -235,9 +248,9 @@ def forward(
     post = x.new_empty(tokens, hidden)
     pre = x.new_empty(tokens, hidden) if negative_slope else None
     if tokens:
-        programs = multiprocessors(x.device)
-        tiles = choose_tiles("up", architecture(x.device), tokens, hidden, programs)
-        up_launch(x, w_up, rstd, post, pre, negative_slope, tiles, programs)()
+        processors = multiprocessors(x.device)
+        tiles = choose_tiles("up", architecture(x.device), tokens, hidden, processors)
+        up_launch(x, w_up, rstd, post, pre, negative_slope, tiles, processors)()
     return torch.mm(post, w_down.T), post, x.new_empty(0) if pre is None else pre
 
 
@@ -257,9 +270,9 @@ def dpre(
     tokens, hidden = saved.shape
     result = torch.empty_like(saved)
     if tokens:
-        programs = multiprocessors(g.device)
-        tiles = choose_tiles("dpre", architecture(g.device), tokens, hidden, programs)
-        dpre_launch(g, w_down, saved, rstd, result, negative_slope, tiles, programs)()
+        processors = multiprocessors(g.device)
+        tiles = choose_tiles("dpre", architecture(g.device), tokens, hidden, processors)
+        dpre_launch(g, w_down, saved, rstd, result, negative_slope, tiles, processors)()
     return result
 
 
@@ -288,10 +301,10 @@ def _backward(ctx: Any, g: torch.Tensor | None, *_auxiliary: None) -> tuple[torc
         g, w_down, pre if ctx.negative_slope else post, rstd, ctx.negative_slope
     )
     needed = ctx.needs_input_grad
-    dx = change @ w_up if needed[0] or needed[3] else None
-    drstd = None
-    if needed[3]:
-        drstd = torch.linalg.vecdot(dx.float(), x.float()) / rstd
+    dx = drstd = None
+    if needed[0] or needed[3]:
+        dx = change @ w_up
+        drstd = torch.linalg.vecdot(dx.float(), x.float()) / rstd if needed[3] else None
     return (
         dx if needed[0] else None,
         change.T @ x if needed[1] else None,

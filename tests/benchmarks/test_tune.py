@@ -1,0 +1,50 @@
+"""`python -m benchmarks tune` where there is no GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import tune
+from golf_fast.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_says_what_the_compiler_makes_of_each_choice() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "benchmarks", "tune", "--compile", "--kernel", "qk-backward"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    found = [re.search(r"warps (\d+) +(\d+) registers +(\d+) bytes shared (\d+) programs", line) for line in lines]
+    assert len(lines) >= 5
+    assert all(found)
+    assert [line.split()[:2] for line in lines[:2]] == [["qk-backward", "now"], ["qk-backward", "tokens"]]
+    for warps, registers, shared, programs in (map(int, match.groups()) for match in found if match):
+        assert 1 <= programs <= 64 // warps
+        assert programs * registers * 32 * warps <= 65536
+        assert programs * (shared + 1024) <= 233472
+
+
+@pytest.mark.parametrize(
+    ("arguments", "interpret", "message"),
+    [
+        (["--window", "0"], "", "--window is 0: it must be at least 1"),
+        ([], "1", "TRITON_INTERPRET is 1, and the interpreter compiles nothing: unset it"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], interpret: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", interpret)
+    with pytest.raises(InputError, match=f"^{message}$"):
+        tune.main(arguments)

@@ -1,0 +1,62 @@
+"""The launch parameters that `benchmarks tune` tries, interpreted at small sizes: right, or left out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from benchmarks import peers, tune
+from golf_fast.ops.launch import Launch
+from golf_fast.ops.qk_norm_rope.triton import choose_block
+from golf_fast.ops.relu2_mlp.triton import choose_tiles as choose_mlp_tiles
+from golf_fast.ops.window_attention.launches import choose_tiles
+
+# no power of two, so that tiles have borders, and more than one tile of the largest
+SMALL = tune.Shapes(rows=1, length=140, dim=64, hidden=320, heads=2, kv_heads=1, head_dim=64, window=90)
+NAMES = [kernel.name for kernel in tune.kernels(tune.Shapes(), torch.device("meta"))]
+
+
+@pytest.mark.interpreter
+@pytest.mark.parametrize("name", NAMES)
+def test_every_choice_computes_the_same(name: str) -> None:
+    kernel = next(kernel for kernel in tune.kernels(SMALL, torch.device("cpu")) if kernel.name == name)
+    case = tune.as_case(kernel)
+    assert len(case.peers) >= 5
+    assert {label: peers.obstacle(case, label) for label in case.peers} == dict.fromkeys(case.peers)
+
+
+@pytest.mark.interpreter
+def test_a_wrong_or_unwritten_output_is_left_out() -> None:
+    kernel = next(iter(tune.kernels(SMALL, torch.device("cpu"))))
+    other = kernel.choices[1]
+
+    def wrong(choice: object) -> Launch:
+        launch = kernel.launch(choice)
+        return launch if choice != other else dataclasses.replace(launch, arguments={**launch.arguments, "rstd": None})
+
+    def unwritten(choice: object) -> Launch:
+        launch = kernel.launch(choice)
+        return launch if choice != other else dataclasses.replace(launch, arguments={**launch.arguments, "tokens": 40})
+
+    for fault in (wrong, unwritten):
+        case = tune.as_case(dataclasses.replace(kernel, launch=fault))
+        assert "is off by" in (peers.obstacle(case, tune.describe(other)) or "")
+        assert peers.obstacle(case, tune.describe(kernel.choices[2])) is None
+
+
+def test_the_first_choice_is_what_the_seed_runs() -> None:
+    first = {kernel.name: kernel.choices[0] for kernel in tune.kernels(tune.Shapes(), torch.device("meta"))}
+    attention = choose_tiles(64, 2, 90)
+    assert first == {
+        "mlp-up": choose_mlp_tiles("up", 90, 98304, 1536, 132),
+        "mlp-dpre": choose_mlp_tiles("dpre", 90, 98304, 1536, 132),
+        "attention": attention.forward,
+        "attention-dq": attention.d_query,
+        "attention-dkv": attention.d_key_value,
+        "qk": choose_block(8, 64),
+        "qk-backward": choose_block(8, 64),
+    }
