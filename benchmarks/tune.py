@@ -139,17 +139,24 @@ def _of_mlp(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
 
 
 def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
+    from golf_fast.ops.qk_norm_rope.reference import EPS
     from golf_fast.ops.window_attention import launches
     from golf_fast.ops.window_attention.launches import Tile
 
     s = shapes
     packed = _draw((s.rows, s.length, s.heads + 2 * s.kv_heads, s.head_dim), device, 5)
-    q, k, v = packed.split((s.heads, s.kv_heads, s.kv_heads), dim=2)
+    heads_of = (s.heads, s.kv_heads, s.kv_heads)
+    raw_q, raw_k, v = packed.split(heads_of, dim=2)
     # As the model has them: normalised and contiguous, while the values stay in the packed product.
-    q, k = (torch.empty(t.shape, dtype=t.dtype, device=device) if device.type == "meta" else _normed(t) for t in (q, k))
+    q, k = (
+        torch.empty(t.shape, dtype=t.dtype, device=device) if device.type == "meta" else _normed(t)
+        for t in (raw_q, raw_k)
+    )
+    gain = torch.ones(s.heads, dtype=q.dtype, device=device)
+    cos, sin = (turn((s.length, s.head_dim // 2), dtype=q.dtype, device=device) for turn in (torch.ones, torch.zeros))
     grad = _draw(tuple(q.shape), device, 6)
-    out, d_q = (torch.empty(q.shape, dtype=q.dtype, device=device) for _ in range(2))
-    d_k, d_v = (torch.empty(k.shape, dtype=k.dtype, device=device) for _ in range(2))
+    out = torch.empty(q.shape, dtype=q.dtype, device=device)
+    d_q, d_k, d_v = torch.empty_like(packed).split(heads_of, dim=2)
     lse, delta = (_floats((s.rows, s.heads, s.length), device) for _ in range(2))
     bound = torch.full((), s.head_dim**0.5, dtype=torch.float32, device=device)
     now = launches.choose_tiles(s.head_dim, s.heads // s.kv_heads, 90)
@@ -162,13 +169,16 @@ def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
         at = dataclasses.replace(now, forward=choice)
         return launches.forward(q, k, v, None, s.window, bound, out, lse, at)
 
+    def backward(at: launches.Tiles) -> tuple[Launch, Launch]:
+        parts = _floats(launches.origin_parts(q, s.kv_heads, at), device)
+        origin = launches.Origin(raw_q, raw_k, gain, cos, sin, EPS, parts)
+        return launches.backward(grad, q, k, v, out, lse, None, s.window, d_q, d_k, d_v, delta, tiles=at, origin=origin)
+
     def d_query(choice: Tile) -> Launch:
-        at = dataclasses.replace(now, d_query=choice)
-        return launches.backward(grad, q, k, v, out, lse, None, s.window, d_q, d_k, d_v, delta, at)[0]
+        return backward(dataclasses.replace(now, d_query=choice))[0]
 
     def d_key_value(choice: Tile) -> Launch:
-        at = dataclasses.replace(now, d_key_value=choice)
-        return launches.backward(grad, q, k, v, out, lse, None, s.window, d_q, d_k, d_v, delta, at)[1]
+        return backward(dataclasses.replace(now, d_key_value=choice))[1]
 
     if device.type != "meta":  # what the gradients start from
         forward(now.forward)()
@@ -182,21 +192,21 @@ def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
         tile(128, 64, 4, 3), tile(128, 128, 4, 2), tile(64, 64, 4, 3, 168), tile(64, 64, 4, 2, 128),
         tile(64, 128, 4, 2), tile(256, 64, 8, 2),
     ]  # fmt: skip
-    yield Kernel("attention", "window_attention", forward, _first(now.forward, tries), [out, lse], 2 * product, moved)
+    yield Kernel("attention", "qkv_attention", forward, _first(now.forward, tries), [out, lse], 2 * product, moved)
     tries = [
         tile(64, 64, 4, 2, 168), tile(64, 64, 4, 4, 168), tile(64, 64, 4, 2, 128), tile(64, 128, 4, 2),
         tile(128, 64, 8, 2), tile(128, 64, 8, 2, 128), tile(128, 64, 8, 3), tile(128, 128, 8, 2),
         tile(128, 32, 8, 3, 128),
     ]  # fmt: skip
     yield Kernel(
-        "attention-dq", "window_attention", d_query, _first(now.d_query, tries), [d_q, delta], 3 * product, 2 * moved
+        "attention-dq", "qkv_attention", d_query, _first(now.d_query, tries), [d_q, delta], 3 * product, 2 * moved
     )
     tries = [
         tile(64, 128, 8, 2), tile(64, 128, 8, 4), tile(128, 128, 8, 2), tile(32, 128, 8, 3), tile(32, 128, 8, 3, 128),
         tile(64, 64, 4, 3), tile(64, 64, 4, 2), tile(64, 64, 4, 3, 168), tile(128, 64, 4, 2), tile(64, 128, 4, 3),
     ]  # fmt: skip
     yield Kernel(
-        "attention-dkv", "window_attention", d_key_value, _first(now.d_key_value, tries), [d_k, d_v], 4 * product,
+        "attention-dkv", "qkv_attention", d_key_value, _first(now.d_key_value, tries), [d_k, d_v], 4 * product,
         2 * moved,
     )  # fmt: skip
 

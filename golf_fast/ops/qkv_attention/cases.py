@@ -64,37 +64,44 @@ def operator_calls(device: torch.device, dtype: torch.dtype) -> list[OperatorCal
 
 
 def builds() -> list[Build]:
-    return [build for arch in (90, 80) for build in _builds(arch)]
+    heads = ((64, 8), (64, 4), (64, 2), (128, 8), (128, 4), (128, 2), (32, 4))
+    return [build for arch in (90, 80) for head_dim, kv_heads in heads for build in _builds(arch, head_dim, kv_heads)]
 
 
-def _builds(arch: int) -> Iterator[Build]:
-    """The kernels of the two ops with the strides that only this op gives them, at the seed's shapes."""
+def _builds(arch: int, head_dim: int, kv_heads: int) -> Iterator[Build]:
+    """The kernels of the two ops with what only this op gives them: strides, and the way back to the product."""
     from golf_fast.ops.qk_norm_rope import triton
     from golf_fast.ops.window_attention import launches
 
     def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
 
-    rows, length, heads, kv_heads, head_dim = 48, 2048, 8, 4, 64
+    rows, length, heads = 48, 2048, 8
     q, k, v = reference.split(empty(rows, length, heads + 2 * kv_heads, head_dim), heads)
     d_q, d_k, d_v = reference.split(empty(rows, length, heads + 2 * kv_heads, head_dim), heads)
-    new_q, d_new_q, out, grad = (empty(rows, length, heads, head_dim) for _ in range(4))
-    new_k, d_new_k = (empty(rows, length, kv_heads, head_dim) for _ in range(2))
+    new_q, out, grad = (empty(rows, length, heads, head_dim) for _ in range(3))
+    new_k = empty(rows, length, kv_heads, head_dim)
     lse, delta = (empty(rows, heads, length, dtype=torch.float32) for _ in range(2))
-    d_gain = empty(triton.programs(q), heads, dtype=torch.float32)
+    gain, cos, sin = empty(heads), empty(length, head_dim // 2), empty(length, head_dim // 2)
     tiles = launches.choose_tiles(head_dim, heads // kv_heads, arch)
-    of_qk = empty(heads), empty(length, 32), empty(length, 32), EPS
-    bound = empty(dtype=torch.float32)
-    attend = launches.forward(new_q, new_k, v, None, length, bound, out, lse, tiles)
-    d_query, d_key_value = launches.backward(
-        grad, new_q, new_k, v, out, lse, None, length, d_new_q, d_new_k, d_v, delta, tiles
+    parts = empty(*launches.origin_parts(q, kv_heads, tiles), dtype=torch.float32)
+    origin = launches.Origin(q, k, gain, cos, sin, EPS, parts)
+    label = f"head dim {head_dim} group {heads // kv_heads}"
+    both = launches.backward(
+        grad, new_q, new_k, v, out, lse, None, length, d_q, d_k, d_v, delta, tiles=tiles, origin=origin
     )
-    yield Build("norm and rotation", arch, triton.forward(q, k, *of_qk, new_q, new_k), tensor_cores=False)
-    yield Build("attention", arch, attend, tensor_cores=True)
-    yield Build("d_query", arch, d_query, tensor_cores=True)
-    yield Build("d_key_value", arch, d_key_value, tensor_cores=True)
-    unrotate = triton.backward(d_new_q, d_new_k, q, k, *of_qk, d_q, d_k, d_gain)
-    yield Build("norm and rotation, backward", arch, unrotate, tensor_cores=False)
+    for name, launch in zip(("d_query", "d_key_value"), both, strict=True):
+        yield Build(f"{name} {label}", arch, launch, tensor_cores=True)
+    if (head_dim, kv_heads) != (64, 4):
+        return
+    attend = launches.forward(new_q, new_k, v, None, length, empty(dtype=torch.float32), out, lse, tiles)
+    yield Build(f"attention {label}", arch, attend, tensor_cores=True)
+    yield Build(
+        f"norm and rotation {label}", arch, triton.forward(q, k, gain, cos, sin, EPS, new_q, new_k), tensor_cores=False
+    )
+    parts = empty(triton.programs(q), heads, dtype=torch.float32)
+    back = triton.backward(new_q, new_k, q, k, gain, cos[:, :16], sin[:, :16], EPS, d_q, d_k, parts)
+    yield Build(f"norm and rotation, backward {label}", arch, back, tensor_cores=False)
 
 
 CASES = Cases(qkv_attention, reference.qkv_attention, samples, operator_calls, builds)

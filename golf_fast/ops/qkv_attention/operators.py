@@ -74,15 +74,26 @@ def backward(
     q, k, v = split(qkv, heads)
     d_qkv = torch.empty_like(qkv)
     d_q, d_k, d_v = split(d_qkv, heads)
-    d_gain = torch.empty((triton.programs(q), heads), dtype=torch.float32, device=qkv.device)
-    if qkv.numel():
-        # The gradient of a sum or a mean is one number with strides of zero.
-        grad = grad.contiguous()
-        d_new_q, d_new_k, delta = torch.empty_like(new_q), torch.empty_like(new_k), torch.empty_like(lse)
-        of_attention = launches.backward(grad, new_q, new_k, v, out, lse, bounds, window, d_new_q, d_new_k, d_v, delta)
-        for launch in (*of_attention, triton.backward(d_new_q, d_new_k, q, k, gain, cos, sin, EPS, d_q, d_k, d_gain)):
+    if not qkv.numel():
+        return d_qkv, torch.zeros_like(gain)
+    # The gradient of a sum or a mean is one number with strides of zero.
+    grad = grad.contiguous()
+    delta = torch.empty_like(lse)
+    if cos.shape[1] * 2 == qkv.shape[3]:
+        parts = torch.empty(launches.origin_parts(q, k.shape[2]), dtype=torch.float32, device=qkv.device)
+        origin = launches.Origin(q, k, gain, cos, sin, EPS, parts)
+        for launch in launches.backward(
+            grad, new_q, new_k, v, out, lse, bounds, window, d_q, d_k, d_v, delta, origin=origin
+        ):
             launch()
-    return d_qkv, d_gain.sum(0).to(gain.dtype)
+        return d_qkv, parts.sum((0, 2)).flatten().to(gain.dtype)
+    # Where a part of the dimensions turns, norm and rotation are taken back by their own kernel.
+    d_new_q, d_new_k = torch.empty_like(new_q), torch.empty_like(new_k)
+    parts = torch.empty((triton.programs(q), heads), dtype=torch.float32, device=qkv.device)
+    of_attention = launches.backward(grad, new_q, new_k, v, out, lse, bounds, window, d_new_q, d_new_k, d_v, delta)
+    for launch in (*of_attention, triton.backward(d_new_q, d_new_k, q, k, gain, cos, sin, EPS, d_q, d_k, parts)):
+        launch()
+    return d_qkv, parts.sum(0).to(gain.dtype)
 
 
 @backward.register_fake

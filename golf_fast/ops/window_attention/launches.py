@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import triton
@@ -123,6 +124,35 @@ def forward(
     return Launch(OP, forward_kernel, grid, arguments, tile.warps, tile.stages, tile.registers)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What the queries and keys of attention were made from, where their gradients are to be taken back to that.
+
+    Attributes:
+        q: `[B, T, heads, head_dim]` before norm, rotation and gain, with a last stride of 1.
+        k: likewise before norm and rotation.
+        gain: `[heads]`, contiguous.
+        cos: `[T, head_dim / 2]`, contiguous: all dimensions turn.
+        sin: likewise.
+        eps: of the norm.
+        d_gain: parts of the gradient of the gain, `origin_parts(...)` float32, written; `sum((0, 2))` is all of it.
+    """
+
+    q: torch.Tensor
+    k: torch.Tensor
+    gain: torch.Tensor
+    cos: torch.Tensor
+    sin: torch.Tensor
+    eps: float
+    d_gain: torch.Tensor
+
+
+def origin_parts(q: torch.Tensor, kv_heads: int, tiles: Tiles | None = None) -> tuple[int, int, int, int]:
+    """The shape of `Origin.d_gain`."""
+    tile = (tiles or choose_tiles(q.shape[3], q.shape[2] // kv_heads, architecture(q.device))).d_query
+    return q.shape[0], q.shape[2] // tile.heads, triton.cdiv(q.shape[1], tile.rows), tile.heads
+
+
 def backward(
     grad: torch.Tensor,
     q: torch.Tensor,
@@ -137,21 +167,32 @@ def backward(
     d_value: torch.Tensor,
     delta: torch.Tensor,
     tiles: Tiles | None = None,
+    origin: Origin | None = None,
 ) -> tuple[Launch, Launch]:
     """The two launches that write the gradients in the shapes of q, k and v, the first also `delta` like `lse`.
 
-    `d_query` and `d_key` are contiguous, `d_value` is so in its last dimension.
+    The gradients have a last stride of 1. With `origin`, `d_query` and `d_key` are the gradients of its q and k.
     """
     tiles = tiles or choose_tiles(q.shape[3], q.shape[2] // k.shape[2], architecture(q.device))
     shared = {"grad": grad, "lse": lse, "delta": delta, "softmax_scale": q.shape[3] ** -0.5, **strides(grad=grad)}
     tile = tiles.d_query
     grid = (triton.cdiv(q.shape[1], tile.rows) * (q.shape[2] // tile.heads) * q.shape[0],)
     arguments = _common(q, k, v, bounds, window, tile) | shared | {"out": out, "d_query": d_query}
+    arguments |= strides(d_query=d_query) | _origin(origin, "q")
+    arguments |= {name: getattr(origin, name, None) for name in ("gain", "d_gain")}
     first = Launch(OP + ".d_query", d_query_kernel, grid, arguments, tile.warps, tile.stages, tile.registers)
     tile = tiles.d_key_value
     grid = (triton.cdiv(q.shape[1], tile.keys) * k.shape[2] * q.shape[0],)
     arguments = _common(q, k, v, bounds, window, tile) | shared | {"d_key": d_key, "d_value": d_value}
-    arguments |= strides(d_value=d_value)
+    arguments |= strides(d_key=d_key, d_value=d_value) | _origin(origin, "k")
     return first, Launch(
         OP + ".d_key_value", d_key_value_kernel, grid, arguments, tile.warps, tile.stages, tile.registers
     )
+
+
+def _origin(origin: Origin | None, part: Literal["q", "k"]) -> dict[str, object]:
+    """What both kernels of the backward take of an origin."""
+    if origin is None:
+        return {"raw": None, "cos": None, "sin": None, "eps": 0.0, "raw_batch": 0, "raw_row": 0, "raw_head": 0}
+    raw = origin.q if part == "q" else origin.k
+    return {"raw": raw, "cos": origin.cos, "sin": origin.sin, "eps": origin.eps, **strides(raw=raw)}

@@ -168,6 +168,42 @@ def forward_kernel(
 
 
 @triton.jit
+def _before_norm_and_rotation(
+    d, rows, factor, cos, sin, positions, inside, eps, LANES: tl.constexpr, HEAD_DIM: tl.constexpr
+):
+    """From the gradient `d` `[LANES, HEAD_DIM]` of normalised and fully rotated rows that of the rows at `rows`.
+
+    Returns its two halves, and for each row the sum of gradient times normalised row, which is what a gain needs. As
+    in `qk_norm_rope`: `factor * rstd * (d - n * mean(d * n))` with `n = row * rstd` and d rotated back.
+    """
+    HALF: tl.constexpr = HEAD_DIM // 2
+    d_first, d_second = tl.split(tl.permute(tl.reshape(d, (LANES, 2, HALF)), (0, 2, 1)))
+    dims = tl.arange(0, HALF)[None, :]
+    at = positions[:, None] * HALF + dims
+    cosine = tl.load(cos + at, mask=inside[:, None], other=0.0).to(tl.float32)
+    sine = tl.load(sin + at, mask=inside[:, None], other=0.0).to(tl.float32)
+    first = tl.load(rows[:, None] + dims, mask=inside[:, None], other=0.0).to(tl.float32)
+    second = tl.load(rows[:, None] + HALF + dims, mask=inside[:, None], other=0.0).to(tl.float32)
+    rstd = tl.rsqrt((tl.sum(first * first, 1) + tl.sum(second * second, 1)) / HEAD_DIM + eps)
+    first *= rstd[:, None]
+    second *= rstd[:, None]
+    back_first = d_first * cosine - d_second * sine
+    back_second = d_first * sine + d_second * cosine
+    product = tl.sum(back_first * first, 1) + tl.sum(back_second * second, 1)
+    mean = (product / HEAD_DIM)[:, None]
+    scale = (factor * rstd)[:, None]
+    return scale * (back_first - first * mean), scale * (back_second - second * mean), product
+
+
+@triton.jit
+def _store_halves(target, first, second, inside, HEAD_DIM: tl.constexpr):
+    """Write both halves of rows at `target` `[LANES]`."""
+    at = target[:, None] + tl.arange(0, HEAD_DIM // 2)[None, :]
+    tl.store(at, first, mask=inside[:, None])
+    tl.store(at + HEAD_DIM // 2, second, mask=inside[:, None])
+
+
+@triton.jit
 def _d_query_tile(
     acc, q, grad, k, v, k_row, v_row, key, rows, low, last_row, lse, delta, scale,
     KEYS: tl.constexpr, HEAD_DIM: tl.constexpr, MASKED: tl.constexpr,
@@ -194,12 +230,18 @@ def _d_query_tile(
 
 @triton.jit(do_not_specialize=["length", "window"])
 def d_query_kernel(
-    q, k, v, out, lse, grad, d_query, delta, bounds, length, window, kv_heads, scale, softmax_scale,
+    q, k, v, out, lse, grad, d_query, delta, bounds, raw, gain, cos, sin, d_gain, length, window, kv_heads, scale,
+    softmax_scale, eps,
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head, grad_batch, grad_row, grad_head,
+    d_query_batch, d_query_row, d_query_head, raw_batch, raw_row, raw_head,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, HEADS: tl.constexpr, KEYS: tl.constexpr,
     DOCUMENTS: tl.constexpr,
 ):  # fmt: skip
-    """A tile of `d_query` `[B, T, heads, head_dim]`, and of `delta` `[B, heads, T]`, the sum of `out * grad`."""
+    """A tile of `d_query` `[B, T, heads, head_dim]`, and of `delta` `[B, heads, T]`, the sum of `out * grad`.
+
+    If `raw` is not None, it holds the queries before norm, rotation and gain, and `d_query` is their gradient; `d_gain`
+    `[B, kv_heads * pieces, tiles, HEADS]` then gets this tile's part of that of the gain.
+    """
     tiles = tl.cdiv(length, ROWS)
     pieces: tl.constexpr = GROUP // HEADS
     program = tl.program_id(0)
@@ -248,7 +290,25 @@ def d_query_kernel(
             acc, queries, grads, k, v, k_row, v_row, first_key + i * KEYS, rows, low, last_row, row_lse, row_delta,
             scale, KEYS, HEAD_DIM, False,
         )  # fmt: skip
-    tl.store(d_query + at, acc * softmax_scale, mask=inside[:, None])
+    acc *= softmax_scale
+    target = d_query + batch * d_query_batch + rows.to(tl.int64) * d_query_row + heads * d_query_head
+    if raw is None:
+        tl.store(target[:, None] + dims[None, :], acc, mask=inside[:, None])
+    else:
+        source = raw + batch * raw_batch + rows.to(tl.int64) * raw_row + heads * raw_head
+        factor = tl.load(gain + heads).to(tl.float32)
+        first, second, product = _before_norm_and_rotation(
+            acc, source, factor, cos, sin, rows, inside, eps, HEADS * ROWS, HEAD_DIM
+        )
+        _store_halves(target, first, second, inside, HEAD_DIM)
+        parts = tl.sum(tl.reshape(product, (HEADS, ROWS)), 1)
+        tl.store(
+            d_gain
+            + (batch * kv_heads * pieces + head) * tiles * HEADS
+            + (first_row // ROWS) * HEADS
+            + tl.arange(0, HEADS),
+            parts,
+        )
 
 
 @triton.jit
@@ -300,13 +360,17 @@ def _d_key_value_tile(
 
 @triton.jit(do_not_specialize=["length", "window"])
 def d_key_value_kernel(
-    q, k, v, lse, grad, delta, d_key, d_value, bounds, length, window, kv_heads, scale, softmax_scale,
+    q, k, v, lse, grad, delta, d_key, d_value, bounds, raw, cos, sin, length, window, kv_heads, scale, softmax_scale,
+    eps,
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head, grad_batch, grad_row, grad_head,
-    d_value_batch, d_value_row, d_value_head,
+    d_key_batch, d_key_row, d_key_head, d_value_batch, d_value_row, d_value_head, raw_batch, raw_row, raw_head,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, HEADS: tl.constexpr, KEYS: tl.constexpr,
     DOCUMENTS: tl.constexpr,
 ):  # fmt: skip
-    """A tile of `d_key` (contiguous) and `d_value` `[B, T, kv_heads, head_dim]`, from all query heads that read it."""
+    """A tile of `d_key` and `d_value` `[B, T, kv_heads, head_dim]`, from all query heads that read it.
+
+    If `raw` is not None, it holds the keys before norm and rotation, and `d_key` is their gradient.
+    """
     tiles = tl.cdiv(length, KEYS)
     program = tl.program_id(0)
     first_key = (program % tiles) * KEYS
@@ -353,7 +417,16 @@ def d_key_value_kernel(
             delta + piece * length, q_row, q_head, grad_row, grad_head, first_key + (left + tile) * ROWS, columns,
             high, last_row, length, scale, HEAD_DIM, ROWS, HEADS, False,
         )  # fmt: skip
+    row = columns.to(tl.int64)
     d_value += batch * d_value_batch + kv_head * d_value_head
-    tl.store(d_value + columns[:, None].to(tl.int64) * d_value_row + dims[None, :], d_values, mask=inside)
-    at = ((batch * length + columns) * kv_heads + kv_head)[:, None] * HEAD_DIM + dims[None, :]
-    tl.store(d_key + at, d_keys * softmax_scale, mask=inside)
+    tl.store(d_value + row[:, None] * d_value_row + dims[None, :], d_values, mask=inside)
+    d_keys *= softmax_scale
+    target = d_key + batch * d_key_batch + row * d_key_row + kv_head * d_key_head
+    if raw is None:
+        tl.store(target[:, None] + dims[None, :], d_keys, mask=inside)
+    else:
+        source = raw + batch * raw_batch + row * raw_row + kv_head * raw_head
+        first, second, _ = _before_norm_and_rotation(
+            d_keys, source, 1.0, cos, sin, columns, columns < length, eps, KEYS, HEAD_DIM
+        )
+        _store_halves(target, first, second, columns < length, HEAD_DIM)
