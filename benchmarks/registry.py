@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-OPS = ("bitpack", "relu2_mlp", "window_attention", "qk_norm_rope", "softcap_cross_entropy", "newton_schulz")
+OPS = (
+    "bitpack",
+    "relu2_mlp",
+    "window_attention",
+    "qk_norm_rope",
+    "qkv_attention",
+    "softcap_cross_entropy",
+    "newton_schulz",
+)
 
 
 @dataclass(frozen=True)

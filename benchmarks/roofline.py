@@ -90,12 +90,15 @@ def backward(shapes: Shapes) -> dict[str, list[Work]]:
     return {
         "embedding": [Work("embedding", 2 * bigram * square, (4 + 3 * bigram) * unit)],
         "QKV": [
-            Work("dx (attention)", times * project, times * (3 + 2 * qkv) * unit),
+            # The stream and its gradient for the norm and the residual, and the gradient written.
+            Work("dx (attention)", times * project, times * (3 + qkv) * unit),
             Work("dWqkv", times * project, times * (1 + qkv) * unit),
         ],
+        # Its inputs, its output and the gradient of that; written is one packed gradient. What norm and rotation of
+        # queries and keys need is among these.
         "attention": [Work("attention", 2.5 * of_attention.flops, 2 * of_attention.bytes_moved)],
         "output + residual": [
-            Work("dO", times * square, times * 3 * unit),
+            Work("dO", times * square, times * 2 * unit),
             Work("dWo", times * square, times * 2 * unit),
         ],
         "MLP + residual": [

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from benchmarks.measure import Timing, timing
 from golf_fast import ops
 from golf_fast.model import GPT
-from golf_fast.model.embedding import rms_norm
+from golf_fast.model.embedding import inverse_rms, rms_norm
 
 Milliseconds = Callable[[Callable[[], object]], float]
 Output = torch.Tensor | tuple[torch.Tensor, ...]
@@ -68,23 +68,17 @@ def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]
     def embedding(*_: torch.Tensor) -> torch.Tensor:
         return model._embed(tokens)
 
-    def qkv(
-        x: torch.Tensor, wq: torch.Tensor, wk: torch.Tensor, wv: torch.Tensor, gain: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        normed, heads = rms_norm(x), (*x.shape[:2], -1, c.head_dim)
-        q, k, v = (F.linear(normed, w).view(heads) for w in (wq, wk, wv))
-        return *ops.qk_norm_rope(q, k, gain, cos, sin), v
+    def qkv(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return F.linear(rms_norm(x), w).view(*x.shape[:2], -1, c.head_dim)
 
-    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return ops.window_attention(q, k, v, logit_bound=bound)
+    def attention(packed: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+        return ops.qkv_attention(packed, gain, cos, sin)
 
-    def output(x: torch.Tensor, attended: torch.Tensor, wo: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        return x + scale * F.linear(attended, wo)
+    def output(x: torch.Tensor, attended: torch.Tensor, wo: torch.Tensor) -> torch.Tensor:
+        return x + F.linear(attended, wo)
 
-    def mlp(
-        x: torch.Tensor, x0: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scale: torch.Tensor, mix: torch.Tensor
-    ) -> torch.Tensor:
-        x = x + scale * ops.relu2_mlp(rms_norm(x), up, down)
+    def mlp(x: torch.Tensor, x0: torch.Tensor, up: torch.Tensor, down: torch.Tensor, mix: torch.Tensor) -> torch.Tensor:
+        x = x + ops.relu2_mlp(x, up, down, inverse_rms(x))
         return mix[0] * x + mix[1] * x0
 
     def head(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
@@ -92,21 +86,17 @@ def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]
 
     layers, d = c.layers, c.dim
     bigram = [model.bigram_embed, model.bigram_proj, model.bigram_scale] if c.bigram_buckets else []
-    q, k = (stream(n, c.head_dim) for n in (c.heads, c.kv_heads))
-    with torch.no_grad():
-        gain = model.q_gain[0].to(dtype)
-        bound = gain.abs().max().float() * c.head_dim**0.5
-        q, k = (t.detach().requires_grad_() for t in ops.qk_norm_rope(q, k, gain, cos, sin))
-    wq, wk, wv, wo = (
-        weight(w) for w in (model.qo_bank[0], model.kv_bank[0], model.kv_bank[layers], model.qo_bank[layers])
-    )
-    of_mlp = [weight(p[0]) for p in (model.mlp_up, model.mlp_down, model.mlp_scale, model.resid_mix)]
+    wqkv = torch.cat((model.qo_bank[0], model.kv_bank[0], model.kv_bank[layers]))
+    # The model folds scales into all layers' matrices at once, which no part has: it moves no activations.
+    wo = model.attn_scale[0][:, None] * model.qo_bank[layers]
+    down = model.mlp_scale[0][:, None] * model.mlp_down[0]
+    of_mlp = [weight(w) for w in (model.mlp_up[0], down, model.resid_mix[0])]
     matrix = weight(model.tok_emb if c.tied_embeddings else model.lm_head)
     return [
         Part("embedding", 1, embedding, [model.tok_emb, *bigram, model.smear_gate]),
-        Part("QKV", layers, qkv, [stream(d), wq, wk, wv, weight(model.q_gain[0])]),
-        Part("attention", layers, attention, [q, k, stream(c.kv_heads, c.head_dim)]),
-        Part("output + residual", layers, output, [stream(d), stream(d), wo, weight(model.attn_scale[0])]),
+        Part("QKV", layers, qkv, [stream(d), weight(wqkv)]),
+        Part("attention", layers, attention, [stream(c.heads + 2 * c.kv_heads, c.head_dim), weight(model.q_gain[0])]),
+        Part("output + residual", layers, output, [stream(d), stream(d), weight(wo)]),
         Part("MLP + residual", layers, mlp, [stream(d), stream(d), *of_mlp]),
         Part("head + loss", 1, head, [stream(d), matrix]),
     ]
