@@ -14,6 +14,13 @@ from typing import Any, Literal
 
 from golf_fast.errors import InputError
 
+Compile = Literal["auto", "on", "off"]
+
+
+def compiles(setting: Compile, device_type: str) -> bool:
+    """Whether a model on a device of this type ("cpu", "cuda") goes through torch.compile; auto: on a GPU."""
+    return setting == "on" or (setting == "auto" and device_type == "cuda")
+
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:
     if not condition:
@@ -196,7 +203,7 @@ class TrainConfig:
     """auto: bfloat16 on a GPU and on a CPU with bf16 instructions, else float32."""
     embedding_dtype: Literal["compute", "float32"] = "compute"
     """What the two embedding tables and their AdamW moments are kept in."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Compile = "auto"
     """torch.compile for the model; auto: on a GPU."""
     replay_schedule: Path | None = None
     """A run directory whose recorded schedule (rates, momentum, last step) is followed instead of the clock."""
@@ -331,6 +338,8 @@ class ScoreConfig:
     """The first so many blocks are not adapted."""
     ttt_grad_clip: float = 1.0
     """Limit of the L2 norm over all gradients; 0: none."""
+    compile: Compile = "auto"
+    """torch.compile for scoring and test-time training; auto: on a GPU."""
     allow_illegal: bool = False
     """Run a protocol that the rules forbid; every output then says so."""
 

@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from golf_fast.config import ScoreConfig
+from golf_fast.config import ScoreConfig, compiles
 from golf_fast.data.token_bytes import TokenBytes
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
 from golf_fast.score.ledger import Ledger
 from golf_fast.score.rows import TokenRows
-from golf_fast.score.sliding import score_windows
+from golf_fast.score.sliding import TokenLosses, score_windows
 from golf_fast.score.ttt import Adapter, restoring
 from golf_fast.score.windows import Windows
 
@@ -158,6 +158,11 @@ class _Pass:
         self.ledger = ledger
         self.progress = progress
         self.windows = Windows(rows.targets, config.window, config.stride)
+        self.compiled: TokenLosses | None = None
+        if compiles(config.compile, rows.device.type):
+            # One graph for the whole pass. A graph break or one recompilation too many is an error: uncompiled, a pass
+            # of the challenge may not end in time.
+            self.compiled = torch.compile(model.token_losses, dynamic=False, fullgraph=True)
         self.losses: Tensor = torch.zeros(rows.targets, dtype=torch.float32, device=rows.device)
         """Of the targets of this rank's windows; the others' are 0."""
         ledger.begin(rows)
@@ -200,5 +205,15 @@ class _Pass:
                 self.progress(first + (stop - first) * done // (own_stop - own_first), self.windows.count)
 
         c = self.config
-        score_windows(self.model, self.rows, self.windows, own_first, own_stop, c.batch_windows, self.losses, report)
+        score_windows(
+            self.model.token_losses,
+            self.compiled,
+            self.rows,
+            self.windows,
+            own_first,
+            own_stop,
+            c.batch_windows,
+            self.losses,
+            report,
+        )
         self.ledger.scored(self.windows.first_scored(first), self.windows.end(stop - 1))

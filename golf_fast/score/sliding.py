@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from golf_fast.model import GPT
 from golf_fast.score.rows import TokenRows
 from golf_fast.score.windows import Windows
+
+
+class TokenLosses(Protocol):
+    """`golf_fast.model.GPT.token_losses`, or its compiled form."""
+
+    def __call__(self, tokens: Tensor, targets: Tensor, first: int = 0) -> Tensor: ...
 
 
 # Not inference mode: what a model keeps from this pass (its rotary tables) is used again when it is trained.
 @torch.no_grad()
 def score_windows(
-    model: GPT,
+    token_losses: TokenLosses,
+    compiled: TokenLosses | None,
     rows: TokenRows,
     windows: Windows,
     first: int,
@@ -27,6 +34,8 @@ def score_windows(
     """Write the losses of windows `first` to `stop` (exclusive) into `losses` `[targets]` float32.
 
     Args:
+        token_losses: of the model.
+        compiled: the same for every batch but the first window, whose shape is its own; None: `token_losses` as it is.
         batch: windows at a time.
         progress: called after each batch with the number of windows done.
     """
@@ -34,16 +43,16 @@ def score_windows(
     if k == 0 < stop:
         length = windows.end(0)
         inputs, targets = rows.gather(torch.zeros(1, dtype=torch.int64, device=rows.device), length)
-        losses[:length] = model.token_losses(inputs, targets)[0]
+        losses[:length] = token_losses(inputs, targets)[0]
         k = 1
         progress(k - first)
     while k < stop:
         after = min(k + batch, stop)
-        # Every batch on a GPU has one shape, so that a compiled model is compiled once: the last window fills it up.
-        size = batch if rows.device.type == "cuda" else after - k
+        # Every compiled batch has one shape, so that there is one graph: the last window fills it up.
+        size = batch if compiled else after - k
         starts = torch.arange(k, k + size, device=rows.device).clamp_(max=after - 1) * windows.stride
         inputs, targets = rows.gather(starts, windows.window)
-        scored = model.token_losses(inputs, targets, first=windows.window - windows.stride)
+        scored = (compiled or token_losses)(inputs, targets, first=windows.window - windows.stride)
         # The windows' own targets lie end to end; padding, of a short last window or a full batch, comes after them.
         begin, end = windows.first_scored(k), windows.end(after - 1)
         losses[begin:end] = scored.reshape(-1)[: end - begin]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from golf_fast.config import ScoreConfig
+from golf_fast.config import ScoreConfig, compiles
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
@@ -43,6 +43,10 @@ class Adapter:
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         assert self._parameters, "the model has no parameter to adapt"
         self._frozen = _rows_of_blocks(model, config.ttt_freeze_blocks)
+        self._compiled: Callable[[Tensor, Tensor], Tensor] | None = None
+        self._compiled_rows: int | None = None
+        if compiles(config.compile, ranks.device.type):
+            self._compiled = torch.compile(model, dynamic=False, fullgraph=True)
         self._optimizer = torch.optim.SGD(self._parameters, lr=config.ttt_lr, momentum=config.ttt_momentum)
 
     def train_on_chunk(self, rows: TrainingRows, chunk: int, chunks: int) -> None:
@@ -84,7 +88,7 @@ class Adapter:
         size = max(1, limit // rows.window)
         for begin in range(first, stop, size):
             end = min(begin + size, stop)
-            loss: Tensor = self._model(*rows.batch(begin, end))
+            loss = self._loss(*rows.batch(begin, end))
             # The mean over ranks divides by their number: each row then weighs 1 / total, however they are shared.
             (loss * ((end - begin) * self._ranks.world_size / total)).backward()  # type: ignore[no-untyped-call]
         for parameter in self._parameters:
@@ -98,6 +102,15 @@ class Adapter:
         if self._config.ttt_grad_clip:
             nn.utils.clip_grad_norm_(self._parameters, self._config.ttt_grad_clip)
         self._optimizer.step()
+
+    def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Compiled for the size of the first batch, which nearly all have: chunks are alike. A rest stays uncompiled,
+        for a graph of its own would take longer than it saves."""
+        if self._compiled_rows is None:
+            self._compiled_rows = tokens.shape[0]
+        function = self._compiled if tokens.shape[0] == self._compiled_rows else None
+        loss: Tensor = (function or self._model)(tokens, targets)
+        return loss
 
 
 def rate(config: ScoreConfig, chunk: int, chunks: int) -> float:

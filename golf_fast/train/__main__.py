@@ -22,7 +22,7 @@ import torch
 from golf_fast import code_size, command_line, machine, recipes
 from golf_fast.compress import Fitter, account, dequantize, prune, quantize, read_artifact, write_artifact
 from golf_fast.compress.predict import expected_bytes
-from golf_fast.config import CompressConfig, RunConfig, ScoreConfig
+from golf_fast.config import CompressConfig, RunConfig, ScoreConfig, compiles
 from golf_fast.data import Baseline, Batches, Dataset, byte_compressors, prepare
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError, exit_with
@@ -87,6 +87,9 @@ class Run:
         self.baselines: list[Baseline] = []
         self.dtype, reason = machine.choose_compute_dtype(config.train.compute_dtype, ranks.device)
         log.line(f"compute dtype: {machine.dtype_name(self.dtype)} ({reason})")
+        kind = ranks.device.type
+        for stage, setting in (("training", config.train.compile), ("scoring", config.score.compile)):
+            log.line(f"torch.compile in {stage}: {'yes' if compiles(setting, kind) else 'no'} ({setting}, on {kind})")
         self.backends = _resolve_backends(ranks.device)
         for op, backend in self.backends.items():
             log.line(f"{op}: {backend.name} ({backend.reason})")
@@ -154,7 +157,7 @@ class Run:
         model = self._model(compute_tables=config.train.embedding_dtype == "compute")
         count = sum(parameter.numel() for parameter in model.parameters())
         self.log.line(f"model: {count:,} parameters, {config.model.layers} layers of width {config.model.dim}")
-        compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.ranks.device.type == "cuda")
+        compiled = compiles(config.train.compile, self.ranks.device.type)
         loss = torch.compile(model, dynamic=False) if compiled else model
         batches = Batches(
             self.dataset.train_stream(),
@@ -170,6 +173,7 @@ class Run:
             whole_windows = dataclasses.replace(
                 config.score,
                 ttt="off",
+                compile="off",  # it would compile in the middle of training, for a few batches
                 stride=config.score.window,
                 batch_windows=max(1, config.train.val_batch_tokens // config.score.window),
             )

@@ -58,12 +58,13 @@ def test_grams_are_those_of_what_the_matrices_see(monkeypatch: pytest.MonkeyPatc
     matrices = {name for name, tensor in upstream.export(gpt).items() if name.endswith(".weight")}
     assert set(found) == matrices
     inputs = seen_by_products(gpt, tokens, monkeypatch)
-    order = ["bigram.proj"]
-    for layer in range(CONFIG.layers):
-        order += [f"blocks.{layer}.{name}" for name in ("attn.c_q", "attn.c_k", "attn.c_v", "attn.proj", "mlp.fc")]
-        order += [f"blocks.{layer}.mlp.proj"]
-    for name, x in zip(order, inputs, strict=False):
-        torch.testing.assert_close(found[f"{name}.weight"], x.T @ x, rtol=1e-4, atol=1e-4)
+    of_a_block = [("attn.c_q", "attn.c_k", "attn.c_v"), ("attn.proj",), ("mlp.fc",), ("mlp.proj",)]
+    order = [["bigram.proj"]]
+    order += [[f"blocks.{layer}.{name}" for name in names] for layer in range(CONFIG.layers) for names in of_a_block]
+    assert len(inputs) == len(order) + 1, "the last is the head's"
+    for names, x in zip(order, inputs, strict=False):
+        for name in names:
+            torch.testing.assert_close(found[f"{name}.weight"], x.T @ x, rtol=1e-4, atol=1e-4)
     logits = gpt.logits(tokens)
     assert found["tok_emb.weight"].diagonal().sum() == pytest.approx(CONFIG.dim * logits[..., 0].numel(), rel=1e-4)
     projection = gpt.bigram_proj.detach()
