@@ -126,7 +126,7 @@ class GPT(nn.Module):
 
     def token_losses(self, tokens: torch.Tensor, targets: torch.Tensor, first: int = 0) -> torch.Tensor:
         """The loss of each position from `first` on: `[B, T - first]` float32, nats. Arguments as in `forward`."""
-        x = rms_norm(self._stream(tokens)[:, first:])
+        x = rms_norm(self._stream(tokens, first))
         if self.observer is not None:
             self.observer.head(x)
         return ops.softcap_cross_entropy(
@@ -172,8 +172,8 @@ class GPT(nn.Module):
             self._rotary = tables
         return tables
 
-    def _stream(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The residual stream `[B, T, D]` after the last block and the backout."""
+    def _stream(self, tokens: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """The residual stream `[B, T - first, D]` after the last block and the backout, from position `first` on."""
         c, dtype = self.config, self.compute_dtype
         cos, sin = self._rotary_tables(tokens.shape[1], tokens.device)
         # One cast and one unbind for each bank: their backward is one stack and one cast, whatever the depth.
@@ -195,6 +195,9 @@ class GPT(nn.Module):
             x = mixes[i][0] * x + mixes[i][1] * x0
             attention_in = rms_norm(x)
             attended = self._attend(attention_in, wqkv[i], gains[i], cos, sin)
+            if first and i == c.layers - 1:
+                # After the last attention no position sees another.
+                x, attended = x[:, first:], attended[:, first:]
             x = x + F.linear(attended, wo[i])
             if self.observer is not None:
                 self.observer.block(i, attention_in, attended, rms_norm(x))
@@ -205,7 +208,7 @@ class GPT(nn.Module):
             if i == c.backout_block:
                 middle = x
         if c.backout:
-            x = x - self.backout_lambda.to(dtype) * middle
+            x = x - self.backout_lambda.to(dtype) * middle[:, middle.shape[1] - x.shape[1] :]
         return x
 
     def _attend(

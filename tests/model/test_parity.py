@@ -8,6 +8,8 @@ import torch
 from oracle import package, plain_model, plain_state
 from oracle.plain_model import Plain
 
+from golf_fast import ops
+
 SMALL = Plain(vocab_size=83, dim=32, layers=4, heads=4, kv_heads=2, bigram_buckets=61, bigram_dim=12)
 
 # What each shape adds: depths without a skip (1), with an odd middle (3, 5) and with several; every grouping of heads;
@@ -139,14 +141,24 @@ def test_ids_beyond_16_bits_of_product():
 
 
 @pytest.mark.parametrize("first", [0, 1, 5, 8])
-def test_losses_from_a_position_on_are_a_slice(first):
-    model = package.build(SMALL, random_state(SMALL, torch.float64))
-    tokens, targets = random_rows(SMALL, 3, 9)
+@pytest.mark.parametrize("name", ["small", "one block", "no backout", "backout of the last"])
+def test_losses_from_a_position_on_are_a_slice(name, first):
+    model = package.build(SHAPES[name], random_state(SHAPES[name], torch.float64))
+    tokens, targets = random_rows(SHAPES[name], 3, 9)
     with torch.no_grad():
         whole = model.token_losses(tokens, targets)
         torch.testing.assert_close(
             model.token_losses(tokens, targets, first=first), whole[:, first:], rtol=1e-12, atol=1e-12
         )
+
+
+def test_the_last_block_computes_only_what_is_asked_for(monkeypatch):
+    lengths = []
+    mlp = ops.relu2_mlp
+    monkeypatch.setattr(ops, "relu2_mlp", lambda x, *rest: lengths.append(x.shape[1]) or mlp(x, *rest))
+    model = package.build(SMALL, random_state(SMALL, torch.float64))
+    model.token_losses(*random_rows(SMALL, 3, 9), first=7)
+    assert lengths == [9] * (SMALL.layers - 1) + [2]
 
 
 def test_a_model_that_scored_can_train():
