@@ -12,11 +12,12 @@ import tyro
 
 from golf_fast import machine
 from golf_fast.compress import dequantize, read_artifact
-from golf_fast.config import DataConfig, ModelConfig, ScoreConfig
+from golf_fast.config import DataConfig, ModelConfig, ScoreConfig, compiles
 from golf_fast.data import Dataset, Tokenizer, prepare
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError, exit_with
 from golf_fast.model import GPT, upstream
+from golf_fast.ops import backends
 from golf_fast.report import RunLog, table
 from golf_fast.score.scorer import score_tokens
 
@@ -50,6 +51,11 @@ def rescore(
         scoring = replace(scoring, ttt=ttt)
     chosen, _ = machine.choose_device(device)
     ranks = Ranks.from_environment(chosen.type)
+    try:
+        # Before a graph is made: an op that is resolved while one is has it made a second time.
+        backends.describe(ranks.device)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     dtype, _ = machine.choose_compute_dtype("auto" if alone else config["train"]["compute_dtype"], ranks.device)
     model = read_model(run if alone else run / "artifact.golf", dtype).to(ranks.device)
     spoken = Tokenizer(tokenizer or run / "tokenizer.model")
@@ -62,6 +68,8 @@ def rescore(
     else:
         dataset = Dataset(tokens.name, [], [tokens], spoken.path, spoken.vocab_size, "", "")
     with RunLog(None, ranks.main) as log:
+        compiled = "yes" if compiles(scoring.compile, ranks.device.type) else "no"
+        log.line(f"torch.compile in scoring: {compiled} ({scoring.compile}, on {ranks.device.type})")
         score = score_tokens(
             model,
             dataset.val_tokens(scoring.window),

@@ -37,16 +37,14 @@ class Adapter:
         Raises:
             InputError: the model has fewer blocks than are to be frozen.
         """
-        self._model = model
         self._config = config
         self._ranks = ranks
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         assert self._parameters, "the model has no parameter to adapt"
         self._frozen = _rows_of_blocks(model, config.ttt_freeze_blocks)
-        self._compiled: Callable[[Tensor, Tensor], Tensor] | None = None
-        self._compiled_rows: int | None = None
+        self._loss: Callable[[Tensor, Tensor], Tensor] = model
         if compiles(config.compile, ranks.device.type):
-            self._compiled = torch.compile(model, dynamic=False, fullgraph=True)
+            self._loss = torch.compile(model, dynamic=False, fullgraph=True)
         self._optimizer = torch.optim.SGD(self._parameters, lr=config.ttt_lr, momentum=config.ttt_momentum)
 
     def train_on_chunk(self, rows: TrainingRows, chunk: int, chunks: int) -> None:
@@ -86,6 +84,8 @@ class Adapter:
         first, stop = spans[self._ranks.rank]
         limit = _MICRO_BATCH_TOKENS.get(self._ranks.device.type, _MICRO_BATCH_TOKENS_ELSEWHERE)
         size = max(1, limit // rows.window)
+        # Compiled, each number of rows is a graph. A pass has three at most: `size`, and what it leaves of a whole step
+        # and of the last, for all chunks that are trained on are equally long. All come again in every epoch.
         for begin in range(first, stop, size):
             end = min(begin + size, stop)
             loss = self._loss(*rows.batch(begin, end))
@@ -102,15 +102,6 @@ class Adapter:
         if self._config.ttt_grad_clip:
             nn.utils.clip_grad_norm_(self._parameters, self._config.ttt_grad_clip)
         self._optimizer.step()
-
-    def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Compiled for the size of the first batch, which nearly all have: chunks are alike. A rest stays uncompiled,
-        for a graph of its own would take longer than it saves."""
-        if self._compiled_rows is None:
-            self._compiled_rows = tokens.shape[0]
-        function = self._compiled if tokens.shape[0] == self._compiled_rows else None
-        loss: Tensor = (function or self._model)(tokens, targets)
-        return loss
 
 
 def rate(config: ScoreConfig, chunk: int, chunks: int) -> float:

@@ -1,91 +1,113 @@
-"""Scoring and test-time training through torch.compile: the same numbers, from one graph each."""
+"""Scoring and test-time training through torch.compile: the same losses, as few graphs as can be, each made once."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from score.small import score, small_config, small_gpt, some_tokens
+from score.small import Tables, score, small_config, small_gpt, some_tokens
+from torch import Tensor
 
-from golf_fast.config import compiles
+from golf_fast.config import ScoreConfig, compiles
+from golf_fast.ops import backends
+from golf_fast.score import ttt
+
+TOKENS = some_tokens(2 * 156 + 20)
+two_blocks = functools.partial(small_gpt, layers=2)
+PUBLISHED = {"ttt": "train_then_score", "allow_illegal": True}
 
 
 @pytest.fixture
-def compiled_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Shapes of the tokens of every call of a compiled function; compiled by a backend that needs no C++ compiler."""
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
+    """How many graphs were made so far, by a backend of torch.compile that needs no C++ compiler."""
     torch._dynamo.reset()
-    calls: list[tuple[int, ...]] = []
-    compile_ = functools.partial(torch.compile, backend="aot_eager")
-
-    def counting(function: Callable[..., torch.Tensor], **options: object) -> Callable[..., torch.Tensor]:
-        made = compile_(function, **options)
-
-        def call(tokens: torch.Tensor, *rest: torch.Tensor, **more: int) -> torch.Tensor:
-            calls.append(tuple(tokens.shape))
-            return made(tokens, *rest, **more)
-
-        return call
-
-    monkeypatch.setattr(torch, "compile", counting)
-    return calls
+    backends.describe("cpu")
+    counts = torch._dynamo.utils.counters["stats"]
+    before = counts["unique_graphs"]
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    yield lambda: counts["unique_graphs"] - before
+    torch._dynamo.reset()
 
 
-def graphs() -> int:
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-
-
-@pytest.mark.parametrize(("ttt", "expected_graphs"), [("off", 1), ("chunked", 2)])
-def test_scores_are_those_of_the_model_as_it_is(
-    ttt: str, expected_graphs: int, compiled_calls: list[tuple[int, ...]]
+@pytest.mark.parametrize(
+    ("make", "config", "expected"),
+    [
+        (two_blocks, small_config(ttt="off"), 1),
+        (two_blocks, small_config(ttt_chunk_tokens=48, ttt_lr=0.1, ttt_freeze_blocks=1), 1 + 1),
+        # 13 rows a chunk, or 27 in all: steps of 7 and one of 6, so 4, 3, ..., 4 and 2 at a time.
+        (Tables, small_config(ttt_chunk_tokens=156, ttt_batch_rows=7), 1 + 3),
+        (Tables, small_config(ttt_batch_rows=7, **PUBLISHED), 1 + 3),
+    ],
+    ids=["off", "chunked", "rests of rows", "train_then_score"],
+)
+def test_the_losses_are_the_same_and_graphs_are_made_once(
+    make: Callable[[], torch.nn.Module],
+    config: ScoreConfig,
+    expected: int,
+    graphs: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tokens = some_tokens(260)
-    plain = score(small_gpt(), tokens, small_config(ttt=ttt, ttt_chunk_tokens=48, compile="off"))
-    assert not compiled_calls
-    before = graphs()
-    found = score(small_gpt(), tokens, small_config(ttt=ttt, ttt_chunk_tokens=48, compile="on"))
-    assert graphs() - before == expected_graphs
-    np.testing.assert_allclose(found.losses, plain.losses, rtol=2e-5, atol=2e-6)
-    assert found.legal
-    # Batches of three windows throughout, also where fewer are left; the first window goes without; rows two at a time.
-    assert set(compiled_calls) == ({(3, 12)} if ttt == "off" else {(3, 12), (2, 12)})
+    monkeypatch.setitem(ttt._MICRO_BATCH_TOKENS, "cpu", 4 * config.window)
+    plain = score(make(), TOKENS, config)
+    assert graphs() == 0
+    model = make()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    compiled = score(model, TOKENS, replace(config, compile="on"))
+    assert graphs() == expected
+    np.testing.assert_allclose(compiled.losses, plain.losses, rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), before, strict=True))
+    again = score(model, TOKENS, replace(config, compile="on"))
+    assert np.array_equal(again.losses, compiled.losses)
+    assert graphs() == expected
 
 
-def test_a_rest_of_rows_is_trained_on_uncompiled(compiled_calls: list[tuple[int, ...]]) -> None:
-    """Chunks of three rows, in batches of two."""
-    tokens = some_tokens(160)
-    config = small_config(ttt_chunk_tokens=36, ttt_epochs=1)
-    plain = score(small_gpt(), tokens, config)
-    found = score(small_gpt(), tokens, small_config(ttt_chunk_tokens=36, ttt_epochs=1, compile="on"))
-    np.testing.assert_allclose(found.losses, plain.losses, rtol=2e-5, atol=2e-6)
-    chunks_trained_on = 4  # of 36 tokens out of 159, but for the last
-    assert compiled_calls.count((2, 12)) == chunks_trained_on
-    assert (1, 12) not in compiled_calls
+@pytest.mark.parametrize("protocol", ["off", "chunked"])
+def test_the_losses_are_the_same_bits_where_batches_leave_no_trace_in_them(
+    protocol: str, graphs: Callable[[], int]
+) -> None:
+    config = small_config(ttt=protocol)
+    compiled = score(Tables(), TOKENS, replace(config, compile="on"))
+    assert graphs() > 0
+    assert np.array_equal(compiled.losses, score(Tables(), TOKENS, config).losses)
 
 
-def test_a_graph_break_is_an_error(compiled_calls: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
-    model = small_gpt()
-    losses = model.token_losses
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_scoring_makes_no_graph_of_training_anew(setting: str, graphs: Callable[[], int]) -> None:
+    model = two_blocks()
+    training = torch.compile(model, dynamic=False)
+    tokens = torch.zeros(2, 12, dtype=torch.int64)
+    training(tokens, tokens)
+    assert graphs() == 1
+    score(model, TOKENS, small_config(ttt="off", compile=setting))
+    training(tokens, tokens)
+    assert graphs() == 1 + (setting == "on")
 
-    def breaking(*arguments: torch.Tensor, **more: int) -> torch.Tensor:
-        torch._dynamo.graph_break()
-        return losses(*arguments, **more)
 
-    monkeypatch.setattr(model, "token_losses", breaking)
+@pytest.mark.parametrize("in_training", [False, True])
+def test_what_cannot_be_compiled_whole_is_an_error(in_training: bool, graphs: Callable[[], int]) -> None:
+    class Breaking(Tables):
+        def token_losses(self, tokens: Tensor, targets: Tensor, first: int = 0) -> Tensor:
+            if torch.is_grad_enabled() == in_training:
+                torch._dynamo.graph_break()
+            return super().token_losses(tokens, targets, first)
+
+    assert score(Breaking(), TOKENS, small_config()).legal
     with pytest.raises(torch._dynamo.exc.Unsupported):
-        score(model, some_tokens(60), small_config(ttt="off", compile="on"))
+        score(Breaking(), TOKENS, small_config(compile="on"))
 
 
-def test_auto_compiles_on_a_gpu_alone(compiled_calls: list[tuple[int, ...]]) -> None:
-    assert [compiles("auto", kind) for kind in ("cuda", "cpu")] == [True, False]
-    assert [compiles(setting, kind) for setting in ("on", "off") for kind in ("cuda", "cpu")] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+def test_auto_compiles_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_(*_: object, **__: object) -> None:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(torch, "compile", compile_)
     assert small_config().compile == "auto"
-    score(small_gpt(), some_tokens(100), small_config())
-    assert not compiled_calls
+    score(Tables(), TOKENS, small_config())
+    with pytest.raises(AssertionError, match="compiled"):
+        score(Tables(), TOKENS, small_config(compile="on"))
+    settings = [(setting, kind) for setting in ("auto", "on", "off") for kind in ("cpu", "cuda")]
+    assert [pair for pair in settings if compiles(*pair)] == [("auto", "cuda"), ("on", "cpu"), ("on", "cuda")]

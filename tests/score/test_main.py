@@ -15,6 +15,7 @@ from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig,
 from golf_fast.data import Tokenizer, prepare, write_shard
 from golf_fast.errors import exit_with
 from golf_fast.model import GPT, upstream
+from golf_fast.ops import backends
 from golf_fast.score.__main__ import main
 
 VOCABULARY = 270
@@ -101,6 +102,40 @@ def test_an_artifact_alone_is_scored_as_the_seed_is(
     assert printed[3:5] == [f"{result.nats / result.tokens:.4f}", f"{result.bpb:.4f}"]
     assert run(monkeypatch, alone, "--device", "cpu", *flags[:2]) == 2
     assert "imported.golf: an artifact alone is scored on --tokens SHARD with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("setting", ["auto", "on"])
+def test_whether_scoring_is_compiled_is_said_and_ops_are_resolved_before(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], setting: str
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(made, copy)
+    _change(copy, "compile", setting)
+    resolved: list[bool] = []
+
+    def scored(model: GPT, *arguments: object, **more: object) -> score.Score:
+        resolved.append(all((op, "cpu") in backends._decided for op in backends.registered()))
+        return score.score_tokens(model, *arguments, **more)  # type: ignore[arg-type]
+
+    backends.forget()
+    monkeypatch.setattr("golf_fast.score.__main__.score_tokens", scored)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    assert run(monkeypatch, copy, "--device", "cpu", "--ttt", "off") == 0
+    assert resolved == [True]
+    said = {"auto": "no (auto, on cpu)", "on": "yes (on, on cpu)"}[setting]
+    assert f"torch.compile in scoring: {said}" in capsys.readouterr().out.splitlines()
+
+
+def test_an_impossible_backend_is_one_line(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(backends.VARIABLE, "relu2_mlp=none_such")
+    backends.forget()
+    try:
+        assert run(monkeypatch, made, "--device", "cpu") == 2
+    finally:
+        backends.forget()
+    assert "GOLF_FAST_BACKENDS asks for relu2_mlp=none_such" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
