@@ -21,7 +21,7 @@ from benchmarks.roofline import Ceilings, Shapes
 from benchmarks.step_parts import Milliseconds, fill, parts, time_passes, time_work
 from benchmarks.step_text import as_text
 from golf_fast import machine
-from golf_fast.config import RunConfig
+from golf_fast.config import RunConfig, compiles
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
@@ -115,7 +115,7 @@ def measure(options: argparse.Namespace, config: RunConfig, tokens: int, device:
     rows, length = tokens // config.train.seq_len, config.train.seq_len
     ids = torch.randint(config.model.vocab_size, (rows, length + 1), generator=torch.Generator().manual_seed(2))
     x, y = (t.contiguous().to(device) for t in (ids[:, :-1], ids[:, 1:]))
-    compiled = config.train.compile == "on" or (config.train.compile == "auto" and on_gpu)
+    compiled = compiles(config.train.compile, device.type)
     loss: Loss = torch.compile(model, dynamic=False) if compiled else model
     if wrong := step_gate.wrong(model, loss, x, y):
         raise InputError(f"no times, for the model computes something wrong on {device}: {wrong}")

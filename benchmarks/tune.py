@@ -20,12 +20,15 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks import registry
+from benchmarks import qk_norm_rope, qkv_attention, relu2_mlp
+from benchmarks.gate import wrong
 from benchmarks.registry import Case
 from benchmarks.runner import measure_cases, measuring
+from golf_fast import ops
 from golf_fast.errors import InputError
 from golf_fast.ops.absent_gpu import Compiled, compile_launch
 from golf_fast.ops.launch import Launch, multiprocessors
+from golf_fast.ops.relu2_mlp.reference import relu2_mlp as plain_relu2_mlp
 
 SHARED_LIMIT = 232448
 """Bytes of shared memory that a program can have on sm_90."""
@@ -55,7 +58,7 @@ class Kernel:
 
     Attributes:
         name: on the command line, too.
-        op: whose benchmark holds the gate that the present choice must pass.
+        gate: of the op that runs it as it is now: None, or what is wrong.
         launch: makes the launch for parameters.
         choices: the present choice first.
         outputs: what the launch writes.
@@ -64,7 +67,7 @@ class Kernel:
     """
 
     name: str
-    op: str
+    gate: Callable[[], str | None]
     launch: Callable[[Any], Launch]
     choices: list[Any]
     outputs: list[torch.Tensor]
@@ -124,18 +127,19 @@ def _of_mlp(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
         tiles(64, 128, 64, 4, 3, programs=2), tiles(64, 128, 64, 4, 2, programs=3, registers=168),
     ]  # fmt: skip
     only_up = [tiles(128, 128, 64, 8, 3, programs=2, registers=128), tiles(128, 128, 64, 4, 3, programs=2)]
+
+    def gate() -> str | None:
+        arguments = relu2_mlp.inputs(relu2_mlp.GATE_TOKENS, scaled=True)
+        return wrong(ops.relu2_mlp, plain_relu2_mlp, arguments, range(len(arguments)))
+
     flops = 2 * tokens * dim * hidden
     of_up: Callable[[Tiles], Launch] = lambda at: up_launch(x, w_up, rstd, post, None, 0.0, at, processors)  # noqa: E731
     of_dpre: Callable[[Tiles], Launch] = lambda at: dpre_launch(g, w_down, saved, rstd, change, 0.0, at, processors)  # noqa: E731
     now = TILES["up", 90][0]
     size = x.element_size()
-    yield Kernel(
-        "mlp-up", "relu2_mlp", of_up, _first(now, [*shared, *only_up]), [post], flops, size * tokens * (dim + hidden)
-    )
+    yield Kernel("mlp-up", gate, of_up, _first(now, [*shared, *only_up]), [post], flops, size * tokens * (dim + hidden))
     now = TILES["dpre", 90][0]
-    yield Kernel(
-        "mlp-dpre", "relu2_mlp", of_dpre, _first(now, shared), [change], flops, size * tokens * (dim + 2 * hidden)
-    )
+    yield Kernel("mlp-dpre", gate, of_dpre, _first(now, shared), [change], flops, size * tokens * (dim + 2 * hidden))
 
 
 def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
@@ -169,6 +173,9 @@ def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
         at = dataclasses.replace(now, forward=choice)
         return launches.forward(q, k, v, None, s.window, bound, out, lse, at)
 
+    def gate() -> str | None:
+        return qkv_attention.gate(qkv_attention.one_product)
+
     def backward(at: launches.Tiles) -> tuple[Launch, Launch]:
         parts = _floats(launches.origin_parts(q, s.kv_heads, at), device)
         origin = launches.Origin(raw_q, raw_k, gain, cos, sin, EPS, parts)
@@ -192,21 +199,19 @@ def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
         tile(128, 64, 4, 3), tile(128, 128, 4, 2), tile(64, 64, 4, 3, 168), tile(64, 64, 4, 2, 128),
         tile(64, 128, 4, 2), tile(256, 64, 8, 2),
     ]  # fmt: skip
-    yield Kernel("attention", "qkv_attention", forward, _first(now.forward, tries), [out, lse], 2 * product, moved)
+    yield Kernel("attention", gate, forward, _first(now.forward, tries), [out, lse], 2 * product, moved)
     tries = [
         tile(64, 64, 4, 2, 168), tile(64, 64, 4, 4, 168), tile(64, 64, 4, 2, 128), tile(64, 128, 4, 2),
         tile(128, 64, 8, 2), tile(128, 64, 8, 2, 128), tile(128, 64, 8, 3), tile(128, 128, 8, 2),
         tile(128, 32, 8, 3, 128),
     ]  # fmt: skip
-    yield Kernel(
-        "attention-dq", "qkv_attention", d_query, _first(now.d_query, tries), [d_q, delta], 3 * product, 2 * moved
-    )
+    yield Kernel("attention-dq", gate, d_query, _first(now.d_query, tries), [d_q, delta], 3 * product, 2 * moved)
     tries = [
         tile(64, 128, 8, 2), tile(64, 128, 8, 4), tile(128, 128, 8, 2), tile(32, 128, 8, 3), tile(32, 128, 8, 3, 128),
         tile(64, 64, 4, 3), tile(64, 64, 4, 2), tile(64, 64, 4, 3, 168), tile(128, 64, 4, 2), tile(64, 128, 4, 3),
     ]  # fmt: skip
     yield Kernel(
-        "attention-dkv", "qkv_attention", d_key_value, _first(now.d_key_value, tries), [d_k, d_v], 4 * product,
+        "attention-dkv", gate, d_key_value, _first(now.d_key_value, tries), [d_k, d_v], 4 * product,
         2 * moved,
     )  # fmt: skip
 
@@ -230,6 +235,9 @@ def _of_norm_and_rotation(shapes: Shapes, device: torch.device) -> Iterator[Kern
     q_grad, k_grad = _draw(tuple(q.shape), device, 8), _draw(tuple(k.shape), device, 9)
     gain, cos, sin = (_draw(size, device, 10) for size in ((s.heads,), *[(s.length, s.head_dim // 2)] * 2))
 
+    def gate() -> str | None:
+        return qk_norm_rope.wrong(ops.qk_norm_rope, s.head_dim // 2)
+
     def d_gain(choice: Block) -> torch.Tensor:
         return _floats((-(-s.tokens // choice.tokens), s.heads), device)
 
@@ -242,8 +250,8 @@ def _of_norm_and_rotation(shapes: Shapes, device: torch.device) -> Iterator[Kern
     tries = [Block(tokens, warps) for tokens in (2, 4, 8, 16, 32) for warps in (4, 8) if tokens * s.heads <= 32 * warps]
     choices = _first(choose_block(s.heads, s.head_dim), tries)
     moved = q.element_size() * s.tokens * (s.heads + s.kv_heads) * s.head_dim
-    yield Kernel("qk", "qk_norm_rope", forward, choices, [q_out, k_out], 0, 2 * moved)
-    yield Kernel("qk-backward", "qk_norm_rope", backward, choices, [d_q, d_k], 0, 3 * moved)
+    yield Kernel("qk", gate, forward, choices, [q_out, k_out], 0, 2 * moved)
+    yield Kernel("qk-backward", gate, backward, choices, [d_q, d_k], 0, 3 * moved)
 
 
 def _first(now: Any, tries: Sequence[Any]) -> list[Any]:
@@ -277,7 +285,7 @@ def as_case(kernel: Kernel) -> Case:
 
     return Case(
         "tune", kernel.name, describe(kernel.choices[0]), now, peers,
-        gate=lambda: next(case.gate() for case in registry.load(kernel.op).cases("cuda")),
+        gate=kernel.gate,
         bytes_moved=kernel.bytes_moved, flops=kernel.flops,
         peer_gates={name: functools.partial(gate, launch) for name, launch in peers.items()},
     )  # fmt: skip

@@ -60,3 +60,22 @@ def test_the_first_choice_is_what_the_seed_runs() -> None:
         "qk": choose_block(8, 64),
         "qk-backward": choose_block(8, 64),
     }
+
+
+@pytest.mark.interpreter
+@pytest.mark.parametrize("name", ["mlp-up", "attention"])
+def test_the_present_choice_has_a_gate(name: str, monkeypatch: pytest.MonkeyPatch, use_triton) -> None:
+    """Of the op as it is; that of norm and rotation draws on a GPU."""
+    small = {
+        tune.relu2_mlp: {"WIDTH": 64, "HIDDEN": 128, "GATE_TOKENS": 17},
+        tune.qkv_attention: {"LENGTH": 24, "WIDTH": 48, "HEADS": 4, "KV_HEADS": 2, "HEAD_DIM": 32},
+    }
+    for module, values in small.items():
+        monkeypatch.setattr(module, "DEVICE", "cpu")
+        for key, value in values.items():
+            monkeypatch.setattr(module, key, value)
+    # bfloat16 is what a GPU gets, and the interpreter multiplies it wrongly
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda tensor: tensor.half())
+    kernel = next(kernel for kernel in tune.kernels(SMALL, torch.device("cpu")) if kernel.name == name)
+    assert kernel.gate() is None
+    assert sum(use_triton.values()) > 0
