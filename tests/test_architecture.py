@@ -1,6 +1,8 @@
 """Who may import whom, read off the sources."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,13 @@ def test_modules_without_a_stage_import_none() -> None:
     for source in PACKAGE.glob("*.py"):
         if source.name not in joiners:
             assert not imported(source) & STAGES, f"{source.name} imports {imported(source) & STAGES}"
+
+
+def test_the_ops_import_neither_triton_nor_the_compiler() -> None:
+    """Both take seconds, and where kernels are interpreted triton must wait for a variable."""
+    program = "import sys, golf_fast.ops; print(sorted({'triton', 'torch._dynamo'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_rule_sees_a_forbidden_import(tmp_path: Path) -> None:

@@ -78,7 +78,6 @@ def _requests(text: str) -> dict[str, str]:
     return requests
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # what it asks cannot be traced
 def _decide(op: str, device_kind: str) -> Backend:
     candidates = _candidates[op]
     requests = _requests(os.environ.get(VARIABLE, ""))
@@ -102,6 +101,11 @@ def _decide(op: str, device_kind: str) -> Backend:
             return Backend(candidate.name, "; ".join([candidate.reason, *missing]))
         missing.append(f"not {candidate.name}: {obstacle}")
     raise AssertionError(f"{op}: no implementation runs on {device_kind}")
+
+
+# torch.compile calls it and takes the answer for a constant: what it asks of the machine cannot be traced. This is
+# torch.compiler.assume_constant_result without its import of torch._dynamo and triton, which takes seconds.
+_decide._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def resolve(op: str, device: torch.device | str) -> Backend:
