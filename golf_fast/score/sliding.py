@@ -40,6 +40,7 @@ def score_windows(
         batch: windows at a time.
         progress: called after each batch with the number of windows done.
     """
+    scorer = token_losses if compiled is None else compiled
     k = first
     if k == 0 < stop:
         length = windows.end(0)
@@ -50,10 +51,10 @@ def score_windows(
     while k < stop:
         after = min(k + batch, stop)
         # Every compiled batch has one shape, so that there is one graph: the last window fills it up.
-        size = batch if compiled else after - k
+        size = after - k if compiled is None else batch
         starts = torch.arange(k, k + size, device=rows.device).clamp_(max=after - 1) * windows.stride
         inputs, targets = rows.gather(starts, windows.window)
-        scored = (compiled or token_losses)(inputs, targets, first=windows.window - windows.stride)
+        scored = scorer(inputs, targets, first=windows.window - windows.stride)
         # The windows' own targets lie end to end; padding, of a short last window or a full batch, comes after them.
         begin, end = windows.first_scored(k), windows.end(after - 1)
         losses[begin:end] = scored.reshape(-1)[: end - begin]
