@@ -26,12 +26,12 @@ from benchmarks.registry import Case
 from benchmarks.runner import measure_cases, measuring
 from golf_fast import ops
 from golf_fast.errors import InputError
-from golf_fast.ops.absent_gpu import Compiled, compile_launch
+from golf_fast.ops.absent_gpu import SHARED_LIMIT, Compiled, compile_launch
 from golf_fast.ops.launch import Launch, multiprocessors
 from golf_fast.ops.relu2_mlp.reference import relu2_mlp as plain_relu2_mlp
 
-SHARED_LIMIT = 232448
-"""Bytes of shared memory that a program can have on sm_90."""
+ARCH = 90
+"""What is compiled for where there is no GPU, and whose tiles are tried."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +135,10 @@ def _of_mlp(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
     flops = 2 * tokens * dim * hidden
     of_up: Callable[[Tiles], Launch] = lambda at: up_launch(x, w_up, rstd, post, None, 0.0, at, processors)  # noqa: E731
     of_dpre: Callable[[Tiles], Launch] = lambda at: dpre_launch(g, w_down, saved, rstd, change, 0.0, at, processors)  # noqa: E731
-    now = TILES["up", 90][0]
+    now = TILES["up", ARCH][0]
     size = x.element_size()
     yield Kernel("mlp-up", gate, of_up, _first(now, [*shared, *only_up]), [post], flops, size * tokens * (dim + hidden))
-    now = TILES["dpre", 90][0]
+    now = TILES["dpre", ARCH][0]
     yield Kernel("mlp-dpre", gate, of_dpre, _first(now, shared), [change], flops, size * tokens * (dim + 2 * hidden))
 
 
@@ -163,7 +163,7 @@ def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
     d_q, d_k, d_v = torch.empty_like(packed).split(heads_of, dim=2)
     lse, delta = (_floats((s.rows, s.heads, s.length), device) for _ in range(2))
     bound = torch.full((), s.head_dim**0.5, dtype=torch.float32, device=device)
-    now = launches.choose_tiles(s.head_dim, s.heads // s.kv_heads, 90)
+    now = launches.choose_tiles(s.head_dim, s.heads // s.kv_heads, ARCH)
     heads = math.gcd(s.heads // s.kv_heads, 4)
 
     def tile(lanes: int, keys: int, warps: int, stages: int, registers: int | None = None) -> Tile:
@@ -294,14 +294,14 @@ def as_case(kernel: Kernel) -> Case:
 def report_compiled(kernel: Kernel) -> None:
     """A line for each choice: what the compiler says of it for sm_90."""
     for choice in kernel.choices:
-        made = compile_launch(kernel.launch(choice), 90)
+        made = compile_launch(kernel.launch(choice), ARCH)
         mark = "now" if choice == kernel.choices[0] else ""
         print(f"{kernel.name:14} {mark:4}{describe(choice):72} {as_text(made)}", flush=True)
 
 
 def as_text(made: Compiled) -> str:
     text = f"{made.registers:4} registers {made.shared:7} bytes shared {made.programs} programs"
-    if made.shared > SHARED_LIMIT:
+    if made.shared > SHARED_LIMIT[ARCH]:
         return f"{text}, does not fit"
     return f"{text}, spills {made.stack} bytes" if made.stack else text
 

@@ -18,6 +18,8 @@ REGISTERS = 65536
 """Of a multiprocessor, of compute capability 8.0 and 9.0 alike."""
 SHARED = {90: 233472, 80: 167936}
 """Bytes of shared memory of a multiprocessor; a program takes 1024 besides its own."""
+SHARED_LIMIT = {90: 232448, 80: 166912}
+"""Bytes of shared memory that a program can have; triton's compiler does not refuse more."""
 WARPS = 64
 """That a multiprocessor holds."""
 

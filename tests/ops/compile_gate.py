@@ -20,11 +20,9 @@ if __name__ == "__main__":
     os.environ.pop("TRITON_INTERPRET", None)
 
 from golf_fast.ops import registry
-from golf_fast.ops.absent_gpu import compile_launch
+from golf_fast.ops.absent_gpu import SHARED_LIMIT, compile_launch
 from golf_fast.ops.registry import Build
 
-SHARED_LIMIT = {90: 232448, 80: 166912}
-"""Bytes of shared memory that a block can have; triton's compiler does not refuse more."""
 TENSOR_CORES = {90: "wgmma.mma_async", 80: "mma.sync"}
 TMA = "cp.async.bulk.tensor"
 PLANTED = "planted"
