@@ -308,6 +308,10 @@ class CompressConfig:
         """Whether quantizing reads training tokens."""
         return self.quantizer == "gptq" or self.low_rank > 0
 
+    def uncalibrated(self) -> CompressConfig:
+        """The same without what reads training tokens: the nearest integers, and no correction."""
+        return dataclasses.replace(self, quantizer="sigma" if self.quantizer == "gptq" else self.quantizer, low_rank=0)
+
 
 @dataclass(frozen=True)
 class ScoreConfig:

@@ -56,7 +56,7 @@ class Fitter:
     Equal input gives an equal result.
 
     Args:
-        state_dict, hessians, ranks: as for `quantize`.
+        state_dict, hessians, ranks, check: as for `quantize`; check is called before each trial, too.
         model_config: as for `write_artifact`.
         code_bytes: what the code takes of the target.
         progress: told of each trial in a line.
@@ -70,6 +70,7 @@ class Fitter:
         hessians: Mapping[str, torch.Tensor] | None = None,
         ranks: Ranks | None = None,
         progress: Callable[[str], None] | None = None,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
         self.state_dict = state_dict
         self.model_config = model_config
@@ -77,6 +78,7 @@ class Fitter:
         self.hessians = hessians
         self.ranks = ranks or Ranks.single()
         self.progress = progress or (lambda line: None)
+        self.check = check
         self.trials = 0
 
     def fit(self, config: CompressConfig) -> Fitted:
@@ -138,7 +140,8 @@ class Fitter:
         return best
 
     def _tried(self, config: CompressConfig) -> Fitted:
-        tensors = quantize(self.state_dict, config, self.hessians, self.ranks)
+        self.check()
+        tensors = quantize(self.state_dict, config, self.hessians, self.ranks, self.check)
         return self._measured(tensors, config, zeroed=0)
 
     def _measured(self, tensors: dict[str, Stored], config: CompressConfig, zeroed: int) -> Fitted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -20,7 +20,10 @@ TOGETHER = 8
 
 
 def gptq_values(
-    matrices: Sequence[Matrix], hessians: Mapping[str, torch.Tensor], ranks: Ranks | None = None
+    matrices: Sequence[Matrix],
+    hessians: Mapping[str, torch.Tensor],
+    ranks: Ranks | None = None,
+    check: Callable[[], object] = lambda: None,
 ) -> dict[str, torch.Tensor]:
     """The integers of each matrix, int8 on the CPU, by name.
 
@@ -28,12 +31,14 @@ def gptq_values(
         matrices: 2-D, under distinct names.
         hessians: as for `quantize`, for each of them; the work is done on the device of the Hessians.
         ranks: each does a share of every group of equal shape and width, and gets the others' results.
+        check: called before each group, as often on every rank; what it raises ends the work.
     """
     groups: dict[tuple[int, int, int], list[Matrix]] = defaultdict(list)
     for matrix in matrices:
         groups[matrix.weights.shape[0], matrix.weights.shape[1], matrix.bits].append(matrix)
     values: dict[str, torch.Tensor] = {}
     for (rows, cols, bits), members in groups.items():
+        check()
         device = hessians[members[0].name].device
         ranks = ranks or Ranks.single(device)
         share = -(-len(members) // ranks.world_size)

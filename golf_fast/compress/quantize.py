@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -35,6 +35,7 @@ def quantize(
     config: CompressConfig,
     hessians: Mapping[str, torch.Tensor] | None = None,
     ranks: Ranks | None = None,
+    check: Callable[[], object] = lambda: None,
 ) -> dict[str, Stored]:
     """Give each tensor the first form of seed.md section 5 that fits it, under the quantizer of `config`.
 
@@ -43,6 +44,7 @@ def quantize(
         hessians: name -> float32 `[cols, cols]`, the sum of `x x^T` over the inputs of a matrix; used under gptq and by
             the low-rank correction. A tensor without one is rounded to nearest. GPTQ runs where they are.
         ranks: who shares the work of GPTQ; every rank calls this with equal arguments and gets the same result.
+        check: called now and then while GPTQ works, as often on every rank; what it raises ends the work.
 
     Returns:
         A `Stored` for each name, on the CPU, and two more for each low-rank correction (`low_rank`).
@@ -60,7 +62,7 @@ def quantize(
             stored[name] = form
     hessians = hessians or {}
     by_gptq = [m for m in matrices if config.quantizer == "gptq" and m.name in hessians and m.weights.ndim == 2]
-    values = gptq_values(by_gptq, hessians, ranks)
+    values = gptq_values(by_gptq, hessians, ranks, check)
     for matrix in matrices:
         if matrix.name not in values:
             values[matrix.name] = nearest(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 from golf_fast import code_size, command_line, machine, recipes
 from golf_fast.compress import Fitter, account, dequantize, prune, quantize, read_artifact, write_artifact
 from golf_fast.compress.predict import expected_bytes
+from golf_fast.compress.stored import Stored
 from golf_fast.config import CompressConfig, RunConfig, ScoreConfig, compiles
 from golf_fast.data import Baseline, Batches, Dataset, byte_compressors, prepare
 from golf_fast.distributed import Ranks
@@ -32,6 +34,8 @@ from golf_fast.ops import backends
 from golf_fast.report import Result, RunLog, summary, write_html
 from golf_fast.score import Ledger, Score, score_tokens
 from golf_fast.train import Trained, Trainer, bits_per_byte, gram_matrices, next_batches, train
+from golf_fast.train.deadline import Deadline, OutOfTime
+from golf_fast.train.schedule import Schedule
 
 COMPRESSORS_MAX_BYTES = 64 << 20
 """Byte compressors are run beside us on texts up to this size; above it they take longer than the run."""
@@ -203,33 +207,82 @@ class Run:
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, torch.Tensor], CompressConfig]:
         """Quantize and write the artifact; where that reads training tokens, its time is training time.
 
+        If that would end after the time limit, all of it is dropped: an artifact from training tokens that were read
+        too late breaks the rules (V9), one rounded without them does not.
+
         Returns:
             The weights, the pruned weights, the Hessians and the settings that were used in the end.
         """
         config = self.config.compress
         on_cpu = {name: tensor.cpu() for name, tensor in weights.items()}
         pruned, model_config = prune(on_cpu, config), dataclasses.asdict(self.config.model)
-        began = time.perf_counter()
-        hessians = self._calibrate(pruned) if config.calibrated else {}
-        if config.target_bytes:
-            code = code_size.code_bytes()
-            fitter = Fitter(pruned, model_config, code, hessians, self.ranks, self.log.line)
-            fitted = fitter.fit(config)
-            stored, config = fitted.tensors, fitted.config
-            if fitted.size + code > config.target_bytes:
-                self.log.line(f"no artifact fits {config.target_bytes:,} bytes with the code's {code:,}")
-        else:
-            stored = quantize(pruned, config, hessians, self.ranks)
-        if self.config.compress.calibrated:
-            seconds = self.ranks.broadcast_float(time.perf_counter() - began)
-            self.train_seconds += seconds
-            self.log.line(f"calibrated and quantized in {seconds:.1f} s, {self.train_seconds:.1f} s with the training")
+        hessians: dict[str, torch.Tensor] = {}
+        try:
+            if config.calibrated:
+                deadline = self._deadline()
+                hessians = self._calibrate(pruned, deadline.check)
+                stored, config = self._quantize(pruned, config, hessians, deadline.check)
+                seconds = deadline.check()
+                self.train_seconds += seconds
+                self.log.line(
+                    f"calibrated and quantized in {seconds:.1f} s, {self.train_seconds:.1f} s with the training"
+                )
+            else:
+                stored, config = self._quantize(pruned, config)
+        except OutOfTime:
+            self._give_up_calibration()
+            hessians, config = {}, self.config.compress.uncalibrated()
+            stored, config = self._quantize(pruned, config)
         if self.ranks.main:
             size = write_artifact(self.artifact, stored, model_config, config)
             self.log.line(f"artifact: {size:,} bytes, {config.codec}")
         return on_cpu, pruned, hessians, config
 
-    def _calibrate(self, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _deadline(self) -> Deadline:
+        """What the training left of its time. A replayed run does what the first one did, however long it takes.
+
+        Raises:
+            OutOfTime: the run that is replayed ran out of time.
+        """
+        if self._schedule.gave_up_calibration:
+            raise OutOfTime
+        limit = self.config.train.max_seconds
+        limited = limit > 0 and self.config.train.replay_schedule is None
+        return Deadline(limit - self.train_seconds if limited else math.inf, self.ranks)
+
+    def _give_up_calibration(self) -> None:
+        limit = self.config.train.max_seconds
+        self.log.line(
+            f"no time is left to calibrate and quantize within {limit:g} s: rounding to the nearest integers instead, "
+            "which reads no training tokens; --compress.calibration-seconds keeps more time for it"
+        )
+        self._schedule.gave_up_calibration = True
+        if self.ranks.main:
+            self._schedule.write(self.run_dir)
+
+    @property
+    def _schedule(self) -> Schedule:
+        assert self.trained is not None
+        return self.trained.schedule
+
+    def _quantize(
+        self,
+        pruned: Mapping[str, torch.Tensor],
+        config: CompressConfig,
+        hessians: Mapping[str, torch.Tensor] | None = None,
+        check: Callable[[], object] = lambda: None,
+    ) -> tuple[dict[str, Stored], CompressConfig]:
+        """To the target size if there is one; also returns the settings that were used in the end."""
+        if not config.target_bytes:
+            return quantize(pruned, config, hessians, self.ranks, check), config
+        code = code_size.code_bytes()
+        model_config = dataclasses.asdict(self.config.model)
+        fitted = Fitter(pruned, model_config, code, hessians, self.ranks, self.log.line, check).fit(config)
+        if fitted.size + code > config.target_bytes:
+            self.log.line(f"no artifact fits {config.target_bytes:,} bytes with the code's {code:,}")
+        return fitted.tensors, fitted.config
+
+    def _calibrate(self, weights: Mapping[str, torch.Tensor], check: Callable[[], object]) -> dict[str, torch.Tensor]:
         """What the inputs of each matrix look like under `weights`."""
         stream, config = self.dataset.train_stream(), self.config
         batches, self.next_token = next_batches(
@@ -238,7 +291,7 @@ class Run:
         seen = " that were trained on before" if self.next_token > stream.tokens else ", the next after the last"
         self.log.line(f"calibrating on {config.compress.calibration_tokens:,} training tokens{seen}")
         upstream.load(self._scored_model, weights)
-        return gram_matrices(self._scored_model, batches, self.ranks)
+        return gram_matrices(self._scored_model, batches, self.ranks, check)
 
     def _account(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -53,17 +53,21 @@ class GramMatrices:
 
 
 @torch.no_grad()
-def gram_matrices(model: GPT, batches: Sequence[Batch], ranks: Ranks) -> dict[str, torch.Tensor]:
+def gram_matrices(
+    model: GPT, batches: Sequence[Batch], ranks: Ranks, check: Callable[[], object] = lambda: None
+) -> dict[str, torch.Tensor]:
     """The `GramMatrices` of `model` over the batches of all ranks, on its device, the same on every rank.
 
     Args:
         model: with the weights that will be quantized, uncompiled.
-        batches: this rank's; of training tokens, never of validation tokens.
+        batches: this rank's, as many as every other's; of training tokens, never of validation tokens.
+        check: called before each batch; what it raises ends the work.
     """
     assert model.observer is None
     gram = model.observer = GramMatrices(model)
     try:
         for tokens, targets in batches:
+            check()
             model(tokens.to(ranks.device), targets.to(ranks.device))
     finally:
         model.observer = None

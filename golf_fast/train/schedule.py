@@ -61,6 +61,8 @@ class Schedule:
 
     config: TrainConfig
     recorded: list[Rates] = field(default_factory=list)
+    gave_up_calibration: bool = False
+    """Whether the clock ran out before the quantization that reads training tokens was done."""
 
     def rates(self, step: int, elapsed: float) -> Rates:
         """The rates of the step after `step` steps and `elapsed` training seconds."""
@@ -94,6 +96,7 @@ class Schedule:
             "steps": len(self.recorded),
             "lr_factor": [rates.lr_factor for rates in self.recorded],
             "momentum": [rates.momentum for rates in self.recorded],
+            "gave_up_calibration": self.gave_up_calibration,
         }
         with replacing(run_dir / FILE_NAME, "w") as file:
             json.dump(record, file)
@@ -110,6 +113,7 @@ class ReplayedSchedule(Schedule):
             pairs = zip(record["lr_factor"], record["momentum"], strict=True)
             self.replayed = [Rates(float(factor), float(momentum)) for factor, momentum in pairs]
             steps = int(record["steps"])
+            self.gave_up_calibration = bool(record.get("gave_up_calibration", False))
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); name the directory of a run") from error
         except (ValueError, KeyError, TypeError) as error:

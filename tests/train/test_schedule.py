@@ -144,4 +144,5 @@ def test_the_record_is_plain_json(tmp_path: Path) -> None:
         "steps": 1,
         "lr_factor": [0.25],
         "momentum": [0.95],
+        "gave_up_calibration": False,
     }
