@@ -263,6 +263,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+    assert not list(tmp_path.glob("runs/*")), "a refused run leaves no directory"
     assert named in error
 
 

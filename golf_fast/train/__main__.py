@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +36,7 @@ from golf_fast.report import Result, RunLog, summary, write_html
 from golf_fast.score import Ledger, Score, score_tokens
 from golf_fast.train import Trained, Trainer, bits_per_byte, gram_matrices, next_batches, train
 from golf_fast.train.deadline import Deadline, OutOfTime
-from golf_fast.train.schedule import Schedule
+from golf_fast.train.schedule import Schedule, make_schedule
 
 COMPRESSORS_MAX_BYTES = 64 << 20
 """Byte compressors are run beside us on texts up to this size; above it they take longer than the run."""
@@ -54,15 +55,25 @@ def main() -> None:
     device, device_reason = machine.choose_device(parsed.config.device)
     ranks = Ranks.from_environment(device.type, parsed.config.train.micro_batches)
     run_dir = _new_run_dir(parsed.config, ranks)
-    with RunLog(run_dir, ranks.main) as log:
-        for line in parsed.lines:
-            log.line(line)
-        log.line(f"run directory: {run_dir}")
-        log.line(f"device: {ranks.device} ({device_reason}), {ranks.world_size} rank(s)")
-        if ranks.main:
-            with replacing(run_dir / "config.json", "w") as file:
-                json.dump(parsed.as_dict(), file, indent=2)
-        Run(parsed.config, run_dir, ranks, log).go()
+    began = False
+    try:
+        with RunLog(run_dir, ranks.main) as log:
+            for line in parsed.lines:
+                log.line(line)
+            log.line(f"run directory: {run_dir}")
+            log.line(f"device: {ranks.device} ({device_reason}), {ranks.world_size} rank(s)")
+            if ranks.main:
+                with replacing(run_dir / "config.json", "w") as file:
+                    json.dump(parsed.as_dict(), file, indent=2)
+            run = Run(parsed.config, run_dir, ranks, log)
+            run.prepare()
+            began = True
+            run.go()
+    except InputError:
+        # What was refused is no run: the same --run-id must do once the input is right.
+        if ranks.main and not began:
+            shutil.rmtree(run_dir, ignore_errors=True)
+        raise
     if ranks.main:
         write_html(run_dir)
     ranks.close()
@@ -98,13 +109,22 @@ class Run:
         for op, backend in self.backends.items():
             log.line(f"{op}: {backend.name} ({backend.reason})")
 
-    def go(self) -> None:
+    def prepare(self) -> None:
+        """What can be wrong with the input shows here, before any training.
+
+        Raises:
+            InputError: the data or the schedule to replay.
+        """
+        make_schedule(self.config.train)
         with self._stage("data"):
             self.dataset = self._prepare()
             self.tokens = self.dataset.val_tokens(self.config.score.window)
             self.token_bytes = self.dataset.tokenizer().token_bytes()
         self.log.line(f"data: {self.dataset.why}")
         self.log.line(f"validation: {len(self.tokens) - 1:,} tokens")
+
+    def go(self) -> None:
+        """Train, compress and score what `prepare` found, and leave the results."""
         try:
             self._train_compress_score()
         except BaseException:
