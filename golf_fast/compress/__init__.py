@@ -2,12 +2,13 @@
 
     prune -> quantize -> write_artifact -> read_artifact -> dequantize
 
-`Fitter` is a `quantize` that fills a byte target.
+`Fitter` is a `quantize` that fills a byte target, `Quantizer` keeps either within the training time.
 All of it works on state dicts under their public names, never on the model's banks.
 """
 
 from golf_fast.compress.container import Artifact, read_artifact, write_artifact
 from golf_fast.compress.fit import Fitted, Fitter
+from golf_fast.compress.in_time import Quantizer
 from golf_fast.compress.prune import prune
 from golf_fast.compress.quantize import quantize
 from golf_fast.compress.stored import Int8, Packed, Raw, Stored, dequantize
@@ -18,6 +19,7 @@ __all__ = [
     "Fitter",
     "Int8",
     "Packed",
+    "Quantizer",
     "Raw",
     "Stored",
     "dequantize",

@@ -22,9 +22,8 @@ import safetensors.torch
 import torch
 
 from golf_fast import code_size, command_line, machine, recipes
-from golf_fast.compress import Fitter, account, dequantize, prune, quantize, read_artifact, write_artifact
+from golf_fast.compress import Quantizer, account, dequantize, prune, read_artifact, write_artifact
 from golf_fast.compress.predict import expected_bytes
-from golf_fast.compress.stored import Stored
 from golf_fast.config import CompressConfig, RunConfig, ScoreConfig, compiles
 from golf_fast.data import Baseline, Batches, Dataset, byte_compressors, prepare
 from golf_fast.distributed import Ranks
@@ -32,10 +31,9 @@ from golf_fast.errors import InputError, exit_with
 from golf_fast.files import replacing
 from golf_fast.model import GPT, upstream
 from golf_fast.ops import backends
-from golf_fast.report import Result, RunLog, summary, write_html
+from golf_fast.report import Result, RunLog, new_run_directory, summary, write_html
 from golf_fast.score import Ledger, Score, score_tokens
 from golf_fast.train import Trained, Trainer, bits_per_byte, gram_matrices, next_batches, train
-from golf_fast.train.deadline import Deadline, OutOfTime
 from golf_fast.train.schedule import Schedule, make_schedule
 
 COMPRESSORS_MAX_BYTES = 64 << 20
@@ -54,7 +52,7 @@ def main() -> None:
     )
     device, device_reason = machine.choose_device(parsed.config.device)
     ranks = Ranks.from_environment(device.type, parsed.config.train.micro_batches)
-    run_dir = _new_run_dir(parsed.config, ranks)
+    run_dir = new_run_directory(parsed.config, ranks)
     began = False
     try:
         with RunLog(run_dir, ranks.main) as log:
@@ -224,83 +222,42 @@ class Run:
 
     def _compress(
         self, weights: Mapping[str, torch.Tensor]
-    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, torch.Tensor], CompressConfig]:
-        """Quantize and write the artifact; where that reads training tokens, its time is training time.
-
-        If that would end after the time limit, all of it is dropped: an artifact from training tokens that were read
-        too late breaks the rules (V9), one rounded without them does not.
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Mapping[str, torch.Tensor], CompressConfig]:
+        """Quantize and write the artifact; where that looks at training tokens, its time is training time.
 
         Returns:
             The weights, the pruned weights, the Hessians and the settings that were used in the end.
         """
-        config = self.config.compress
         on_cpu = {name: tensor.cpu() for name, tensor in weights.items()}
-        pruned, model_config = prune(on_cpu, config), dataclasses.asdict(self.config.model)
-        hessians: dict[str, torch.Tensor] = {}
-        try:
-            if config.calibrated:
-                deadline = self._deadline()
-                hessians = self._calibrate(pruned, deadline.check)
-                stored, config = self._quantize(pruned, config, hessians, deadline.check)
-                seconds = deadline.check()
-                self.train_seconds += seconds
-                self.log.line(
-                    f"calibrated and quantized in {seconds:.1f} s, {self.train_seconds:.1f} s with the training"
-                )
-            else:
-                stored, config = self._quantize(pruned, config)
-        except OutOfTime:
-            self._give_up_calibration()
-            hessians, config = {}, self.config.compress.uncalibrated()
-            stored, config = self._quantize(pruned, config)
-        if self.ranks.main:
-            size = write_artifact(self.artifact, stored, model_config, config)
-            self.log.line(f"artifact: {size:,} bytes, {config.codec}")
-        return on_cpu, pruned, hessians, config
-
-    def _deadline(self) -> Deadline:
-        """What the training left of its time. A replayed run does what the first one did, however long it takes.
-
-        Raises:
-            OutOfTime: the run that is replayed ran out of time.
-        """
-        if self._schedule.gave_up_calibration:
-            raise OutOfTime
-        limit = self.config.train.max_seconds
-        limited = limit > 0 and self.config.train.replay_schedule is None
-        return Deadline(limit - self.train_seconds if limited else math.inf, self.ranks)
-
-    def _give_up_calibration(self) -> None:
-        limit = self.config.train.max_seconds
-        self.log.line(
-            f"no time is left to calibrate and quantize within {limit:g} s: rounding to the nearest integers instead, "
-            "which reads no training tokens; --compress.calibration-seconds keeps more time for it"
+        pruned, model_config = prune(on_cpu, self.config.compress), dataclasses.asdict(self.config.model)
+        quantizer = Quantizer(pruned, model_config, code_size.code_bytes(), self.ranks, self.log.line)
+        done = quantizer.in_time(
+            self.config.compress, lambda check: self._calibrate(pruned, check), self._seconds_to_quantize()
         )
-        self._schedule.gave_up_calibration = True
+        if done.seconds:
+            self.train_seconds += done.seconds
+            self.log.line(
+                f"calibrated and quantized in {done.seconds:.1f} s, {self.train_seconds:.1f} s with the training"
+            )
+        self._schedule.gave_up_calibration = done.gave_up
         if self.ranks.main:
             self._schedule.write(self.run_dir)
+            size = write_artifact(self.artifact, done.tensors, model_config, done.config)
+            self.log.line(f"artifact: {size:,} bytes, {done.config.codec}")
+        return on_cpu, pruned, done.hessians, done.config
+
+    def _seconds_to_quantize(self) -> float:
+        """What the training left of its time. A replay does what the first run did, however long it takes."""
+        if self._schedule.gave_up_calibration:
+            return -1.0
+        limit = self.config.train.max_seconds
+        limited = limit > 0 and self.config.train.replay_schedule is None
+        return limit - self.train_seconds if limited else math.inf
 
     @property
     def _schedule(self) -> Schedule:
         assert self.trained is not None
         return self.trained.schedule
-
-    def _quantize(
-        self,
-        pruned: Mapping[str, torch.Tensor],
-        config: CompressConfig,
-        hessians: Mapping[str, torch.Tensor] | None = None,
-        check: Callable[[], object] = lambda: None,
-    ) -> tuple[dict[str, Stored], CompressConfig]:
-        """To the target size if there is one; also returns the settings that were used in the end."""
-        if not config.target_bytes:
-            return quantize(pruned, config, hessians, self.ranks, check), config
-        code = code_size.code_bytes()
-        model_config = dataclasses.asdict(self.config.model)
-        fitted = Fitter(pruned, model_config, code, hessians, self.ranks, self.log.line, check).fit(config)
-        if fitted.size + code > config.target_bytes:
-            self.log.line(f"no artifact fits {config.target_bytes:,} bytes with the code's {code:,}")
-        return fitted.tensors, fitted.config
 
     def _calibrate(self, weights: Mapping[str, torch.Tensor], check: Callable[[], object]) -> dict[str, torch.Tensor]:
         """What the inputs of each matrix look like under `weights`."""
@@ -471,28 +428,6 @@ def _resolve_backends(device: torch.device) -> dict[str, backends.Backend]:
                 f"{backends.VARIABLE}={op}=reference to run it all the same"
             )
     return resolved
-
-
-def _new_run_dir(config: RunConfig, ranks: Ranks) -> Path:
-    """The directory of this run, made by rank 0; the others learn its time stamp from it.
-
-    Raises:
-        InputError: it cannot be made, or holds an earlier run.
-    """
-    stamp = ranks.broadcast_float(time.time())
-    run_id = config.run_id or f"{config.recipe}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(stamp))}"
-    run_dir = config.runs_dir / run_id
-    if not ranks.main:
-        return run_dir
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        if any(run_dir.iterdir()):
-            raise InputError(f"{run_dir}: holds an earlier run, which stays as it is; choose another --run-id")
-    except OSError as error:
-        raise InputError(f"{run_dir}: cannot be made ({error.strerror}); choose another --runs-dir") from error
-    if not os.access(run_dir, os.W_OK):
-        raise InputError(f"{run_dir}: cannot be written; choose another --runs-dir")
-    return run_dir
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The end of the training time for calibration and quantization: who looks at the clock, and how often."""
+"""Quantization inside the training time: who looks at the clock and how often, and what is left when it is over."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from golf_fast.compress import Fitter, quantize
+from golf_fast.compress import Fitter, Quantizer, Stored, dequantize, quantize
+from golf_fast.compress.in_time import Check, Deadline, OutOfTime, Quantized
 from golf_fast.config import CompressConfig, ModelConfig
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
 from golf_fast.train import gram_matrices
-from golf_fast.train.deadline import Deadline, OutOfTime
 
 MODEL = ModelConfig(
     vocab_size=70, dim=64, layers=2, heads=2, kv_heads=1, mlp_mult=1.0, bigram_buckets=50, bigram_dim=16
@@ -87,3 +87,57 @@ def test_without_training_tokens_there_is_no_gptq_and_no_correction(given: str, 
     assert config.calibrated
     assert (config.uncalibrated().quantizer, config.uncalibrated().low_rank) == (plain, 0)
     assert not config.uncalibrated().calibrated
+
+
+def by(config: CompressConfig, model: GPT, limit: float, lines: list[str], last: float = math.inf) -> Quantized:
+    """What becomes of the model within `limit` seconds, if calibrating is over at the `last` look."""
+
+    def calibrate(check: Check) -> dict[str, torch.Tensor]:
+        looks = Looks(last)
+
+        def both() -> None:
+            check()
+            looks()
+
+        return gram_matrices(model, batches(), Ranks.single(), both)
+
+    return Quantizer(upstream.export(model), {}, 100, Ranks.single(), lines.append).in_time(config, calibrate, limit)
+
+
+def same(a: Quantized, b: dict[str, Stored]) -> bool:
+    return a.tensors.keys() == b.keys() and all(
+        torch.equal(dequantize(a.tensors)[name], values) for name, values in dequantize(b).items()
+    )
+
+
+def test_in_time_it_is_what_was_asked_for(model: GPT) -> None:
+    lines: list[str] = []
+    found = by(GPTQ, model, 1000, lines)
+    assert same(found, quantize(upstream.export(model), GPTQ, found.hessians))
+    assert (found.config, found.gave_up, lines) == (GPTQ, False, [])
+    assert 0 < found.seconds < 1000
+    assert found.hessians
+
+
+@pytest.mark.parametrize(("limit", "last"), [(-1.0, math.inf), (1000.0, 2)], ids=["before", "while calibrating"])
+def test_out_of_time_no_training_token_has_a_part_in_it(model: GPT, limit: float, last: float) -> None:
+    lines: list[str] = []
+    found = by(GPTQ, model, limit, lines, last)
+    assert same(found, quantize(upstream.export(model), GPTQ.uncalibrated()))
+    assert (found.config, found.gave_up, found.seconds) == (GPTQ.uncalibrated(), True, 0.0)
+    assert not found.hessians
+    (line,) = lines
+    assert "out of time" in line
+
+
+def test_without_calibration_the_clock_does_not_matter(model: GPT) -> None:
+    lines: list[str] = []
+    found = by(GPTQ.uncalibrated(), model, -1, lines)
+    assert same(found, quantize(upstream.export(model), GPTQ.uncalibrated()))
+    assert (found.gave_up, found.seconds, lines) == (False, 0.0, [])
+
+
+def test_a_target_that_nothing_meets_is_said(model: GPT) -> None:
+    lines: list[str] = []
+    by(replace(GPTQ.uncalibrated(), target_bytes=200), model, 1000, lines)
+    assert lines[-1] == "no artifact fits 200 bytes with the code's 100"
