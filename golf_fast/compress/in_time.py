@@ -1,4 +1,4 @@
-"""Quantization inside the training time (docs/rules.md, V9): as asked if it ends in time, else from the weights alone."""
+"""Quantization inside the training time (docs/rules.md, V9): as asked if it ends in time, else by weights alone."""
 
 from __future__ import annotations
 
