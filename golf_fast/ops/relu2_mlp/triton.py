@@ -5,52 +5,20 @@ Backward: `dpre = rstd * act'(pre) * (g @ w_down)` is written by the second, the
 `dx = dpre @ w_up`, `dw_up = dpre.T @ x`, `dw_down = g.T @ post`, and `drstd = rowsum(dx * x) / rstd`: what the norm
 before it, whose own backward reads both, adds up on the way.
 Saved for the backward: the inputs and `post`; with a negative slope also `pre`, because the square loses the sign.
-
-On compute capability 9.0 tiles move by TMA through descriptors made on the host, and the accumulator is stored in two
-halves, so that half a tile of shared memory is enough for the output and a fourth stage fits beside it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
-from triton.tools.tensor_descriptor import TensorDescriptor
 
-from golf_fast.ops.launch import Launch, architecture, multiprocessors, require
+from golf_fast.ops.gemm import Tiles, halves_of, largest, load_tile, store_tile, tile_view
+from golf_fast.ops.launch import Launch, architecture, multiprocessors
 
-
-@dataclass(frozen=True)
-class Tiles:
-    """Launch configuration of a GEMM.
-
-    Attributes:
-        rows: of an output tile.
-        columns: of an output tile.
-        depth: of a step of the product.
-        warps: of a program.
-        stages: depth of the software pipeline of loads.
-        tma: whether tiles move by TMA, or through pointers.
-        programs: how many share a multiprocessor, so that one's epilogue runs beside another's products.
-        registers: limit of a thread, where `programs` asks for one.
-    """
-
-    rows: int
-    columns: int
-    depth: int
-    warps: int
-    stages: int
-    tma: bool
-    programs: int = 1
-    registers: int | None = None
-
-    def count(self, tokens: int, hidden: int) -> int:
-        """Output tiles of a `[tokens, hidden]` result."""
-        return -(-tokens // self.rows) * -(-hidden // self.columns)
-
+OP = "relu2_mlp"
 
 # (kernel, architecture) -> configurations, largest tile first. The backward holds a tile of `post` besides, so it has a
 # stage less. Those for 80 fit the 99 KiB of the smaller GPUs of that family.
@@ -64,39 +32,7 @@ TILES = {
 
 def choose_tiles(kernel: str, arch: int, tokens: int, hidden: int, processors: int) -> Tiles:
     """The largest tile that still gives every multiprocessor two; else the smallest."""
-    choices = TILES[kernel, arch]
-    return next((tiles for tiles in choices if tiles.count(tokens, hidden) >= 2 * processors), choices[-1])
-
-
-@triton.jit
-def _load(source, row, column, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TMA: tl.constexpr):
-    """The tile `[ROWS, COLUMNS]` at (row, column) of a contiguous `[rows, columns]`; zeros outside of it."""
-    if TMA:
-        tile = source.load([row, column])
-    else:
-        r = row + tl.arange(0, ROWS)
-        c = column + tl.arange(0, COLUMNS)
-        inside = (r < rows)[:, None] & (c < columns)[None, :]
-        tile = tl.load(source + r.to(tl.int64)[:, None] * columns + c[None, :], mask=inside, other=0.0)
-    return tile
-
-
-@triton.jit
-def _store(target, value, row, column, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TMA: tl.constexpr):
-    if TMA:
-        target.store([row, column], value.to(target.dtype))
-    else:
-        r = row + tl.arange(0, ROWS)
-        c = column + tl.arange(0, COLUMNS)
-        inside = (r < rows)[:, None] & (c < columns)[None, :]
-        offsets = r.to(tl.int64)[:, None] * columns + c[None, :]
-        tl.store(target + offsets, value.to(target.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def _halves(tile, ROWS: tl.constexpr, HALF: tl.constexpr):
-    """The left and the right half of `[ROWS, 2 * HALF]`."""
-    return tl.split(tl.permute(tl.reshape(tile, (ROWS, 2, HALF)), (0, 2, 1)))
+    return largest(TILES[kernel, arch], tokens, hidden, processors)
 
 
 @triton.jit
@@ -115,23 +51,23 @@ def relu2_up_kernel(
         column = (tile % across) * COLUMNS
         total = tl.zeros((ROWS, COLUMNS), tl.float32)
         for k in range(0, width, DEPTH):
-            left = _load(x, row, k, tokens, width, ROWS, DEPTH, TMA)
-            right = _load(w_up, column, k, hidden, width, COLUMNS, DEPTH, TMA)
+            left = load_tile(x, row, k, tokens, width, ROWS, DEPTH, TMA)
+            right = load_tile(w_up, column, k, hidden, width, COLUMNS, DEPTH, TMA)
             total = tl.dot(left, right.T, total, input_precision="ieee")
         if rstd is not None:
             r = row + tl.arange(0, ROWS)
             total *= tl.load(rstd + r, mask=r < tokens, other=0.0)[:, None]
-        halves = _halves(total, ROWS, HALF)
+        halves = halves_of(total, ROWS, HALF)
         for i in tl.static_range(2):
             half = halves[i]
             at = column + i * HALF
             if pre is not None:
-                _store(pre, half, row, at, tokens, hidden, ROWS, HALF, TMA)
+                store_tile(pre, half, row, at, tokens, hidden, ROWS, HALF, TMA)
             if SLOPE == 0.0:  # the compiler may not drop a product by zero
                 active = tl.maximum(half, 0.0, propagate_nan=tl.PropagateNan.ALL)
             else:
                 active = tl.maximum(half, SLOPE * half, propagate_nan=tl.PropagateNan.ALL)
-            _store(post, active * active, row, at, tokens, hidden, ROWS, HALF, TMA)
+            store_tile(post, active * active, row, at, tokens, hidden, ROWS, HALF, TMA)
 
 
 @triton.jit
@@ -150,31 +86,23 @@ def relu2_dpre_kernel(
         column = (tile % across) * COLUMNS
         total = tl.zeros((ROWS, COLUMNS), tl.float32)
         for k in range(0, width, DEPTH):
-            left = _load(g, row, k, tokens, width, ROWS, DEPTH, TMA)
-            right = _load(w_down, k, column, width, hidden, DEPTH, COLUMNS, TMA)
+            left = load_tile(g, row, k, tokens, width, ROWS, DEPTH, TMA)
+            right = load_tile(w_down, k, column, width, hidden, DEPTH, COLUMNS, TMA)
             total = tl.dot(left, right, total, input_precision="ieee")
         if rstd is not None:
             r = row + tl.arange(0, ROWS)
             total *= 2.0 * tl.load(rstd + r, mask=r < tokens, other=0.0)[:, None]
         else:
             total *= 2.0
-        halves = _halves(total, ROWS, HALF)
+        halves = halves_of(total, ROWS, HALF)
         for i in tl.static_range(2):
             at = column + i * HALF
-            kept = _load(saved, row, at, tokens, hidden, ROWS, HALF, TMA).to(tl.float32)
+            kept = load_tile(saved, row, at, tokens, hidden, ROWS, HALF, TMA).to(tl.float32)
             if SLOPE == 0.0:
                 change = halves[i] * tl.sqrt(kept)
             else:
                 change = halves[i] * kept * tl.where(kept > 0.0, 1.0, SLOPE * SLOPE)
-            _store(dpre, change, row, at, tokens, hidden, ROWS, HALF, TMA)
-
-
-def _tile_view(name: str, tensor: torch.Tensor, rows: int, columns: int, tma: bool) -> Any:
-    """What a kernel reads `[rows, columns]` tiles of a contiguous matrix through: a descriptor, or the tensor."""
-    if not tma:
-        return tensor
-    require(tensor.data_ptr() % 16 == 0, "relu2_mlp", f"{name} is at {tensor.data_ptr():#x}", "16-byte aligned for TMA")
-    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [rows, columns])
+            store_tile(dpre, change, row, at, tokens, hidden, ROWS, HALF, TMA)
 
 
 def up_launch(
@@ -191,16 +119,16 @@ def up_launch(
     (tokens, width), hidden = x.shape, w_up.shape[0]
     half = tiles.columns // 2
     arguments = {
-        "x": _tile_view("x", x, tiles.rows, tiles.depth, tiles.tma),
-        "w_up": _tile_view("w_up", w_up, tiles.columns, tiles.depth, tiles.tma),
+        "x": tile_view(OP, "x", x, tiles.rows, tiles.depth, tiles.tma),
+        "w_up": tile_view(OP, "w_up", w_up, tiles.columns, tiles.depth, tiles.tma),
         "rstd": rstd,
-        "post": _tile_view("post", post, tiles.rows, half, tiles.tma),
-        "pre": None if pre is None else _tile_view("pre", pre, tiles.rows, half, tiles.tma),
+        "post": tile_view(OP, "post", post, tiles.rows, half, tiles.tma),
+        "pre": None if pre is None else tile_view(OP, "pre", pre, tiles.rows, half, tiles.tma),
         "tokens": tokens,
         "hidden": hidden,
         "width": width,
     }
-    return _launch("relu2_mlp", relu2_up_kernel, arguments, negative_slope, tiles, processors)
+    return _launch(OP, relu2_up_kernel, arguments, negative_slope, tiles, processors)
 
 
 def dpre_launch(
@@ -217,16 +145,16 @@ def dpre_launch(
     (tokens, width), hidden = g.shape, w_down.shape[1]
     half = tiles.columns // 2
     arguments = {
-        "g": _tile_view("g", g, tiles.rows, tiles.depth, tiles.tma),
-        "w_down": _tile_view("w_down", w_down, tiles.depth, tiles.columns, tiles.tma),
-        "saved": _tile_view("saved", saved, tiles.rows, half, tiles.tma),
+        "g": tile_view(OP, "g", g, tiles.rows, tiles.depth, tiles.tma),
+        "w_down": tile_view(OP, "w_down", w_down, tiles.depth, tiles.columns, tiles.tma),
+        "saved": tile_view(OP, "saved", saved, tiles.rows, half, tiles.tma),
         "rstd": rstd,
-        "dpre": _tile_view("dpre", dpre, tiles.rows, half, tiles.tma),
+        "dpre": tile_view(OP, "dpre", dpre, tiles.rows, half, tiles.tma),
         "tokens": tokens,
         "hidden": hidden,
         "width": width,
     }
-    return _launch("relu2_mlp.dpre", relu2_dpre_kernel, arguments, negative_slope, tiles, processors)
+    return _launch(OP + ".dpre", relu2_dpre_kernel, arguments, negative_slope, tiles, processors)
 
 
 def _launch(

@@ -1,0 +1,91 @@
+"""What the persistent GEMMs of several ops share: their launch configuration, and how tiles move.
+
+On compute capability 9.0 tiles move by TMA through descriptors made on the host, and the accumulator is stored in two
+halves, so that half a tile of shared memory is enough for the output and a fourth stage fits beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from golf_fast.ops.launch import require
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Launch configuration of a GEMM.
+
+    Attributes:
+        rows: of an output tile.
+        columns: of an output tile.
+        depth: of a step of the product.
+        warps: of a program.
+        stages: depth of the software pipeline of loads.
+        tma: whether tiles move by TMA, or through pointers.
+        programs: how many share a multiprocessor, so that one's epilogue runs beside another's products.
+        registers: limit of a thread, where `programs` asks for one.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    tma: bool
+    programs: int = 1
+    registers: int | None = None
+
+    def count(self, tokens: int, features: int) -> int:
+        """Output tiles of a `[tokens, features]` result."""
+        return -(-tokens // self.rows) * -(-features // self.columns)
+
+
+def largest(choices: Sequence[Tiles], tokens: int, features: int, processors: int) -> Tiles:
+    """The first of `choices`, largest first, that still gives every multiprocessor two tiles; else the last."""
+    return next((tiles for tiles in choices if tiles.count(tokens, features) >= 2 * processors), choices[-1])
+
+
+@triton.jit
+def load_tile(source, row, column, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TMA: tl.constexpr):
+    """The tile `[ROWS, COLUMNS]` at (row, column) of a contiguous `[rows, columns]`; zeros outside of it."""
+    if TMA:
+        tile = source.load([row, column])
+    else:
+        r = row + tl.arange(0, ROWS)
+        c = column + tl.arange(0, COLUMNS)
+        inside = (r < rows)[:, None] & (c < columns)[None, :]
+        tile = tl.load(source + r.to(tl.int64)[:, None] * columns + c[None, :], mask=inside, other=0.0)
+    return tile
+
+
+@triton.jit
+def store_tile(target, value, row, column, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TMA: tl.constexpr):
+    if TMA:
+        target.store([row, column], value.to(target.dtype))
+    else:
+        r = row + tl.arange(0, ROWS)
+        c = column + tl.arange(0, COLUMNS)
+        inside = (r < rows)[:, None] & (c < columns)[None, :]
+        offsets = r.to(tl.int64)[:, None] * columns + c[None, :]
+        tl.store(target + offsets, value.to(target.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def halves_of(tile, ROWS: tl.constexpr, HALF: tl.constexpr):
+    """The left and the right half of `[ROWS, 2 * HALF]`."""
+    return tl.split(tl.permute(tl.reshape(tile, (ROWS, 2, HALF)), (0, 2, 1)))
+
+
+def tile_view(op: str, name: str, tensor: torch.Tensor, rows: int, columns: int, tma: bool) -> Any:
+    """What a kernel reads `[rows, columns]` tiles of a contiguous matrix through: a descriptor, or the tensor."""
+    if not tma:
+        return tensor
+    require(tensor.data_ptr() % 16 == 0, op, f"{name} is at {tensor.data_ptr():#x}", "16-byte aligned for TMA")
+    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [rows, columns])
