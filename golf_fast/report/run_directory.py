@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from golf_fast.config import RunConfig
-from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
+
+if TYPE_CHECKING:  # it imports torch, and a report needs none
+    from golf_fast.distributed import Ranks
 
 
 def new_run_directory(config: RunConfig, ranks: Ranks) -> Path:
