@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-Function = Callable[..., torch.Tensor]
+Function = Callable[..., Any]
+"""Returns a tensor or a tuple of tensors."""
 
 
 def forward_of(function: Function, arguments: Sequence[Any]) -> Callable[[], object]:
@@ -24,12 +25,16 @@ def step_of(function: Function, arguments: Sequence[Any], differentiable: Sequen
     """Forward and backward."""
     inputs = [arguments[i].requires_grad_() for i in differentiable]
     with torch.no_grad():
-        gradient = torch.randn_like(function(*arguments))
-    return lambda: torch.autograd.grad(function(*arguments), inputs, gradient)
+        gradients = [torch.randn_like(out) for out in _outputs(function(*arguments))]
+    return lambda: torch.autograd.grad(_outputs(function(*arguments)), inputs, gradients)
+
+
+def _outputs(returned: Any) -> tuple[torch.Tensor, ...]:
+    return (returned,) if isinstance(returned, torch.Tensor) else tuple(returned)
 
 
 def wrong(function: Function, plain: Function, arguments: Sequence[Any], differentiable: Sequence[int]) -> str | None:
-    """None if the output and every gradient of `function` obey `max|out - ref| <= 2 max|low - ref| + atol`.
+    """None if every output and every gradient of `function` obey `max|out - ref| <= 2 max|low - ref| + atol`.
 
     `ref` is `plain` on the arguments in float64, `low` is `plain` on the arguments.
     """
@@ -41,16 +46,16 @@ def wrong(function: Function, plain: Function, arguments: Sequence[Any], differe
             for value, isfloat in zip(arguments, floats, strict=True)
         ]
         inputs = [values[i].requires_grad_() for i in differentiable]
-        out = at(*values)
-        generator = torch.Generator(out.device).manual_seed(0)
-        gradient = torch.randn(out.shape, device=out.device, generator=generator).to(out.dtype)
-        found = torch.autograd.grad(out, inputs, gradient) if inputs else ()
-        return [out.detach(), *found]
+        outputs = _outputs(at(*values))
+        generator = torch.Generator(outputs[0].device).manual_seed(0)
+        gradients = [torch.randn(t.shape, device=t.device, generator=generator).to(t.dtype) for t in outputs]
+        found = torch.autograd.grad(outputs, inputs, gradients) if inputs else ()
+        return [*(out.detach() for out in outputs), *found]
 
-    names = ["output", *(f"gradient of argument {i}" for i in differentiable)]
-    for name, ours, exact, low in zip(
-        names, results(function, False), results(plain, True), results(plain, False), strict=True
-    ):
+    of_function, of_exact, of_low = results(function, False), results(plain, True), results(plain, False)
+    names = [f"output {i}" for i in range(len(of_exact) - len(differentiable))]
+    names += [f"gradient of argument {i}" for i in differentiable]
+    for name, ours, exact, low in zip(names, of_function, of_exact, of_low, strict=True):
         rounded = exact.to(ours.dtype)
         limit = 2 * (low.double() - exact).abs().max() + 2 * (rounded + 0.3 - 0.3 - rounded).abs().max()
         error = (ours.double() - exact).abs().max()

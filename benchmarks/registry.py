@@ -17,6 +17,8 @@ OPS = (
     "window_attention",
     "qk_norm_rope",
     "qkv_attention",
+    "linear_residual",
+    "residual_mix",
     "softcap_cross_entropy",
     "newton_schulz",
 )

@@ -4,18 +4,22 @@
 compiled extension.
 """
 
+from golf_fast.ops.linear_residual import linear_residual
 from golf_fast.ops.newton_schulz import newton_schulz
 from golf_fast.ops.qk_norm_rope import qk_norm_rope
 from golf_fast.ops.qkv_attention import qkv_attention
 from golf_fast.ops.relu2_mlp import relu2_mlp
+from golf_fast.ops.residual_mix import residual_mix
 from golf_fast.ops.softcap_cross_entropy import softcap_cross_entropy, softcap_logits
 from golf_fast.ops.window_attention import window_attention
 
 __all__ = [
+    "linear_residual",
     "newton_schulz",
     "qk_norm_rope",
     "qkv_attention",
     "relu2_mlp",
+    "residual_mix",
     "softcap_cross_entropy",
     "softcap_logits",
     "window_attention",

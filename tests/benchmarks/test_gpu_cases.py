@@ -10,11 +10,24 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import gate, newton_schulz, peers, qkv_attention, registry, relu2_mlp, runner, softcap_cross_entropy
+from benchmarks import (
+    gate,
+    linear_residual,
+    newton_schulz,
+    peers,
+    qkv_attention,
+    registry,
+    relu2_mlp,
+    residual_mix,
+    runner,
+    softcap_cross_entropy,
+)
 
 SMALL = {
     relu2_mlp: {"WIDTH": 64, "HIDDEN": 128, "TOKENS": {"training": 40, "scoring": 3}, "GATE_TOKENS": 17},
     qkv_attention: {"ROWS": 2, "LENGTH": 24, "WIDTH": 48, "HEADS": 4, "KV_HEADS": 2, "HEAD_DIM": 16},
+    linear_residual: {"TOKENS": 40, "WIDTH": 64, "GATE_TOKENS": 17},
+    residual_mix: {"ROWS": 2, "LENGTH": 24, "WIDTH": 48},
     softcap_cross_entropy: {"WIDTH": 16, "VOCABULARY": 50, "TRAINING": 20, "SCORING": 5, "GATE": 9},
     newton_schulz: {"BANKS": {"wide": (2, 16, 24), "tall": (2, 24, 16)}},
 }
@@ -34,12 +47,41 @@ def test_every_case_runs_and_passes_its_gate(module: ModuleType, monkeypatch: py
     assert cases
     for case in cases:
         assert case.gate() is None, case.label
-        assert case.flops > 0
+        # residual_mix has no products: what it moves is what counts.
+        assert (case.bytes_moved if module is residual_mix else case.flops) > 0
         case.ours()
         for peer in case.peers.values():
             peer()
         assert set(case.peers) - set(case.peer_gates) <= {"cublas alone"}
         assert all(peers.obstacle(case, peer) is None for peer in case.peers)
+
+
+@pytest.mark.parametrize("second", [False, True], ids=residual_mix.SECOND)
+def test_bytes_of_residual_mix_are_those_of_its_launches(second: bool) -> None:
+    """But for the parts of the sums, in whose place are the sums, in the dtype of the vectors."""
+    kernels = pytest.importorskip("golf_fast.ops.residual_mix.triton")
+    made = residual_mix.ROWS, residual_mix.LENGTH, residual_mix.WIDTH
+
+    def stream(given: bool = True) -> torch.Tensor | None:
+        return torch.empty(made, dtype=torch.bfloat16, device="meta") if given else None
+
+    mix, sums = (torch.empty((2, made[-1]), dtype=torch.bfloat16, device="meta") for _ in range(2))
+    weight, of_weight = (mix[0], sums[0]) if second else (None, None)
+    rstd = torch.empty(made[:-1], device="meta")
+    of_blocks = stream(second), weight
+    forward = kernels.forward(
+        stream(), stream(), mix, stream(), *of_blocks, 0.0, stream(), stream(), stream(), rstd
+    ).arguments
+    incoming = stream(), stream(), stream(not second)
+    backward = kernels.backward(
+        *incoming, stream(), stream(), mix, rstd, *of_blocks, stream(), stream(), stream(second), sums
+    ).arguments | {"sums of the weight": of_weight}
+
+    def size(arguments: dict[str, object]) -> int:
+        return sum(t.numel() * t.element_size() for t in arguments.values() if isinstance(t, torch.Tensor))
+
+    assert residual_mix.bytes_moved(second, backward=False) == size(forward)
+    assert residual_mix.bytes_moved(second, backward=True) == size(forward) + size(backward)
 
 
 def stand_in(factor: float) -> dict[str, ModuleType]:
@@ -155,3 +197,16 @@ def test_gate_sees_what_is_wrong(off) -> None:
     x, w = (torch.randn(rows, 8, generator=generator).bfloat16() for rows in (6, 8))
     assert gate.wrong(torch.mm, torch.mm, [x, w], (0, 1)) is None
     assert gate.wrong(off, torch.mm, [x, w], (0, 1)) is not None
+
+
+def test_gate_sees_every_output() -> None:
+    generator = torch.Generator().manual_seed(0)
+    arguments = [torch.randn(6, 8, generator=generator).bfloat16() for _ in range(2)]
+
+    def both(x: torch.Tensor, y: torch.Tensor, factor: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+        return x * y, x + factor * y.detach() + (y - y.detach())
+
+    assert gate.wrong(both, both, arguments, (0, 1)) is None
+    off = gate.wrong(lambda x, y: both(x, y, 1.02), both, arguments, (0, 1))
+    assert off is not None
+    assert off.startswith("output 1 is off by")

@@ -18,18 +18,21 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
-def test_says_what_the_compiler_makes_of_each_choice() -> None:
+@pytest.mark.parametrize(("name", "first"), [("qk-backward", "tokens"), ("residual-mix-backward", "rows")])
+def test_says_what_the_compiler_makes_of_each_choice(name: str, first: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "benchmarks", "tune", "--compile", "--kernel", "qk-backward"]
+    command = [sys.executable, "-m", "benchmarks", "tune", "--compile", "--kernel", name]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    found = [re.search(r"warps (\d+) +(\d+) registers +(\d+) bytes shared (\d+) programs", line) for line in lines]
+    said = r"warps (\d+)(?: programs (\d+))? +(\d+) registers +(\d+) bytes shared (\d+) programs"
+    found = [re.search(said, line) for line in lines]
     assert len(lines) >= 5
     assert all(found)
-    assert [line.split()[:2] for line in lines[:2]] == [["qk-backward", "now"], ["qk-backward", "tokens"]]
-    for warps, registers, shared, programs in (map(int, match.groups()) for match in found if match):
-        assert 1 <= programs <= 64 // warps
+    assert [line.split()[:2] for line in lines[:2]] == [[name, "now"], [name, first]]
+    for match in found:
+        warps, asked, registers, shared, programs = (int(number or 1) for number in match.groups())
+        assert asked <= programs <= 64 // warps
         assert programs * registers * 32 * warps <= 65536
         assert programs * (shared + 1024) <= 233472
 

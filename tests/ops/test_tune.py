@@ -9,10 +9,12 @@ import torch
 
 pytest.importorskip("triton")
 
-from benchmarks import peers, tune
+from benchmarks import peers, tune, tune_kernels
 from golf_fast.ops.launch import Launch
+from golf_fast.ops.linear_residual.triton import choose_tiles as choose_linear_tiles
 from golf_fast.ops.qk_norm_rope.triton import choose_block
 from golf_fast.ops.relu2_mlp.triton import choose_tiles as choose_mlp_tiles
+from golf_fast.ops.residual_mix.triton import choose_block as choose_rows
 from golf_fast.ops.window_attention.launches import choose_tiles
 
 # no power of two, so that tiles have borders, and more than one tile of the largest
@@ -23,7 +25,9 @@ NAMES = [kernel.name for kernel in tune.kernels(tune.Shapes(), torch.device("met
 @pytest.mark.interpreter
 @pytest.mark.parametrize("name", NAMES)
 def test_every_choice_computes_the_same(name: str) -> None:
-    kernel = next(kernel for kernel in tune.kernels(SMALL, torch.device("cpu")) if kernel.name == name)
+    # Rows are no tiles: 29 are no multiple of a block, and as residual-mix is now some program takes two blocks.
+    shapes = dataclasses.replace(SMALL, length=29) if name.startswith(("residual", "qk")) else SMALL
+    kernel = next(kernel for kernel in tune.kernels(shapes, torch.device("cpu")) if kernel.name == name)
     case = tune.as_case(kernel)
     assert len(case.peers) >= 5
     assert {label: peers.obstacle(case, label) for label in case.peers} == dict.fromkeys(case.peers)
@@ -59,16 +63,21 @@ def test_the_first_choice_is_what_the_seed_runs() -> None:
         "attention-dkv": attention.d_key_value,
         "qk": choose_block(8, 64),
         "qk-backward": choose_block(8, 64),
+        "linear-residual": choose_linear_tiles(90, 98304, 512, 132),
+        "residual-mix": choose_rows(512, backward=False),
+        "residual-mix-backward": choose_rows(512, backward=True),
     }
 
 
 @pytest.mark.interpreter
-@pytest.mark.parametrize("name", ["mlp-up", "attention"])
+@pytest.mark.parametrize("name", ["mlp-up", "linear-residual", "attention", "residual-mix"])
 def test_the_present_choice_has_a_gate(name: str, monkeypatch: pytest.MonkeyPatch, use_triton) -> None:
     """Of the op as it is; that of norm and rotation draws on a GPU."""
     small = {
-        tune.relu2_mlp: {"WIDTH": 64, "HIDDEN": 128, "GATE_TOKENS": 17},
-        tune.qkv_attention: {"LENGTH": 24, "WIDTH": 48, "HEADS": 4, "KV_HEADS": 2, "HEAD_DIM": 32},
+        tune_kernels.relu2_mlp: {"WIDTH": 64, "HIDDEN": 128, "GATE_TOKENS": 17},
+        tune_kernels.qkv_attention: {"LENGTH": 24, "WIDTH": 48, "HEADS": 4, "KV_HEADS": 2, "HEAD_DIM": 32},
+        tune_kernels.linear_residual: {"WIDTH": 64, "GATE_TOKENS": 17},
+        tune_kernels.residual_mix: {"LENGTH": 24, "WIDTH": 48},
     }
     for module, values in small.items():
         monkeypatch.setattr(module, "DEVICE", "cpu")

@@ -1,0 +1,77 @@
+"""A matrix product that is added to the residual stream, and the factor of the norm that comes next."""
+
+from __future__ import annotations
+
+import torch
+
+from golf_fast.ops import backends
+from golf_fast.ops.launch import require, triton_obstacle
+from golf_fast.ops.linear_residual import reference
+
+OP = "linear_residual"
+
+backends.register(
+    OP,
+    backends.Candidate(
+        "triton",
+        "the sum and the norm's factor come out of the epilogue of its GEMM; not yet timed on a GPU against cuBLAS "
+        "and a pass of the compiler",
+        triton_obstacle,
+        ("cpu",),
+    ),
+    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
+)
+
+
+def linear_residual(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`out = residual + x @ w.T` and `rstd = 1 / sqrt(mean(out^2) + eps)`, the factor of a gainless RMS norm of `out`.
+
+    A product by itself writes its result, and a pass reads it and the residual to write `out`. The row factor is what
+    `relu2_mlp` takes: the norm commutes with the product after it.
+
+    Args:
+        x: `[..., K]`, any floating dtype.
+        w: `[D, K]`, the dtype of `x`.
+        residual: `[..., D]`, the dtype of `x`.
+
+    Returns:
+        out `[..., D]`, the dtype of `x`, and rstd `[...]` float32 (float64 for float64). Both are differentiable. The
+        epsilon is that of float32, 1.1920929e-07, the mean square is in float32.
+
+    The Triton kernel adds in float32, squares the sum and rounds it once, where the reference rounds the product, then
+    the sum, and squares that. It saves `x`, `w` and both results; the backward is two plain products and, for the
+    gradient of rstd, what the compiler makes of it.
+
+    Raises:
+        ValueError: shapes, dtypes, devices or memory layouts that the Triton kernel does not take. It takes bfloat16 or
+            float16 (in the interpreter also float32), and K and D that are multiples of 64.
+    """
+    backend = backends.resolve(OP, x.device).name
+    _check(x, w, residual, backend == "triton")
+    if backend == "reference":
+        return reference.linear_residual(x, w, residual)
+    from golf_fast.ops.linear_residual import triton
+
+    out, rstd = triton.forward(_rows(x), w, _rows(residual))
+    return out.view(residual.shape), rstd.view(residual.shape[:-1])
+
+
+def _rows(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(-1, tensor.shape[-1]).contiguous()
+
+
+def _check(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor, for_triton: bool) -> None:
+    require(w.ndim == 2 and w.shape[1] == x.shape[-1], OP, f"w is {tuple(w.shape)}", f"[D, {x.shape[-1]}], as x")
+    expected = (*x.shape[:-1], w.shape[0])
+    require(residual.shape == expected, OP, f"residual is {tuple(residual.shape)}", f"{expected}")
+    for name, tensor in (("w", w), ("residual", residual)):
+        require(tensor.dtype == x.dtype, OP, f"{name} is {tensor.dtype}", f"the dtype of x, {x.dtype}")
+        require(tensor.device == x.device, OP, f"{name} is on {tensor.device}", f"where x is, {x.device}")
+    if not for_triton:
+        return
+    other = f"; {backends.VARIABLE}={OP}=reference takes more"
+    allowed = (torch.bfloat16, torch.float16) if x.is_cuda else (torch.bfloat16, torch.float16, torch.float32)
+    require(x.dtype in allowed, OP, f"x is {x.dtype}", " or ".join(map(str, allowed)) + other)
+    sizes = all(size > 0 and size % 64 == 0 for size in w.shape)
+    require(sizes, OP, f"w is {tuple(w.shape)}", "of multiples of 64" + other)
+    require(w.is_contiguous(), OP, f"w has strides {w.stride()}", "contiguous")

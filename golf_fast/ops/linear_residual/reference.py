@@ -1,0 +1,13 @@
+"""The product, the sum and the norm's factor in plain PyTorch: the definition of the op, and its CPU path."""
+
+import torch
+from torch.nn import functional as F
+
+EPS = 1.1920929e-07
+
+
+def linear_residual(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shapes as in `golf_fast.ops.linear_residual`. In low precision this rounds the product and the sum."""
+    out = residual + F.linear(x, w)
+    wide = out if out.dtype == torch.float64 else out.float()
+    return out, torch.rsqrt(wide.square().mean(-1) + EPS)

@@ -1,0 +1,101 @@
+"""How a block begins: the stream takes up what came before it, and the norm before attention is taken."""
+
+from __future__ import annotations
+
+import torch
+
+from golf_fast.ops import backends
+from golf_fast.ops.launch import require, triton_obstacle
+from golf_fast.ops.residual_mix import operators, reference
+
+OP = "residual_mix"
+
+backends.register(
+    OP,
+    backends.Candidate(
+        "triton",
+        "its backward sums over tokens in the pass that takes the norm back; not yet timed on a GPU against the "
+        "compiler's kernels",
+        triton_obstacle,
+        ("cpu",),
+    ),
+    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
+)
+
+
+def residual_mix(
+    x: torch.Tensor,
+    x0: torch.Tensor,
+    mix: torch.Tensor,
+    branch: torch.Tensor | None = None,
+    skip: torch.Tensor | None = None,
+    skip_weight: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`stream = x + branch + skip_weight * skip`, `mixed = mix[0] * stream + mix[1] * x0`, `normed = rms_norm(mixed)`.
+
+    The second is what a block adds to, the third what its attention reads. Mixing in the embedding and the skips are
+    those of seed.md section 3; the norm is RMS norm without a gain (Zhang and Sennrich, arXiv 1910.07467).
+
+    Args:
+        x: `[..., D]`, any floating dtype.
+        x0: the embedding, in the shape and dtype of `x`.
+        mix: `[2, D]`, the dtype of `x`.
+        branch: what the block before adds to `x`, as `x`; None: nothing.
+        skip: a tensor of the stream of an earlier block, as `x`; None: nothing.
+        skip_weight: `[D]`, the dtype of `x`; given where `skip` is.
+
+    Returns:
+        stream, mixed and normed, each as `x`; stream is `x` itself if there is nothing to add. The epsilon of the norm
+        is that of float32, 1.1920929e-07, its mean square is in float32.
+
+    The Triton kernels compute in float32 and round each of the three once, where the reference rounds after every
+    operation. They save stream, `x0`, `skip`, the vectors and the factors of the norm `[...]` in float32, and compute
+    mixed and normed again in the backward. They take contiguous float32, bfloat16 and float16 with D up to 4096.
+
+    Raises:
+        ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
+    """
+    backend = backends.resolve(OP, x.device).name
+    _check(x, x0, mix, branch, skip, skip_weight, backend == "triton")
+    if backend == "reference":
+        return reference.residual_mix(x, x0, mix, branch, skip, skip_weight)
+    stream, mixed, normed, _ = operators.forward(x, x0, mix, branch, skip, skip_weight)
+    return x if branch is None and skip is None else stream, mixed, normed
+
+
+def _check(
+    x: torch.Tensor,
+    x0: torch.Tensor,
+    mix: torch.Tensor,
+    branch: torch.Tensor | None,
+    skip: torch.Tensor | None,
+    skip_weight: torch.Tensor | None,
+    for_triton: bool,
+) -> None:
+    require(x.ndim >= 1, OP, f"x is {tuple(x.shape)}", "[..., D]")
+    width = x.shape[-1]
+    require(
+        (skip is None) == (skip_weight is None),
+        OP,
+        f"skip_weight is {'missing' if skip_weight is None else 'given'}",
+        "given where skip is, and only there",
+    )
+    tensors = {"x0": x0, "branch": branch, "skip": skip, "mix": mix, "skip_weight": skip_weight}
+    shapes = {"mix": (2, width), "skip_weight": (width,)}
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        shape = shapes.get(name, tuple(x.shape))
+        require(tensor.shape == shape, OP, f"{name} is {tuple(tensor.shape)}", f"{shape}, as x is {tuple(x.shape)}")
+        require(tensor.dtype == x.dtype, OP, f"{name} is {tensor.dtype}", f"the dtype of x, {x.dtype}")
+        require(tensor.device == x.device, OP, f"{name} is on {tensor.device}", f"where x is, {x.device}")
+    if not for_triton:
+        return
+    other = f"; {backends.VARIABLE}={OP}=reference takes more"
+    allowed = (torch.float32, torch.bfloat16, torch.float16)
+    require(x.dtype in allowed, OP, f"x is {x.dtype}", " or ".join(map(str, allowed)) + other)
+    require(0 < width <= 4096, OP, f"the last dimension of x is {width}", "1 to 4096" + other)
+    require(x.numel() // width <= 2**30, OP, f"x is {tuple(x.shape)}", "of at most 2^30 rows")
+    for name, tensor in (("x", x), *tensors.items()):
+        if tensor is not None:
+            require(tensor.is_contiguous(), OP, f"{name} has strides {tensor.stride()}", "contiguous")
