@@ -93,6 +93,8 @@ def backward(shapes: Shapes) -> dict[str, list[Work]]:
             # The stream and its gradient for the norm and the residual, and the gradient written.
             Work("dx (attention)", times * project, times * (3 + qkv) * unit),
             Work("dWqkv", times * project, times * (1 + qkv) * unit),
+            # Each block's mix adds to the gradient of x0: read and written.
+            Work("dx0", 0.0, times * 2 * unit),
         ],
         # Its inputs, its output and the gradient of that; written is one packed gradient. What norm and rotation of
         # queries and keys need is among these.
@@ -105,8 +107,6 @@ def backward(shapes: Shapes) -> dict[str, list[Work]]:
             Work("dpre", times * up, times * (1 + 2 * hidden) * unit),
             Work("dW up + dW down", times * 2 * up, times * 2 * (1 + hidden) * unit),
             Work("dx (MLP)", times * up, times * (3 + hidden) * unit),
-            # Each block's mix adds to the gradient of x0: read and written.
-            Work("dx0", 0.0, times * 2 * unit),
         ],
         "head + loss": [Work("head", 2 * shapes.product(m.dim, m.vocab_size), 3.0 * unit)],
     }

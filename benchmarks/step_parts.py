@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from benchmarks.measure import Timing, timing
 from golf_fast import ops
 from golf_fast.model import GPT
-from golf_fast.model.embedding import inverse_rms, rms_norm
+from golf_fast.model.embedding import rms_norm
 
 Milliseconds = Callable[[Callable[[], object]], float]
 Output = torch.Tensor | tuple[torch.Tensor, ...]
@@ -68,18 +68,18 @@ def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]
     def embedding(*_: torch.Tensor) -> torch.Tensor:
         return model._embed(tokens)
 
-    def qkv(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        return F.linear(rms_norm(x), w).view(*x.shape[:2], -1, c.head_dim)
+    def qkv(x: torch.Tensor, x0: torch.Tensor, mix: torch.Tensor, w: torch.Tensor) -> Output:
+        _, mixed, normed = ops.residual_mix(x, x0, mix)
+        return mixed, F.linear(normed, w).view(*x.shape[:2], -1, c.head_dim)
 
-    def attention(packed: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    def attention(packed: torch.Tensor, gain: torch.Tensor) -> Output:
         return ops.qkv_attention(packed, gain, cos, sin)
 
-    def output(x: torch.Tensor, attended: torch.Tensor, wo: torch.Tensor) -> torch.Tensor:
-        return x + F.linear(attended, wo)
+    def output(x: torch.Tensor, attended: torch.Tensor, wo: torch.Tensor) -> Output:
+        return ops.linear_residual(attended, wo, x)
 
-    def mlp(x: torch.Tensor, x0: torch.Tensor, up: torch.Tensor, down: torch.Tensor, mix: torch.Tensor) -> torch.Tensor:
-        x = x + ops.relu2_mlp(x, up, down, inverse_rms(x))
-        return mix[0] * x + mix[1] * x0
+    def mlp(x: torch.Tensor, rstd: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> Output:
+        return x + ops.relu2_mlp(x, up, down, rstd)
 
     def head(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
         return ops.softcap_cross_entropy(rms_norm(x), matrix, targets, c.logit_softcap).mean()
@@ -90,14 +90,14 @@ def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]
     # The model folds scales into all layers' matrices at once, which no part has: it moves no activations.
     wo = model.attn_scale[0][:, None] * model.qo_bank[layers]
     down = model.mlp_scale[0][:, None] * model.mlp_down[0]
-    of_mlp = [weight(w) for w in (model.mlp_up[0], down, model.resid_mix[0])]
+    rstd = (1 + 0.1 * torch.randn(*tokens.shape, device=device, generator=generator)).requires_grad_()
     matrix = weight(model.tok_emb if c.tied_embeddings else model.lm_head)
     return [
         Part("embedding", 1, embedding, [model.tok_emb, *bigram, model.smear_gate]),
-        Part("QKV", layers, qkv, [stream(d), weight(wqkv)]),
+        Part("QKV", layers, qkv, [stream(d), stream(d), weight(model.resid_mix[0]), weight(wqkv)]),
         Part("attention", layers, attention, [stream(c.heads + 2 * c.kv_heads, c.head_dim), weight(model.q_gain[0])]),
         Part("output + residual", layers, output, [stream(d), stream(d), weight(wo)]),
-        Part("MLP + residual", layers, mlp, [stream(d), stream(d), *of_mlp]),
+        Part("MLP + residual", layers, mlp, [stream(d), rstd, weight(model.mlp_up[0]), weight(down)]),
         Part("head + loss", 1, head, [stream(d), matrix]),
     ]
 

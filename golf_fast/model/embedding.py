@@ -12,12 +12,6 @@ def rms_norm(x: torch.Tensor) -> torch.Tensor:
     return F.rms_norm(x, (x.shape[-1],), eps=NORM_EPS)
 
 
-def inverse_rms(x: torch.Tensor) -> torch.Tensor:
-    """What `rms_norm` multiplies `x` `[..., D]` by: `[...]` float32 (float64 for float64)."""
-    wide = x if x.dtype == torch.float64 else x.float()
-    return torch.rsqrt(wide.square().mean(-1) + NORM_EPS)
-
-
 def bigram_rows(tokens: torch.Tensor, buckets: int) -> torch.Tensor:
     """The row of the bigram table for each token and the one before it.
 

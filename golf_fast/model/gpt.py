@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from golf_fast import ops
 from golf_fast.config import ModelConfig
-from golf_fast.model.embedding import bigram_rows, inverse_rms, rms_norm, smear
+from golf_fast.model.embedding import bigram_rows, rms_norm, smear
 
 
 class Observer(Protocol):
@@ -183,33 +183,51 @@ class GPT(nn.Module):
         wo = (self.attn_scale[:, :, None] * self.qo_bank[c.layers :]).to(dtype).unbind()
         w_up, w_down = self.mlp_up.to(dtype).unbind(), (self.mlp_scale[:, :, None] * self.mlp_down).to(dtype).unbind()
         gains = self.q_gain.to(dtype).unbind()
-        mixes, skip_weights = self.resid_mix.to(dtype).unbind(), self.skip_weights.to(dtype).unbind()
+        mixes, skip_weights = self._mixes().unbind(), self.skip_weights.to(dtype).unbind()
 
         x = x0 = self._embed(tokens)
         middle = x
+        branch: torch.Tensor | None = None
         skips: list[torch.Tensor] = []
         encoder_blocks = c.layers // 2
         for i in range(c.layers):
-            if i >= encoder_blocks and skips:
-                x = x + skip_weights[i - encoder_blocks] * skips.pop()
-            x = mixes[i][0] * x + mixes[i][1] * x0
-            attention_in = rms_norm(x)
+            takes_skip = i > encoder_blocks and skips
+            skip, weight = (skips.pop(), skip_weights[i - encoder_blocks]) if takes_skip else (None, None)
+            if i == 0:
+                # The stream is still the embedding: both shares of the mix are its.
+                x = mixes[0].sum(0) * x0
+                attention_in = rms_norm(x)
+            else:
+                before, x, attention_in = ops.residual_mix(x, x0, mixes[i], branch, skip, weight)
+                if i < encoder_blocks:
+                    skips.append(before)
             attended = self._attend(attention_in, wqkv[i], gains[i], cos, sin)
             if first and i == c.layers - 1:
                 # After the last attention no position sees another.
                 x, attended = x[:, first:], attended[:, first:]
-            x = x + F.linear(attended, wo[i])
+            x, rstd = ops.linear_residual(attended, wo[i], x)
             if self.observer is not None:
                 self.observer.block(i, attention_in, attended, rms_norm(x))
             # The norm is a factor of each row: the normalised tensor is never written.
-            x = x + ops.relu2_mlp(x, w_up[i], w_down[i], inverse_rms(x))
-            if i < encoder_blocks:
-                skips.append(x)
-            if i == c.backout_block:
+            branch = ops.relu2_mlp(x, w_up[i], w_down[i], rstd)
+            if c.backout and i == c.backout_block:
+                x, branch = x + branch, None
                 middle = x
+        x = x if branch is None else x + branch
         if c.backout:
             x = x - self.backout_lambda.to(dtype) * middle[:, middle.shape[1] - x.shape[1] :]
         return x
+
+    def _mixes(self) -> torch.Tensor:
+        """`[L, 2, D]` in the compute dtype: what each block makes of the stream and of the embedding.
+
+        The first block of the second half takes its skip from the block before it: that is the stream itself, so its
+        weight is a part of the mix.
+        """
+        blocks, middle = self.config.layers, self.config.layers // 2
+        own = self.skip_weights[:1]
+        of_stream = self.resid_mix[:, 0] * (1 + F.pad(own, (0, 0, middle, blocks - middle - own.shape[0])))
+        return torch.stack((of_stream, self.resid_mix[:, 1]), dim=1).to(self.compute_dtype)
 
     def _attend(
         self, x: torch.Tensor, wqkv: torch.Tensor, gain: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor

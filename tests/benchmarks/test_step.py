@@ -159,17 +159,16 @@ def test_the_parts_in_their_order_are_the_model() -> None:
     config = replace(SMALL, layers=1, backout=False)  # no block of the second half, so no skip
     model = GPT(config)
     step_parts.fill(model)
-    # A mix is timed at the end of the block before it: here there is none, so it must change nothing.
     with torch.no_grad():
-        model.resid_mix[0] = torch.tensor([[1.0], [0.0]])
         for scale, first in ((model.attn_scale, 0.5), (model.mlp_scale, 0.7)):
             scale.copy_(torch.linspace(first, 2.0, scale.shape[1]))
     x, y = batch()
     embedding, qkv, attention, output, mlp, head = step_parts.parts(model, x, y)
     stream = embedding.function()
-    attended = attention.function(qkv.function(stream, *qkv.inputs[1:]), *attention.inputs[1:])
-    stream_after = output.function(stream, attended.flatten(2), *output.inputs[2:])
-    stream_after = mlp.function(stream_after, stream, *mlp.inputs[2:])
+    mixed, packed = qkv.function(stream, stream, *qkv.inputs[2:])
+    attended = attention.function(packed, *attention.inputs[1:])
+    stream, rstd = output.function(mixed, attended.flatten(2), *output.inputs[2:])
+    stream_after = mlp.function(stream, rstd, *mlp.inputs[2:])
     torch.testing.assert_close(head.function(stream_after, head.inputs[1]), model(x, y))
 
 
