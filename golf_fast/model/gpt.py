@@ -194,8 +194,8 @@ class GPT(nn.Module):
             takes_skip = i > encoder_blocks and skips
             skip, weight = (skips.pop(), skip_weights[i - encoder_blocks]) if takes_skip else (None, None)
             if i == 0:
-                # The stream is still the embedding: both shares of the mix are its.
-                x = mixes[0].sum(0) * x0
+                # The stream is still the embedding, so both shares of the mix are shares of it.
+                x = self.resid_mix[0].sum(0).to(dtype) * x0
                 attention_in = rms_norm(x)
             else:
                 before, x, attention_in = ops.residual_mix(x, x0, mixes[i], branch, skip, weight)
