@@ -1,0 +1,80 @@
+"""Runs a script as the ranks of one run, each a process with the environment that torchrun gives it.
+
+Starting them as new programs takes seconds a rank, nearly all of it for importing torch. So they are forked, from a
+process that has imported what they need and has done nothing else: one thread, or what is forked from it may hang.
+"""
+
+import multiprocessing
+import os
+import runpy
+import socket
+import sys
+from collections.abc import Sequence
+from multiprocessing import forkserver
+from pathlib import Path
+from unittest import mock
+
+PRELOADED = ["pytest", "torch._dynamo", "golf_fast.compress", "golf_fast.score", "golf_fast.train"]
+"""The compiler too: torch imports it when an optimizer is made."""
+SECONDS = 300
+
+
+def fork_context(import_path: Sequence[Path]) -> multiprocessing.context.ForkServerContext:
+    """Where ranks are forked from; its process runs from now on, until this one ends."""
+    context = multiprocessing.get_context("forkserver")
+    if sys.platform == "linux":  # elsewhere a fork of what torch has linked may not be safe
+        context.set_forkserver_preload(PRELOADED)
+    alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, import_path))}
+    with mock.patch.dict(os.environ, alone):
+        forkserver.ensure_running()
+    return context
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def be(environment: dict[str, str], script: str, arguments: Sequence[str], said: Path) -> None:
+    """Be one rank; what it says on stdout and stderr goes to a file."""
+    with said.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+
+
+def run(
+    context: multiprocessing.context.ForkServerContext,
+    folder: Path,
+    script: str,
+    world_size: int,
+    arguments: Sequence[str],
+) -> None:
+    """Run a script as every rank, and see that each exits with 0. `folder` gets what they say."""
+    shared = {
+        **os.environ,
+        "WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1",
+    }
+    said = [folder / f"{rank}.txt" for rank in range(world_size)]
+    places = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
+    ranks = [
+        context.Process(target=be, args=(shared | place, script, arguments, path))
+        for place, path in zip(places, said, strict=True)
+    ]
+    try:
+        for rank in ranks:
+            rank.start()
+        for number, rank in enumerate(ranks):
+            rank.join(SECONDS)
+            assert rank.exitcode == 0, f"rank {number} ended with {rank.exitcode}: {said[number].read_text()}"
+    finally:
+        for rank in ranks:
+            if rank.pid is not None:
+                rank.kill()
+                rank.join()
