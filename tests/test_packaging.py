@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
+import cached_cxx
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +61,13 @@ def run(command: list[object], cwd: Path, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
+def compiler(setup_py: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The compiler as CXX names it, but that the second build takes the same objects from the first."""
+    kept = tmp_path_factory.mktemp("objects")
+    return shlex.join([sys.executable, cached_cxx.__file__, str(kept), *setup_py.cxx()])
+
+
+@pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the source tree ships, without what was built in it."""
     for module in ("setuptools", "pybind11", "ninja", "wheel", "build", "pip"):
@@ -74,18 +84,18 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def install_and_use(what: Path, folder: Path) -> None:
+def install_and_use(what: Path, folder: Path, **environment: str) -> None:
     target = folder / "installed"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", target]
-    run([*pip, what], folder)
+    run([*pip, what], folder, **environment)
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     assert run([sys.executable, "-I", "-c", USE, target], elsewhere).startswith("used ")
 
 
-def test_sdist_and_the_wheel_made_from_it(source: Path, tmp_path: Path) -> None:
+def test_sdist_and_the_wheel_made_from_it(source: Path, compiler: str, tmp_path: Path) -> None:
     # --sdist --wheel would build the wheel from the tree; without either it is built from the sdist.
-    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, source], tmp_path)
+    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, source], tmp_path, CXX=compiler)
     (sdist,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -100,8 +110,8 @@ def test_sdist_and_the_wheel_made_from_it(source: Path, tmp_path: Path) -> None:
     install_and_use(wheel, tmp_path)
 
 
-def test_plain_install(source: Path, tmp_path: Path) -> None:
-    install_and_use(source, tmp_path)
+def test_plain_install(source: Path, compiler: str, tmp_path: Path) -> None:
+    install_and_use(source, tmp_path, CXX=compiler)
 
 
 def test_every_package_of_the_tree_is_found() -> None:

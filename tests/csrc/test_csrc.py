@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -30,17 +28,6 @@ __global__ void __launch_bounds__(1024) planted(float* data) {
 }
 """
 WARNS = "__global__ void planted(float* data) { int unused = 3; data[0] = 1.0f; }\n"
-
-
-@pytest.fixture(scope="session")
-def setup_py() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golf_fast_setup", ROOT / "setup.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where its dataclasses look their annotations up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")
