@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,6 +10,8 @@ import torch
 from golf_fast.compress import quantize, read_artifact, write_artifact
 from golf_fast.compress.inspection import Share, groups, overhead, shares
 from golf_fast.config import CompressConfig
+
+Compress = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -47,30 +50,27 @@ def test_bits_and_entropy_of_a_tensor(artifact: Path) -> None:
     assert found["none"].bits == 0
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "golf_fast.compress", *arguments], capture_output=True, text=True)
-
-
 def test_command_prints_a_line_for_each_tensor(artifact: Path) -> None:
-    done = run("inspect", str(artifact))
+    command = [sys.executable, "-m", "golf_fast.compress", "inspect", str(artifact)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for name in read_artifact(artifact).tensors:
         assert sum(line.startswith(f"{name} ") for line in done.stdout.splitlines()) == 1
     assert f"{artifact.stat().st_size:,} bytes" in done.stdout
 
 
-def test_command_refuses_a_broken_file_in_one_line(artifact: Path) -> None:
+def test_command_refuses_a_broken_file_in_one_line(artifact: Path, compress: Compress) -> None:
     artifact.write_bytes(artifact.read_bytes()[:-1])
-    done = run("inspect", str(artifact))
+    done = compress("inspect", artifact)
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert str(artifact) in done.stderr
 
 
-def test_the_picture_names_every_tensor(artifact: Path, tmp_path: Path) -> None:
+def test_the_picture_names_every_tensor(artifact: Path, compress: Compress, tmp_path: Path) -> None:
     plot = tmp_path / "plot.svg"
-    done = run("inspect", str(artifact), "--plot", str(plot))
+    done = compress("inspect", artifact, "--plot", plot)
     assert done.returncode == 0, done.stderr
     texts = ["".join(element.itertext()) for element in ElementTree.parse(plot).iter() if element.tag.endswith("text")]
     for name in read_artifact(artifact).tensors:
@@ -78,8 +78,10 @@ def test_the_picture_names_every_tensor(artifact: Path, tmp_path: Path) -> None:
     assert f"a.golf: {artifact.stat().st_size:,} bytes" in texts
 
 
-def test_a_picture_of_another_kind_is_refused_before_anything_is_printed(artifact: Path, tmp_path: Path) -> None:
-    done = run("inspect", str(artifact), "--plot", str(tmp_path / "plot.pdf"))
+def test_a_picture_of_another_kind_is_refused_before_anything_is_printed(
+    artifact: Path, compress: Compress, tmp_path: Path
+) -> None:
+    done = compress("inspect", artifact, "--plot", tmp_path / "plot.pdf")
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
 

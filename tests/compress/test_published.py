@@ -2,10 +2,10 @@
 
 import dataclasses
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -224,12 +224,11 @@ def test_what_a_packed_form_cannot_hold_is_held_exactly_all_the_same(tmp_path: P
     assert torch.equal(integers(read_back["one"]), matrix)
 
 
-def test_an_unknown_feature_is_one_line(tmp_path: Path) -> None:
+def test_an_unknown_feature_is_one_line(compress: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
     content, _ = mixed({**state_of(CONFIG), "blocks.1.attn.gate": torch.ones(4)})
     source, output = tmp_path / "model.ptz", tmp_path / "a.golf"
     source.write_bytes(pack(content))
-    command = [sys.executable, "-m", "golf_fast.compress", "import", str(source), "--output", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = compress("import", source, "--output", output)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {source}: blocks.1.attn.gate ")
     assert len(done.stderr.splitlines()) == 1

@@ -1,8 +1,8 @@
 """Another codec is another file of the same tensors, bit for bit, and of the same score."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import torch
@@ -68,19 +68,16 @@ def test_through_every_codec_and_back(artifact: Path, tmp_path: Path) -> None:
     assert source.read_bytes() == artifact.read_bytes()
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "golf_fast.compress", "recode", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_command_prints_both_sizes_and_replaces_nothing(artifact: Path, tmp_path: Path) -> None:
+def test_the_command_prints_both_sizes_and_replaces_nothing(
+    artifact: Path, compress: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
     output = tmp_path / "second.golf"
-    done = run(artifact, "--codec", "rans", "--output", output)
+    done = compress("recode", artifact, "--codec", "rans", "--output", output)
     assert done.returncode == 0, done.stderr
     assert f"{artifact}: {artifact.stat().st_size:,} bytes" in done.stdout
     assert f"{output}: {output.stat().st_size:,} bytes, rans" in done.stdout
     written = output.read_bytes()
-    done = run(artifact, "--codec", "zstd", "--output", output)
+    done = compress("recode", artifact, "--codec", "zstd", "--output", output)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {output}: is there already")
     assert len(done.stderr.splitlines()) == 1
