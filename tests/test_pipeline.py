@@ -77,6 +77,14 @@ def pipeline(folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> s
     )
 
 
+def exit_code(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int | str | None:
+    """The same in this process."""
+    monkeypatch.setattr(sys, "argv", ["train", "tiny", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        exit_with(main)
+    return stop.value.code
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("pipeline")
@@ -184,12 +192,15 @@ def test_lines_can_be_grepped_and_are_kept(finished: tuple[Path, subprocess.Comp
     assert (folder / "runs" / "first" / "log.txt").read_text() == run.stdout
 
 
-def test_an_earlier_run_is_not_overwritten(finished: tuple[Path, object]) -> None:
+def test_an_earlier_run_is_not_overwritten(
+    finished: tuple[Path, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = finished[0]
     before = (folder / "runs" / "first" / "result.json").read_bytes()
-    run = pipeline(folder, *SMALL, f"--data.text={folder / 'text.jsonl'}", "--run-id=first")
-    assert run.returncode == 2
-    assert run.stderr == "error: runs/first: holds an earlier run, which stays as it is; choose another --run-id\n"
+    monkeypatch.chdir(folder)
+    assert exit_code(monkeypatch, [*SMALL, "--data.text=text.jsonl", "--run-id=first"]) == 2
+    error = "error: runs/first: holds an earlier run, which stays as it is; choose another --run-id\n"
+    assert capsys.readouterr().err == error
     assert (folder / "runs" / "first" / "result.json").read_bytes() == before
 
 
@@ -211,12 +222,14 @@ def test_a_replayed_run_on_two_ranks_gives_the_same_score(finished: tuple[Path, 
     assert run.stdout.count("step:1/6 ") == 1
 
 
-def test_the_published_protocol_says_that_it_is_not_legal(finished: tuple[Path, object]) -> None:
+def test_the_published_protocol_says_that_it_is_not_legal(
+    finished: tuple[Path, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = finished[0]
     arguments = [*SMALL, f"--data.text={folder / 'text.jsonl'}", "--score.ttt=train_then_score", "--run-id=illegal"]
-    refused = pipeline(folder, *arguments)
-    assert refused.returncode == 2
-    assert "--score.allow-illegal" in refused.stderr
+    monkeypatch.chdir(folder)
+    assert exit_code(monkeypatch, arguments) == 2
+    assert "--score.allow-illegal" in capsys.readouterr().err
     run = pipeline(folder, *arguments[:-1], "--score.allow-illegal", "--run-id=labelled")
     assert run.returncode == 0, run.stderr
     result = json.loads((folder / "runs" / "labelled" / "result.json").read_text())
@@ -256,10 +269,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     text(tmp_path)
     monkeypatch.chdir(tmp_path)
     source = [] if any(argument.startswith("--data.") for argument in arguments) else ["--data.text=text.jsonl"]
-    monkeypatch.setattr(sys, "argv", ["train", "tiny", *SMALL, *source, *arguments])
-    with pytest.raises(SystemExit) as stop:
-        exit_with(main)
-    assert stop.value.code == 2
+    assert exit_code(monkeypatch, [*SMALL, *source, *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -291,7 +301,13 @@ def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "golf_fast.train", "tiny", *endless, "--data.text=text.jsonl", "--run-id=cut"]
     environment = os.environ | {"PYTHONPATH": str(Path(golf_fast.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job of a shell ignores it
     )
     assert run.stdout
     assert run.stderr
