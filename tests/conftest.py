@@ -1,15 +1,43 @@
 """What tests of several folders share."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import ranks
 
 import golf_fast
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch and numpy are imported, and for the programs that tests start: workers that have a thread for each
+    # core take the cores from each other.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+LONGEST = ("pipeline", "rans", "csrc", "packaging", "entropy", "kernels", "window_attention", "compiled", "plain_steps")
+"""What workers begin with, so that none begins with it when the others have nothing left: tests/**/test_*.py."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What `-n` alone means here: a file stays on one worker, for its tests share what takes long to make."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # by the number of tests, which is not how long they take
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else ""
 COMMANDS = [
     "pip install -r requirements.txt -e . && python -m golf_fast.train",
-    'pip install -r requirements.txt -e ".[test]" && pytest',
+    'pip install -r requirements.txt -e ".[test]" && pytest -n 2',
 ]
 
 
