@@ -392,6 +392,13 @@ class RunConfig:
             self.run_id,
             "a plain name, no path",
         )
+        if self.score.ttt != "off":
+            _require(
+                self.score.ttt_freeze_blocks <= self.model.layers,
+                "score.ttt_freeze_blocks",
+                self.score.ttt_freeze_blocks,
+                f"at most {self.model.layers}, the blocks of the model",
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, ready for JSON."""

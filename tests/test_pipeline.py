@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 
 import golf_fast
+from golf_fast.compress import codecs
 from golf_fast.data import write_shard
 from golf_fast.errors import InputError, exit_with
 from golf_fast.ops import backends
@@ -251,6 +252,9 @@ def test_the_published_protocol_says_that_it_is_not_legal(
         (["--train.batch-tokens=1000"], "train.batch_tokens is 1000"),
         (["--train.max-secnds=3"], "--train.max-seconds"),
         (["--train.replay-schedule=absent"], "absent/schedule.json"),
+        (["--score.ttt=train_then_score"], "--score.allow-illegal"),
+        (["--score.ttt-freeze-blocks=3"], "score.ttt_freeze_blocks is 3: it must be at most 2"),
+        (["--compress.codec=brotli"], "the package brotli"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -268,6 +272,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
         write_shard(tmp_path / name / "x_val_000000.bin", np.zeros(500, np.uint16))
     text(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(codecs, "brotli", None)
     source = [] if any(argument.startswith("--data.") for argument in arguments) else ["--data.text=text.jsonl"]
     assert exit_code(monkeypatch, [*SMALL, *source, *arguments]) == 2
     error = capsys.readouterr().err

@@ -79,9 +79,17 @@ def _zstd_decode(blob: bytes, form: Form) -> bytes:
     return raw
 
 
-def _brotli_encode(raw: bytes, form: Form, level: int) -> bytes:
-    if brotli is None:
+def require_installed(name: str) -> None:
+    """
+    Raises:
+        InputError: the codec needs a package that is not there.
+    """
+    if name == "brotli" and brotli is None:
         raise InputError(_BROTLI_MISSING)
+
+
+def _brotli_encode(raw: bytes, form: Form, level: int) -> bytes:
+    require_installed("brotli")
     blob: bytes = brotli.compress(raw, quality=11, lgwin=24)
     return blob
 

@@ -81,8 +81,7 @@ def score_tokens(
     began = time.perf_counter()
     if ranks is None:
         ranks = Ranks.single(next(model.parameters()).device)
-    _check_protocol(config)
-    total_bytes = count_bytes(tokens, token_bytes)
+    total_bytes = check_input(tokens, token_bytes, config)
     scoring = _Pass(model, TokenRows(tokens, ranks.device), config, ranks, ledger or Ledger(), progress)
     if config.ttt == "off":
         scoring.score_all()
@@ -131,12 +130,18 @@ def count_bytes(tokens: npt.NDArray[np.uint16], token_bytes: TokenBytes) -> int:
     return total
 
 
-def _check_protocol(config: ScoreConfig) -> None:
+def check_input(tokens: npt.NDArray[np.uint16], token_bytes: TokenBytes, config: ScoreConfig) -> int:
+    """Bytes of text that `score_tokens` would score, for a program that wants to know before it trains a model.
+
+    Raises:
+        InputError: `count_bytes` does, or `config` asks for what the rules forbid without `allow_illegal`.
+    """
     if config.violations and not config.allow_illegal:
         raise InputError(
             f"score.ttt is {config.ttt}: the rules forbid it ({', '.join(config.violations)}); "
             "choose chunked, or add --score.allow-illegal to run it with that label"
         )
+    return count_bytes(tokens, token_bytes)
 
 
 class _Pass:

@@ -23,6 +23,7 @@ import torch
 
 from golf_fast import code_size, command_line, machine, recipes
 from golf_fast.compress import Quantizer, account, dequantize, prune, read_artifact, write_artifact
+from golf_fast.compress.codecs import require_installed
 from golf_fast.compress.predict import expected_bytes
 from golf_fast.config import CompressConfig, RunConfig, ScoreConfig, compiles
 from golf_fast.data import Baseline, Batches, Dataset, byte_compressors, prepare
@@ -32,7 +33,7 @@ from golf_fast.files import replacing
 from golf_fast.model import GPT, upstream
 from golf_fast.ops import backends
 from golf_fast.report import Result, RunLog, new_run_directory, summary, write_html
-from golf_fast.score import Ledger, Score, score_tokens
+from golf_fast.score import Ledger, Score, check_input, score_tokens
 from golf_fast.train import Trained, Trainer, bits_per_byte, gram_matrices, next_batches, train
 from golf_fast.train.schedule import Schedule, make_schedule
 
@@ -108,16 +109,18 @@ class Run:
             log.line(f"{op}: {backend.name} ({backend.reason})")
 
     def prepare(self) -> None:
-        """What can be wrong with the input shows here, before any training.
+        """What can be wrong with the input shows here, before any training is paid for.
 
         Raises:
-            InputError: the data or the schedule to replay.
+            InputError: the data, the schedule to replay, a protocol that the rules forbid, a missing package.
         """
         make_schedule(self.config.train)
+        require_installed(self.config.compress.codec)
         with self._stage("data"):
             self.dataset = self._prepare()
             self.tokens = self.dataset.val_tokens(self.config.score.window)
             self.token_bytes = self.dataset.tokenizer().token_bytes()
+            check_input(self.tokens, self.token_bytes, self.config.score)
         self.log.line(f"data: {self.dataset.why}")
         self.log.line(f"validation: {len(self.tokens) - 1:,} tokens")
 
