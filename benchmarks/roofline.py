@@ -66,13 +66,13 @@ def forward(shapes: Shapes) -> dict[str, list[Work]]:
         "embedding": [
             Work("embedding", shapes.product(m.bigram_dim, m.dim) if m.bigram_buckets else 0.0, 2.0 * unit),
         ],
-        "QKV": [Work("QKV", times * shapes.product(m.dim, m.dim + 2 * m.kv_dim), times * (2 + 2 * kv) * unit)],
+        # The mix: the stream and x0 are read, their mix is written.
+        "QKV": [Work("QKV", times * shapes.product(m.dim, m.dim + 2 * m.kv_dim), times * (4 + 2 * kv) * unit)],
         "attention": [Work("attention", times * 4.0 * shapes.rows * pairs * m.dim, times * (2 + 2 * kv) * unit)],
         "output + residual": [Work("output + residual", times * shapes.product(m.dim, m.dim), times * 3 * unit)],
         "MLP + residual": [
             Work("MLP up", times * shapes.product(m.dim, m.hidden), times * (1 + hidden) * unit),
-            # The residual, and x0 for the mix that the next block begins with.
-            Work("MLP down + residual", times * shapes.product(m.hidden, m.dim), times * (3 + hidden) * unit),
+            Work("MLP down + residual", times * shapes.product(m.hidden, m.dim), times * (2 + hidden) * unit),
         ],
         "head + loss": [Work("head + loss", shapes.product(m.dim, m.vocab_size), 1.0 * unit)],
     }
@@ -93,8 +93,8 @@ def backward(shapes: Shapes) -> dict[str, list[Work]]:
             # The stream and its gradient for the norm and the residual, and the gradient written.
             Work("dx (attention)", times * project, times * (3 + qkv) * unit),
             Work("dWqkv", times * project, times * (1 + qkv) * unit),
-            # Each block's mix adds to the gradient of x0: read and written.
-            Work("dx0", 0.0, times * 2 * unit),
+            # Each block's mix reads x0 for its own gradient, and adds to that of x0: read and written.
+            Work("mix", 0.0, times * 3 * unit),
         ],
         # Its inputs, its output and the gradient of that; written is one packed gradient. What norm and rotation of
         # queries and keys need is among these.

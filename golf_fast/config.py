@@ -260,7 +260,8 @@ class CompressConfig:
     """Training tokens that gptq and the low-rank correction look at."""
     calibration_seconds: float = 0.0
     """Share of train.max_seconds, in seconds, that is kept for calibrating and quantizing where that reads training
-    tokens: training ends so much earlier. At most a quarter of the limit is kept."""
+    tokens: training ends so much earlier. At most a quarter of the limit is kept. What is not done by then is dropped
+    for plain rounding, so with 0 a run that ends by the clock does without training tokens."""
     low_rank: int = 0
     """Rank of the correction that is added to the worst quantized matrices; 0: none."""
     low_rank_tensors: int = 3

@@ -9,8 +9,9 @@ import os
 import runpy
 import socket
 import sys
+import time
 from collections.abc import Sequence
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from pathlib import Path
 from unittest import mock
 
@@ -70,9 +71,14 @@ def run(
     try:
         for rank in ranks:
             rank.start()
-        for number, rank in enumerate(ranks):
-            rank.join(SECONDS)
-            assert rank.exitcode == 0, f"rank {number} ended with {rank.exitcode}: {said[number].read_text()}"
+        end, running = time.monotonic() + SECONDS, dict(enumerate(ranks))
+        while running and time.monotonic() < end:
+            # The first that fails says why; the others may wait for it in vain.
+            connection.wait([rank.sentinel for rank in running.values()], end - time.monotonic())
+            for number, rank in [(number, rank) for number, rank in running.items() if not rank.is_alive()]:
+                assert rank.exitcode == 0, f"rank {number} ended with {rank.exitcode}: {said[number].read_text()}"
+                del running[number]
+        assert not running, f"after {SECONDS} s still running: {sorted(running)}"
     finally:
         for rank in ranks:
             if rank.pid is not None:

@@ -162,6 +162,8 @@ def test_a_late_calibration_is_given_up_and_a_target_is_kept(finished: tuple[Pat
     again = pipeline(folder, *SMALL, *replay, *calibration, f"--compress.target-bytes={target}")
     assert again.returncode == 0, again.stderr
     assert read(folder / "runs" / "late-again" / "result.json").val_bpb == result.val_bpb
+    late, replayed = (metrics(folder / "runs" / name, "compression") for name in ("late", "late-again"))
+    assert late == replayed
 
 
 def test_the_ledger_accounts_for_every_token(finished: tuple[Path, object]) -> None:
@@ -264,6 +266,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 100)
     for name, content in (("cut", b"short"), ("foreign", b"x" * 2000)):
@@ -278,7 +281,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert not list(tmp_path.glob("runs/*")), "a refused run leaves no directory"
+    assert [path.name for path in tmp_path.glob("runs/*")] == ["mine"], "a refused run leaves no directory"
     assert named in error
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -53,8 +52,8 @@ def main() -> None:
     )
     device, device_reason = machine.choose_device(parsed.config.device)
     ranks = Ranks.from_environment(device.type, parsed.config.train.micro_batches)
-    run_dir = new_run_directory(parsed.config, ranks)
-    began = False
+    directory = new_run_directory(parsed.config, ranks)
+    run_dir, began = directory.path, False
     try:
         with RunLog(run_dir, ranks.main) as log:
             for line in parsed.lines:
@@ -68,10 +67,10 @@ def main() -> None:
             run.prepare()
             began = True
             run.go()
-    except InputError:
-        # What was refused is no run: the same --run-id must do once the input is right.
+    except (InputError, KeyboardInterrupt):
+        # What ended before the training is no run: the same --run-id must do the next time.
         if ranks.main and not began:
-            shutil.rmtree(run_dir, ignore_errors=True)
+            directory.discard()
         raise
     if ranks.main:
         write_html(run_dir)
@@ -210,6 +209,11 @@ class Run:
 
         limit = config.train.max_seconds
         kept = min(config.compress.calibration_seconds, limit / 4) if config.compress.calibrated else 0.0
+        if config.compress.calibrated and not kept and limit > 0 and config.train.replay_schedule is None:
+            self.log.line(
+                "training: no time is kept for the quantization, which will most likely do without training tokens; "
+                "--compress.calibration-seconds keeps some"
+            )
         if kept:
             self.log.line(f"training: {limit - kept:g} s, which leaves {kept:g} of {limit:g} s for the quantization")
         until = dataclasses.replace(config.train, max_seconds=limit - kept)
@@ -233,6 +237,7 @@ class Run:
         """
         on_cpu = {name: tensor.cpu() for name, tensor in weights.items()}
         pruned, model_config = prune(on_cpu, self.config.compress), dataclasses.asdict(self.config.model)
+        next_token = self.next_token
         quantizer = Quantizer(pruned, model_config, code_size.code_bytes(), self.ranks, self.log.line)
         done = quantizer.in_time(
             self.config.compress, lambda check: self._calibrate(pruned, check), self._seconds_to_quantize()
@@ -242,6 +247,8 @@ class Run:
             self.log.line(
                 f"calibrated and quantized in {done.seconds:.1f} s, {self.train_seconds:.1f} s with the training"
             )
+        if done.gave_up:  # nothing came of the tokens, as in a replay, which does not look at them
+            self.next_token = next_token
         self._schedule.gave_up_calibration = done.gave_up
         if self.ranks.main:
             self._schedule.write(self.run_dir)
@@ -390,7 +397,8 @@ class Run:
     def _late(self) -> list[str]:
         """V9 if calibrating and quantizing ended after the time limit of the training."""
         limit = self.config.train.max_seconds
-        late = self.config.compress.calibrated and 0 < limit < self.train_seconds
+        gave_up = self.trained is not None and self._schedule.gave_up_calibration
+        late = self.config.compress.calibrated and not gave_up and 0 < limit < self.train_seconds
         return ["V9"] if late else []
 
     def _show(self, result: Result) -> None:

@@ -88,3 +88,18 @@ def test_the_present_choice_has_a_gate(name: str, monkeypatch: pytest.MonkeyPatc
     kernel = next(kernel for kernel in tune.kernels(SMALL, torch.device("cpu")) if kernel.name == name)
     assert kernel.gate() is None
     assert sum(use_triton.values()) > 0
+
+
+def test_the_gates_run_the_tiles_that_are_timed() -> None:
+    """Tiles shrink where there are few tokens, and a gate has fewer than the benchmark."""
+    linear, mlp = tune_kernels.linear_residual, tune_kernels.relu2_mlp
+    gated, timed = (
+        choose_linear_tiles(90, tokens, linear.WIDTH, 132) for tokens in (linear.GATE_TOKENS, linear.TOKENS)
+    )
+    assert gated == timed
+    for kernel in ("up", "dpre"):
+        gated, timed = (
+            choose_mlp_tiles(kernel, 90, tokens, mlp.HIDDEN, 132)
+            for tokens in (mlp.GATE_TOKENS, mlp.TOKENS["training"])
+        )
+        assert gated == timed
