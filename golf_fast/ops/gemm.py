@@ -6,7 +6,6 @@ halves, so that half a tile of shared memory is enough for the output and a four
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,11 +44,6 @@ class Tiles:
     def count(self, tokens: int, features: int) -> int:
         """Output tiles of a `[tokens, features]` result."""
         return -(-tokens // self.rows) * -(-features // self.columns)
-
-
-def largest(choices: Sequence[Tiles], tokens: int, features: int, processors: int) -> Tiles:
-    """The first of `choices`, largest first, that still gives every multiprocessor two tiles; else the last."""
-    return next((tiles for tiles in choices if tiles.count(tokens, features) >= 2 * processors), choices[-1])
 
 
 @triton.jit

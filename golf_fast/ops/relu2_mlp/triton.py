@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from golf_fast.ops.gemm import Tiles, halves_of, largest, load_tile, store_tile, tile_view
+from golf_fast.ops.gemm import Tiles, halves_of, load_tile, store_tile, tile_view
 from golf_fast.ops.launch import Launch, architecture, multiprocessors
 
 OP = "relu2_mlp"
@@ -32,7 +32,8 @@ TILES = {
 
 def choose_tiles(kernel: str, arch: int, tokens: int, hidden: int, processors: int) -> Tiles:
     """The largest tile that still gives every multiprocessor two; else the smallest."""
-    return largest(TILES[kernel, arch], tokens, hidden, processors)
+    choices = TILES[kernel, arch]
+    return next((tiles for tiles in choices if tiles.count(tokens, hidden) >= 2 * processors), choices[-1])
 
 
 @triton.jit
