@@ -247,11 +247,12 @@ class Run:
             self.log.line(
                 f"calibrated and quantized in {done.seconds:.1f} s, {self.train_seconds:.1f} s with the training"
             )
-        if done.gave_up:  # nothing came of the tokens, as in a replay, which does not look at them
-            self.next_token = next_token
-        self._schedule.gave_up_calibration = done.gave_up
+        if done.gave_up:
+            self.next_token = next_token  # nothing came of the tokens, as in a replay, which does not look at them
+            self._schedule.gave_up_calibration = True
+            if self.ranks.main:
+                self._schedule.write(self.run_dir)
         if self.ranks.main:
-            self._schedule.write(self.run_dir)
             size = write_artifact(self.artifact, done.tensors, model_config, done.config)
             self.log.line(f"artifact: {size:,} bytes, {done.config.codec}")
         return on_cpu, pruned, done.hessians, done.config
