@@ -80,7 +80,8 @@ def _zstd_decode(blob: bytes, form: Form) -> bytes:
 
 
 def require_installed(name: str) -> None:
-    """
+    """Let a program that will encode with the codec `name` know at its start whether it can.
+
     Raises:
         InputError: the codec needs a package that is not there.
     """
