@@ -11,7 +11,7 @@ import golf_fast
 
 PACKAGE = Path(golf_fast.__file__).parent
 STAGES = {"data", "ops", "model", "train", "compress", "score", "report"}
-SHARED = {"config", "errors", "files", "distributed", "environment"}
+SHARED = {"config", "errors", "files", "rules", "distributed", "environment"}
 """Modules without a stage: any stage but `ops` may use them."""
 ALLOWED = {
     "ops": {"_C"},
@@ -60,6 +60,10 @@ def test_modules_without_a_stage_import_none() -> None:
     for source in PACKAGE.glob("*.py"):
         if source.name not in joiners:
             assert not imported(source) & STAGES, f"{source.name} imports {imported(source) & STAGES}"
+
+
+def test_the_rules_import_nothing_of_ours() -> None:
+    assert imported(PACKAGE / "rules.py") == set()
 
 
 def test_the_ops_import_neither_triton_nor_the_compiler() -> None:
