@@ -7,8 +7,12 @@ import sys
 
 import torch
 
-from benchmarks import codec, quantizers, registry, report, step, tune
-from benchmarks.runner import measure, measuring
+from benchmarks import codec, quantizers
+from benchmarks.ops import registry
+from benchmarks.ops.runner import measure, measuring
+from benchmarks.report import command as report
+from benchmarks.step import command as step
+from benchmarks.tune import command as tune
 from golf_fast.errors import exit_with
 
 COMMANDS = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.registry import Case
+from benchmarks.ops.registry import Case
 
 ROUNDS = 31
 SECONDS_PER_PEER = 6.0

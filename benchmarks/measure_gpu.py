@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Comparison, timing
-from benchmarks.registry import Case
+from benchmarks.ops.registry import Case
 
 ROUNDS = 51
 FLUSHED_BYTES = 256 << 20

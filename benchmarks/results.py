@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.measure import Comparison
-from benchmarks.registry import Case
+from benchmarks.ops.registry import Case
 
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("torch", "triton", "numpy")

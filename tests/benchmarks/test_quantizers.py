@@ -7,7 +7,7 @@ import pytest
 from test_pipeline import SMALL, pipeline, text
 
 from benchmarks import quantizers, results
-from benchmarks.report_rows import read
+from benchmarks.report.rows import read
 from golf_fast.config import CompressConfig
 
 

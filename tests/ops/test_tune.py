@@ -9,7 +9,9 @@ import torch
 
 pytest.importorskip("triton")
 
-from benchmarks import peers, tune, tune_kernels
+from benchmarks.ops import peers
+from benchmarks.tune import command as tune
+from benchmarks.tune import kernels as tune_kernels
 from golf_fast.ops.launch import Launch
 from golf_fast.ops.linear_residual.triton import choose_tiles as choose_linear_tiles
 from golf_fast.ops.qk_norm_rope.triton import choose_block

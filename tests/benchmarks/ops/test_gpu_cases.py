@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import (
+from benchmarks.ops import (
     gate,
     linear_residual,
     newton_schulz,

@@ -61,5 +61,5 @@ class OpBenchmarks(Protocol):
 
 def load(op: str) -> OpBenchmarks:
     """The module of an op."""
-    module: OpBenchmarks = importlib.import_module(f"benchmarks.{op}")
+    module: OpBenchmarks = importlib.import_module(f"benchmarks.ops.{op}")
     return module

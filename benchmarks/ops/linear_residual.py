@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks.gate import Function, forward_of, step_of, wrong
-from benchmarks.registry import Case
+from benchmarks.ops.gate import Function, forward_of, step_of, wrong
+from benchmarks.ops.registry import Case
 from golf_fast.ops import backends, linear_residual
 from golf_fast.ops.linear_residual import reference
 

@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import record_script, results, roofline, step, step_gate, step_parts
+from benchmarks import results
 from benchmarks.measure import milliseconds
+from benchmarks.step import command as step
+from benchmarks.step import gate as step_gate
+from benchmarks.step import parts as step_parts
+from benchmarks.step import record_script, roofline
 from golf_fast.config import ModelConfig, RunConfig, TrainConfig
 from golf_fast.errors import InputError
 from golf_fast.model import GPT

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks import linear_residual, qk_norm_rope, qkv_attention, relu2_mlp, residual_mix
-from benchmarks.gate import wrong
+from benchmarks.ops import linear_residual, qk_norm_rope, qkv_attention, relu2_mlp, residual_mix
+from benchmarks.ops.gate import wrong
 from golf_fast import ops
 from golf_fast.ops.launch import Launch, multiprocessors
 from golf_fast.ops.relu2_mlp.reference import relu2_mlp as plain_relu2_mlp

@@ -10,8 +10,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from benchmarks import bitpack, bitpack_gpu, peers, registry, results
+from benchmarks import results
 from benchmarks.measure import Comparison, Timing
+from benchmarks.ops import bitpack, bitpack_gpu, peers, registry
 from golf_fast.ops.bitpack import native
 
 MIB = 1 << 20

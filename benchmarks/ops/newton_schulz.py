@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import peers
-from benchmarks.gate import forward_of, wrong
-from benchmarks.registry import Case
+from benchmarks.ops import peers
+from benchmarks.ops.gate import forward_of, wrong
+from benchmarks.ops.registry import Case
 from golf_fast.ops import backends, newton_schulz
 from golf_fast.ops.newton_schulz import reference
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from benchmarks import peers
-from benchmarks.gate import forward_of, step_of, wrong
-from benchmarks.registry import Case
+from benchmarks.ops import peers
+from benchmarks.ops.gate import forward_of, step_of, wrong
+from benchmarks.ops.registry import Case
 from golf_fast.ops import backends, softcap_cross_entropy
 from golf_fast.ops.softcap_cross_entropy import reference
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.nn import functional as F
 
-from benchmarks.gate import Function, forward_of, step_of, wrong
-from benchmarks.registry import Case
+from benchmarks.ops.gate import Function, forward_of, step_of, wrong
+from benchmarks.ops.registry import Case
 from golf_fast.ops import backends, qk_norm_rope, qkv_attention, window_attention
 from golf_fast.ops.qk_norm_rope.reference import qk_norm_rope as plain_qk_norm_rope
 from golf_fast.ops.qkv_attention import reference

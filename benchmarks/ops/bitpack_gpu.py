@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from benchmarks import peers
-from benchmarks.registry import Case
+from benchmarks.ops import peers
+from benchmarks.ops.registry import Case
 from golf_fast import recipes
 from golf_fast.compress.quantize import bits_of, kept_as
 from golf_fast.compress.stored import PACKED_BITS

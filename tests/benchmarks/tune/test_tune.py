@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import tune
+from benchmarks.tune import command as tune
 from golf_fast.errors import InputError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")

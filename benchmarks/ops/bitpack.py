@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from benchmarks import bitpack_gpu
-from benchmarks.registry import Case
+from benchmarks.ops import bitpack_gpu
+from benchmarks.ops.registry import Case
 from golf_fast.ops.bitpack import native, planes_size, reference
 
 try:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.registry import Case
+from benchmarks.ops.registry import Case
 
 
 def optional(module: str, name: str) -> tuple[Callable[..., Any] | None, str]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import report, results
+from benchmarks import results
+from benchmarks.report import command as report
 from golf_fast.errors import InputError
 
 
@@ -224,6 +225,6 @@ def test_a_bar_in_a_name_does_not_end_its_cell(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_the_results_of_the_checkout_can_be_read() -> None:
-    from benchmarks import report_rows
+    from benchmarks.report import rows as report_rows
 
     assert isinstance(report_rows.read(results.FOLDER), list)

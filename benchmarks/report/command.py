@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import report_plot, results
-from benchmarks.report_rows import (
+from benchmarks import results
+from benchmarks.report import plot as report_plot
+from benchmarks.report.rows import (
     KINDS,
     Row,
     is_positive,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks.gate import Function, forward_of, step_of, wrong
-from benchmarks.registry import Case
+from benchmarks.ops.gate import Function, forward_of, step_of, wrong
+from benchmarks.ops.registry import Case
 from golf_fast.ops import backends, residual_mix
 from golf_fast.ops.residual_mix import reference
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.registry import Case
-from benchmarks.runner import measure_cases, measuring
-from benchmarks.tune_kernels import ARCH, Kernel, Shapes, kernels
+from benchmarks.ops.registry import Case
+from benchmarks.ops.runner import measure_cases, measuring
+from benchmarks.tune.kernels import ARCH, Kernel, Shapes, kernels
 from golf_fast.errors import InputError
 from golf_fast.ops.absent_gpu import SHARED_LIMIT, Compiled, compile_launch
 from golf_fast.ops.launch import Launch

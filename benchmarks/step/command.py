@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 
-from benchmarks import record_script, results, roofline, step_gate
+from benchmarks import results
 from benchmarks.measure import Timing, compare_on_cpu, milliseconds, one_core
 from benchmarks.measure_gpu import Stopwatch, ceilings, compare_on_gpu
-from benchmarks.registry import Case
-from benchmarks.roofline import Ceilings, Shapes
-from benchmarks.step_parts import Milliseconds, fill, parts, time_passes, time_work
-from benchmarks.step_text import as_text
+from benchmarks.ops.registry import Case
+from benchmarks.step import gate as step_gate
+from benchmarks.step import record_script, roofline
+from benchmarks.step.parts import Milliseconds, fill, parts, time_passes, time_work
+from benchmarks.step.roofline import Ceilings, Shapes
+from benchmarks.step.text import as_text
 from golf_fast import machine
 from golf_fast.config import RunConfig, compiles
 from golf_fast.distributed import Ranks

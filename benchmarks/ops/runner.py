@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks import peers, registry, results
+from benchmarks import results
 from benchmarks.measure import Comparison, compare_on_cpu, one_core
 from benchmarks.measure_gpu import Stopwatch, ceilings, compare_on_gpu
-from benchmarks.registry import Case
+from benchmarks.ops import peers, registry
+from benchmarks.ops.registry import Case
 
 Compare = Callable[[Case, str], Comparison]
 

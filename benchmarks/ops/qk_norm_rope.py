@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.registry import Case
+from benchmarks.ops.registry import Case
 from golf_fast.ops import backends
 from golf_fast.ops.qk_norm_rope import qk_norm_rope, reference
 

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks import peers
-from benchmarks.registry import Case
+from benchmarks.ops import peers
+from benchmarks.ops.registry import Case
 from golf_fast.ops import backends
 from golf_fast.ops.window_attention import reference, window_attention
 

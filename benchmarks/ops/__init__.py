@@ -1,0 +1,1 @@
+"""What each op takes, against whom: `python -m benchmarks`."""

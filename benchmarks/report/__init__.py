@@ -1,0 +1,1 @@
+"""Recorded measurements as Markdown and as a plot: `python -m benchmarks report`."""

@@ -1,0 +1,1 @@
+"""One training micro-step against its roofline: `python -m benchmarks step`."""
