@@ -27,8 +27,9 @@ import zstandard
 
 from benchmarks import results
 from benchmarks.measure import one_core
-from golf_fast.compress import entropy, entropy_numpy
-from golf_fast.compress.rounding import quantize_absmax
+from golf_fast.compress import entropy
+from golf_fast.compress.artifact import rans_numpy
+from golf_fast.compress.integers.rounding import quantize_absmax
 from golf_fast.report import table
 
 try:
@@ -83,18 +84,18 @@ def weights_path(given: Path | None) -> Path:
 def ideal(values: np.ndarray, bits: int) -> float:
     """Bits that the model of the blob needs without rounding of probabilities: real Gaussians under its contexts, the
     best of its mixtures, and the side information as it is coded."""
-    kind, rows, cols, _ = next(c for c in entropy_numpy._candidates(values, bits, False) if c[0] == entropy_numpy.RANK1)
-    contexts = np.clip(rows[:, None] + cols, 0, entropy_numpy.CONTEXTS - 1)
+    kind, rows, cols, _ = next(c for c in rans_numpy._candidates(values, bits, False) if c[0] == rans_numpy.RANK1)
+    contexts = np.clip(rows[:, None] + cols, 0, rans_numpy.CONTEXTS - 1)
     symbols = np.arange(-(1 << bits - 1), 1 << bits - 1)
     counts = np.bincount((contexts << bits | (values.astype(int) - symbols[0])).reshape(-1), minlength=72 << bits)
     best = np.inf
-    for mixture, (second, *offsets) in enumerate(entropy_numpy.MIXTURES):
+    for mixture, (second, *offsets) in enumerate(rans_numpy.MIXTURES):
         weights = np.zeros((72, symbols.size))
         for share, offset in zip((16 - second, second), offsets, strict=True):
             sigma = 2 ** ((4 * np.arange(72)[:, None] + offset) / 32 - 2)
             weights += share * np.exp(-((symbols / sigma) ** 2) / 2)
         logs = np.log2(weights.sum(axis=1, keepdims=True)) - np.log2(np.maximum(weights, 1e-300))
-        side = len(entropy_numpy._head(kind, bits, values.shape, mixture, rows, cols, entropy_numpy.NONE))
+        side = len(rans_numpy._head(kind, bits, values.shape, mixture, rows, cols, rans_numpy.NONE))
         best = min(best, float((counts.reshape(72, -1) * logs).sum()) + 8 * side)
     return best
 
@@ -165,9 +166,9 @@ def ours(tensors: Matrices, bits: int, slow: bool) -> Iterator[Row]:
     size = 8 * sum(map(len, blobs)) / total
     yield Row(bits, "rans", size, total / taken / 1e6, total / back / 1e6)
     if slow:
-        taken, others = seconds(lambda: [entropy_numpy.encode(each, bits) for each in tensors], 1)
+        taken, others = seconds(lambda: [rans_numpy.encode(each, bits) for each in tensors], 1)
         assert others == blobs, "C++ and NumPy differ"
-        back, restored = seconds(lambda: [entropy_numpy.decode(blob) for blob in blobs], 1)
+        back, restored = seconds(lambda: [rans_numpy.decode(blob) for blob in blobs], 1)
         assert all(map(np.array_equal, restored, tensors))
         yield Row(bits, "rans in NumPy", size, total / taken / 1e6, total / back / 1e6)
     yield Row(bits, "(ideal of its model)", sum(ideal(each, bits) for each in tensors) / total)

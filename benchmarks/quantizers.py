@@ -20,8 +20,8 @@ import torch
 from benchmarks import results
 from golf_fast import machine
 from golf_fast.compress import dequantize, prune, quantize
-from golf_fast.compress.container import encode
-from golf_fast.compress.predict import expected_bytes
+from golf_fast.compress.artifact.container import encode
+from golf_fast.compress.size_estimate import expected_bytes
 from golf_fast.config import CompressConfig, ModelConfig, ScoreConfig
 from golf_fast.data import Tokenizer, prepare
 from golf_fast.distributed import Ranks

@@ -24,8 +24,21 @@ ALLOWED = {
 }
 
 
+ROOMS = {
+    "compress/integers": {"compress.stored"},
+    "compress/artifact": {"compress.stored"},
+    "compress/published": {"compress.stored", "compress.artifact"},
+}
+"""Folders within a stage -> the modules and folders of that stage that they may use beside their own."""
+
+
 def imported(source: Path) -> set[str]:
     """First names below `golf_fast` that a module imports, wherever in the module it does."""
+    return {module.split(".")[0] for module in modules_imported(source)}
+
+
+def modules_imported(source: Path) -> set[str]:
+    """What a module imports from `golf_fast`, wherever in the module it does: dotted names below the package."""
     names = set()
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Import):
@@ -34,10 +47,10 @@ def imported(source: Path) -> set[str]:
             modules = [f"golf_fast.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{source} has a relative import, which this test does not follow"
-            modules = [node.module or ""]
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        names |= {module.split(".")[1] for module in modules if module.startswith("golf_fast.")}
+        names |= {module.partition(".")[2] for module in modules if module.startswith("golf_fast.")}
     return names
 
 
@@ -47,6 +60,18 @@ def test_a_stage_imports_only_what_it_may(stage: str) -> None:
     assert sources
     for source in sources:
         beyond = imported(source) - ALLOWED[stage] - {stage}
+        assert not beyond, f"{source.relative_to(PACKAGE)} imports {', '.join(sorted(beyond))}"
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_imports_only_what_it_may(room: str) -> None:
+    stage = room.partition("/")[0]
+    allowed = (room.replace("/", "."), *ROOMS[room])
+    sources = list((PACKAGE / room).rglob("*.py"))
+    assert sources
+    for source in sources:
+        within = {module for module in modules_imported(source) if module.startswith(f"{stage}.")}
+        beyond = {module for module in within if not f"{module}.".startswith(tuple(f"{name}." for name in allowed))}
         assert not beyond, f"{source.relative_to(PACKAGE)} imports {', '.join(sorted(beyond))}"
 
 
@@ -77,3 +102,4 @@ def test_the_rule_sees_a_forbidden_import(tmp_path: Path) -> None:
     source = tmp_path / "module.py"
     source.write_text("def f():\n    from golf_fast.train import train\nfrom golf_fast import score\nimport torch\n")
     assert imported(source) == {"train", "score"}
+    assert modules_imported(source) == {"train.train", "score"}

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 import golf_fast
-from golf_fast.compress import codecs
+from golf_fast.compress.artifact import codecs
 from golf_fast.data import write_shard
 from golf_fast.errors import InputError, exit_with
 from golf_fast.ops import backends

@@ -12,7 +12,7 @@ import torch
 from benchmarks.ops import peers
 from benchmarks.ops.registry import Case
 from golf_fast import recipes
-from golf_fast.compress.quantize import bits_of, kept_as
+from golf_fast.compress.integers.quantize import bits_of, kept_as
 from golf_fast.compress.stored import PACKED_BITS
 from golf_fast.model import GPT, upstream
 from golf_fast.ops.bitpack import native, planes_size, reference

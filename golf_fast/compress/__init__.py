@@ -6,11 +6,11 @@
 All of it works on state dicts under their public names, never on the model's banks.
 """
 
-from golf_fast.compress.container import Artifact, read_artifact, write_artifact
-from golf_fast.compress.fit import Fitted, Fitter
-from golf_fast.compress.in_time import Quantizer
-from golf_fast.compress.prune import prune
-from golf_fast.compress.quantize import quantize
+from golf_fast.compress.artifact.container import Artifact, read_artifact, write_artifact
+from golf_fast.compress.deadline import Quantizer
+from golf_fast.compress.fit_size import Fitted, Fitter
+from golf_fast.compress.integers.prune import prune
+from golf_fast.compress.integers.quantize import quantize
 from golf_fast.compress.stored import Int8, Packed, Raw, Stored, dequantize
 
 __all__ = [

@@ -9,11 +9,11 @@ import torch
 import tyro
 
 from golf_fast.compress import Stored
-from golf_fast.compress.codecs import Malformed
-from golf_fast.compress.container import VERSION, read_artifact, write_artifact
-from golf_fast.compress.deduce import Unseen, deduce, notes, with_smear
-from golf_fast.compress.inspection import forms, groups, overhead, shares
-from golf_fast.compress.published import read_published
+from golf_fast.compress.artifact.codecs import Malformed
+from golf_fast.compress.artifact.container import VERSION, read_artifact, write_artifact
+from golf_fast.compress.artifact.inspection import forms, groups, overhead, shares
+from golf_fast.compress.published.deduce import Unseen, deduce, notes, with_smear
+from golf_fast.compress.published.layouts import read_published
 from golf_fast.compress.recode import CodecName, recode, refuse_to_replace
 from golf_fast.config import CompressConfig, ModelConfig
 from golf_fast.errors import InputError, exit_with

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from golf_fast.compress.container import Artifact, read_artifact, write_artifact
+from golf_fast.compress.artifact.container import Artifact, read_artifact, write_artifact
 from golf_fast.config import CompressConfig
 from golf_fast.errors import InputError
 

@@ -21,9 +21,9 @@ import safetensors.torch
 import torch
 
 from golf_fast import code_size, command_line, machine, recipes
-from golf_fast.compress import Quantizer, account, dequantize, prune, read_artifact, write_artifact
-from golf_fast.compress.codecs import require_installed
-from golf_fast.compress.predict import expected_bytes
+from golf_fast.compress import Quantizer, costs, dequantize, prune, read_artifact, write_artifact
+from golf_fast.compress.artifact.codecs import require_installed
+from golf_fast.compress.size_estimate import expected_bytes
 from golf_fast.config import CompressConfig, RunConfig, ScoreConfig, compiles
 from golf_fast.data import Baseline, Batches, Dataset, byte_compressors, prepare
 from golf_fast.distributed import Ranks
@@ -93,7 +93,7 @@ class Run:
         """Training, and calibrating and quantizing where that reads training tokens."""
         self.next_token = 0
         """Position in the training stream after the last token that was read."""
-        self.steps: list[account.Step] = []
+        self.steps: list[costs.Step] = []
         """Of the compression."""
         self.scores: dict[str, Score] = {}
         """By stage; the last is the result."""
@@ -305,10 +305,10 @@ class Run:
 
         artifact = read_artifact(self.artifact)
         small = sum(tensor.nbytes for tensor in weights.values()) < COMPRESSORS_MAX_BYTES
-        self.steps = account.steps(weights, pruned, artifact, config, evaluate, compare_zstd=small)
+        self.steps = costs.steps(weights, pruned, artifact, config, evaluate, compare_zstd=small)
         for step in self.steps:
             self.log.metric(kind="compression", **dataclasses.asdict(step))
-        for cost in account.tensor_costs(weights, artifact, hessians, evaluate):
+        for cost in costs.tensor_costs(weights, artifact, hessians, evaluate):
             self.log.metric(kind="tensor", **dataclasses.asdict(cost))
 
     def _score(

@@ -8,7 +8,8 @@ import pytest
 import torch
 from score.small import score, small_config, small_gpt, some_tokens
 
-from golf_fast.compress import Int8, Packed, Raw, Stored, codecs, quantize, read_artifact, write_artifact
+from golf_fast.compress import Int8, Packed, Raw, Stored, quantize, read_artifact, write_artifact
+from golf_fast.compress.artifact import codecs
 from golf_fast.compress.recode import CodecName, recode
 from golf_fast.compress.stored import integers
 from golf_fast.config import CompressConfig

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RANS = ROOT / "csrc" / "rans"
 SOURCES = [HERE / "rans_fuzz.cpp", *(RANS / f"{name}.cpp" for name in ("rans", "model", "tables"))]
-CORPUS = sorted((ROOT / "tests" / "compress" / "golden").glob("*.rans"))
+CORPUS = sorted((ROOT / "tests" / "compress" / "artifact" / "golden").glob("*.rans"))
 FLAGS = ["-std=c++17", "-O1", "-g", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror", f"-I{RANS}"]
 SANITIZE = "-fsanitize=address,undefined"
 

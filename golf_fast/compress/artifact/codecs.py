@@ -1,0 +1,141 @@
+"""Coders of the artifact's blobs, each a pair of functions: bytes to a blob, and back under an exact size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import zstandard
+
+from golf_fast.compress.artifact import rans
+from golf_fast.errors import InputError
+
+try:
+    import brotli
+
+    if not hasattr(brotli.Decompressor, "can_accept_more_data"):  # older than its limit on output
+        brotli = None
+except ImportError:
+    brotli = None
+
+_TRY_BOTH_BELOW = 1 << 16
+_BROTLI_MISSING = "codec brotli: it needs the package brotli of version 1.2 or later, which is not installed"
+
+
+class Malformed(Exception):
+    """What a file holds breaks the format; the message says what, and the caller knows the file's name."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the raw bytes of a blob are, for a codec that can use it: a matrix of signed integers, a byte each."""
+
+    rows: int
+    cols: int
+    bits: int
+
+    @property
+    def size(self) -> int:
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How one blob is coded."""
+
+    encode: Callable[[bytes, Form, int], bytes]
+    """(raw bytes, form, level of zstd) -> blob. Deterministic for one version of the library behind it."""
+    decode: Callable[[bytes, Form], bytes]
+    """(blob, form) -> exactly `form.size` bytes, or Malformed. Allocates little more than that."""
+
+
+def _zstd_encode(raw: bytes, form: Form, level: int) -> bytes:
+    """One frame at the level, short matches left out where they only cost time and bytes.
+
+    Among quantized weights matches of 3 to 6 bytes are chance, and cost more than the literals they replace (4 % at
+    int6, level 22). Text of a few KiB is the other way round, so small input is tried both ways.
+    """
+    ways = [zstandard.ZstdCompressionParameters.from_level(level, source_size=len(raw), min_match=7)]
+    if len(raw) < _TRY_BOTH_BELOW:
+        ways.append(zstandard.ZstdCompressionParameters.from_level(level, source_size=len(raw)))
+    return min((zstandard.ZstdCompressor(compression_params=way).compress(raw) for way in ways), key=len)
+
+
+def _zstd_decode(blob: bytes, form: Form) -> bytes:
+    raw_size = form.size
+    try:
+        # The library allocates what the frame declares, whatever limit it is given: so look first.
+        declared = zstandard.get_frame_parameters(blob).content_size
+        if declared != raw_size:
+            raise Malformed(f"a zstd frame declares {declared} bytes where the header says {raw_size}")
+        window = max(raw_size, 1 << 10)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << (window - 1).bit_length())
+        raw = decompressor.decompress(blob, max_output_size=raw_size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise Malformed(f"a zstd frame cannot be read ({error})") from error
+    if len(raw) != raw_size:
+        raise Malformed(f"a zstd frame holds {len(raw)} bytes where the header says {raw_size}")
+    return raw
+
+
+def require_installed(name: str) -> None:
+    """Let a program that will encode with the codec `name` know at its start whether it can.
+
+    Raises:
+        InputError: the codec needs a package that is not there.
+    """
+    if name == "brotli" and brotli is None:
+        raise InputError(_BROTLI_MISSING)
+
+
+def _brotli_encode(raw: bytes, form: Form, level: int) -> bytes:
+    require_installed("brotli")
+    blob: bytes = brotli.compress(raw, quality=11, lgwin=24)
+    return blob
+
+
+def _brotli_decode(blob: bytes, form: Form) -> bytes:
+    if brotli is None:
+        raise Malformed(_BROTLI_MISSING)
+    decompressor = brotli.Decompressor()
+    try:
+        # It may overshoot the limit by less than it has written, never by the size of a bomb.
+        raw: bytes = decompressor.process(blob, output_buffer_limit=form.size)
+    except brotli.error as error:
+        raise Malformed(f"a brotli blob cannot be read ({error})") from error
+    if len(raw) != form.size or not decompressor.is_finished():
+        raise Malformed(f"a brotli blob does not hold the {form.size} bytes that the header says")
+    return raw
+
+
+def _rans_encode(raw: bytes, form: Form, level: int) -> bytes:
+    return rans.encode(np.frombuffer(raw, np.int8).reshape(form.rows, form.cols), form.bits)
+
+
+def _rans_decode(blob: bytes, form: Form) -> bytes:
+    try:
+        return rans.decode(blob, (form.rows, form.cols)).tobytes()
+    except ValueError as error:
+        raise Malformed(f"a rans blob cannot be read ({error})") from error
+
+
+def _raw_decode(blob: bytes, form: Form) -> bytes:
+    if len(blob) != form.size:
+        raise Malformed(f"a raw blob holds {len(blob)} bytes where the header says {form.size}")
+    return blob
+
+
+CODECS: dict[str, Codec] = {
+    "raw": Codec(lambda raw, form, level: raw, _raw_decode),
+    "zstd": Codec(_zstd_encode, _zstd_decode),
+    "brotli": Codec(_brotli_encode, _brotli_decode),
+    "rans": Codec(_rans_encode, _rans_decode),
+}
+"""By the name that the header gives them."""
+
+
+def smallest(names: tuple[str, ...], raw: bytes, form: Form, level: int) -> tuple[str, bytes]:
+    """The codec of `names` that makes the smallest blob, the first of equals, and that blob."""
+    blobs = [(name, CODECS[name].encode(raw, form, level)) for name in names]
+    return min(blobs, key=lambda named: len(named[1]))

@@ -1,0 +1,193 @@
+"""The artifact: one file that holds a compressed model, written canonically and read without trust.
+
+    magic, version, header sizes | header (JSON, zstd) | blobs | BLAKE2b-128 of everything before it
+
+docs/artifact.md is the format's definition. Nothing in a file is ever executed, and no allocation is larger than what
+a checked header may legally declare.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from golf_fast.compress.artifact.codecs import CODECS, Form, Malformed, smallest
+from golf_fast.compress.artifact.header import MAX_RAW_BYTES, Blob, Header, dump, form_of, parse
+from golf_fast.compress.artifact.parts import TensorSpec, assemble, parts_of, spec_of
+from golf_fast.compress.stored import Stored
+from golf_fast.config import CompressConfig
+from golf_fast.errors import InputError
+from golf_fast.files import replacing
+
+MAGIC = b"GOLFFAST"
+VERSION = 1
+PREAMBLE = struct.Struct("<8sIII")
+"""Magic, version, bytes of the compressed header, bytes of the header."""
+DIGEST_BYTES = 16
+MAX_HEADER_BYTES = 1 << 20
+ALONE_FROM = 1 << 15
+"""Bytes from which a part of one tensor has a blob of its own under the entropy coder."""
+MAX_FILE_BYTES = MAX_RAW_BYTES + 2 * MAX_HEADER_BYTES
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a file held."""
+
+    tensors: dict[str, Stored]
+    model_config: dict[str, Any]
+    header: Header
+    size: int
+    """Bytes of the file."""
+
+
+def write_artifact(
+    path: Path | str, tensors: Mapping[str, Stored], model_config: dict[str, Any], config: CompressConfig
+) -> int:
+    """Write a model to one file. Equal input gives equal bytes, whatever the order of `tensors`.
+
+    Args:
+        tensors: as `quantize` gives them.
+        model_config: plain JSON values; handed back by `read_artifact`.
+        config: its `codec` and level are used, and all of it is noted in the header.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        InputError: the file cannot be written, `model_config` is not JSON, or the model exceeds the format's caps.
+    """
+    path = Path(path)
+    try:
+        data = encode(tensors, model_config, config)
+    except Malformed as error:
+        raise InputError(f"{path}: not written: {error}") from error
+    with replacing(path) as file:
+        file.write(data)
+    return len(data)
+
+
+def read_artifact(path: Path | str) -> Artifact:
+    """Read what `write_artifact` wrote; the file may come from a stranger.
+
+    Raises:
+        InputError: there is no such file, it is not an artifact, or one bit of it is not as it was written.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES) + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give the path of an artifact") from error
+    try:
+        return decode(data)
+    except Malformed as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def encode(tensors: Mapping[str, Stored], model_config: dict[str, Any], config: CompressConfig) -> bytes:
+    """The bytes of an artifact.
+
+    Raises:
+        Malformed: the model cannot be written in this format.
+    """
+    names = sorted(tensors)
+    specs = tuple(spec_of(name, tensors[name]) for name in names)
+    parts = [parts_of(tensors[name]) for name in names]
+    blobs: list[Blob] = []
+    bodies: list[bytes] = []
+    for part, positions in _groups(specs, config.codec):
+        raw = b"".join(parts[position][part] for position in positions)
+        form = form_of([specs[position] for position in positions], part)
+        codec, body = smallest(_tried(config.codec, part), raw, form, config.zstd_level)
+        blobs.append(Blob(codec, part, tuple(positions), len(body)))
+        bodies.append(body)
+    settings: dict[str, Any] = {
+        "prune_quantile": config.prune_quantile,
+        "quantizer": config.quantizer,
+        "codec": config.codec,
+        "level": config.zstd_level,
+    }
+    if config.quantizer == "sigma":
+        settings["clip_sigma"] = config.clip_sigma
+    try:
+        text = dump(Header(specs, tuple(blobs), model_config, settings))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Malformed(f"the model's configuration is not plain JSON ({error})") from error
+    if len(text) > MAX_HEADER_BYTES:
+        raise Malformed(f"its header has {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed")
+    parse(text, frozenset(CODECS))  # what would not be read is not written
+    header = CODECS["zstd"].encode(text, Form(1, len(text), 8), config.zstd_level)
+    data = b"".join((PREAMBLE.pack(MAGIC, VERSION, len(header), len(text)), header, *bodies))
+    return data + _digest(data)
+
+
+def _groups(specs: tuple[TensorSpec, ...], codec: str) -> list[tuple[str, list[int]]]:
+    """Which tensors' parts share a blob, in the order of the file: those whose bytes are distributed alike.
+
+    The entropy coder has a model for each matrix, so under it large parts are on their own.
+    """
+    groups: dict[tuple[str, str, str, int], list[int]] = defaultdict(list)
+    for position, spec in enumerate(specs):
+        for part, size in spec.parts().items():
+            alone = codec == "rans" and (part == "values" or size >= ALONE_FROM)
+            groups[part, spec.kind, spec.dtype, position if alone else -1].append(position)
+    return [(key[0], positions) for key, positions in sorted(groups.items())]
+
+
+def _tried(codec: str, part: str) -> tuple[str, ...]:
+    """The codecs that a part is tried with. What is not quantized may suit zstd better than the entropy coder."""
+    if codec == "rans" and part != "values":
+        return ("raw", "rans", "zstd")
+    return ("raw", codec)
+
+
+def decode(data: bytes) -> Artifact:
+    """Take the bytes of an artifact apart.
+
+    Raises:
+        Malformed: they are not exactly what `encode` could have written.
+    """
+    header, start = _read_header(data)
+    stop = len(data) - DIGEST_BYTES
+    if start + sum(blob.size for blob in header.blobs) != stop:
+        raise Malformed(f"its header and blobs do not add up to its {len(data)} bytes")
+    parts: list[dict[str, bytes]] = [{} for _ in header.tensors]
+    for blob in header.blobs:
+        raw = CODECS[blob.codec].decode(data[start : start + blob.size], header.form(blob))
+        start += blob.size
+        taken = 0
+        for position in blob.tensors:
+            size = header.tensors[position].parts()[blob.part]
+            parts[position][blob.part] = raw[taken : taken + size]
+            taken += size
+    tensors = {spec.name: assemble(spec, parts[position]) for position, spec in enumerate(header.tensors)}
+    return Artifact(tensors, header.model_config, header, len(data))
+
+
+def _read_header(data: bytes) -> tuple[Header, int]:
+    """The checked header, and where the blobs begin."""
+    if not data.startswith(MAGIC):
+        raise Malformed(f"begins with {data[:8]!r}, an artifact with {MAGIC!r}: it is another kind of file")
+    if not PREAMBLE.size + DIGEST_BYTES <= len(data) <= MAX_FILE_BYTES:
+        raise Malformed(f"has {len(data)} bytes; an artifact has {PREAMBLE.size + DIGEST_BYTES} to {MAX_FILE_BYTES}")
+    if _digest(data[:-DIGEST_BYTES]) != data[-DIGEST_BYTES:]:
+        raise Malformed(f"the checksum over its {len(data)} bytes is wrong: it was cut short or changed; copy it again")
+    _, version, size, raw_size = PREAMBLE.unpack_from(data)
+    if version != VERSION:
+        raise Malformed(f"is an artifact of version {version}; this program reads version {VERSION}")
+    start = PREAMBLE.size + size
+    if start > len(data) - DIGEST_BYTES or raw_size > MAX_HEADER_BYTES:
+        raise Malformed(f"its header has {size} bytes, decoded {raw_size}; too many")
+    text = CODECS["zstd"].decode(data[PREAMBLE.size : start], Form(1, raw_size, 8))
+    return parse(text, frozenset(CODECS)), start
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()

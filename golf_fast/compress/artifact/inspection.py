@@ -1,0 +1,136 @@
+"""What an artifact spends its bytes on, tensor by tensor."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from golf_fast.compress.artifact.container import Artifact
+from golf_fast.compress.artifact.header import Header
+from golf_fast.compress.artifact.parts import parts_of, spec_of
+from golf_fast.compress.stored import Stored
+
+
+@dataclass(frozen=True)
+class Share:
+    """One tensor's part of the file."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    """Of a raw tensor's data, else of the scales."""
+    codecs: tuple[str, ...]
+    elements: int
+    entropy: float
+    """Bits an element at order 0: what a perfect coder of independent bytes would need, scales included."""
+    size: float
+    """Bytes of the file. A blob that several tensors share is divided among them by their entropies."""
+
+    @property
+    def bits(self) -> float:
+        """Bits an element in the file."""
+        return 8 * self.size / max(self.elements, 1)
+
+    @property
+    def form(self) -> str:
+        """The kind, or the dtype of a tensor that is not quantized."""
+        return self.dtype if self.kind == "raw" else self.kind
+
+
+@dataclass(frozen=True)
+class Group:
+    """One tensor's part of a file, or that of all tensors of one role."""
+
+    name: str
+    """Of the tensor, or with `*` for the number of the block."""
+    form: str
+    """What the numbers are, and the codecs of all that are so: `int6: rans+zstd`."""
+    size: float
+    """Bytes of the file."""
+    entropy: float
+    """Bytes at order 0."""
+
+
+def groups(found: list[Share], alone: int = 30) -> list[Group]:
+    """What a picture shows of the tensors, the largest first: each alone if there are at most `alone`.
+
+    Else the same tensor of all blocks is one group, as far as it has one form.
+    """
+    members: dict[tuple[str, str], list[Share]] = defaultdict(list)
+    codecs: dict[str, set[str]] = defaultdict(set)
+    for share in found:
+        name = share.name if len(found) <= alone else re.sub(r"\bblocks\.\d+\.", "blocks.*.", share.name)
+        members[name, share.form].append(share)
+        codecs[share.form].update(share.codecs)
+    made = [
+        Group(
+            name,
+            f"{form}: {'+'.join(sorted(codecs[form]))}",
+            sum(share.size for share in group),
+            sum(share.entropy * share.elements for share in group) / 8,
+        )
+        for (name, form), group in members.items()
+    ]
+    return sorted(made, key=lambda group: (-group.size, group.name))
+
+
+def shares(artifact: Artifact) -> list[Share]:
+    """One `Share` for each tensor, in the header's order; with `overhead` they add up to the file."""
+    header = artifact.header
+    entropies = [part_entropies(artifact.tensors[spec.name]) for spec in header.tensors]
+    sizes = [0.0] * len(header.tensors)
+    codecs: list[set[str]] = [set() for _ in header.tensors]
+    for blob in header.blobs:
+        # A little of the raw size as well, so that parts without entropy divide a blob of theirs by length.
+        weights = [
+            entropies[position][blob.part] + header.tensors[position].parts()[blob.part] / 1000
+            for position in blob.tensors
+        ]
+        for position, weight in zip(blob.tensors, weights, strict=True):
+            sizes[position] += blob.size * weight / (sum(weights) or 1.0)
+            codecs[position].add(blob.codec)
+    return [
+        Share(
+            spec.name,
+            spec.kind,
+            spec.shape,
+            spec.dtype,
+            tuple(sorted(codecs[position])),
+            spec.elements,
+            8 * sum(entropies[position].values()) / max(spec.elements, 1),
+            sizes[position],
+        )
+        for position, spec in enumerate(header.tensors)
+    ]
+
+
+def overhead(header: Header, size: int) -> int:
+    """Bytes of a file that belong to no tensor: header, magic, checksum."""
+    return size - sum(blob.size for blob in header.blobs)
+
+
+def part_entropies(stored: Stored) -> dict[str, float]:
+    """part -> order-0 entropy of its bytes, in bytes."""
+    return {part: _entropy_bytes(raw) for part, raw in parts_of(stored).items()}
+
+
+def _entropy_bytes(raw: bytes) -> float:
+    counts = np.bincount(np.frombuffer(raw, np.uint8), minlength=256).astype(np.float64)
+    present = counts[counts > 0]
+    return float((present * np.log2(counts.sum() / present)).sum() / 8)
+
+
+def forms(tensors: Mapping[str, Stored]) -> list[tuple[str, int, int]]:
+    """(form, tensors, elements) of each form that the tensors have, raw ones first, then by width."""
+    specs = [spec_of(name, stored) for name, stored in tensors.items()]
+    counts, elements = Counter[str](), Counter[str]()
+    for spec in specs:
+        form = f"raw {spec.dtype}" if spec.kind == "raw" else spec.kind
+        counts[form] += 1
+        elements[form] += spec.elements
+    return [(form, counts[form], elements[form]) for form in sorted(counts, key=lambda form: (form[0] != "r", form))]

@@ -1,0 +1,124 @@
+"""What each step of a compression, and each tensor, costs in bytes and in bits per byte. Nothing depends on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from golf_fast.compress.artifact.container import Artifact, encode
+from golf_fast.compress.artifact.inspection import shares
+from golf_fast.compress.integers.low_rank import output_error
+from golf_fast.compress.stored import LEFT_SUFFIX, RIGHT_SUFFIX, Raw, Stored, dequantize
+from golf_fast.config import CompressConfig
+
+Evaluate = Callable[[Mapping[str, Tensor]], float]
+"""Bits per byte of a state dict on text that nothing was chosen by."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The model after a step."""
+
+    name: str
+    bytes: int
+    bpb: float | None
+
+
+@dataclass(frozen=True)
+class TensorCost:
+    """A quantized tensor."""
+
+    name: str
+    form: str
+    elements: int
+    bits: float
+    """Bits an element in the file, scales and corrections included."""
+    error: float
+    """Root of the squared error as a share of the squares, over its elements."""
+    output_error: float | None
+    """The same over its outputs for the inputs of its Hessian."""
+    bpb_change: float | None
+    """What bits per byte lose by this tensor alone."""
+
+
+def steps(
+    weights: Mapping[str, Tensor],
+    pruned: Mapping[str, Tensor],
+    artifact: Artifact,
+    config: CompressConfig,
+    evaluate: Evaluate | None = None,
+    compare_zstd: bool = False,
+) -> list[Step]:
+    """One `Step` for the weights as they were trained and for each step that changed them or their bytes.
+
+    Args:
+        weights, pruned: float tensors under public names, before and after pruning.
+        artifact: what was read back.
+        config: what made it.
+        compare_zstd: also code the same tensors as the published submission does, which takes seconds.
+    """
+
+    def step(name: str, size: int, state_dict: Mapping[str, Tensor]) -> Step:
+        return Step(name, size, evaluate(state_dict) if evaluate else None)
+
+    tensors = artifact.tensors
+    uncorrected = {name: stored for name, stored in tensors.items() if not name.endswith((LEFT_SUFFIX, RIGHT_SUFFIX))}
+    size = sum(tensor.nbytes for tensor in weights.values())
+    found = [step("trained, averaged", size, weights)]
+    if any(not torch.equal(weights[name], pruned[name]) for name in weights):
+        found.append(step("pruned", size, pruned))
+    found.append(step(f"quantized: {config.quantizer}", _packed_bytes(uncorrected), dequantize(uncorrected)))
+    if len(uncorrected) < len(tensors):
+        found.append(step("low-rank corrections", _packed_bytes(tensors), dequantize(tensors)))
+    if compare_zstd and config.codec != "zstd":
+        as_zstd = dataclasses.replace(config, codec="zstd")
+        found.append(Step("coded by zstd", len(encode(tensors, artifact.model_config, as_zstd)), found[-1].bpb))
+    found.append(Step(f"coded by {config.codec}: the artifact", artifact.size, found[-1].bpb))
+    return found
+
+
+def tensor_costs(
+    weights: Mapping[str, Tensor],
+    artifact: Artifact,
+    hessians: Mapping[str, Tensor] | None = None,
+    evaluate: Evaluate | None = None,
+) -> list[TensorCost]:
+    """One `TensorCost` for each quantized tensor, in the order of the file; `evaluate` is called once for each."""
+    size = {share.name: share.size for share in shares(artifact)}
+    restored = dequantize(artifact.tensors)
+    before = evaluate(weights) if evaluate else 0.0
+    found = []
+    for name, stored in artifact.tensors.items():
+        if isinstance(stored, Raw) or name not in weights:
+            continue
+        whole, approximate = weights[name].float().cpu(), restored[name]
+        squares = float(whole.double().square().sum())
+        lost = float((whole - approximate).double().square().sum())
+        used = size[name] + size.get(name + LEFT_SUFFIX, 0.0) + size.get(name + RIGHT_SUFFIX, 0.0)
+        found.append(
+            TensorCost(
+                name,
+                f"int{stored.bits}" + (" + low rank" if name + LEFT_SUFFIX in artifact.tensors else ""),
+                whole.numel(),
+                8 * used / max(whole.numel(), 1),
+                (lost / squares) ** 0.5 if squares else 0.0,
+                output_error(whole, approximate, hessians[name]) ** 0.5 if hessians and name in hessians else None,
+                evaluate({**weights, name: approximate}) - before if evaluate else None,
+            )
+        )
+    return found
+
+
+def _packed_bytes(tensors: Mapping[str, Stored]) -> int:
+    """Bytes with each integer at its width and nothing coded."""
+    return sum(
+        stored.tensor.nbytes
+        if isinstance(stored, Raw)
+        else stored.scales.nbytes + (math.prod(stored.shape) * stored.bits + 7) // 8
+        for stored in tensors.values()
+    )

@@ -1,0 +1,136 @@
+"""Quantization inside the training time (docs/rules.md, V9): as asked if it ends in time, else by weights alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from golf_fast.compress.fit_size import Fitter
+from golf_fast.compress.integers.quantize import quantize
+from golf_fast.compress.stored import Stored
+from golf_fast.config import CompressConfig
+from golf_fast.distributed import Ranks
+
+Check = Callable[[], object]
+
+
+class OutOfTime(Exception):
+    """The time is over; raised on every rank at the same place."""
+
+
+class Deadline:
+    """Runs from its construction on. Work that reads training tokens calls `check` now and then."""
+
+    def __init__(self, limit: float, ranks: Ranks) -> None:
+        """
+        Args:
+            limit: seconds; infinite for no limit.
+            ranks: who work together; rank 0's clock counts.
+        """
+        self.limit = limit
+        self.ranks = ranks
+        self.began = time.perf_counter()
+
+    def check(self) -> float:
+        """Seconds since the construction, the same on every rank. Every rank must call it as often as the others.
+
+        Raises:
+            OutOfTime: they are more than the limit.
+        """
+        seconds = self.ranks.broadcast_float(time.perf_counter() - self.began)
+        if seconds > self.limit:
+            raise OutOfTime
+        return seconds
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What became of the weights.
+
+    Attributes:
+        tensors: by name.
+        config: the settings that were used in the end.
+        hessians: of the matrices; none if no training tokens had a part in the result.
+        seconds: what is to be counted as training: 0 if no training tokens had a part in the result.
+        gave_up: whether training tokens were asked for and the time did not suffice.
+    """
+
+    tensors: dict[str, Stored]
+    config: CompressConfig
+    hessians: Mapping[str, torch.Tensor]
+    seconds: float
+    gave_up: bool
+
+
+class Quantizer:
+    """Quantizes a model, to the target size if `config` has one.
+
+    Args:
+        state_dict, ranks: as for `quantize`.
+        model_config: as for `write_artifact`.
+        code_bytes: what the code takes of a target.
+        progress: told in a line of each trial and of what did not work out.
+    """
+
+    def __init__(
+        self,
+        state_dict: Mapping[str, torch.Tensor],
+        model_config: dict[str, Any],
+        code_bytes: int,
+        ranks: Ranks,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.state_dict = state_dict
+        self.model_config = model_config
+        self.code_bytes = code_bytes
+        self.ranks = ranks
+        self.progress = progress
+
+    def in_time(
+        self,
+        config: CompressConfig,
+        calibrate: Callable[[Check], Mapping[str, torch.Tensor]],
+        limit: float,
+    ) -> Quantized:
+        """The result under `config` if that ends in time, else the one under `config.uncalibrated()`.
+
+        An artifact from training tokens that were looked at too late breaks the rules; one that owes them nothing does
+        not.
+
+        Args:
+            calibrate: the Hessians from training tokens; called where `config` needs them. It calls the function that
+                it is given as often on every rank, and lets through what that raises.
+            limit: seconds from now, infinite for none; negative: do not begin.
+
+        Raises:
+            InputError: `quantize` refuses a tensor.
+        """
+        if not config.calibrated:
+            return Quantized(*self._quantize(config), {}, 0.0, gave_up=False)
+        deadline = Deadline(limit, self.ranks)
+        try:
+            deadline.check()
+            hessians = calibrate(deadline.check)
+            tensors, used = self._quantize(config, hessians, deadline.check)
+            return Quantized(tensors, used, hessians, deadline.check(), gave_up=False)
+        except OutOfTime:
+            self.progress("out of time: rounding to the nearest integers instead, which looks at no training tokens")
+            return Quantized(*self._quantize(config.uncalibrated()), {}, 0.0, gave_up=True)
+
+    def _quantize(
+        self,
+        config: CompressConfig,
+        hessians: Mapping[str, torch.Tensor] | None = None,
+        check: Check = lambda: None,
+    ) -> tuple[dict[str, Stored], CompressConfig]:
+        if not config.target_bytes:
+            return quantize(self.state_dict, config, hessians, self.ranks, check), config
+        arguments = self.state_dict, self.model_config, self.code_bytes, hessians, self.ranks, self.progress, check
+        fitted = Fitter(*arguments).fit(config)
+        if fitted.size + self.code_bytes > config.target_bytes:
+            self.progress(f"no artifact fits {config.target_bytes:,} bytes with the code's {self.code_bytes:,}")
+        return fitted.tensors, fitted.config

@@ -1,0 +1,179 @@
+"""An artifact that fills a byte target: by the clip, the widths, and last zeros; the written size is the gauge."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from golf_fast.compress.artifact.container import encode
+from golf_fast.compress.integers.quantize import WIDTHS, quantize
+from golf_fast.compress.integers.zeroing import ones_and_minus_ones, zero_smallest
+from golf_fast.compress.stored import Raw, Stored
+from golf_fast.config import CompressConfig
+from golf_fast.distributed import Ranks
+
+SLACK = 8192
+"""Bytes that may stay empty below a target."""
+FINEST, COARSEST = 1.0, 6.0
+"""The clips that are tried, as logarithms, base 2: at 2 sigmas a twentieth of the weights is clipped, at 64 an int6
+weight is one of about three values."""
+NARROW = 4.0
+"""A target that leads to a clip below so many sigmas is met with a bit more everywhere: it buys more than clipping."""
+WIDEST = 8
+TRIALS = 24
+ZEROING_TRIALS = 12
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Quantized tensors whose artifact is as large as was asked for."""
+
+    tensors: dict[str, Stored]
+    config: CompressConfig
+    """The given one with the clip and the widths that were found."""
+    size: int
+    """Bytes of the artifact."""
+    trials: int
+    """Artifacts that were made to find it."""
+    zeroed: int = 0
+    """Values of ±1 that were made 0 for it."""
+
+
+class Fitter:
+    """Quantizes until code and artifact fill `config.target_bytes`, leaving at most `SLACK` of them empty.
+
+    The dials, in this order:
+    1. The clip, under sigma and gptq. The size falls by an eighth of the quantized weights, in bytes, for each
+       doubling, so a few trials, each a whole artifact, find it. gptq starts from the clip that plain rounding needs.
+    2. The widths: a bit more everywhere while the clip that was found is below `NARROW`.
+    3. Zeros: if nothing fits, values of ±1 become 0, those of the smallest scales first.
+
+    Equal input gives an equal result.
+
+    Args:
+        state_dict, hessians, ranks, check: as for `quantize`; check is called before each trial, too.
+        model_config: as for `write_artifact`.
+        code_bytes: what the code takes of the target.
+        progress: told of each trial in a line.
+    """
+
+    def __init__(
+        self,
+        state_dict: Mapping[str, torch.Tensor],
+        model_config: dict[str, Any],
+        code_bytes: int = 0,
+        hessians: Mapping[str, torch.Tensor] | None = None,
+        ranks: Ranks | None = None,
+        progress: Callable[[str], None] | None = None,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.state_dict = state_dict
+        self.model_config = model_config
+        self.code_bytes = code_bytes
+        self.hessians = hessians
+        self.ranks = ranks or Ranks.single()
+        self.progress = progress or (lambda line: None)
+        self.check = check
+        self.trials = 0
+
+    def fit(self, config: CompressConfig) -> Fitted:
+        """The largest artifact found that fits, for a `config` with a `target_bytes`.
+
+        If even the coarsest settings with every ±1 zeroed are too large, that artifact, whose `size` says so. More than
+        `SLACK` bytes stay empty only where even the finest settings leave them.
+
+        Raises:
+            InputError: `quantize` refuses a tensor.
+        """
+        if config.quantizer == "absmax":
+            found = self._tried(config)
+        elif config.quantizer == "gptq":
+            rough = self._fit_widths(dataclasses.replace(config, quantizer="sigma", low_rank=0))
+            self.progress("from the nearest integers to gptq")
+            found = self._fit_clip(dataclasses.replace(rough.config, quantizer="gptq", low_rank=config.low_rank))
+        else:
+            found = self._fit_widths(config)
+        found = self._zeroed(found) if found.size > self._room(config) else found
+        return dataclasses.replace(found, trials=self.trials)
+
+    def _room(self, config: CompressConfig) -> int:
+        return config.target_bytes - self.code_bytes
+
+    def _fit_widths(self, config: CompressConfig) -> Fitted:
+        found = self._fit_clip(config)
+        while found.config.clip_sigma < NARROW and any(getattr(found.config, name) < WIDEST for name in WIDTHS):
+            wider = {name: min(getattr(found.config, name) + 1, WIDEST) for name in WIDTHS}
+            found = self._fit_clip(dataclasses.replace(found.config, **wider))
+        return found
+
+    def _fit_clip(self, config: CompressConfig) -> Fitted:
+        """The largest artifact at the widths of `config` that fits, or the smallest if none does."""
+        room = self._room(config)
+        best: Fitted | None = None
+        over: float | None = None  # the coarsest clip known not to fit, and the finest known to; logarithms, base 2
+        under: float | None = None
+        clip = min(max(math.log2(config.clip_sigma), FINEST), COARSEST)
+        for trial in range(1, TRIALS + 1):
+            # Rounded, so that the clip in the header has few digits and says exactly what was used.
+            tried = self._tried(dataclasses.replace(config, clip_sigma=round(2**clip, 4)))
+            if tried.size <= room:
+                under = clip
+                best = tried if best is None or not best.size <= room or tried.size > best.size else best
+                if room - tried.size <= SLACK or clip == FINEST:
+                    break
+            else:
+                over = clip
+                best = tried if best is None or best.size > max(room, tried.size) else best
+                if clip == COARSEST:
+                    break
+            # A straight line to half the slack; the middle of the bracket where the line leaves it or is slow.
+            clip += (tried.size - room + SLACK / 2) * 8 / max(_quantized_weights(tried.tensors), 1)
+            if over is not None and under is not None and (trial % 4 == 0 or not over < clip < under):
+                clip = (over + under) / 2
+            clip = min(max(clip, FINEST), COARSEST)
+        assert best is not None
+        return best
+
+    def _tried(self, config: CompressConfig) -> Fitted:
+        self.check()
+        tensors = quantize(self.state_dict, config, self.hessians, self.ranks, self.check)
+        return self._measured(tensors, config, zeroed=0)
+
+    def _measured(self, tensors: dict[str, Stored], config: CompressConfig, zeroed: int) -> Fitted:
+        self.trials += 1
+        size = len(encode(tensors, self.model_config, config)) if self.ranks.main else 0
+        size = int(self.ranks.broadcast_float(size))
+        what = f"clip_sigma:{config.clip_sigma:g} " if config.quantizer != "absmax" else ""
+        widths = "/".join(str(getattr(config, name)) for name in WIDTHS)
+        self.progress(f"{what}bits:{widths} zeroed:{zeroed} artifact:{size} room:{self._room(config)}")
+        return Fitted(tensors, config, size, self.trials, zeroed)
+
+    def _zeroed(self, found: Fitted) -> Fitted:
+        """`found` with as few zeros more as let it fit."""
+        most = ones_and_minus_ones(found.tensors)
+        low, high = 0, most
+        fits = self._with_zeros(found, most)
+        if fits.size > self._room(found.config):
+            return fits
+        for _ in range(ZEROING_TRIALS):
+            if self._room(found.config) - fits.size <= SLACK or high - low <= 1:
+                break
+            middle = (low + high) // 2
+            tried = self._with_zeros(found, middle)
+            if tried.size <= self._room(found.config):
+                fits, high = tried, middle
+            else:
+                low = middle
+        return fits
+
+    def _with_zeros(self, found: Fitted, count: int) -> Fitted:
+        return self._measured(zero_smallest(found.tensors, count), found.config, count)
+
+
+def _quantized_weights(tensors: dict[str, Stored]) -> int:
+    return sum(math.prod(stored.shape) for stored in tensors.values() if not isinstance(stored, Raw))

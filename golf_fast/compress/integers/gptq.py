@@ -1,0 +1,117 @@
+"""GPTQ (Frantar et al., arXiv 2210.17323): weights still to be rounded make up for the errors of those that are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from golf_fast.compress.integers.rounding import Matrix, limit_of
+from golf_fast.distributed import Ranks
+
+DAMPING = 0.01
+"""Share of the mean of a Hessian's diagonal that is added to the diagonal (section 3.3, step 3)."""
+BLOCK = 128
+"""Columns rounded before their errors reach the columns behind them (section 3.3, step 2)."""
+
+TOGETHER = 8
+"""Matrices rounded at a time: enough to keep a GPU busy, few enough to stay in its caches and a laptop's memory."""
+
+
+def gptq_values(
+    matrices: Sequence[Matrix],
+    hessians: Mapping[str, torch.Tensor],
+    ranks: Ranks | None = None,
+    check: Callable[[], object] = lambda: None,
+) -> dict[str, torch.Tensor]:
+    """The integers of each matrix, int8 on the CPU, by name.
+
+    Args:
+        matrices: 2-D, under distinct names.
+        hessians: as for `quantize`, for each of them; the work is done on the device of the Hessians.
+        ranks: each does a share of every group of equal shape and width, and gets the others' results.
+        check: called before each group, as often on every rank; what it raises ends the work.
+    """
+    groups: dict[tuple[int, int, int], list[Matrix]] = defaultdict(list)
+    for matrix in matrices:
+        groups[matrix.weights.shape[0], matrix.weights.shape[1], matrix.bits].append(matrix)
+    values: dict[str, torch.Tensor] = {}
+    for (rows, cols, bits), members in groups.items():
+        check()
+        device = hessians[members[0].name].device
+        ranks = ranks or Ranks.single(device)
+        share = -(-len(members) // ranks.world_size)
+        own = members[ranks.rank * share : (ranks.rank + 1) * share]
+        done = torch.zeros(share, rows, cols, dtype=torch.int8, device=device)
+        for first in range(0, len(own), TOGETHER):
+            batch = own[first : first + TOGETHER]
+            done[first : first + len(batch)] = round_columns(
+                torch.stack([matrix.weights for matrix in batch]).to(device),
+                torch.stack([matrix.scales.float() for matrix in batch]).to(device),
+                torch.stack([hessians[matrix.name] for matrix in batch]),
+                -limit_of(bits),
+                limit_of(bits),
+            )
+        gathered = ranks.all_gather_into(
+            torch.empty(share * ranks.world_size, *done.shape[1:], dtype=done.dtype, device=device), done
+        )
+        values |= {matrix.name: integers for matrix, integers in zip(members, gathered.cpu(), strict=False)}
+    return values
+
+
+def round_columns(
+    weights: torch.Tensor, scales: torch.Tensor, hessian: torch.Tensor, low: int, high: int
+) -> torch.Tensor:
+    """Integers `q` for which `q * scales` has nearly the outputs of `weights`, for inputs of the Gram matrix `hessian`.
+
+    Columns are rounded in the order of falling diagonal entries (act-order): those that matter most have the most
+    others left to make up for them. Under an input that was never seen (a row and column of zeros) it is the nearest.
+
+    Args:
+        weights: `[n, rows, cols]` float32: matrices of equal shape, done together.
+        scales: `[n, rows]` float32, more than 0: what the integer 1 stands for.
+        hessian: `[n, cols, cols]` float32: sums over inputs x of `x x^T`, in any unit.
+        low, high: the range of the integers.
+
+    Returns:
+        `[n, rows, cols]` int8, on the device of `weights`.
+
+    Raises:
+        ValueError: a Hessian is not finite, or so far from positive definite that damping does not help.
+    """
+    order = torch.diagonal(hessian, dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
+    sorted_rows = hessian.gather(1, order[:, :, None].expand_as(hessian))
+    factor = _inverse_factor(sorted_rows.gather(2, order[:, None, :].expand_as(hessian)))
+    # Columns as rows, so that one is a contiguous piece of memory.
+    columns = order[:, :, None].expand(-1, -1, weights.shape[1])
+    left = weights.transpose(1, 2).gather(1, columns)
+    rounded = torch.empty_like(left)
+    for start in range(0, left.shape[1], BLOCK):
+        stop = min(start + BLOCK, left.shape[1])
+        inner = factor[:, start:stop, start:stop]
+        block = left[:, start:stop].clone()
+        errors = torch.empty_like(block)
+        for column in range(stop - start):
+            integer = (block[:, column] / scales).round_().clamp_(low, high)
+            rounded[:, start + column] = integer
+            error = (block[:, column] - integer * scales).div_(inner[:, column, column, None])
+            errors[:, column] = error
+            block[:, column + 1 :].addcmul_(inner[:, column, column + 1 :, None], error[:, None, :], value=-1)
+        left[:, stop:] -= factor[:, start:stop, stop:].transpose(1, 2) @ errors
+    unsorted = torch.empty_like(rounded).scatter_(1, columns, rounded)
+    return unsorted.transpose(1, 2).to(torch.int8, memory_format=torch.contiguous_format)
+
+
+def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:
+    """`[n, cols, cols]`, upper triangular U with `U^T U` the inverse of the damped Hessian."""
+    diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
+    mean = diagonal.mean(dim=1, keepdim=True).clamp_min(torch.finfo(hessian.dtype).tiny)
+    damped = hessian.double() / mean[:, :, None]
+    torch.diagonal(damped, dim1=1, dim2=2).add_(DAMPING)
+    lower, failed = torch.linalg.cholesky_ex(damped)
+    if bool(failed.any()) or not bool(torch.isfinite(lower).all()):
+        raise ValueError("hessian: it is not positive definite even with damping; its inputs must be finite")
+    inverse = torch.cholesky_inverse(lower)
+    factor: torch.Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor.to(hessian.dtype)

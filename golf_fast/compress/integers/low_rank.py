@@ -1,0 +1,73 @@
+"""A low-rank correction of the quantization error, for the matrices that need it most (LQER, arXiv 2402.02446)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from golf_fast.compress.integers.rounding import quantize_absmax
+from golf_fast.compress.stored import LEFT_SUFFIX, RIGHT_SUFFIX, Int8, Stored, restore
+from golf_fast.config import CompressConfig
+
+FACTOR_BITS = 8
+DAMPING = 0.01
+"""Share of the mean of a Hessian's diagonal that is added to its diagonal."""
+
+
+def correct(
+    weights: Mapping[str, torch.Tensor],
+    stored: Mapping[str, Stored],
+    hessians: Mapping[str, torch.Tensor],
+    config: CompressConfig,
+) -> dict[str, Stored]:
+    """The factors of the corrections, under the names that `dequantize` looks for.
+
+    The `config.low_rank_tensors` matrices whose outputs are off by the largest share get one each, of rank
+    `config.low_rank` at most: the product that takes most of the output error away, its factors rounded to 8 bits.
+
+    Args:
+        weights: name -> the float32 matrix that was quantized.
+        stored: what became of it.
+        hessians: as for `quantize`; a matrix without one is left alone.
+    """
+    if config.low_rank == 0:
+        return {}
+    shares = {
+        name: output_error(matrix, restore(stored[name], torch.float32), hessians[name])
+        for name, matrix in weights.items()
+        if name in hessians and matrix.ndim == 2
+    }
+    worst = sorted(shares, key=lambda name: (-shares[name], name))[: config.low_rank_tensors]
+    factors: dict[str, Stored] = {}
+    for name in sorted(worst):
+        left, right = _factors(weights[name], stored[name], hessians[name], config.low_rank)
+        for suffix, factor in ((LEFT_SUFFIX, left), (RIGHT_SUFFIX, right)):
+            factors[name + suffix] = Int8(*quantize_absmax(factor, FACTOR_BITS), FACTOR_BITS)
+    return factors
+
+
+def output_error(weights: torch.Tensor, approximate: torch.Tensor, hessian: torch.Tensor) -> float:
+    """Squared error of a matrix' outputs as a share of the outputs' squares, over the inputs of its Hessian."""
+    matrix = weights.to(hessian.device)
+    error = matrix - approximate.to(hessian.device)
+    total = float(((matrix @ hessian) * matrix).sum(dtype=torch.float64))
+    return float(((error @ hessian) * error).sum(dtype=torch.float64)) / total if total > 0 else 0.0
+
+
+def _factors(
+    weights: torch.Tensor, stored: Stored, hessian: torch.Tensor, rank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`[r, rows]` and `[r, cols]` float32 whose product is the best of its rank for the outputs, of balanced size."""
+    error = (weights.to(hessian.device) - restore(stored, torch.float32, hessian.device)).double()
+    damped = hessian.double()
+    diagonal = torch.diagonal(damped)
+    diagonal += DAMPING * diagonal.mean().clamp_min(torch.finfo(torch.float32).tiny)
+    lower = torch.linalg.cholesky(damped)
+    # With H = L L^T the output error is |E L|: its singular vectors, brought back through L.
+    u, s, vt = torch.linalg.svd(error @ lower, full_matrices=False)
+    root = s[:rank].sqrt()
+    left = (u[:, :rank] * root).T
+    right = torch.linalg.solve_triangular(lower, root[:, None] * vt[:rank], upper=False, left=False)
+    balance = (left.norm(dim=1) / right.norm(dim=1).clamp_min(1e-30)).sqrt().clamp_min(1e-30)[:, None]
+    return (left / balance).float().cpu().contiguous(), (right * balance).float().cpu().contiguous()

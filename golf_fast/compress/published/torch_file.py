@@ -1,0 +1,121 @@
+"""From the bytes of a published model to the plain objects in it. The file may come from a stranger."""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import struct
+import zipfile
+import zlib
+
+import torch
+import zstandard
+
+from golf_fast.compress.artifact.codecs import CODECS, Form, Malformed
+from golf_fast.compress.artifact.header import MAX_RAW_BYTES
+
+MAX_BYTES = MAX_RAW_BYTES + (1 << 20)
+"""Most bytes of a file, and of what it decompresses to: the tensors of the largest artifact, and what lists them."""
+MAX_PICKLE_BYTES = 1 << 20
+PICKLE_PROTOCOL = 2
+MAX_ENTRIES = 10_000
+
+_ENTRY = b"PK\x01\x02"
+"""Begins each entry in the directory of a zip archive."""
+_CALLED = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2")
+"""What the pickle of a dict of tensors calls, beside the names of their storages."""
+
+
+def decompress(data: bytes) -> tuple[str, bytes]:
+    """Undo the compression of a published file.
+
+    Returns:
+        The name of the compressor, zstd or zlib, and the bytes, at most `MAX_BYTES`.
+
+    Raises:
+        Malformed: it is neither, is damaged, has something behind its end, or would be larger.
+    """
+    if data.startswith(zstandard.FRAME_HEADER):
+        try:
+            declared = zstandard.get_frame_parameters(data).content_size
+        except zstandard.ZstdError as error:
+            raise Malformed(f"a zstd frame cannot be read ({error})") from error
+        if declared > MAX_BYTES:
+            said = "no size" if declared == zstandard.CONTENTSIZE_UNKNOWN else f"{declared} bytes"
+            raise Malformed(f"its zstd frame declares {said}; a published model declares at most {MAX_BYTES} bytes")
+        return "zstd", CODECS["zstd"].decode(data, Form(1, declared, 8))
+    if len(data) > 1 and data[0] == 0x78 and int.from_bytes(data[:2], "big") % 31 == 0:
+        return "zlib", _inflate(data)
+    raise Malformed(f"begins with {data[:4]!r}; a published model is compressed by zstd or zlib")
+
+
+def _inflate(data: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        raw = stream.decompress(data, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise Malformed(f"its zlib stream cannot be read ({error})") from error
+    if len(raw) > MAX_BYTES:
+        raise Malformed(f"its zlib stream holds more than {MAX_BYTES} bytes; a published model holds fewer")
+    if not stream.eof:
+        raise Malformed(f"its zlib stream ends early, after {len(raw)} bytes; it was cut short: copy it again")
+    if stream.unused_data:
+        raise Malformed(f"{len(stream.unused_data)} bytes lie behind the end of its zlib stream; nothing may")
+    return raw
+
+
+def load(raw: bytes) -> object:
+    """The object that `torch.save` wrote: plain containers, numbers, strings and tensors on the CPU.
+
+    Nothing in it is executed, and no more memory is taken than the bytes have; but what the object says of itself
+    (names, shapes, strides, dtypes) is still to be checked.
+
+    Raises:
+        Malformed: it is anything else.
+    """
+    _check_pickle(_pickle_in(raw))
+    try:
+        content: object = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except Exception as error:  # its readers raise whatever they meet in a malformed file
+        raise Malformed(f"torch.load refuses it ({str(error).strip().splitlines()[:1]})") from error
+    return content
+
+
+def _pickle_in(raw: bytes) -> bytes:
+    """The pickle of an archive as `torch.save` writes it: its entries stored as they are, each name once."""
+    if raw.count(_ENTRY) > MAX_ENTRIES:
+        raise Malformed(f"its archive has more than {MAX_ENTRIES} entries; a published model has fewer")
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            entries = archive.infolist()
+            names = {entry.filename.lower() for entry in entries}
+            pickles = [entry for entry in entries if entry.filename.lower().endswith("/data.pkl")]
+            if len(names) < len(entries) or len({name.split("/")[0] for name in names}) != 1 or len(pickles) != 1:
+                raise Malformed("its archive is not of torch.save: one folder with one data.pkl and each name once")
+            if any(name.endswith("/constants.pkl") for name in names):
+                raise Malformed("its archive is a TorchScript program; a published model is a dict of tensors")
+            for entry in entries:
+                if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(raw):
+                    raise Malformed(f"{entry.filename!r:.80} in its archive is compressed; torch.save stores it as is")
+            if pickles[0].file_size > MAX_PICKLE_BYTES:
+                raise Malformed(f"its pickle has {pickles[0].file_size} bytes; at most {MAX_PICKLE_BYTES} are read")
+            return archive.read(pickles[0])
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, OverflowError, struct.error) as error:
+        raise Malformed(f"what it decompresses to is not an archive of torch.save ({error})") from error
+
+
+def _check_pickle(text: bytes) -> None:
+    """Refuse a pickle that calls anything which a dict of tensors does not need, before anything reads it."""
+    try:
+        for opcode, argument, _ in pickletools.genops(text):
+            if opcode.name == "PROTO" and argument != PICKLE_PROTOCOL:
+                raise Malformed(f"its pickle has protocol {argument}; torch.save writes protocol {PICKLE_PROTOCOL}")
+            if opcode.name != "GLOBAL" or argument in _CALLED:
+                continue
+            module, _, name = str(argument).partition(" ")
+            if module != "torch" or not name.endswith("Storage"):
+                raise Malformed(
+                    f"its pickle calls {f'{module}.{name}'!r:.80}; tensors need no such thing, and it is not run"
+                )
+    except (ValueError, OverflowError) as error:
+        raise Malformed(f"its pickle cannot be read ({error})") from error

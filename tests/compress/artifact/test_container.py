@@ -1,0 +1,199 @@
+"""The artifact: what is written is what is read, in bytes that depend on nothing but the content."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from golf_fast.compress import (
+    Int8,
+    Packed,
+    Raw,
+    Stored,
+    dequantize,
+    prune,
+    quantize,
+    read_artifact,
+    write_artifact,
+)
+from golf_fast.compress.artifact import codecs
+from golf_fast.compress.stored import integers, store_integers
+from golf_fast.config import CompressConfig, ModelConfig, RunConfig
+from golf_fast.errors import InputError
+
+CONFIG = CompressConfig()
+Codec = Literal["rans", "zstd", "brotli"]
+CODECS: list[Codec] = ["rans", "zstd", *(["brotli"] if codecs.brotli else [])]
+MODEL = {"dim": 64, "rope_base": 10000.0, "tied_embeddings": True, "name": "größer"}
+
+
+def state_dict(seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator) * 0.1
+
+    return {
+        "tok_emb.weight": normal(70, 128),
+        "blocks.0.attn.c_q.weight": normal(101, 97),
+        "blocks.0.mlp.fc.weight": normal(260, 260),
+        "blocks.0.mlp.proj.weight": normal(97, 101),
+        "blocks.0.attn_scale": normal(9000),
+        "blocks.0.resid_mix": normal(2, 64),
+        "lm_head.weight": normal(90, 128),
+        "odd": normal(3, 50, 60),
+        "bigram.scale": torch.tensor(0.05),
+        "steps": torch.tensor([1, -(2**40)]),
+        "mask": torch.tensor([[True, False]]),
+        "empty": torch.zeros(0, 7),
+    }
+
+
+def assert_equal(ours: dict[str, Stored], theirs: dict[str, Stored]) -> None:
+    assert set(ours) == set(theirs)
+    for name, stored in ours.items():
+        other = theirs[name]
+        assert type(stored) is type(other)
+        assert stored.shape == other.shape
+        if isinstance(stored, Raw):
+            assert isinstance(other, Raw)
+            assert stored.tensor.dtype == other.tensor.dtype
+            assert torch.equal(stored.tensor, other.tensor)
+        else:
+            assert isinstance(other, Packed | Int8)
+            assert stored.bits == other.bits
+            assert stored.scales.dtype == other.scales.dtype
+            assert torch.equal(stored.scales, other.scales)
+            assert torch.equal(integers(stored), integers(other))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_round_trip(codec: Codec, tmp_path: Path) -> None:
+    tensors = quantize(prune(state_dict(), CONFIG), CONFIG)
+    path = tmp_path / "deep" / "artifact.golf"
+    size = write_artifact(path, tensors, MODEL, CompressConfig(codec=codec))
+    artifact = read_artifact(path)
+    assert size == artifact.size == path.stat().st_size
+    assert artifact.model_config == MODEL
+    assert_equal(tensors, artifact.tensors)
+    for name, tensor in dequantize(artifact.tensors).items():
+        assert torch.equal(tensor, dequantize(tensors)[name])
+
+
+def test_the_config_of_a_run_travels(tmp_path: Path) -> None:
+    config = RunConfig().as_dict()["model"]
+    write_artifact(tmp_path / "a", {}, config, CONFIG)
+    assert ModelConfig(**read_artifact(tmp_path / "a").model_config) == ModelConfig()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_bytes_do_not_depend_on_order_strides_or_a_second_try(codec: Codec, tmp_path: Path) -> None:
+    config = CompressConfig(codec=codec)
+    tensors = quantize(state_dict(), CONFIG)
+    shuffled = dict(reversed(tensors.items()))
+    raw = tensors["tok_emb.weight"]
+    assert isinstance(raw, Raw)
+    shuffled["tok_emb.weight"] = Raw(raw.tensor.t().contiguous().t())
+    write_artifact(tmp_path / "a", tensors, MODEL, config)
+    write_artifact(tmp_path / "b", shuffled, dict(reversed(MODEL.items())), config)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_written_file_reads_back_to_the_same_bytes(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "a", quantize(state_dict(), CONFIG), MODEL, CONFIG)
+    write_artifact(tmp_path / "b", read_artifact(tmp_path / "a").tensors, MODEL, CONFIG)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.integers(1, 9),
+    cols=st.integers(1, 300),
+    bits=st.integers(2, 8),
+    seed=st.integers(0, 2**32 - 1),
+    equal=st.booleans(),
+    codec=st.sampled_from(CODECS),
+)
+def test_any_integers(rows: int, cols: int, bits: int, seed: int, equal: bool, codec: Codec, tmp_path_factory) -> None:
+    random = np.random.default_rng(seed)
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
+    values = np.full((rows, cols), random.integers(low, high)) if equal else random.integers(low, high, (rows, cols))
+    tensor = torch.from_numpy(values.astype(np.int8))
+    stored = store_integers(tensor, torch.linspace(0.5, 1, rows).half(), bits)
+    path = tmp_path_factory.mktemp("any") / "a"
+    write_artifact(path, {"w": stored}, {}, CompressConfig(codec=codec))
+    assert_equal({"w": stored}, read_artifact(path).tensors)
+
+
+def test_near_the_entropy(tmp_path: Path) -> None:
+    weights = torch.randn(512, 512, generator=torch.Generator().manual_seed(1))
+    tensors = quantize({"blocks.0.attn.c_q.weight": weights}, CONFIG)
+    packed = tensors["blocks.0.attn.c_q.weight"]
+    assert isinstance(packed, Packed)
+    _, counts = integers(packed).unique(return_counts=True)
+    share = counts.double() / counts.sum()
+    entropy = -(share * share.log2()).sum().item()
+    bits = 8 * write_artifact(tmp_path / "a", tensors, {}, CONFIG) / weights.numel()
+    assert entropy < bits < entropy * 1.02 + 16 / 512
+
+
+def test_the_entropy_coder_is_smallest(tmp_path: Path) -> None:
+    """With scales of rows and columns as trained matrices have them, and fp16 tensors beside."""
+    random = torch.Generator().manual_seed(3)
+    weights = torch.randn(384, 512, generator=random)
+    weights *= (0.3 * torch.randn(384, 1, generator=random)).exp2() * (0.3 * torch.randn(512, generator=random)).exp2()
+    state = {"blocks.0.attn.c_q.weight": weights, "blocks.0.mlp.fc.weight": weights.T, "tok_emb.weight": weights / 9}
+    tensors = quantize(state, CONFIG)
+    sizes = {codec: write_artifact(tmp_path / codec, tensors, {}, CompressConfig(codec=codec)) for codec in CODECS}
+    assert sizes["rans"] < 0.995 * min(size for codec, size in sizes.items() if codec != "rans")
+
+
+def test_an_artifact_says_which_codec_each_part_has(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "a", quantize(state_dict(), CONFIG), MODEL, CompressConfig(codec="rans"))
+    header = read_artifact(tmp_path / "a").header
+    for blob in header.blobs:
+        if blob.part == "values":
+            assert len(blob.tensors) == 1
+            assert blob.codec in ("rans", "raw")
+    assert {blob.codec for blob in header.blobs} >= {"rans", "zstd"}
+
+
+def test_an_earlier_file_survives_what_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_artifact(path, {}, {}, CONFIG)
+    before = path.read_bytes()
+    for tensors, model in [({}, {"x": float("nan")}), ({}, {"x": Path("x")}), ({"n" * 300: Raw(torch.ones(1))}, {})]:
+        with pytest.raises(InputError, match=str(path)):
+            write_artifact(path, tensors, model, CONFIG)
+    with pytest.raises(InputError, match="bfloat16"):
+        write_artifact(path, {"w": Raw(torch.ones(1, dtype=torch.bfloat16))}, {}, CONFIG)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(InputError, match=str(path)):
+            read_artifact(path)
+
+
+def test_a_golden_artifact_is_read() -> None:
+    """Written once with the entropy coder; whatever is written later, this file is read."""
+    artifact = read_artifact(Path(__file__).parent / "golden" / "first.golf")
+    assert artifact.model_config == MODEL
+    assert_equal(artifact.tensors, quantize(golden_state(), CompressConfig(fp16_max_elements=64)))
+
+
+def golden_state() -> dict[str, torch.Tensor]:
+    steps = torch.arange(600, dtype=torch.float32)
+    return {
+        "tok_emb.weight": ((steps * 7) % 31 - 15).reshape(20, 30) / 8,
+        "blocks.0.attn.c_q.weight": ((steps * 11) % 61 - 30).reshape(30, 20) / 16,
+        "blocks.0.mlp.fc.weight": ((steps * 13) % 29 - 14).reshape(20, 30) / 16,
+        "blocks.0.attn_scale": torch.ones(30),
+        "lm_head.weight": ((steps * 17) % 251 - 125).reshape(30, 20) / 4,
+        "steps": torch.tensor([1, 2, 3]),
+    }
