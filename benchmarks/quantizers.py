@@ -26,10 +26,10 @@ from golf_fast.config import CompressConfig, ModelConfig, ScoreConfig
 from golf_fast.data import Tokenizer, prepare
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
+from golf_fast.pipeline.calibration import gram_matrices, next_batches
 from golf_fast.report import table
 from golf_fast.score import score_tokens
 from golf_fast.score.__main__ import data_config, read_config
-from golf_fast.train import gram_matrices, next_batches
 from golf_fast.train.schedule import FILE_NAME
 
 CLIPS = (6.0, 8.0, 12.0, 16.0)

@@ -20,8 +20,9 @@ from golf_fast.compress.artifact import codecs
 from golf_fast.data import write_shard
 from golf_fast.errors import InputError, exit_with
 from golf_fast.ops import backends
-from golf_fast.report.result import read
-from golf_fast.train.__main__ import _resolve_backends, main
+from golf_fast.pipeline.run import _resolve_backends
+from golf_fast.runs.result import read
+from golf_fast.train.__main__ import main
 
 SMALL = [
     "--model.vocab-size=300",

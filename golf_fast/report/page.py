@@ -16,8 +16,8 @@ from typing import Any
 from golf_fast.errors import InputError
 from golf_fast.files import replacing
 from golf_fast.report import plots
-from golf_fast.report.result import SIZE_LIMIT
 from golf_fast.report.style import STYLE
+from golf_fast.rules import SIZE_LIMIT_BYTES
 
 
 def write_html(run_dir: Path) -> Path:
@@ -115,7 +115,7 @@ def _tiles(result: Mapping[str, Any]) -> str:
     if not result:
         return ""
     total = result.get("total_bytes")
-    room = f"{abs(SIZE_LIMIT - total):,} bytes {'left' if result.get('fits') else 'too many'}" if total else ""
+    room = f"{abs(SIZE_LIMIT_BYTES - total):,} bytes {'left' if result.get('fits') else 'too many'}" if total else ""
     tiles = [
         ("bits per byte", number("val_bpb", ".4f"), f"without adapting {number('bpb_without_ttt', '.4f')}", ""),
         ("bytes, code and model", number("total_bytes", ",d"), room, "good" if result.get("fits") else "bad"),

@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from golf_fast.errors import InputError
 from golf_fast.report.live import Live, on_terminal
-from golf_fast.report.plain import plain
+from golf_fast.runs.plain import plain
 
 
 class RunLog:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from golf_fast.report.result import Result
 from golf_fast.report.table import table
+from golf_fast.runs.result import Result
 
 
 class Step(Protocol):

@@ -1,7 +1,6 @@
 """Batches to averaged weights. `python -m golf_fast.train` runs the whole pipeline, from text to a score."""
 
 from golf_fast.train.averages import Averages
-from golf_fast.train.calibration import bits_per_byte, gram_matrices, next_batches
 from golf_fast.train.loop import Trained, Trainer, train
 from golf_fast.train.optimizer import Optimizer
 from golf_fast.train.schedule import Rates, Schedule
@@ -13,8 +12,5 @@ __all__ = [
     "Schedule",
     "Trained",
     "Trainer",
-    "bits_per_byte",
-    "gram_matrices",
-    "next_batches",
     "train",
 ]

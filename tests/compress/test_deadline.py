@@ -13,7 +13,7 @@ from golf_fast.compress.deadline import Check, Deadline, OutOfTime, Quantized
 from golf_fast.config import CompressConfig, ModelConfig
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
-from golf_fast.train import gram_matrices
+from golf_fast.pipeline.calibration import gram_matrices
 
 MODEL = ModelConfig(
     vocab_size=70, dim=64, layers=2, heads=2, kv_heads=1, mlp_mult=1.0, bigram_buckets=50, bigram_dim=16

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from golf_fast.errors import InputError
-from golf_fast.report import Result, RunLog, write_html
+from golf_fast.report import RunLog, write_html
+from golf_fast.runs import Result
 
 RESULT = Result(
     run_id="run <1>",

@@ -12,10 +12,8 @@ from typing import Any, Literal
 
 from golf_fast.errors import InputError
 from golf_fast.files import replacing
-from golf_fast.report.plain import plain
-
-SIZE_LIMIT = 16_000_000
-"""Bytes that code and compressed model may have together: decimal, and one more is too many."""
+from golf_fast.rules import SIZE_LIMIT_BYTES
+from golf_fast.runs.plain import plain
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Result:
     def __post_init__(self) -> None:
         total = None if self.artifact_bytes is None else self.artifact_bytes + self.code_bytes
         object.__setattr__(self, "total_bytes", total)
-        object.__setattr__(self, "fits", total is not None and total <= SIZE_LIMIT)
+        object.__setattr__(self, "fits", total is not None and total <= SIZE_LIMIT_BYTES)
         object.__setattr__(self, "legal", not self.violations)
 
     def write(self, path: Path) -> None:

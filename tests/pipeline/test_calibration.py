@@ -16,7 +16,7 @@ from golf_fast.data.shards import write_shard
 from golf_fast.data.token_bytes import TokenBytes
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
-from golf_fast.train import bits_per_byte, gram_matrices, next_batches
+from golf_fast.pipeline.calibration import bits_per_byte, gram_matrices, next_batches
 
 CONFIG = ModelConfig(
     vocab_size=50, dim=64, layers=2, heads=2, kv_heads=1, mlp_mult=1.0, bigram_buckets=30, bigram_dim=16

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from golf_fast.errors import InputError
-from golf_fast.report import Result
-from golf_fast.report.result import SIZE_LIMIT, read
+from golf_fast.rules import SIZE_LIMIT_BYTES
+from golf_fast.runs.result import Result, read
 
 RESULT = Result(
     run_id="tiny-1",
@@ -96,7 +96,9 @@ def test_read_gives_what_was_written(tmp_path: Path) -> None:
         assert read(path) == result
 
 
-@pytest.mark.parametrize(("artifact", "fits"), [(SIZE_LIMIT - 100, True), (SIZE_LIMIT - 99, False), (None, False)])
+@pytest.mark.parametrize(
+    ("artifact", "fits"), [(SIZE_LIMIT_BYTES - 100, True), (SIZE_LIMIT_BYTES - 99, False), (None, False)]
+)
 def test_one_byte_over_is_out(artifact: int | None, fits: bool) -> None:
     result = replace(RESULT, artifact_bytes=artifact)
     assert result.fits is fits

@@ -1,0 +1,1 @@
+"""The stages of one run, in order, and what joins them."""

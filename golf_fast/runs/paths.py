@@ -1,0 +1,38 @@
+"""The files of a run directory, each named here and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class RunPaths:
+    """Where the files of a run are, whether or not they are there yet.
+
+    Args:
+        folder: the directory of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "config.json"
+        """Every setting, and where it is from."""
+        self.log = folder / "log.txt"
+        """The lines that were printed."""
+        self.metrics = folder / "metrics.jsonl"
+        """The numbers behind the lines, one JSON object a line (`golf_fast.report.run_log` says which)."""
+        self.ledger = folder / "ledger.jsonl"
+        """What was scored and what was trained on while scoring, in order."""
+        self.token_losses = folder / "token_losses"
+        """The loss of each validation token in nats, raw little-endian float32."""
+        self.tokenizer = folder / "tokenizer.model"
+        """The SentencePiece model of the tokens."""
+        self.weights = folder / "checkpoint" / "weights.safetensors"
+        """The averaged weights before compression, under public names."""
+        self.artifact = folder / "artifact.golf"
+        """The compressed model (docs/artifact.md)."""
+        self.schedule = folder / "schedule.json"
+        """The rates of every step, and how the time was shared out."""
+        self.result = folder / "result.json"
+        """The score, the sizes, and what they depend on."""
+        self.report = folder / "report.html"
+        """The same as a page."""
