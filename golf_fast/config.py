@@ -7,12 +7,11 @@ The named variants are in `golf_fast.recipes`. Importing this module imports no 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from golf_fast.errors import InputError
+from golf_fast.checks import require, require_not_negative, require_numbers, require_positive
 
 Compile = Literal["auto", "on", "off"]
 
@@ -20,23 +19,6 @@ Compile = Literal["auto", "on", "off"]
 def compiles(setting: Compile, device_type: str) -> bool:
     """Whether a model on a device of this type ("cpu", "cuda") goes through torch.compile; auto: on a GPU."""
     return setting == "on" or (setting == "auto" and device_type == "cuda")
-
-
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
-    if not condition:
-        raise InputError(f"{name} is {value}: it must be {expected}")
-
-
-def _require_positive(config: Any, prefix: str, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _require(0 < value < math.inf, f"{prefix}.{name}", value, "more than 0 and finite")
-
-
-def _require_not_negative(config: Any, prefix: str, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _require(0 <= value < math.inf, f"{prefix}.{name}", value, "0 or more and finite")
 
 
 @dataclass(frozen=True)
@@ -79,20 +61,21 @@ class ModelConfig:
     """The block whose output is subtracted; -1 takes layers // 2."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "model", "vocab_size", "dim", "layers", "heads", "kv_heads", "mlp_mult", "bigram_dim")
-        _require_positive(self, "model", "rope_base", "logit_softcap", "embedding_init_std")
-        _require(self.vocab_size <= 65536, "model.vocab_size", self.vocab_size, "at most 65536, for 16-bit shards")
-        _require(self.dim % self.heads == 0, "model.heads", self.heads, f"a divisor of model.dim = {self.dim}")
-        _require(self.head_dim % 2 == 0, "model.dim / model.heads", self.head_dim, "even, for rotary pairs")
-        _require(self.heads % self.kv_heads == 0, "model.kv_heads", self.kv_heads, f"a divisor of heads = {self.heads}")
-        _require(self.hidden >= 1, "model.mlp_mult", self.mlp_mult, "enough for one hidden unit")
-        _require(
+        require_numbers(self, "model", dim=65536, layers=1024, mlp_mult=1024, bigram_buckets=1 << 24, bigram_dim=65536)
+        require_positive(self, "model", "vocab_size", "dim", "layers", "heads", "kv_heads", "mlp_mult", "bigram_dim")
+        require_positive(self, "model", "rope_base", "logit_softcap", "embedding_init_std")
+        require(self.vocab_size <= 65536, "model.vocab_size", self.vocab_size, "at most 65536, for 16-bit shards")
+        require(self.dim % self.heads == 0, "model.heads", self.heads, f"a divisor of model.dim = {self.dim}")
+        require(self.head_dim % 2 == 0, "model.dim / model.heads", self.head_dim, "even, for rotary pairs")
+        require(self.heads % self.kv_heads == 0, "model.kv_heads", self.kv_heads, f"a divisor of heads = {self.heads}")
+        require(self.hidden >= 1, "model.mlp_mult", self.mlp_mult, "enough for one hidden unit")
+        require(
             self.bigram_buckets != 1 and self.bigram_buckets >= 0,
             "model.bigram_buckets",
             self.bigram_buckets,
             "0 or at least 2",
         )
-        _require(-1 <= self.backout_layer < self.layers, "model.backout_layer", self.backout_layer, "-1 or a block")
+        require(-1 <= self.backout_layer < self.layers, "model.backout_layer", self.backout_layer, "-1 or a block")
 
     @property
     def head_dim(self) -> int:
@@ -129,8 +112,9 @@ class DataConfig:
     """Share of the documents of a text that is held out for validation."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
-        _require(self.source != "text" or self.text is not None, "data.source", "text", "used with a path in data.text")
+        require_numbers(self, "data")
+        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
+        require(self.source != "text" or self.text is not None, "data.source", "text", "used with a path in data.text")
 
 
 @dataclass(frozen=True)
@@ -209,16 +193,17 @@ class TrainConfig:
     """A run directory whose recorded schedule (rates, momentum, last step) is followed instead of the clock."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "train", "max_steps", "batch_tokens", "micro_batches", "seq_len", "muon_iterations")
-        _require_positive(self, "train", "swa_every", "val_batch_tokens", "log_every", "adam_eps")
-        _require_not_negative(self, "train", "max_seconds", "warmdown_steps", "warmup_steps", "grad_clip", "val_every")
-        _require_not_negative(self, "train", "matrix_lr", "embed_lr", "head_lr", "tied_embed_lr", "scalar_lr")
-        _require_not_negative(self, "train", "muon_weight_decay", "weight_decay", "ema_start_step")
-        _require_not_negative(self, "train", "muon_momentum_warmup_steps")
+        require_numbers(self, "train", warmup_steps=10**6, micro_batches=65536, seq_len=1 << 20, muon_iterations=100)
+        require_positive(self, "train", "max_steps", "batch_tokens", "micro_batches", "seq_len", "muon_iterations")
+        require_positive(self, "train", "swa_every", "val_batch_tokens", "log_every", "adam_eps")
+        require_not_negative(self, "train", "max_seconds", "warmdown_steps", "warmup_steps", "grad_clip", "val_every")
+        require_not_negative(self, "train", "matrix_lr", "embed_lr", "head_lr", "tied_embed_lr", "scalar_lr")
+        require_not_negative(self, "train", "muon_weight_decay", "weight_decay", "ema_start_step")
+        require_not_negative(self, "train", "muon_momentum_warmup_steps")
         for name in ("muon_momentum", "muon_momentum_start", "beta1", "beta2", "ema_decay"):
-            _require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "at least 0 and below 1")
+            require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "at least 0 and below 1")
         piece = self.seq_len * self.micro_batches
-        _require(
+        require(
             self.batch_tokens % piece == 0,
             "train.batch_tokens",
             self.batch_tokens,
@@ -279,30 +264,31 @@ class CompressConfig:
     """1 is fastest, 22 smallest."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.prune_quantile < 1, "compress.prune_quantile", self.prune_quantile, "at least 0 and below 1")
-        _require_not_negative(self, "compress", "prune_min_elements", "fp16_max_elements", "target_bytes")
-        _require_not_negative(self, "compress", "calibration_tokens", "calibration_seconds", "report_tokens")
-        _require_not_negative(self, "compress", "low_rank", "low_rank_tensors")
+        require_numbers(self, "compress", low_rank=65536)
+        require(0 <= self.prune_quantile < 1, "compress.prune_quantile", self.prune_quantile, "at least 0 and below 1")
+        require_not_negative(self, "compress", "prune_min_elements", "fp16_max_elements", "target_bytes")
+        require_not_negative(self, "compress", "calibration_tokens", "calibration_seconds", "report_tokens")
+        require_not_negative(self, "compress", "low_rank", "low_rank_tensors")
         for name in ("mlp_bits", "attention_bits", "bigram_bits", "embedding_bits"):
-            _require(getattr(self, name) in (5, 6, 7, 8), f"compress.{name}", getattr(self, name), "from 5 to 8")
-        _require(
+            require(getattr(self, name) in (5, 6, 7, 8), f"compress.{name}", getattr(self, name), "from 5 to 8")
+        require(
             self.quantizer in ("absmax", "sigma", "gptq"), "compress.quantizer", self.quantizer, "absmax, sigma or gptq"
         )
-        _require(1 <= self.clip_sigma <= 1000, "compress.clip_sigma", self.clip_sigma, "from 1 to 1000")
-        _require(
+        require(1 <= self.clip_sigma <= 1000, "compress.clip_sigma", self.clip_sigma, "from 1 to 1000")
+        require(
             0 <= self.scale_mantissa_bits <= 10,
             "compress.scale_mantissa_bits",
             self.scale_mantissa_bits,
             "from 0 to 10",
         )
-        _require(
+        require(
             self.calibration_tokens > 0 or not self.calibrated,
             "compress.calibration_tokens",
             self.calibration_tokens,
             "more than 0 where compress.quantizer is gptq or compress.low_rank is not 0",
         )
-        _require(self.codec in ("rans", "zstd", "brotli"), "compress.codec", self.codec, "one of rans, zstd, brotli")
-        _require(1 <= self.zstd_level <= 22, "compress.zstd_level", self.zstd_level, "from 1 to 22")
+        require(self.codec in ("rans", "zstd", "brotli"), "compress.codec", self.codec, "one of rans, zstd, brotli")
+        require(1 <= self.zstd_level <= 22, "compress.zstd_level", self.zstd_level, "from 1 to 22")
 
     @property
     def calibrated(self) -> bool:
@@ -349,11 +335,12 @@ class ScoreConfig:
     """Run a protocol that the rules forbid; every output then says so."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "score", "window", "stride", "batch_windows", "ttt_epochs", "ttt_batch_rows")
-        _require_not_negative(self, "score", "ttt_lr", "ttt_freeze_blocks", "ttt_grad_clip")
-        _require(self.stride <= self.window, "score.stride", self.stride, f"at most score.window = {self.window}")
-        _require(0 <= self.ttt_momentum < 1, "score.ttt_momentum", self.ttt_momentum, "at least 0 and below 1")
-        _require(
+        require_numbers(self, "score", window=1 << 20, batch_windows=65536, ttt_epochs=1000, ttt_batch_rows=65536)
+        require_positive(self, "score", "window", "stride", "batch_windows", "ttt_epochs", "ttt_batch_rows")
+        require_not_negative(self, "score", "ttt_lr", "ttt_freeze_blocks", "ttt_grad_clip")
+        require(self.stride <= self.window, "score.stride", self.stride, f"at most score.window = {self.window}")
+        require(0 <= self.ttt_momentum < 1, "score.ttt_momentum", self.ttt_momentum, "at least 0 and below 1")
+        require(
             self.ttt_chunk_tokens >= self.window,
             "score.ttt_chunk_tokens",
             self.ttt_chunk_tokens,
@@ -387,14 +374,16 @@ class RunConfig:
     score: ScoreConfig = field(default_factory=ScoreConfig)
 
     def __post_init__(self) -> None:
-        _require(
-            not self.run_id or (Path(self.run_id).name == self.run_id and self.run_id != ".."),
+        require(-(2**63) <= self.seed < 2**64, "seed", self.seed, "of at most 64 bits, from -2^63 to 2^64 - 1")
+        require(
+            not self.run_id
+            or (Path(self.run_id).name == self.run_id and self.run_id != ".." and self.run_id.isprintable()),
             "run_id",
-            self.run_id,
+            ascii(self.run_id),
             "a plain name, no path",
         )
         if self.score.ttt != "off":
-            _require(
+            require(
                 self.score.ttt_freeze_blocks <= self.model.layers,
                 "score.ttt_freeze_blocks",
                 self.score.ttt_freeze_blocks,

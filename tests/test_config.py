@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
 from golf_fast.errors import InputError
@@ -23,6 +24,34 @@ STAGES = {
     "compress": CompressConfig,
     "score": ScoreConfig,
 }
+
+FIRST_FIELDS = {
+    "model": """
+        vocab_size dim layers heads kv_heads mlp_mult tied_embeddings rope_base rope_bf16_frequencies
+        logit_softcap qk_gain_init embedding_init_std bigram_buckets bigram_dim backout backout_lambda_init
+        backout_layer
+    """,
+    "data": """
+        source text shards tokenizer built val_fraction
+    """,
+    "train": """
+        max_seconds max_steps warmdown_steps warmup_steps batch_tokens micro_batches seq_len matrix_lr
+        embed_lr head_lr tied_embed_lr scalar_lr muon_momentum muon_momentum_start muon_momentum_warmup_steps
+        muon_iterations muon_weight_decay beta1 beta2 adam_eps weight_decay grad_clip ema ema_decay
+        ema_start_step swa swa_start_factor swa_every val_every val_batch_tokens log_every compute_dtype
+        embedding_dtype compile replay_schedule
+    """,
+    "compress": """
+        prune_quantile prune_min_elements fp16_max_elements fp16_keep mlp_bits attention_bits bigram_bits
+        embedding_bits quantizer clip_sigma scale_mantissa_bits calibration_tokens calibration_seconds
+        low_rank low_rank_tensors report_tokens target_bytes codec zstd_level
+    """,
+    "score": """
+        window stride batch_windows ttt ttt_lr ttt_schedule ttt_momentum ttt_epochs ttt_chunk_tokens
+        ttt_batch_rows ttt_freeze_blocks ttt_grad_clip compile allow_illegal
+    """,
+}
+"""Fields of every configuration that was ever written to a file."""
 
 
 @pytest.mark.parametrize(
@@ -39,6 +68,12 @@ STAGES = {
         ("model", {"bigram_buckets": -1}, "model.bigram_buckets is -1"),
         ("model", {"backout_layer": 10}, "model.backout_layer is 10"),
         ("model", {"backout_layer": -2}, "model.backout_layer is -2"),
+        ("model", {"layers": 1025}, "model.layers is 1025: it must be a finite number, at most 1024"),
+        ("model", {"logit_softcap": 1e308}, "model.logit_softcap is 1e+308"),
+        ("model", {"qk_gain_init": NAN}, "model.qk_gain_init is nan"),
+        ("score", {"ttt_epochs": 10**9}, "score.ttt_epochs is 1000000000: it must be a finite number, at most 1000"),
+        ("score", {"window": 1 << 21, "ttt_chunk_tokens": 1 << 21}, "score.window is 2097152"),
+        ("train", {"max_steps": 2**31}, "train.max_steps is 2147483648"),
         ("data", {"val_fraction": 0.0}, "data.val_fraction is 0.0"),
         ("data", {"val_fraction": 1.0}, "data.val_fraction is 1.0"),
         ("data", {"source": "text"}, "data.text"),
@@ -81,7 +116,15 @@ def test_the_limits_themselves_are_allowed(stage: str, values: dict[str, Any]) -
     STAGES[stage](**values)
 
 
-@pytest.mark.parametrize("run_id", ["a/b", "..", "/a"])
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, 10**30])
+def test_a_seed_has_64_bits(seed: int) -> None:
+    with pytest.raises(InputError, match=f"seed is {seed}: it must be of at most 64 bits"):
+        RunConfig(seed=seed)
+    for last in (2**64 - 1, -(2**63)):
+        torch.Generator().manual_seed(RunConfig(seed=last).seed)
+
+
+@pytest.mark.parametrize("run_id", ["a/b", "..", "/a", "a\nb", "\x1b[2J", "\0"])
 def test_a_run_id_is_a_plain_name(run_id: str) -> None:
     with pytest.raises(InputError, match="run_id"):
         RunConfig(run_id=run_id)
@@ -146,6 +189,13 @@ def test_as_dict_is_plain_and_whole() -> None:
         assert list(held[stage]) == [field.name for field in dataclasses.fields(made)]
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_field_that_earlier_files_lack_is_marked(stage: str) -> None:
+    """An unmarked field that is added makes every earlier artifact or run directory unreadable: mark it `later`."""
+    unmarked = {field.name for field in dataclasses.fields(STAGES[stage]) if not field.metadata.get("later")}
+    assert unmarked == set(FIRST_FIELDS[stage].split())
+
+
 def test_importing_the_configuration_imports_no_stage_and_nothing_heavy() -> None:
     program = (
         "import sys, golf_fast.recipes;"
@@ -153,4 +203,4 @@ def test_importing_the_configuration_imports_no_stage_and_nothing_heavy() -> Non
         " or m.startswith('golf_fast.')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(["golf_fast.errors", "golf_fast.config", "golf_fast.recipes"])
+    assert done.stdout.strip() == str(["golf_fast.errors", "golf_fast.checks", "golf_fast.config", "golf_fast.recipes"])

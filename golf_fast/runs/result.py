@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from golf_fast.errors import InputError
 from golf_fast.files import replacing
+from golf_fast.from_plain import from_plain
 from golf_fast.rules import SIZE_LIMIT_BYTES
 from golf_fast.runs.plain import plain
 
@@ -98,33 +97,10 @@ def read(path: Path) -> Result:
         raise InputError(f"{path}: is not JSON ({error})") from None
     if not isinstance(held, dict):
         raise InputError(f"{path}: holds a {type(held).__name__}, where a result is an object")
-    types_of = typing.get_type_hints(Result)
-    for entry in dataclasses.fields(Result):
-        needed = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-        if entry.name not in held and needed:
-            raise InputError(f"{path}: has no {entry.name}; a result has one")
-        if entry.name in held and not _is(held[entry.name], types_of[entry.name]):
-            wanted = getattr(types_of[entry.name], "__name__", types_of[entry.name])
-            raise InputError(f"{path}: {entry.name} is {held[entry.name]!r}, which is no {wanted}")
-    names = [entry.name for entry in dataclasses.fields(Result) if entry.init and entry.name in held]
-    result = Result(**{name: held[name] for name in names})
+    result = from_plain(Result, held, path, lenient=True)
     for name in ("total_bytes", "fits", "legal"):
-        if getattr(result, name) != held[name]:
+        if name not in held:
+            raise InputError(f"{path}: has no {name}; a result has one")
+        if (type(held[name]), held[name]) != (type(getattr(result, name)), getattr(result, name)):
             raise InputError(f"{path}: {name} is {held[name]}, but its other fields make it {getattr(result, name)}")
     return result
-
-
-def _is(value: Any, wanted: Any) -> bool:
-    """Whether a value read from JSON has the type of a field."""
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is Literal:
-        return value in arguments
-    if origin is types.UnionType:
-        return any(_is(value, argument) for argument in arguments)
-    if origin is list:
-        return isinstance(value, list) and all(_is(item, arguments[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_is(item, arguments[1]) for item in value.values())
-    if wanted in (int, float):
-        return isinstance(value, (int, wanted)) and not isinstance(value, bool)
-    return isinstance(value, wanted)

@@ -7,12 +7,15 @@ seed and its data, however fast the machine is.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from golf_fast.checks import later, require
 from golf_fast.config import TrainConfig
 from golf_fast.errors import InputError
 from golf_fast.files import replacing
+from golf_fast.from_plain import from_plain
 
 FILE_NAME = "schedule.json"
 RECENT_STEPS = 8
@@ -92,14 +95,38 @@ class Schedule:
 
     def write(self, run_dir: Path) -> None:
         """Leave the record in `run_dir`."""
-        record = {
-            "steps": len(self.recorded),
-            "lr_factor": [rates.lr_factor for rates in self.recorded],
-            "momentum": [rates.momentum for rates in self.recorded],
-            "gave_up_calibration": self.gave_up_calibration,
-        }
+        record = Record(
+            len(self.recorded),
+            [rates.lr_factor for rates in self.recorded],
+            [rates.momentum for rates in self.recorded],
+            self.gave_up_calibration,
+        )
         with replacing(run_dir / FILE_NAME, "w") as file:
-            json.dump(record, file)
+            json.dump(vars(record), file)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `schedule.json` holds."""
+
+    steps: int
+    lr_factor: list[float]
+    """The factor on every learning rate at each step, 0 or more."""
+    momentum: list[float]
+    """Muon's momentum at each step, at least 0 and below 1."""
+    gave_up_calibration: bool = later(False)
+
+    def __post_init__(self) -> None:
+        held = min(len(self.lr_factor), len(self.momentum))
+        require(
+            0 < self.steps == len(self.lr_factor) == len(self.momentum),
+            "steps",
+            self.steps,
+            f"more than 0, and the length of lr_factor and momentum; they hold {held}",
+        )
+        for step, (factor, momentum) in enumerate(zip(self.lr_factor, self.momentum, strict=True)):
+            require(0 <= factor < math.inf, f"lr_factor of step {step}", factor, "0 or more and finite")
+            require(0 <= momentum < 1, f"momentum of step {step}", momentum, "at least 0 and below 1")
 
 
 class ReplayedSchedule(Schedule):
@@ -109,17 +136,14 @@ class ReplayedSchedule(Schedule):
         super().__init__(config)
         path = run_dir / FILE_NAME
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            pairs = zip(record["lr_factor"], record["momentum"], strict=True)
-            self.replayed = [Rates(float(factor), float(momentum)) for factor, momentum in pairs]
-            steps = int(record["steps"])
-            self.gave_up_calibration = bool(record.get("gave_up_calibration", False))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); name the directory of a run") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             raise InputError(f"{path}: is not the schedule of a run ({error})") from error
-        if steps != len(self.replayed) or not steps:
-            raise InputError(f"{path}: says {steps} steps and holds the rates of {len(self.replayed)}")
+        record = from_plain(Record, content, path)
+        self.replayed = [Rates(*pair) for pair in zip(record.lr_factor, record.momentum, strict=True)]
+        self.gave_up_calibration = record.gave_up_calibration
 
     def rates(self, step: int, elapsed: float) -> Rates:
         return self.replayed[step]

@@ -127,6 +127,18 @@ def test_a_recorded_schedule_is_replayed_to_the_last_bit(tmp_path: Path) -> None
         "{}",
         '{"steps": 2, "lr_factor": [1.0], "momentum": [0.9]}',
         '{"steps": 0, "lr_factor": [], "momentum": []}',
+        '{"steps": Infinity, "lr_factor": [1.0], "momentum": [0.9]}',
+        '{"steps": 1.0, "lr_factor": [1.0], "momentum": [0.9]}',
+        '{"steps": true, "lr_factor": [1.0], "momentum": [0.9]}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [2]}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [1.0]}',
+        '{"steps": 1, "lr_factor": [-0.5], "momentum": [0.9]}',
+        '{"steps": 1, "lr_factor": [1e999], "momentum": [0.9]}',
+        '{"steps": 1, "lr_factor": [NaN], "momentum": [0.9]}',
+        '{"steps": 1, "lr_factor": ["1"], "momentum": [0.9]}',
+        '{"steps": 1, "lr_factor": "1", "momentum": "0"}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "gave_up_calibration": "no"}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "gave_up": true}',
     ],
 )
 def test_what_is_no_schedule_is_one_clear_error(tmp_path: Path, content: str | None) -> None:
