@@ -39,4 +39,5 @@ PYBIND11_MODULE(_C, module) {
 #endif
     golf::bind_bitpack(module);
     golf::bind_rans(module);
+    golf::bind_trellis(module);
 }

@@ -7,5 +7,6 @@ namespace golf {
 
 void bind_bitpack(pybind11::module_& module);
 void bind_rans(pybind11::module_& module);
+void bind_trellis(pybind11::module_& module);
 
 }  // namespace golf

@@ -31,3 +31,14 @@ def bitpack_quantize_pack_cuda(
 ) -> int: ...
 def rans_encode(values: int, rows: int, cols: int, bits: int) -> bytes: ...
 def rans_decode(blob: int, size: int, values: int, count: int) -> None: ...
+def trellis_quantize(
+    weights: int,
+    steps: int,
+    shrink: int,
+    matrices: int,
+    rows: int,
+    cols: int,
+    states: int,
+    values: int,
+    threads: int = 1,
+) -> None: ...

@@ -11,6 +11,7 @@ from golf_fast.compress.deadline import Quantizer
 from golf_fast.compress.fit_size import Fitted, Fitter
 from golf_fast.compress.integers.prune import prune
 from golf_fast.compress.integers.quantize import quantize
+from golf_fast.compress.integers.trellis import trellis_quantize
 from golf_fast.compress.stored import Int8, Packed, Raw, Stored, dequantize
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "prune",
     "quantize",
     "read_artifact",
+    "trellis_quantize",
     "write_artifact",
 ]
