@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import ranks
+from helpers import ranks
 
 import golf_fast
 

@@ -16,8 +16,8 @@ import zipfile
 from pathlib import Path
 from types import ModuleType
 
-import cached_cxx
 import pytest
+from helpers import cached_cxx
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("golf_fast", "csrc", "tests")

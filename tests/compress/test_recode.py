@@ -6,7 +6,7 @@ from subprocess import CompletedProcess
 
 import pytest
 import torch
-from score.small import score, small_config, small_gpt, some_tokens
+from helpers.small_scoring import score, small_config, small_gpt, some_tokens
 
 from golf_fast.compress import Int8, Packed, Raw, Stored, quantize, read_artifact, write_artifact
 from golf_fast.compress.artifact import codecs

@@ -15,7 +15,7 @@ import pytest
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 
-from ops import compile_gate, planted
+from helpers import compile_gate, planted
 
 from golf_fast.ops import registry
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ops import sanitized
+from helpers import sanitized
 
 from golf_fast.ops import registry
 from golf_fast.ops.bitpack import native

@@ -9,8 +9,8 @@ import importlib.util
 
 import pytest
 import torch
-from ops.compare import require_same, run, upstream_gradients
-from ops.numerics import require_close
+from helpers.compare import require_same, run, upstream_gradients
+from helpers.numerics import require_close
 
 from golf_fast.ops import backends, registry
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ops.numerics import GuardBand, require_close
+from helpers.numerics import GuardBand, require_close
 
 from golf_fast.ops import linear_residual
 from golf_fast.ops.launch import architecture, launches

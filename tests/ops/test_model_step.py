@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 import torch
-from ops.numerics import error
+from helpers.numerics import error
 
 from golf_fast.config import ModelConfig
 from golf_fast.model import GPT

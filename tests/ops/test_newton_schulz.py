@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
-from ops.numerics import GuardBand
+from helpers.numerics import GuardBand
 
 from golf_fast.ops import newton_schulz
 from golf_fast.ops.newton_schulz import reference

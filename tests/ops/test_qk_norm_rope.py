@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from ops import numerics, qk_checks
+from helpers import numerics, qk_checks
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from golf_fast.ops.qk_norm_rope import qk_norm_rope, reference

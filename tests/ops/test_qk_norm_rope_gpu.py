@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ops import numerics, qk_checks
+from helpers import numerics, qk_checks
 
 from golf_fast.ops.qk_norm_rope import qk_norm_rope, reference
 from golf_fast.ops.qk_norm_rope.cases import random_arguments

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ops.numerics import require_close
+from helpers.numerics import require_close
 
 from golf_fast.ops import backends, qk_norm_rope, qkv_attention, window_attention
 from golf_fast.ops.launch import launches

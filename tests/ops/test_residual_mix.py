@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from ops.compare import require_same
-from ops.numerics import GuardBand
+from helpers.compare import require_same
+from helpers.numerics import GuardBand
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from golf_fast.ops.launch import launches

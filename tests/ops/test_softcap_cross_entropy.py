@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ops.numerics import GuardBand
+from helpers.numerics import GuardBand
 
 from golf_fast.ops import softcap_cross_entropy
 from golf_fast.ops.softcap_cross_entropy import reference

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 import torch
-from ops import attention_checks, numerics
-from ops.attention_checks import CASES, Case
+from helpers import attention_checks, numerics
+from helpers.attention_checks import CASES, Case
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from golf_fast.ops import backends, launch

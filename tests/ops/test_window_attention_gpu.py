@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ops import attention_checks, numerics
-from ops.attention_checks import CASES, Case
+from helpers import attention_checks, numerics
+from helpers.attention_checks import CASES, Case
 
 from golf_fast.ops import backends, launch
 from golf_fast.ops.window_attention import window_attention

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from score.small import Tables, score, small_config, small_gpt, some_tokens
+from helpers.small_scoring import Tables, score, small_config, small_gpt, some_tokens
 from torch import Tensor
 
 from golf_fast.config import ScoreConfig, compiles

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from score.small import score, small_config, small_gpt, some_tokens
+from helpers.small_scoring import score, small_config, small_gpt, some_tokens
 
 from golf_fast.config import ScoreConfig
 from golf_fast.distributed import Ranks

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from score.small import Tables, score, small_config, small_gpt, some_bytes, some_tokens
+from helpers.small_scoring import Tables, score, small_config, small_gpt, some_bytes, some_tokens
 from torch import Tensor
 from torch.nn import functional as F
 

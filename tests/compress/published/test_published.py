@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from compress.published.scripts_files import Compressor, State, int8, mixed, pack
+from helpers.published_files import Compressor, State, int8, mixed, pack
 
 from golf_fast.compress import Int8, Packed, Raw, dequantize, read_artifact
 from golf_fast.compress.__main__ import main

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import zstandard
-from compress.published.scripts_files import int8, mixed, pack
+from helpers.published_files import int8, mixed, pack
 
 from golf_fast.compress.published import layouts, torch_file
 from golf_fast.compress.published.layouts import read_published

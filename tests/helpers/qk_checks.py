@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from ops import numerics
+from helpers import numerics
 
 from golf_fast.ops.qk_norm_rope import qk_norm_rope, reference
 from golf_fast.ops.qk_norm_rope.cases import random_arguments

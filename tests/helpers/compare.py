@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from ops.numerics import poisoned_memory, require_close
+from helpers.numerics import poisoned_memory, require_close
 
 from golf_fast.ops.registry import Cases, Sample
 

@@ -1,4 +1,4 @@
-"""Small calls of ops, to be watched by compute-sanitizer: `python tests/ops/sanitized.py DEVICE OP...`.
+"""Small calls of ops, to be watched by compute-sanitizer: `python tests/helpers/sanitized.py DEVICE OP...`.
 
 Each op runs by its kernels (Triton's; of bitpack the extension's), forward and backward on the samples of the registry
 and once by each operator, and its name is printed with the backend and the number of Triton launches. On "cpu" the
@@ -16,7 +16,7 @@ import torch
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
-from ops import compare
+from helpers import compare
 
 from golf_fast.ops import backends, registry
 from golf_fast.ops.launch import Launch, launches
@@ -35,7 +35,7 @@ def kernels_of(op: str) -> str:
 
 def plant(fault: str, device: torch.device) -> None:
     """Copy 128 floats of which the last 28 are not there, or none were ever written."""
-    from ops import planted
+    from helpers import planted
 
     arguments = {"a": FAULTS[fault](device), "c": torch.zeros(128, device=device), "SIZE": 128}
     Launch("planted", planted.copy_kernel, (1,), arguments, 4, 1)()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from ops import numerics
+from helpers import numerics
 
 from golf_fast.ops.window_attention import reference, window_attention
 from golf_fast.ops.window_attention.cases import cumulative, random_qkv

@@ -71,7 +71,7 @@ def key(op: str, build: Build) -> str:
 def _measure_item(item: tuple[str, int]) -> tuple[str, dict[str, Any]]:
     op, index = item
     if op == PLANTED:
-        from ops import planted
+        from helpers import planted
 
         build = planted.builds()[index]
     else:
@@ -81,7 +81,7 @@ def _measure_item(item: tuple[str, int]) -> tuple[str, dict[str, Any]]:
 
 def main(path: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from ops import planted
+    from helpers import planted
 
     items = [(op, i) for op, cases in registry.load().items() for i in range(len(cases.builds()))]
     items += [(PLANTED, i) for i in range(len(planted.builds()))]
