@@ -197,7 +197,7 @@ def test_refusals_do_not_depend_on_the_width_of_the_terminal(monkeypatch: pytest
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_program_ends_with_2_and_one_line(encoding: str) -> None:
     program = (
-        "import sys; from golf_fast.command_line import parse; from golf_fast.errors import exit_with;"
+        "import sys; from golf_fast.command_line import parse; from golf_fast.console import exit_with;"
         "exit_with(lambda: print(parse(sys.argv[1:], {}, prog='p', default_recipe=lambda: ('tiny', ''))))"
     )
     for flag, text in (
