@@ -179,7 +179,7 @@ def test_what_config_json_holds() -> None:
         (["--train.max-steps"], ["--train.max-steps", "Missing value"]),
         (["--device", "tpu"], ["--device", "'tpu'", "'auto', 'cpu', 'cuda'"]),
         (["--train.beta1", "1.5"], ["train.beta1 is 1.5: it must be at least 0 and below 1"]),
-        (["--run-id", "a/b"], ["run_id is a/b: it must be a plain name"]),
+        (["--run-id", "a/b"], ["run_id is 'a/b': it must be a plain name"]),
     ],
 )
 def test_refusals_are_one_line(argv: list[str], parts: list[str]) -> None:
