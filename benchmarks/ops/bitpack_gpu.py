@@ -12,10 +12,10 @@ import torch
 from benchmarks.ops import peers
 from benchmarks.ops.registry import Case
 from golf_fast import recipes
-from golf_fast.compress.integers.quantize import bits_of, kept_as
-from golf_fast.compress.stored import PACKED_BITS
+from golf_fast.compress.integers.groups import bits_of, groups_of
+from golf_fast.compress.integers.quantize import kept_as
 from golf_fast.model import GPT, upstream
-from golf_fast.ops.bitpack import native, planes_size, reference
+from golf_fast.ops.bitpack import WIDTHS, native, planes_size, reference
 
 DEVICE = "cuda"
 UNPACKED_BYTES = 64 << 20
@@ -115,7 +115,7 @@ def cases() -> Iterator[Case]:
     for work in WORKS:
         dtype = str(work.unpacked).removeprefix("torch.").replace("bfloat16", "bf16")
         rows = UNPACKED_BYTES // work.unpacked.itemsize // COLS
-        for bits in PACKED_BITS:
+        for bits in WIDTHS:
             title = work.title.format(packed=f"int{bits}", unpacked=f"{UNPACKED_BYTES >> 20} MiB of {dtype}")
             yield from _cases(title, Job(work, [Matrix(rows, COLS, bits)]))
         title = work.title.format(packed="int5 and int6", unpacked=f"the seed's matrices in {dtype}")
@@ -123,13 +123,16 @@ def cases() -> Iterator[Case]:
 
 
 def seed_matrices() -> list[Matrix]:
-    """What the seed's recipe keeps in bit planes, in the order of its state dict."""
+    """What of the seed's recipe bit planes can hold, in the order of its state dict."""
     config = recipes.seed()
     with torch.device("meta"):
         state = upstream.export(GPT(config.model))
-    quantized = {name: tensor for name, tensor in state.items() if kept_as(name, tensor, config.compress) is None}
-    matrices = [Matrix(*reference.rows_and_cols(t.shape), bits_of(n, config.compress)[1]) for n, t in quantized.items()]
-    return [matrix for matrix in matrices if matrix.bits in PACKED_BITS]
+    groups, matrices = groups_of(state), []
+    for name, tensor in state.items():
+        if kept_as(name, tensor, groups[name], config.compress) is None:
+            bits = bits_of(groups[name], config.compress)
+            matrices.append(Matrix(*reference.rows_and_cols(tensor.shape), bits))
+    return [matrix for matrix in matrices if matrix.bits in WIDTHS]
 
 
 class Job:

@@ -12,14 +12,13 @@ from golf_fast.compress.fit_size import Fitted, Fitter
 from golf_fast.compress.integers.prune import prune
 from golf_fast.compress.integers.quantize import quantize
 from golf_fast.compress.integers.trellis import trellis_quantize
-from golf_fast.compress.stored import Int8, Packed, Raw, Stored, dequantize
+from golf_fast.compress.stored import Quantized, Raw, Stored, dequantize
 
 __all__ = [
     "Artifact",
     "Fitted",
     "Fitter",
-    "Int8",
-    "Packed",
+    "Quantized",
     "Quantizer",
     "Raw",
     "Stored",

@@ -70,7 +70,7 @@ class Quantizer:
     """Quantizes a model, to the target size if `config` has one.
 
     Args:
-        state_dict, ranks: as for `quantize`.
+        state_dict, ranks, groups: as for `quantize`.
         model_config: as for `write_artifact`.
         code_bytes: what the code takes of a target.
         progress: told in a line of each trial and of what did not work out.
@@ -83,12 +83,14 @@ class Quantizer:
         code_bytes: int,
         ranks: Ranks,
         progress: Callable[[str], None],
+        groups: Mapping[str, str] | None = None,
     ) -> None:
         self.state_dict = state_dict
         self.model_config = model_config
         self.code_bytes = code_bytes
         self.ranks = ranks
         self.progress = progress
+        self.groups = groups
 
     def in_time(
         self,
@@ -128,9 +130,9 @@ class Quantizer:
         check: Check = lambda: None,
     ) -> tuple[dict[str, Stored], CompressConfig]:
         if not config.target_bytes:
-            return quantize(self.state_dict, config, hessians, self.ranks, check), config
+            return quantize(self.state_dict, config, hessians, self.ranks, check, self.groups), config
         arguments = self.state_dict, self.model_config, self.code_bytes, hessians, self.ranks, self.progress, check
-        fitted = Fitter(*arguments).fit(config)
+        fitted = Fitter(*arguments, self.groups).fit(config)
         if fitted.size + self.code_bytes > config.target_bytes:
             self.progress(f"no artifact fits {config.target_bytes:,} bytes with the code's {self.code_bytes:,}")
         return fitted.tensors, fitted.config

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from golf_fast.compress.artifact.container import encode
-from golf_fast.compress.integers.quantize import WIDTHS, quantize
+from golf_fast.compress.integers.groups import WIDTHS
+from golf_fast.compress.integers.quantize import quantize
 from golf_fast.compress.integers.zeroing import ones_and_minus_ones, zero_smallest
 from golf_fast.compress.stored import Raw, Stored
 from golf_fast.config import CompressConfig
@@ -25,6 +26,7 @@ weight is one of about three values."""
 NARROW = 4.0
 """A target that leads to a clip below so many sigmas is met with a bit more everywhere: it buys more than clipping."""
 WIDEST = 8
+SETTINGS = tuple(WIDTHS.values())
 TRIALS = 24
 ZEROING_TRIALS = 12
 
@@ -56,7 +58,7 @@ class Fitter:
     Equal input gives an equal result.
 
     Args:
-        state_dict, hessians, ranks, check: as for `quantize`; check is called before each trial, too.
+        state_dict, hessians, ranks, check, groups: as for `quantize`; check is called before each trial, too.
         model_config: as for `write_artifact`.
         code_bytes: what the code takes of the target.
         progress: told of each trial in a line.
@@ -71,6 +73,7 @@ class Fitter:
         ranks: Ranks | None = None,
         progress: Callable[[str], None] | None = None,
         check: Callable[[], object] = lambda: None,
+        groups: Mapping[str, str] | None = None,
     ) -> None:
         self.state_dict = state_dict
         self.model_config = model_config
@@ -79,6 +82,7 @@ class Fitter:
         self.ranks = ranks or Ranks.single()
         self.progress = progress or (lambda line: None)
         self.check = check
+        self.groups = groups
         self.trials = 0
 
     def fit(self, config: CompressConfig) -> Fitted:
@@ -106,8 +110,8 @@ class Fitter:
 
     def _fit_widths(self, config: CompressConfig) -> Fitted:
         found = self._fit_clip(config)
-        while found.config.clip_sigma < NARROW and any(getattr(found.config, name) < WIDEST for name in WIDTHS):
-            wider = {name: min(getattr(found.config, name) + 1, WIDEST) for name in WIDTHS}
+        while found.config.clip_sigma < NARROW and any(getattr(found.config, name) < WIDEST for name in SETTINGS):
+            wider = {name: min(getattr(found.config, name) + 1, WIDEST) for name in SETTINGS}
             found = self._fit_clip(dataclasses.replace(found.config, **wider))
         return found
 
@@ -141,7 +145,7 @@ class Fitter:
 
     def _tried(self, config: CompressConfig) -> Fitted:
         self.check()
-        tensors = quantize(self.state_dict, config, self.hessians, self.ranks, self.check)
+        tensors = quantize(self.state_dict, config, self.hessians, self.ranks, self.check, self.groups)
         return self._measured(tensors, config, zeroed=0)
 
     def _measured(self, tensors: dict[str, Stored], config: CompressConfig, zeroed: int) -> Fitted:
@@ -149,7 +153,7 @@ class Fitter:
         size = len(encode(tensors, self.model_config, config)) if self.ranks.main else 0
         size = int(self.ranks.broadcast_float(size))
         what = f"clip_sigma:{config.clip_sigma:g} " if config.quantizer != "absmax" else ""
-        widths = "/".join(str(getattr(config, name)) for name in WIDTHS)
+        widths = "/".join(str(getattr(config, name)) for name in SETTINGS)
         self.progress(f"{what}bits:{widths} zeroed:{zeroed} artifact:{size} room:{self._room(config)}")
         return Fitted(tensors, config, size, self.trials, zeroed)
 

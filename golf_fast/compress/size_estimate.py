@@ -9,7 +9,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from golf_fast.compress.integers.quantize import bits_of, kept_as
+from golf_fast.compress.integers.groups import bits_of, groups_of
+from golf_fast.compress.integers.quantize import kept_as
 from golf_fast.compress.integers.rounding import SMALLEST_SCALE, limit_of
 from golf_fast.compress.stored import as_rows
 from golf_fast.config import CompressConfig
@@ -20,7 +21,9 @@ _FINEST, _COARSEST, _STEPS = -6.0, 8.0, 16
 """Range of the tabled log2 of sigma over scale, and entries to an octave."""
 
 
-def expected_bytes(state_dict: Mapping[str, Tensor], config: CompressConfig) -> int:
+def expected_bytes(
+    state_dict: Mapping[str, Tensor], config: CompressConfig, groups: Mapping[str, str] | None = None
+) -> int:
     """About the size of the artifact that `quantize` and the entropy coder would make of these weights.
 
     Rows are taken for Gaussian: a row of root mean square sigma and scale s has the entropy of a Gaussian of
@@ -29,11 +32,16 @@ def expected_bytes(state_dict: Mapping[str, Tensor], config: CompressConfig) -> 
 
     Args:
         state_dict: under public names, on any device; little leaves it but one number a row.
+        groups: as for `quantize`.
+
+    Raises:
+        InputError: a tensor is complex, or `groups` has no group for it.
     """
     bits = 8.0 * (HEADER_BYTES + HEADER_BYTES_OF_A_TENSOR * len(state_dict))
     sigmas, scales, counts = [], [], []
+    group = groups_of(state_dict, groups)
     for name, tensor in state_dict.items():
-        kept = kept_as(name, tensor, config)
+        kept = kept_as(name, tensor, group[name], config)
         if kept == torch.float16:
             bits += tensor.numel() * (8 + _high_byte_bits(_rms(tensor)))
         elif kept is not None:
@@ -42,7 +50,7 @@ def expected_bytes(state_dict: Mapping[str, Tensor], config: CompressConfig) -> 
             rows = tensor.detach().reshape(as_rows(tuple(tensor.shape))).float()
             sigma = rows.square().mean(dim=1).sqrt()
             sigmas.append(sigma)
-            scales.append(_scales(rows, sigma, *bits_of(name, config), config))
+            scales.append(_scales(rows, sigma, group[name], config))
             counts.append(torch.full_like(sigma, rows.shape[1]))
     if sigmas:
         sigma, scale, count = (torch.cat(each).double().cpu() for each in (sigmas, scales, counts))
@@ -55,11 +63,12 @@ def expected_bytes(state_dict: Mapping[str, Tensor], config: CompressConfig) -> 
     return round(bits / 8)
 
 
-def _scales(rows: Tensor, sigma: Tensor, group: str, bits: int, config: CompressConfig) -> Tensor:
+def _scales(rows: Tensor, sigma: Tensor, group: str, config: CompressConfig) -> Tensor:
+    bits = bits_of(group, config)
     limit = limit_of(bits)
     if config.quantizer != "absmax":
         return (sigma * (config.clip_sigma / limit)).clamp_min(SMALLEST_SCALE)
-    floor = 1 / limit if (group, bits) == ("embedding_bits", 8) else SMALLEST_SCALE
+    floor = 1 / limit if (group, bits) == ("embedding", 8) else SMALLEST_SCALE
     return (rows.abs().amax(dim=1) / limit).clamp_min(floor)
 
 

@@ -1,4 +1,4 @@
-"""What a compressed state dict is made of: one `Stored` per tensor, small in memory, exact in the file."""
+"""What a compressed state dict is made of: one `Stored` per tensor, exact in memory and in the file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from golf_fast.ops.bitpack import pack, unpack, unpack_dequantize
+from golf_fast.ops import bitpack
 
-PACKED_BITS = (5, 6)
-"""Widths that `golf_fast.ops.bitpack` packs; every other width keeps a byte per value in memory."""
 LEFT_SUFFIX, RIGHT_SUFFIX = ":left", ":right"
 """Names of the factors of a low-rank correction: `name:left` `[r, rows]` and `name:right` `[r, cols]`, both quantized;
 the product `left^T right` is added to the quantized matrix `name`."""
@@ -28,33 +26,27 @@ class Raw:
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Quantized integers in bit planes, and a scale for each row."""
+class Quantized:
+    """Small integers, a byte each, and a scale for each row, on the CPU.
 
-    planes: torch.Tensor
-    """uint8, 1-D, as `golf_fast.ops.bitpack.pack` makes them."""
-    scales: torch.Tensor
-    """float16 [rows]; one element where the tensor is not 2-D."""
-    bits: int
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Int8:
-    """Quantized integers, a byte each, and a scale for each row."""
+    Args:
+        values: int8, of the tensor's shape, within [-2^(bits-1), 2^(bits-1) - 1].
+        scales: [rows] of `as_rows(shape)`; float16, or float32 where the width is none of `FLOAT16_SCALED_BITS`.
+        bits: Width of the integers, 2 to 8.
+    """
 
     values: torch.Tensor
-    """int8, of the tensor's shape."""
     scales: torch.Tensor
-    """float16 [rows] of a 2-D tensor, else float32 [1]."""
-    bits: int = 8
+    bits: int
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.values.shape)
 
 
-Stored = Raw | Packed | Int8
+Stored = Raw | Quantized
+FLOAT16_SCALED_BITS = (5, 6)
+"""Widths whose scales are always float16."""
 
 
 def as_rows(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -67,41 +59,27 @@ def as_rows(shape: tuple[int, ...]) -> tuple[int, int]:
     return 1, count
 
 
-def store_integers(values: torch.Tensor, scales: torch.Tensor, bits: int) -> Packed | Int8:
-    """Hold quantized integers in the smallest form that memory has for their width.
-
-    Args:
-        values: int8, any shape, within [-2^(bits-1), 2^(bits-1) - 1].
-        scales: [rows] of `as_rows(values.shape)`; float16, or float32 for an 8-bit tensor that is not 2-D.
-        bits: 2 to 8.
-    """
-    if bits in PACKED_BITS:
-        return Packed(pack(values, bits), scales, bits, tuple(values.shape))
-    return Int8(values, scales, bits)
-
-
-def integers(stored: Packed | Int8) -> torch.Tensor:
-    """The quantized integers, int8, of the tensor's shape."""
-    if isinstance(stored, Int8):
-        return stored.values
-    return unpack(stored.planes, stored.bits, stored.shape)
-
-
 def restore(stored: Stored, dtype: torch.dtype, device: torch.device | str = "cpu") -> torch.Tensor:
     """The tensor that a `Stored` stands for, on `device`: integers as they are, everything else in `dtype`.
 
-    Quantized values are `float32(integer) * float32(scale)`, rounded once to `dtype` (seed.md section 5). They travel
-    to the device as they are stored, bit-packed ones packed, and become numbers there.
+    Quantized values are `float32(integer) * float32(scale)`, rounded once to `dtype` (seed.md section 5). They become
+    numbers on the device; where `golf_fast.ops.bitpack` has their width they travel there packed.
     """
     if isinstance(stored, Raw):
         tensor = stored.tensor.to(device)
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
+    if torch.device(device).type != "cpu" and stored.bits in bitpack.WIDTHS:
+        return _restore_packed(stored, dtype, device)
+    scales = stored.scales.to(device).float()[:, None]
+    weights = stored.values.to(device).reshape(as_rows(stored.shape)).float() * scales
+    return weights.reshape(stored.shape).to(dtype)
+
+
+def _restore_packed(stored: Quantized, dtype: torch.dtype, device: torch.device | str) -> torch.Tensor:
+    planes = bitpack.pack(stored.values, stored.bits).to(device)
+    direct = dtype if dtype in (torch.float32, torch.bfloat16) else torch.float32
     scales = stored.scales.to(device)
-    if isinstance(stored, Packed):
-        direct = dtype if dtype in (torch.float32, torch.bfloat16) else torch.float32
-        return unpack_dequantize(stored.planes.to(device), scales, stored.bits, stored.shape, direct).to(dtype)
-    values = stored.values.to(device).reshape(as_rows(stored.shape)).float() * scales.float()[:, None]
-    return values.reshape(stored.shape).to(dtype)
+    return bitpack.unpack_dequantize(planes, scales, stored.bits, stored.shape, direct).to(dtype)
 
 
 def dequantize(
@@ -112,7 +90,7 @@ def dequantize(
     Args:
         tensors: as `quantize` or `read_artifact` give them.
         dtype: of every floating-point tensor of the result; integers keep theirs.
-        device: where the result is; packed integers are unpacked there.
+        device: where the result is.
     """
     restored = {
         name: restore(stored, dtype, device)

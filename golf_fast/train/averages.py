@@ -17,7 +17,7 @@ class Averages:
     """
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
-        self._parameters = {row.name: parameter for row, parameter in model.claimed("the averages")}
+        self.model = model
         self.config = config
         self.kind = "ema" if config.ema else "swa" if config.swa else "none"
         self.count = 0
@@ -33,7 +33,7 @@ class Averages:
             self._accumulate(1 / (self.count + 1))
 
     def _accumulate(self, weight: float) -> None:
-        parameters = {name: p.detach().float() for name, p in self._parameters.items()}
+        parameters = {name: p.detach().float() for name, p in self.model.named_parameters()}
         if not self._average:
             self._average = {name: p.clone() for name, p in parameters.items()}
         else:
@@ -50,5 +50,5 @@ class Averages:
     def weights(self) -> dict[str, torch.Tensor]:
         """The weights that go on to compression: float32, under the names of the model's parameters."""
         if self.used == "none":
-            return {name: p.detach().float().clone() for name, p in self._parameters.items()}
+            return {name: p.detach().float().clone() for name, p in self.model.named_parameters()}
         return self._average

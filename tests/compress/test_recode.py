@@ -8,10 +8,9 @@ import pytest
 import torch
 from helpers.small_scoring import score, small_config, small_gpt, some_tokens
 
-from golf_fast.compress import Int8, Packed, Raw, Stored, quantize, read_artifact, write_artifact
+from golf_fast.compress import Quantized, Raw, Stored, quantize, read_artifact, write_artifact
 from golf_fast.compress.artifact import codecs
 from golf_fast.compress.recode import CodecName, recode
-from golf_fast.compress.stored import integers
 from golf_fast.config import CompressConfig
 from golf_fast.errors import InputError
 from golf_fast.model import upstream
@@ -26,9 +25,9 @@ def same(one: Stored, other: Stored) -> bool:
         assert isinstance(one, Raw)
         assert isinstance(other, Raw)
         return one.tensor.dtype == other.tensor.dtype and torch.equal(one.tensor, other.tensor)
-    assert isinstance(one, Packed | Int8)
+    assert isinstance(one, Quantized)
     alike = type(one) is type(other) and one.bits == other.bits and one.scales.dtype == other.scales.dtype
-    return alike and torch.equal(integers(one), integers(other)) and torch.equal(one.scales, other.scales)
+    return alike and torch.equal(one.values, other.values) and torch.equal(one.scales, other.scales)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Which bytes of which tensor go into which blob, and how a tensor is put together again from its parts.
 
 A *field* is one array of a `Stored`: `data` of a Raw; `values` (one int8 a weight, never packed: a byte compressor
-sees no structure in bit-packed values) and `scales` of the other two. A *part* is what a blob holds of a field: the
+sees no structure in bit-packed values) and `scales` of a Quantized. A *part* is what a blob holds of a field: the
 whole array (`values`), or for floats one byte plane of it (`data.0` the lowest byte of each item, `data.1` the next).
 Parts are joined over tensors: a *blob* is the same part of one or more tensors, in the order of the tensors.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from golf_fast.compress.artifact.codecs import Malformed
-from golf_fast.compress.stored import Raw, Stored, as_rows, integers, store_integers
+from golf_fast.compress.stored import Quantized, Raw, Stored, as_rows
 
 RAW_DTYPES = {
     "float16": torch.float16,
@@ -87,12 +87,8 @@ def spec_of(name: str, stored: Stored) -> TensorSpec:
 
 def parts_of(stored: Stored) -> dict[str, bytes]:
     """The bytes of every part of a tensor, little-endian, in row-major order."""
-    if isinstance(stored, Raw):
-        fields = {"data": stored.tensor}
-    else:
-        fields = {"values": integers(stored), "scales": stored.scales}
     parts: dict[str, bytes] = {}
-    for field, tensor in fields.items():
+    for field, tensor in _tensors_of(stored).items():
         array = tensor.detach().cpu().contiguous().numpy()
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         if array.dtype.name in SPLIT_DTYPES:
@@ -101,6 +97,12 @@ def parts_of(stored: Stored) -> dict[str, bytes]:
         else:
             parts[field] = array.tobytes()
     return parts
+
+
+def _tensors_of(stored: Stored) -> dict[str, torch.Tensor]:
+    if isinstance(stored, Raw):
+        return {"data": stored.tensor}
+    return {"values": stored.values, "scales": stored.scales}
 
 
 def assemble(spec: TensorSpec, parts: Mapping[str, bytes]) -> Stored:
@@ -121,7 +123,7 @@ def assemble(spec: TensorSpec, parts: Mapping[str, bytes]) -> Stored:
     values, limit = arrays["values"], 2 ** (spec.bits - 1)
     if values.min() < -limit or values.max() >= limit:
         raise Malformed(f"{spec.name}: its values run from {values.min()} to {values.max()}, too wide for {spec.kind}")
-    return store_integers(torch.from_numpy(values).reshape(spec.shape), torch.from_numpy(arrays["scales"]), spec.bits)
+    return Quantized(torch.from_numpy(values).reshape(spec.shape), torch.from_numpy(arrays["scales"]), spec.bits)
 
 
 def _join(field: str, dtype: np.dtype, items: int, parts: Mapping[str, bytes]) -> np.ndarray:

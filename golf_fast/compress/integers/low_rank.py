@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from golf_fast.compress.integers.rounding import quantize_absmax
-from golf_fast.compress.stored import LEFT_SUFFIX, RIGHT_SUFFIX, Int8, Stored, restore
+from golf_fast.compress.stored import LEFT_SUFFIX, RIGHT_SUFFIX, Quantized, Stored, restore
 from golf_fast.config import CompressConfig
 
 FACTOR_BITS = 8
@@ -43,7 +43,7 @@ def correct(
     for name in sorted(worst):
         left, right = _factors(weights[name], stored[name], hessians[name], config.low_rank)
         for suffix, factor in ((LEFT_SUFFIX, left), (RIGHT_SUFFIX, right)):
-            factors[name + suffix] = Int8(*quantize_absmax(factor, FACTOR_BITS), FACTOR_BITS)
+            factors[name + suffix] = Quantized(*quantize_absmax(factor, FACTOR_BITS), FACTOR_BITS)
     return factors
 
 

@@ -8,6 +8,7 @@ import torch
 
 from golf_fast.compress.integers.quantiles import row_quantiles
 from golf_fast.compress.stored import as_rows
+from golf_fast.ops import bitpack
 
 INT8_CLIP_QUANTILE = 99.99984 / 100.0
 SMALLEST_SCALE = torch.finfo(torch.float16).tiny
@@ -20,10 +21,12 @@ class Matrix:
 
     name: str
     weights: torch.Tensor
-    """float32, on the CPU."""
+    """float32, on any device."""
     scales: torch.Tensor
-    """float16 [rows] ([1] if not 2-D): what the integer 1 stands for."""
+    """float16 [rows] ([1] if not 2-D), on the CPU: what the integer 1 stands for."""
     bits: int
+    values: torch.Tensor | None = None
+    """int8, on the CPU, where the integers came with the scales."""
 
 
 def absmax_scales(weights: torch.Tensor, bits: int) -> torch.Tensor:
@@ -80,15 +83,27 @@ def nearest(weights: torch.Tensor, scales: torch.Tensor, bits: int, *, symmetric
 
 
 def quantize_absmax(weights: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The published submission's integers, within [-c-1, c], and the float16 scales they belong to."""
+    """The published submission's integers, within [-c-1, c], and the float16 scales they belong to.
+
+    Args:
+        weights: finite float32, any shape with at least one element, on any device: where `golf_fast.ops.bitpack` has
+            the width it quantizes there, in one pass, and packed integers leave the device.
+        bits: 2 to 8.
+
+    Returns:
+        int8 values of the same shape and float16 scales, [rows] ([1] if not 2-D), both on the CPU.
+
+    Raises:
+        ValueError: a row is too large for a float16 scale.
+    """
+    if bits in bitpack.WIDTHS:
+        planes, scales = bitpack.quantize_pack(weights, bits)
+        return bitpack.unpack(planes.cpu(), bits, weights.shape), scales.cpu()
+    weights = weights.cpu()
     scales = absmax_scales(weights, bits)
+    if not bool(torch.isfinite(scales).all()):
+        raise ValueError(f"weights: the largest magnitude is {weights.abs().max():g}; its scale must fit float16")
     return nearest(weights, scales, bits, symmetric=False), scales
-
-
-def quantize_sigma(weights: torch.Tensor, bits: int, clip_sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Integers within ±c, magnitudes beyond `clip_sigma` root mean squares of the row clipped, and float16 scales."""
-    scales = sigma_scales(weights, bits, clip_sigma)
-    return nearest(weights, scales, bits, symmetric=True), scales
 
 
 def quantize_int8(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import torch
 
-from golf_fast.compress.stored import Int8, Packed, Raw, Stored, as_rows, integers, store_integers
+from golf_fast.compress.stored import Quantized, Raw, Stored, as_rows
 
 
 def ones_and_minus_ones(tensors: Mapping[str, Stored]) -> int:
     """How many values `zero_smallest` could zero."""
-    return sum(int((integers(stored).abs() == 1).sum()) for stored in _zeroable(tensors).values())
+    return sum(int((stored.values.abs() == 1).sum()) for stored in _zeroable(tensors).values())
 
 
 def zero_smallest(tensors: Mapping[str, Stored], count: int) -> dict[str, Stored]:
@@ -28,7 +28,7 @@ def zero_smallest(tensors: Mapping[str, Stored], count: int) -> dict[str, Stored
     per_row, scales, owners = [], [], []
     for position, name in enumerate(names):
         rows, cols = as_rows(candidates[name].shape)
-        per_row.append((integers(candidates[name]).reshape(rows, cols).abs() == 1).sum(dim=1))
+        per_row.append((candidates[name].values.reshape(rows, cols).abs() == 1).sum(dim=1))
         scales.append(candidates[name].scales.float())
         owners.append(torch.full((rows,), position))
     if not names or count <= 0:
@@ -40,13 +40,13 @@ def zero_smallest(tensors: Mapping[str, Stored], count: int) -> dict[str, Stored
     for position, name in enumerate(names):
         stored = candidates[name]
         shape = as_rows(stored.shape)
-        values = integers(stored).reshape(shape).clone()
+        values = stored.values.reshape(shape).clone()
         ones = values.abs() == 1
         ones &= ones.cumsum(dim=1) <= quota[torch.cat(owners) == position][:, None]
         values[ones] = 0
-        result[name] = store_integers(values.reshape(stored.shape), stored.scales, stored.bits)
+        result[name] = Quantized(values.reshape(stored.shape), stored.scales, stored.bits)
     return result
 
 
-def _zeroable(tensors: Mapping[str, Stored]) -> dict[str, Packed | Int8]:
+def _zeroable(tensors: Mapping[str, Stored]) -> dict[str, Quantized]:
     return {name: stored for name, stored in tensors.items() if not isinstance(stored, Raw) and ":" not in name}

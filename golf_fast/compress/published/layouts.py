@@ -22,8 +22,8 @@ import torch
 
 from golf_fast.compress.artifact.codecs import Malformed
 from golf_fast.compress.artifact.header import MAX_NAME, MAX_RAW_BYTES
-from golf_fast.compress.published.torch_file import MAX_BYTES, load
-from golf_fast.compress.stored import PACKED_BITS, Raw, Stored, as_rows, store_integers
+from golf_fast.compress.published.torch_file import MAX_BYTES, decompress, load
+from golf_fast.compress.stored import FLOAT16_SCALED_BITS, Quantized, Raw, Stored, as_rows
 from golf_fast.errors import InputError
 
 INT8_FORMAT = "int8_clean_per_row_v1"
@@ -64,7 +64,8 @@ def read_published(path: Path | str) -> Published:
     try:
         if len(data) > MAX_BYTES:
             raise Malformed(f"has more than {MAX_BYTES} bytes; a published model has at most 16,000,000")
-        compressor, content = load(data)
+        compressor, raw = decompress(data)
+        content = load(raw)
         layout, tensors, bfloat16 = _tensors(_table(content, "what it holds"))
     except Malformed as error:
         raise InputError(f"{path}: {error}") from error
@@ -144,9 +145,9 @@ def _quantized(name: str, values: torch.Tensor, scales: torch.Tensor, bits: int)
     rows = as_rows(tuple(values.shape))[0]
     if scales.ndim == 1 and scales.numel() != rows:
         return Raw(values.float() * scales.float().reshape(-1, *[1] * (values.ndim - 1)))
-    if scales.dtype == torch.float32 and bits in PACKED_BITS:
-        bits = 8  # the packed widths have float16 scales alone
-    return store_integers(values, scales.expand(rows).contiguous(), bits)
+    if scales.dtype == torch.float32 and bits in FLOAT16_SCALED_BITS:
+        bits = 8
+    return Quantized(values, scales.expand(rows).contiguous(), bits)
 
 
 def _passed(name: str, tensor: torch.Tensor) -> Raw:

@@ -18,7 +18,10 @@ from golf_fast.ops import backends
 from golf_fast.ops.bitpack import native, reference
 from golf_fast.ops.bitpack.reference import planes_size
 
-__all__ = ["pack", "planes_size", "quantize_pack", "unpack", "unpack_dequantize"]
+__all__ = ["WIDTHS", "pack", "planes_size", "quantize_pack", "unpack", "unpack_dequantize"]
+
+WIDTHS = (5, 6)
+"""Widths of the integers, in bits."""
 
 backends.register(
     "bitpack",
@@ -128,7 +131,7 @@ def quantize_pack(weights: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch
 
 
 def _check_bits(bits: int) -> None:
-    if bits not in (5, 6):
+    if bits not in WIDTHS:
         raise ValueError(f"bits: it is {bits}; it must be 5 or 6")
 
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golf_fast.compress import (
-    Int8,
-    Packed,
+    Quantized,
     Raw,
     Stored,
     dequantize,
@@ -21,7 +20,6 @@ from golf_fast.compress import (
     write_artifact,
 )
 from golf_fast.compress.artifact import codecs
-from golf_fast.compress.stored import integers, store_integers
 from golf_fast.config import CompressConfig, ModelConfig, RunConfig
 from golf_fast.errors import InputError
 
@@ -64,11 +62,11 @@ def assert_equal(ours: dict[str, Stored], theirs: dict[str, Stored]) -> None:
             assert stored.tensor.dtype == other.tensor.dtype
             assert torch.equal(stored.tensor, other.tensor)
         else:
-            assert isinstance(other, Packed | Int8)
+            assert isinstance(other, Quantized)
             assert stored.bits == other.bits
             assert stored.scales.dtype == other.scales.dtype
             assert torch.equal(stored.scales, other.scales)
-            assert torch.equal(integers(stored), integers(other))
+            assert torch.equal(stored.values, other.values)
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -123,7 +121,7 @@ def test_any_integers(rows: int, cols: int, bits: int, seed: int, equal: bool, c
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
     values = np.full((rows, cols), random.integers(low, high)) if equal else random.integers(low, high, (rows, cols))
     tensor = torch.from_numpy(values.astype(np.int8))
-    stored = store_integers(tensor, torch.linspace(0.5, 1, rows).half(), bits)
+    stored = Quantized(tensor, torch.linspace(0.5, 1, rows).half(), bits)
     path = tmp_path_factory.mktemp("any") / "a"
     write_artifact(path, {"w": stored}, {}, CompressConfig(codec=codec))
     assert_equal({"w": stored}, read_artifact(path).tensors)
@@ -133,8 +131,8 @@ def test_near_the_entropy(tmp_path: Path) -> None:
     weights = torch.randn(512, 512, generator=torch.Generator().manual_seed(1))
     tensors = quantize({"blocks.0.attn.c_q.weight": weights}, CONFIG)
     packed = tensors["blocks.0.attn.c_q.weight"]
-    assert isinstance(packed, Packed)
-    _, counts = integers(packed).unique(return_counts=True)
+    assert isinstance(packed, Quantized)
+    _, counts = packed.values.unique(return_counts=True)
     share = counts.double() / counts.sum()
     entropy = -(share * share.log2()).sum().item()
     bits = 8 * write_artifact(tmp_path / "a", tensors, {}, CONFIG) / weights.numel()

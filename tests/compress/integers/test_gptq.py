@@ -10,7 +10,7 @@ import torch
 from golf_fast.compress import quantize
 from golf_fast.compress.integers.gptq import BLOCK, DAMPING, round_columns
 from golf_fast.compress.integers.rounding import nearest
-from golf_fast.compress.stored import Packed, integers
+from golf_fast.compress.stored import Quantized
 from golf_fast.config import CompressConfig
 from golf_fast.distributed import Ranks
 
@@ -107,15 +107,15 @@ def test_only_matrices_with_a_hessian_take_part() -> None:
     stored = quantize(weights, CONFIG, hessians)
     for name, matrix in weights.items():
         held = stored[name]
-        assert isinstance(held, Packed)
+        assert isinstance(held, Quantized)
         plain_values = nearest(matrix, held.scales, held.bits, symmetric=True)
-        assert torch.equal(integers(held), plain_values) == (name not in hessians)
+        assert torch.equal(held.values, plain_values) == (name not in hessians)
 
 
 def _work(folder: Path) -> None:
     ranks = Ranks.from_environment("cpu")
     stored = quantize(*(model()[0], CONFIG, model()[1]), ranks=ranks)
-    found = {name: integers(held) for name, held in stored.items() if isinstance(held, Packed)}
+    found = {name: held.values for name, held in stored.items() if isinstance(held, Quantized)}
     torch.save(found, folder / f"{ranks.world_size}-{ranks.rank}.pt")
     ranks.close()
 
@@ -129,8 +129,8 @@ def test_ranks_share_the_matrices(run_ranks: Callable[..., None], tmp_path: Path
         found = torch.load(tmp_path / f"2-{rank}.pt", weights_only=True)
         for name in NAMES:
             held = alone[name]
-            assert isinstance(held, Packed)
-            assert (found[name] == integers(held)).double().mean() > 0.999
+            assert isinstance(held, Quantized)
+            assert (found[name] == held.values).double().mean() > 0.999
 
 
 @pytest.mark.gpu
@@ -141,9 +141,9 @@ def test_on_a_gpu_as_on_a_cpu() -> None:
     there = quantize(weights, CONFIG, {name: hessian.cuda() for name, hessian in hessians.items()})
     for name in NAMES:
         mine, others = here[name], there[name]
-        assert isinstance(mine, Packed)
-        assert isinstance(others, Packed)
-        assert (integers(mine) == integers(others)).double().mean() > 0.95
+        assert isinstance(mine, Quantized)
+        assert isinstance(others, Quantized)
+        assert (mine.values == others.values).double().mean() > 0.95
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from golf_fast.compress import Int8, dequantize, quantize, read_artifact, write_artifact
+from golf_fast.compress import Quantized, dequantize, quantize, read_artifact, write_artifact
 from golf_fast.compress.artifact.codecs import Malformed
 from golf_fast.compress.artifact.container import decode, encode
 from golf_fast.compress.integers.low_rank import output_error
@@ -70,8 +70,8 @@ def test_through_a_file(tmp_path: Path) -> None:
         assert torch.equal(dequantize(held)[name], tensor)
 
 
-def int8(*shape: int) -> Int8:
-    return Int8(torch.ones(shape, dtype=torch.int8), torch.ones(shape[0], dtype=torch.float16))
+def int8(*shape: int) -> Quantized:
+    return Quantized(torch.ones(shape, dtype=torch.int8), torch.ones(shape[0], dtype=torch.float16), 8)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def int8(*shape: int) -> Int8:
         ({"w": Raw(torch.ones(8, 6))}, "name with a colon"),
         ({"w:left": int8(2, 7)}, "factors of"),
         ({"w:right": int8(3, 6)}, "factors of"),
-        ({"w:left": Int8(torch.ones(16, dtype=torch.int8), torch.ones(1, dtype=torch.float16))}, "factors of"),
+        ({"w:left": Quantized(torch.ones(16, dtype=torch.int8), torch.ones(1, dtype=torch.float16), 8)}, "factors of"),
         ({"w:left": Raw(torch.ones(2, 8))}, "factors of"),
         ({"w:middle": int8(2, 8)}, "name with a colon"),
         ({":left": int8(2, 8)}, "name with a colon"),

@@ -9,9 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golf_fast.compress import Int8, Packed, Raw, dequantize, quantize
-from golf_fast.compress.integers.rounding import quantize_absmax, quantize_int8, quantize_sigma
-from golf_fast.compress.stored import integers
+from golf_fast.compress import Quantized, Raw, dequantize, quantize
+from golf_fast.compress.integers.rounding import nearest, quantize_absmax, quantize_int8, sigma_scales
 from golf_fast.config import CompressConfig
 from golf_fast.errors import InputError
 
@@ -130,10 +129,8 @@ def big(*shape: int) -> torch.Tensor:
 
 
 def form(stored: object) -> str:
-    if isinstance(stored, Packed):
+    if isinstance(stored, Quantized):
         return f"int{stored.bits}"
-    if isinstance(stored, Int8):
-        return "int8"
     assert isinstance(stored, Raw)
     return str(stored.tensor.dtype).removeprefix("torch.")
 
@@ -174,10 +171,10 @@ def test_first_rule_that_fits(name: str, tensor: torch.Tensor, expected: str) ->
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_dequantized_is_the_product_in_float32(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     stored = quantize({name: big(*shape)}, CONFIG)[name]
-    assert isinstance(stored, Packed | Int8)
+    assert isinstance(stored, Quantized)
     scales = stored.scales.float()
     scales = scales[:, None] if len(shape) == 2 else scales.reshape(())
-    expected = (integers(stored).float() * scales).to(dtype)
+    expected = (stored.values.float() * scales).to(dtype)
     restored = dequantize({name: stored}, dtype)[name]
     assert restored.dtype == dtype
     assert torch.equal(restored, expected)
@@ -193,9 +190,9 @@ def test_bfloat16_weights_are_quantized_from_their_float32_values() -> None:
     weights = big(100, 128).bfloat16()
     name = "blocks.0.attn.c_q.weight"
     low, exact = quantize({name: weights}, CONFIG)[name], quantize({name: weights.float()}, CONFIG)[name]
-    assert isinstance(low, Packed)
-    assert isinstance(exact, Packed)
-    assert torch.equal(low.planes, exact.planes)
+    assert isinstance(low, Quantized)
+    assert isinstance(exact, Quantized)
+    assert torch.equal(low.values, exact.values)
 
 
 def test_bits_follow_the_config() -> None:
@@ -220,6 +217,11 @@ def test_what_cannot_be_stored_is_named(name: str, tensor: torch.Tensor, says: s
     assert name in str(caught.value)
 
 
+def quantize_sigma(weights: torch.Tensor, bits: int, clip: float) -> tuple[torch.Tensor, torch.Tensor]:
+    scales = sigma_scales(weights, bits, clip)
+    return nearest(weights, scales, bits, symmetric=True), scales
+
+
 @pytest.mark.parametrize("bits", [5, 6, 7])
 @pytest.mark.parametrize("clip", [1.0, 3.3, 12.85])
 @pytest.mark.parametrize("rows", EDGE_ROWS.values(), ids=EDGE_ROWS.keys())
@@ -240,8 +242,8 @@ def test_sigma_is_for_what_absmax_was_for() -> None:
     assert [form(item) for item in stored.values()] == ["int5", "int6", "int8", "float16"]
     for name, width in (("a.mlp.w", 5), ("a.attn.w", 6), ("head", 8)):
         quantized = stored[name]
-        assert isinstance(quantized, Packed | Int8)
-        assert torch.equal(integers(quantized), quantize_sigma(state[name], width, 12.0)[0])
+        assert isinstance(quantized, Quantized)
+        assert torch.equal(quantized.values, quantize_sigma(state[name], width, 12.0)[0])
 
 
 def test_the_bits_of_a_sigma_clip() -> None:

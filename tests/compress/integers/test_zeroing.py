@@ -3,13 +3,13 @@ import torch
 
 from golf_fast.compress import Raw, quantize
 from golf_fast.compress.integers.zeroing import ones_and_minus_ones, zero_smallest
-from golf_fast.compress.stored import Int8, Packed, integers
+from golf_fast.compress.stored import Quantized
 from golf_fast.config import CompressConfig
 
 CONFIG = CompressConfig(quantizer="sigma", clip_sigma=20, fp16_max_elements=10)
 
 
-def tensors() -> dict[str, Packed | Int8 | Raw]:
+def tensors() -> dict[str, Quantized | Raw]:
     generator = torch.Generator().manual_seed(0)
     weights = {
         "a.mlp.w": torch.randn(6, 50, generator=generator) * torch.rand(6, 1, generator=generator),
@@ -20,13 +20,13 @@ def tensors() -> dict[str, Packed | Int8 | Raw]:
     return quantize(weights, CONFIG)
 
 
-def entries(stored: dict[str, Packed | Int8 | Raw]) -> list[tuple[float, int]]:
+def entries(stored: dict[str, Quantized | Raw]) -> list[tuple[float, int]]:
     """(scale, value) of every quantized element, in the order of names, rows and columns."""
     found = []
     for name in sorted(stored):
         held = stored[name]
         if not isinstance(held, Raw):
-            for scale, row in zip(held.scales.tolist(), integers(held).tolist(), strict=True):
+            for scale, row in zip(held.scales.tolist(), held.values.tolist(), strict=True):
                 found += [(scale, value) for value in row]
     return found
 

@@ -12,11 +12,10 @@ import pytest
 import torch
 from helpers.published_files import Compressor, State, int8, mixed, pack
 
-from golf_fast.compress import Int8, Packed, Raw, dequantize, read_artifact
+from golf_fast.compress import Quantized, Raw, dequantize, read_artifact
 from golf_fast.compress.__main__ import main
 from golf_fast.compress.published.deduce import Unseen, deduce, with_smear
 from golf_fast.compress.published.layouts import read_published
-from golf_fast.compress.stored import integers
 from golf_fast.config import ModelConfig
 from golf_fast.errors import InputError
 from golf_fast.model import GPT, gpt, upstream
@@ -99,9 +98,9 @@ def test_mixed_integers_and_scales_pass_over_as_they_are(importer: Importer) -> 
             assert stored.tensor.dtype == content["w"][name].dtype
             assert torch.equal(stored.tensor, content["w"][name])
         else:
-            assert isinstance(stored, Packed | Int8)
+            assert isinstance(stored, Quantized)
             assert f"int{stored.bits}" == how["type"]
-            assert torch.equal(integers(stored), content["w"][f"{name}.q"])
+            assert torch.equal(stored.values, content["w"][f"{name}.q"])
             assert torch.equal(stored.scales, content["w"][f"{name}.scale"])
     assert {"int5", "int6", "int8", "raw float16", "raw float32"} == {
         line.split("  ")[0] for line in said.splitlines() if line.startswith(("int", "raw"))
@@ -220,8 +219,8 @@ def test_what_a_packed_form_cannot_hold_is_held_exactly_all_the_same(tmp_path: P
     assert set(found) == set(wanted)
     for name, tensor in wanted.items():
         assert torch.equal(found[name], tensor), name
-    assert torch.equal(integers(read_back["fine"]), matrix)
-    assert torch.equal(integers(read_back["one"]), matrix)
+    assert torch.equal(read_back["fine"].values, matrix)
+    assert torch.equal(read_back["one"].values, matrix)
 
 
 def test_an_unknown_feature_is_one_line(compress: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:

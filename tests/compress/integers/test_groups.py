@@ -1,0 +1,64 @@
+"""The caller may say which tensors are treated alike; else published names do."""
+
+import pytest
+import torch
+
+from golf_fast.compress import Quantized, Raw, quantize
+from golf_fast.compress.integers.groups import GROUPS, groups_of
+from golf_fast.compress.size_estimate import expected_bytes
+from golf_fast.config import CompressConfig
+from golf_fast.errors import InputError
+
+CONFIG = CompressConfig(
+    fp16_max_elements=0, fp16_keep=(), mlp_bits=5, attention_bits=6, bigram_bits=7, embedding_bits=8
+)
+
+
+def weights(*names: str) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.randn(20, 30, generator=generator) for name in names}
+
+
+def test_published_names() -> None:
+    names = {
+        "blocks.3.mlp.fc.weight": "mlp",
+        "blocks.3.mlp_scale": "control",
+        "blocks.3.attn.proj.weight": "attention",
+        "blocks.3.attn.q_gain": "control",
+        "bigram.proj.weight": "bigram",
+        "bigram.scale": "control",
+        "tok_emb.weight": "embedding",
+        "lm_head.weight": "embedding",
+        "anything.else": "embedding",
+    }
+    assert groups_of(names) == names
+
+
+def test_given_groups_decide_the_form_whatever_the_names() -> None:
+    state = weights(*(f"w{group}" for group in GROUPS))
+    groups = {f"w{group}": group for group in GROUPS}
+    stored = quantize(state, CONFIG, groups=groups | {"another": "mlp"})
+    widths = [held.bits for held in stored.values() if isinstance(held, Quantized)]
+    assert widths == [5, 6, 7, 8]
+    control = stored["wcontrol"]
+    assert isinstance(control, Raw)
+    assert torch.equal(control.tensor, state["wcontrol"])
+    named = dict(zip(groups, ("a.mlp.w", "a.attn.w", "bigram.w", "tok_emb", "q_gain"), strict=True))
+    by_name = {named[name]: tensor for name, tensor in state.items()}
+    assert expected_bytes(state, CONFIG, groups) == expected_bytes(by_name, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("groups", "says"),
+    [
+        ({"a": "mlp"}, "blocks.0.mlp.gate: its quantization group is missing; it must be one of mlp, attention"),
+        ({}, "a: its quantization group is missing"),
+        ({"a": "mlp", "blocks.0.mlp.gate": "gates"}, "blocks.0.mlp.gate: its quantization group is 'gates'; it must"),
+    ],
+)
+def test_a_tensor_in_no_group_is_refused_by_name(groups: dict[str, str], says: str) -> None:
+    state = weights("a", "blocks.0.mlp.gate")
+    for refuses in (quantize, expected_bytes):
+        with pytest.raises(InputError) as caught:
+            refuses(state, CONFIG, groups=groups)
+        assert str(caught.value).startswith(says)
