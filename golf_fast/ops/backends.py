@@ -103,11 +103,6 @@ def _decide(op: str, device_kind: str) -> Backend:
     raise AssertionError(f"{op}: no implementation runs on {device_kind}")
 
 
-# torch.compile calls it and takes the answer for a constant: what it asks of the machine cannot be traced. This is
-# torch.compiler.assume_constant_result without its import of torch._dynamo and triton, which takes seconds.
-_decide._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
 def resolve(op: str, device: torch.device | str) -> Backend:
     """The implementation of `op` on `device`; the same answer for the life of the process.
 
@@ -119,6 +114,12 @@ def resolve(op: str, device: torch.device | str) -> Backend:
     if backend is None:
         backend = _decided[op, kind] = _decide(op, kind)
     return backend
+
+
+# torch.compile calls it and takes the answer for a constant: what it asks of the machine cannot be traced, and a guard
+# on the answers of before would fail, and compile again, once this one is among them. This is
+# torch.compiler.assume_constant_result without its import of torch._dynamo and triton, which takes seconds.
+resolve._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def forget() -> None:

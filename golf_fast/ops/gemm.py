@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from golf_fast.ops.launch import require
+from golf_fast.ops.checks import refuse
 
 
 @dataclass(frozen=True)
@@ -81,5 +81,7 @@ def tile_view(op: str, name: str, tensor: torch.Tensor, rows: int, columns: int,
     """What a kernel reads `[rows, columns]` tiles of a contiguous matrix through: a descriptor, or the tensor."""
     if not tma:
         return tensor
-    require(tensor.data_ptr() % 16 == 0, op, f"{name} is at {tensor.data_ptr():#x}", "16-byte aligned for TMA")
-    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [rows, columns])
+    if tensor.data_ptr() % 16:
+        refuse(op, f"{name} is at {tensor.data_ptr():#x}", "16-byte aligned for TMA")
+    # A matrix of one row is contiguous with any stride between rows, and TMA takes multiples of 16 bytes only.
+    return TensorDescriptor(tensor, list(tensor.shape), [tensor.shape[1], 1], [rows, columns])

@@ -108,9 +108,3 @@ def strides(**tensors: torch.Tensor) -> dict[str, int]:
         for name, tensor in tensors.items()
         for axis, stride in zip(("batch", "row", "head"), tensor.stride()[:3], strict=True)
     }
-
-
-def require(condition: bool, op: str, thing: str, expected: str) -> None:
-    """Raise a ValueError of one line unless `condition` holds."""
-    if not condition:
-        raise ValueError(f"{op}: {thing}; it must be {expected}")

@@ -274,20 +274,23 @@ def test_no_gradient_reaches_through(backend: str, bits: int) -> None:
 
 
 BAD_CALLS: dict[str, tuple[Callable[[], object], str]] = {
-    "bits": (lambda: bitpack.pack(torch.zeros(3, dtype=torch.int8), 4), "bits: it is 4; it must be 5 or 6"),
-    "values": (lambda: bitpack.pack(torch.zeros(3), 5), "values: it is torch.float32; it must be torch.int8"),
-    "weights": (lambda: bitpack.quantize_pack(torch.zeros(3).half(), 5), "weights: it is torch.float16"),
-    "planes": (lambda: bitpack.unpack(torch.zeros(80, dtype=torch.uint8), 5, (129,)), r"planes: .*\[160\]"),
-    "plane dtype": (lambda: bitpack.unpack(torch.zeros(80), 5, (128,)), "planes: it is torch.float32"),
+    "bits": (lambda: bitpack.pack(torch.zeros(3, dtype=torch.int8), 4), "bitpack: bits is 4; it must be 5 or 6"),
+    "values": (lambda: bitpack.pack(torch.zeros(3), 5), "bitpack: values is torch.float32; it must be torch.int8"),
+    "weights": (lambda: bitpack.quantize_pack(torch.zeros(3).half(), 5), "bitpack: weights is torch.float16"),
+    "planes": (
+        lambda: bitpack.unpack(torch.zeros(80, dtype=torch.uint8), 5, (129,)),
+        r"bitpack: planes is \(80,\); it must be \(160,\) for \(129,\) of int5",
+    ),
+    "plane dtype": (lambda: bitpack.unpack(torch.zeros(80), 5, (128,)), "bitpack: planes is torch.float32"),
     "scales": (
         lambda: bitpack.unpack_dequantize(torch.zeros(80, dtype=torch.uint8), torch.ones(2).half(), 5, (3, 4)),
-        r"scales: their shape is \[2\]; for \[3, 4\] it must be \[3\]",
+        r"bitpack: scales is \(2,\); it must be \(3,\)",
     ),
     "dtype": (
         lambda: bitpack.unpack_dequantize(
             torch.zeros(80, dtype=torch.uint8), torch.ones(3).half(), 5, (3, 4), torch.float64
         ),
-        "dtype: it is torch.float64; it must be",
+        "bitpack: dtype is torch.float64; it must be",
     ),
 }
 

@@ -137,7 +137,7 @@ def test_saves_what_the_backward_needs_alone(use_triton) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"w": torch.zeros(128, 32)}, r"w is \(128, 32\); it must be \[D, 64\], as x"),
+        ({"w": torch.zeros(128, 32)}, r"w is \(128, 32\); it must be \[D, K\], with the K of x, which is \(70, 64\)"),
         ({"residual": torch.zeros(70, 64)}, r"residual is \(70, 64\); it must be \(70, 128\)"),
         ({"residual": torch.zeros(70, 128).half()}, r"residual is torch.float16; .* the dtype of x, torch.float32"),
         ({"w": torch.zeros(64, 128).T}, r"w has strides \(1, 128\); it must be contiguous"),

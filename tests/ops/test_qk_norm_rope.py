@@ -110,7 +110,7 @@ def _arguments(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
         ({"q": torch.zeros(17, 4, 32)}, "q is"),
         ({"k": torch.zeros(2, 16, 2, 32)}, "k is"),
         ({"gain": torch.zeros(3)}, "gain is"),
-        ({"cos": torch.zeros(16, 16)}, "with the T of q"),
+        ({"cos": torch.zeros(16, 16)}, r"cos is \(16, 16\); it must be \(17, 16\), as q is"),
         ({"cos": torch.zeros(17, 17), "sin": torch.zeros(17, 17)}, "cos has 17 pairs"),
         ({"sin": torch.zeros(17, 8)}, "sin is"),
         ({"gain": torch.zeros(4).half()}, "the dtype of q"),

@@ -120,7 +120,7 @@ def test_its_kernels_cannot_run_where_a_part_runs_without(other: str, ask) -> No
         ({"qkv": torch.zeros(1, 40, 16, 32)[:, :, ::2]}, r"qkv has strides .*; it must be contiguous"),
         ({"qkv": torch.zeros(1, 40, 10, 32)}, r"k has 3 heads; it must be a divisor of 4"),
         ({"gain": torch.ones(4, 1)}, r"gain is \(4, 1\); it must be \[heads\]"),
-        ({"gain": torch.ones(4).half()}, r"gain is torch.float16; it must be the dtype of q, torch.float32"),
+        ({"gain": torch.ones(4).half()}, r"gain is torch.float16; it must be the dtype of qkv, torch.float32"),
         ({"cos": torch.zeros(39, 16)}, r"cos is \(39, 16\)"),
         ({"window": 0}, r"window is 0; it must be at least 1"),
     ],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+from typing import Any
 
 import pytest
 import torch
 
-from golf_fast.ops import registry
+from golf_fast.ops import backends, registry
+from golf_fast.ops.registry import Sample
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda")
@@ -47,8 +48,6 @@ def test_reference_passes_gradcheck(op: str) -> None:
 
 
 def test_every_operator_is_in_operator_calls() -> None:
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("triton is not installed, and most operators are defined beside their kernels")
     called = {call.operator for cases in CASES.values() for call in cases.operator_calls(CPU, torch.float32)}
     names = {
         name.partition("::")[2] for name in torch._C._dispatch_get_all_op_names() if name.startswith("golf_fast::")
@@ -68,3 +67,42 @@ def test_operators_pass_opcheck(op: str) -> None:
 def test_operators_pass_opcheck_on_a_gpu(op: str) -> None:
     for call in CASES[op].operator_calls(GPU, torch.bfloat16):
         torch.library.opcheck(getattr(torch.ops.golf_fast, call.operator).default, call.arguments)
+
+
+def paths() -> list[tuple[str, str]]:
+    """Every op with each of its backends that runs on this CPU."""
+    return [
+        (op, candidate.name)
+        for op, candidates in sorted(backends._candidates.items())
+        for candidate in candidates
+        if candidate.obstacle("cpu") is None
+    ]
+
+
+def spoiled(sample: Sample, position: int) -> list[tuple[str, tuple[Any, ...]]]:
+    """The arguments of a sample with one tensor on another device, of another shape, and of another dtype."""
+    given = sample.arguments[position]
+    wrong = {
+        "device": given.to("meta"),
+        "shape": given[None],
+        "dtype": given.bool(),
+    }
+    before, after = sample.arguments[:position], sample.arguments[position + 1 :]
+    return [(what, (*before, value, *after)) for what, value in wrong.items()]
+
+
+@pytest.mark.interpreter
+@pytest.mark.parametrize(("op", "backend"), paths())
+def test_every_path_names_the_argument_that_does_not_fit(
+    op: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(backends.VARIABLE, f"{op}={backend}")
+    backends.forget()
+    sample = CASES[op].samples(CPU, torch.float32)[-1]
+    tensors = [i for i, value in enumerate(sample.arguments) if isinstance(value, torch.Tensor)]
+    for position in tensors[1:]:  # the first is what the others are compared with
+        for what, arguments in spoiled(sample, position):
+            with pytest.raises(ValueError, match=r"^\w+: \w+ .*; it must be ") as said:
+                CASES[op].function(*arguments, **sample.keywords)
+            assert "\n" not in str(said.value), what
+    backends.forget()

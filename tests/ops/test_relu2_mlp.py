@@ -169,7 +169,7 @@ def test_auxiliary_outputs_are_not_differentiable() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x": random(5, 65)}, r"the last dimension of x is 65; it must be that of w_up, 64"),
+        ({"x": random(5, 65)}, r"w_up is \(128, 64\); it must be \[hidden, D\], with the D of x, which is \(5, 65\)"),
         ({"x": random(5, 64).double()}, r"x is torch.float64"),
         ({"w_up": random(100, 64), "w_down": random(64, 100)}, r"w_up is \(100, 64\); it must be of multiples of 64"),
         ({"w_down": random(128, 64)}, r"w_down is \(128, 64\); it must be \(64, 128\)"),
@@ -177,7 +177,7 @@ def test_auxiliary_outputs_are_not_differentiable() -> None:
         ({"w_up": random(128, 64).half()}, r"w_up is torch.float16"),
         ({"w_up": random(128 * 64 + 1)[1:].view(128, 64)}, r"w_up is at 0x[0-9a-f]+; it must be 16-byte"),
         ({"rstd": random(6)}, r"rstd is \(6,\); it must be \(5,\)"),
-        ({"rstd": random(5).half()}, r"rstd is torch.float16; it must be float32"),
+        ({"rstd": random(5).half()}, r"rstd is torch.float16; it must be torch.float32"),
         ({"negative_slope": 1.5}, r"negative_slope is 1.5"),
     ],
 )

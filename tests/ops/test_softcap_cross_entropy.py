@@ -138,11 +138,11 @@ def test_float16_gradients_of_a_mean_over_many_rows(use_triton) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x": random(5, 9)}, r"x is \(5, 9\); it must be \[\.\.\., 8\]"),
+        ({"x": random(5, 9)}, r"weight is \(10, 8\); it must be \[V, D\], with the D of x, which is \(5, 9\)"),
         ({"weight": random(10, 8).half()}, r"weight is torch.float16; it must be the dtype of x, torch.float32"),
         ({"x": random(5, 8).double(), "weight": random(10, 8).double()}, r"x is torch.float64"),
         ({"targets": torch.arange(4)}, r"targets is \(4,\); it must be \(5,\)"),
-        ({"targets": torch.arange(5).int()}, r"targets is torch.int32; it must be int64"),
+        ({"targets": torch.arange(5).int()}, r"targets is torch.int32; it must be torch.int64"),
         ({"softcap": 0.0}, r"softcap is 0.0; it must be more than 0"),
     ],
 )

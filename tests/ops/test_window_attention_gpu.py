@@ -99,7 +99,8 @@ def test_gradients_are_the_same_in_every_run() -> None:
 
 
 def test_a_growing_window_compiles_nothing_again() -> None:
-    from golf_fast.ops.window_attention.triton import d_key_value_kernel, d_query_kernel, forward_kernel
+    from golf_fast.ops.window_attention.triton import forward_kernel
+    from golf_fast.ops.window_attention.triton_backward import d_key_value_kernel, d_query_kernel
 
     q, k, v = (t.requires_grad_() for t in random_qkv((1, 512, 8, 4, 64), GPU, torch.bfloat16, 0))
 

@@ -15,23 +15,22 @@ from collections.abc import Sequence
 import torch
 
 from golf_fast.ops import backends
-from golf_fast.ops.bitpack import native, reference
+from golf_fast.ops.bitpack import native, operators, reference
 from golf_fast.ops.bitpack.reference import planes_size
+from golf_fast.ops.checks import refuse, require_dtype, require_like
 
 __all__ = ["WIDTHS", "pack", "planes_size", "quantize_pack", "unpack", "unpack_dequantize"]
 
 WIDTHS = (5, 6)
 """Widths of the integers, in bits."""
 
+OP = "bitpack"
+
 backends.register(
-    "bitpack",
+    OP,
     backends.Candidate("native", "golf_fast._C has it for this device", native.obstacle),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
-
-
-def _use_native(device: torch.device) -> bool:
-    return backends.resolve("bitpack", device).name == "native"
 
 
 def pack(values: torch.Tensor, bits: int) -> torch.Tensor:
@@ -48,8 +47,8 @@ def pack(values: torch.Tensor, bits: int) -> torch.Tensor:
         ValueError: wrong dtype or bits, or a value out of range (not found out while a CUDA graph is recorded).
     """
     _check_bits(bits)
-    _check_dtype("values", values, torch.int8)
-    planes: torch.Tensor = _pack(values, bits)
+    require_like(OP, "values", values, values, "values", dtype=torch.int8)
+    planes: torch.Tensor = operators.pack(values, bits)
     return planes
 
 
@@ -68,7 +67,7 @@ def unpack(planes: torch.Tensor, bits: int, shape: Sequence[int]) -> torch.Tenso
         ValueError: wrong dtype, bits or size.
     """
     _check_planes(planes, bits, shape)
-    values: torch.Tensor = _unpack(planes, bits, shape)
+    values: torch.Tensor = operators.unpack(planes, bits, shape)
     return values
 
 
@@ -95,13 +94,10 @@ def unpack_dequantize(
         ValueError: wrong dtype, bits or size.
     """
     _check_planes(planes, bits, shape)
-    _check_dtype("scales", scales, torch.float16)
     rows = reference.rows_and_cols(shape)[0]
-    if scales.shape != (rows,):
-        raise ValueError(f"scales: their shape is {list(scales.shape)}; for {list(shape)} it must be [{rows}]")
-    if dtype not in (torch.float32, torch.bfloat16):
-        raise ValueError(f"dtype: it is {dtype}; it must be torch.float32 or torch.bfloat16")
-    weights: torch.Tensor = _unpack_dequantize(planes, scales, bits, shape, dtype)
+    require_like(OP, "scales", scales, planes, "planes", shape=(rows,), dtype=torch.float16)
+    require_dtype(OP, "dtype", dtype, (torch.float32, torch.bfloat16))
+    weights: torch.Tensor = operators.unpack_dequantize(planes, scales, bits, shape, dtype)
     return weights
 
 
@@ -125,72 +121,19 @@ def quantize_pack(weights: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch
             is no fp16 (not found out while a CUDA graph is recorded).
     """
     _check_bits(bits)
-    _check_dtype("weights", weights, torch.float32)
-    planes, scales = _quantize_pack(weights.detach(), bits)
+    require_like(OP, "weights", weights, weights, "weights", dtype=torch.float32)
+    planes, scales = operators.quantize_pack(weights.detach(), bits)
     return planes, scales
 
 
 def _check_bits(bits: int) -> None:
     if bits not in WIDTHS:
-        raise ValueError(f"bits: it is {bits}; it must be 5 or 6")
-
-
-def _check_dtype(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> None:
-    if tensor.dtype != dtype:
-        raise ValueError(f"{name}: it is {tensor.dtype}; it must be {dtype}")
+        refuse(OP, f"bits is {bits}", "5 or 6")
 
 
 def _check_planes(planes: torch.Tensor, bits: int, shape: Sequence[int]) -> None:
     _check_bits(bits)
-    _check_dtype("planes", planes, torch.uint8)
     size = planes_size(math.prod(shape), bits)
     if planes.shape != (size,):
-        raise ValueError(
-            f"planes: their shape is {list(planes.shape)}; for {list(shape)} of int{bits} it must be [{size}]"
-        )
-
-
-@torch.library.custom_op("golf_fast::bitpack_pack", mutates_args=())
-def _pack(values: torch.Tensor, bits: int) -> torch.Tensor:
-    return native.pack(values, bits) if _use_native(values.device) else reference.pack(values, bits)
-
-
-@_pack.register_fake
-def _(values: torch.Tensor, bits: int) -> torch.Tensor:
-    return values.new_empty(planes_size(values.numel(), bits), dtype=torch.uint8)
-
-
-@torch.library.custom_op("golf_fast::bitpack_unpack", mutates_args=())
-def _unpack(planes: torch.Tensor, bits: int, shape: Sequence[int]) -> torch.Tensor:
-    return native.unpack(planes, bits, shape) if _use_native(planes.device) else reference.unpack(planes, bits, shape)
-
-
-@_unpack.register_fake
-def _(planes: torch.Tensor, bits: int, shape: Sequence[int]) -> torch.Tensor:
-    return planes.new_empty(tuple(shape), dtype=torch.int8)
-
-
-@torch.library.custom_op("golf_fast::bitpack_unpack_dequantize", mutates_args=())
-def _unpack_dequantize(
-    planes: torch.Tensor, scales: torch.Tensor, bits: int, shape: Sequence[int], dtype: torch.dtype
-) -> torch.Tensor:
-    run = native.unpack_dequantize if _use_native(planes.device) else reference.unpack_dequantize
-    return run(planes, scales, bits, shape, dtype)
-
-
-@_unpack_dequantize.register_fake
-def _(planes: torch.Tensor, scales: torch.Tensor, bits: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    return planes.new_empty(tuple(shape), dtype=dtype)
-
-
-@torch.library.custom_op("golf_fast::bitpack_quantize_pack", mutates_args=())
-def _quantize_pack(weights: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return (
-        native.quantize_pack(weights, bits) if _use_native(weights.device) else reference.quantize_pack(weights, bits)
-    )
-
-
-@_quantize_pack.register_fake
-def _(weights: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    planes = weights.new_empty(planes_size(weights.numel(), bits), dtype=torch.uint8)
-    return planes, weights.new_empty(reference.rows_and_cols(weights.shape)[0], dtype=torch.float16)
+        refuse(OP, f"planes is {tuple(planes.shape)}", f"{(size,)} for {tuple(shape)} of int{bits}")
+    require_like(OP, "planes", planes, planes, "planes", dtype=torch.uint8)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from golf_fast.ops import backends
-from golf_fast.ops.launch import require, triton_obstacle
-from golf_fast.ops.linear_residual import reference
+from golf_fast.ops.checks import product_dtypes, refuse, require_dtype, require_like, takes_more
+from golf_fast.ops.launch import triton_obstacle
+from golf_fast.ops.linear_residual import operators, reference
 
 OP = "linear_residual"
 
@@ -43,16 +44,15 @@ def linear_residual(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor) ->
     gradient of rstd, what the compiler makes of it.
 
     Raises:
-        ValueError: shapes, dtypes, devices or memory layouts that the Triton kernel does not take. It takes bfloat16 or
-            float16 (in the interpreter also float32), and K and D that are multiples of 64.
+        ValueError: shapes, dtypes, devices or memory layouts that the op or the chosen backend does not take. The
+            Triton kernel takes bfloat16 or float16 (in the interpreter also float32), a contiguous `w`, and K and D
+            that are multiples of 64.
     """
     backend = backends.resolve(OP, x.device).name
     _check(x, w, residual, backend == "triton")
     if backend == "reference":
         return reference.linear_residual(x, w, residual)
-    from golf_fast.ops.linear_residual import triton
-
-    out, rstd = triton.forward(_rows(x), w, _rows(residual))
+    out, rstd = operators.forward(_rows(x), w, _rows(residual))
     return out.view(residual.shape), rstd.view(residual.shape[:-1])
 
 
@@ -61,17 +61,11 @@ def _rows(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _check(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor, for_triton: bool) -> None:
-    require(w.ndim == 2 and w.shape[1] == x.shape[-1], OP, f"w is {tuple(w.shape)}", f"[D, {x.shape[-1]}], as x")
-    expected = (*x.shape[:-1], w.shape[0])
-    require(residual.shape == expected, OP, f"residual is {tuple(residual.shape)}", f"{expected}")
-    for name, tensor in (("w", w), ("residual", residual)):
-        require(tensor.dtype == x.dtype, OP, f"{name} is {tensor.dtype}", f"the dtype of x, {x.dtype}")
-        require(tensor.device == x.device, OP, f"{name} is on {tensor.device}", f"where x is, {x.device}")
-    if not for_triton:
-        return
-    other = f"; {backends.VARIABLE}={OP}=reference takes more"
-    allowed = (torch.bfloat16, torch.float16) if x.is_cuda else (torch.bfloat16, torch.float16, torch.float32)
-    require(x.dtype in allowed, OP, f"x is {x.dtype}", " or ".join(map(str, allowed)) + other)
-    sizes = all(size > 0 and size % 64 == 0 for size in w.shape)
-    require(sizes, OP, f"w is {tuple(w.shape)}", "of multiples of 64" + other)
-    require(w.is_contiguous(), OP, f"w has strides {w.stride()}", "contiguous")
+    if for_triton:
+        require_dtype(OP, "x", x.dtype, product_dtypes(x.device), "reference")
+    if w.ndim != 2 or x.ndim < 1 or w.shape[1] != x.shape[-1]:
+        refuse(OP, f"w is {tuple(w.shape)}", f"[D, K], with the K of x, which is {tuple(x.shape)}")
+    require_like(OP, "w", w, x, layout="contiguous" if for_triton else "any")
+    require_like(OP, "residual", residual, x, shape=(*x.shape[:-1], w.shape[0]))
+    if for_triton and any(size == 0 or size % 64 for size in w.shape):
+        refuse(OP, f"w is {tuple(w.shape)}", "of multiples of 64" + takes_more(OP, "reference"))

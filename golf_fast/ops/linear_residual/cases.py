@@ -39,8 +39,6 @@ def samples(device: torch.device, dtype: torch.dtype) -> list[Sample]:
 
 
 def operator_calls(device: torch.device, dtype: torch.dtype) -> list[OperatorCall]:
-    import golf_fast.ops.linear_residual.triton  # noqa: F401, it defines the operator
-
     leaves = (t.requires_grad_() for t in random_arguments((40,), 64, 128, device, dtype, 0))
     return [OperatorCall("linear_residual", tuple(leaves))]
 

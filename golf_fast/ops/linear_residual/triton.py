@@ -11,14 +11,12 @@ the compiler takes the sum into the pass that makes `g`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 
 from golf_fast.ops.gemm import Tiles, halves_of, load_tile, store_tile, tile_view
-from golf_fast.ops.launch import Launch, architecture, multiprocessors
+from golf_fast.ops.launch import Launch
 from golf_fast.ops.linear_residual.reference import EPS
 
 OP = "linear_residual"
@@ -102,39 +100,3 @@ def launch(
     }
     grid = (min(processors * tiles.programs, triton.cdiv(tokens, tiles.rows)),)
     return Launch(OP, linear_residual_kernel, grid, arguments, tiles.warps, tiles.stages, tiles.registers)
-
-
-@torch.library.custom_op("golf_fast::linear_residual", mutates_args=())
-def forward(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """out `[tokens, D]` and rstd `[tokens]` float32."""
-    out, rstd = residual.new_empty(residual.shape), residual.new_empty(x.shape[0], dtype=torch.float32)
-    if x.shape[0]:
-        processors = multiprocessors(x.device)
-        tiles = choose_tiles(architecture(x.device), x.shape[0], w.shape[0], processors)
-        launch(x, w, residual, out, rstd, tiles, processors)()
-    return out, rstd
-
-
-@forward.register_fake
-def _(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return residual.new_empty(residual.shape), residual.new_empty(x.shape[0], dtype=torch.float32)
-
-
-def _setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-    x, w, _ = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, w, *output)
-
-
-def _backward(ctx: Any, g: torch.Tensor | None, drstd: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-    x, w, out, rstd = ctx.saved_tensors
-    if drstd is not None:
-        of_norm = (drstd * rstd**3 / -out.shape[1])[:, None] * out.float()
-        g = of_norm.to(out.dtype) if g is None else (g.float() + of_norm).to(out.dtype)
-    if g is None:
-        return None, None, None
-    needed = ctx.needs_input_grad
-    return g @ w if needed[0] else None, g.T @ x if needed[1] else None, g if needed[2] else None
-
-
-forward.register_autograd(_backward, setup_context=_setup_context)

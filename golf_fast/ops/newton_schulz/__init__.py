@@ -1,14 +1,21 @@
 """Approximate orthogonalization of matrices, the heart of Muon."""
 
+from __future__ import annotations
+
+from typing import get_args
+
 import torch
 
 from golf_fast.ops import backends
-from golf_fast.ops.launch import require, triton_obstacle
-from golf_fast.ops.newton_schulz import reference
+from golf_fast.ops.checks import product_dtypes, refuse, require_dtype
+from golf_fast.ops.launch import triton_obstacle
+from golf_fast.ops.newton_schulz import operators, reference
 from golf_fast.ops.newton_schulz.reference import Coefficients
 
+OP = "newton_schulz"
+
 backends.register(
-    "newton_schulz",
+    OP,
     backends.Candidate("triton", "symmetric products compute one triangle", triton_obstacle, ("cpu",)),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
@@ -37,14 +44,18 @@ def newton_schulz(
         `[n, rows, cols]` in `dtype`. Saves nothing.
 
     Raises:
-        ValueError: the Triton kernels take bfloat16 or float16 (in the interpreter also float32).
+        ValueError: `bank` is no bank of matrices of a floating dtype, `iterations` or `coefficients` is unknown, or the
+            Triton kernels do not take `dtype`: they take bfloat16 or float16 (in the interpreter also float32).
     """
-    if backends.resolve("newton_schulz", bank.device).name == "reference":
+    if bank.ndim != 3:
+        refuse(OP, f"bank is {tuple(bank.shape)}", "[n, rows, cols]")
+    if not bank.is_floating_point():
+        refuse(OP, f"bank is {bank.dtype}", "of a floating dtype")
+    if iterations < 0:
+        refuse(OP, f"iterations is {iterations}", "at least 0")
+    if coefficients not in get_args(Coefficients):
+        refuse(OP, f"coefficients is {coefficients!r}", " or ".join(map(repr, get_args(Coefficients))))
+    if backends.resolve(OP, bank.device).name == "reference":
         return reference.newton_schulz(bank, iterations, dtype, coefficients)
-    from golf_fast.ops.newton_schulz import triton
-
-    op = "newton_schulz"
-    allowed = (torch.bfloat16, torch.float16) if bank.is_cuda else (torch.bfloat16, torch.float16, torch.float32)
-    require(dtype in allowed, op, f"dtype is {dtype}", " or ".join(map(str, allowed)))
-    require(bank.dim() == 3, op, f"bank is {tuple(bank.shape)}", "[n, rows, cols]")
-    return triton.newton_schulz(bank, iterations, dtype, coefficients)
+    require_dtype(OP, "dtype", dtype, product_dtypes(bank.device), "reference")
+    return operators.newton_schulz(bank, iterations, dtype, coefficients)

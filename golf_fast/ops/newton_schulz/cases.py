@@ -22,8 +22,6 @@ def samples(device: torch.device, dtype: torch.dtype) -> list[Sample]:
 
 
 def operator_calls(device: torch.device, dtype: torch.dtype) -> list[OperatorCall]:
-    import golf_fast.ops.newton_schulz.triton  # noqa: F401, it defines the operators
-
     x = torch.rand(2, 5, 9, device=device).to(dtype)
     add = torch.rand(2, 5, 5, device=device).to(dtype)
     return [

@@ -14,8 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from golf_fast.ops.launch import Launch, architecture, multiprocessors
-from golf_fast.ops.newton_schulz.reference import Coefficients, divisor, schedule
+from golf_fast.ops.launch import Launch
 
 
 @dataclass(frozen=True)
@@ -90,31 +89,3 @@ def product_launch(
     }  # fmt: skip
     grid = (tiles.count(size), matrices)
     return Launch("newton_schulz", symmetric_product_kernel, grid, arguments, tiles.warps, tiles.stages)
-
-
-@torch.library.custom_op("golf_fast::symmetric_product", mutates_args=())
-def symmetric_product(x: torch.Tensor, add: torch.Tensor | None, alpha: float, beta: float) -> torch.Tensor:
-    """`alpha * x @ x.mT + beta * add`, `[n, size, size]`, exactly symmetric; x `[n, size, inner]` contiguous."""
-    matrices, size, _ = x.shape
-    out = x.new_empty(matrices, size, size)
-    if out.numel():
-        tiles = choose_tiles(architecture(x.device), matrices, size, multiprocessors(x.device))
-        product_launch(x, add, alpha, beta, out, tiles)()
-    return out
-
-
-@symmetric_product.register_fake
-def _(x: torch.Tensor, add: torch.Tensor | None, alpha: float, beta: float) -> torch.Tensor:
-    return x.new_empty(x.shape[0], x.shape[1], x.shape[1])
-
-
-def newton_schulz(bank: torch.Tensor, iterations: int, dtype: torch.dtype, coefficients: Coefficients) -> torch.Tensor:
-    """Arguments as in `golf_fast.ops.newton_schulz`."""
-    tall = bank.shape[-2] > bank.shape[-1]
-    norm = torch.linalg.vector_norm(bank, dim=(-2, -1), keepdim=True, dtype=torch.float32)
-    x = bank / divisor(norm, coefficients)
-    x = (x.mT if tall else x).to(dtype).contiguous()
-    for a, b, c in schedule(coefficients, iterations):
-        gram = symmetric_product(x, None, 1.0, 0.0)
-        x = torch.baddbmm(x, symmetric_product(gram, gram, c, b), x, beta=a)
-    return x.mT if tall else x

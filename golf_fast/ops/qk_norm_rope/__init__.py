@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from golf_fast.ops import backends
-from golf_fast.ops.launch import require, triton_obstacle
+from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
+from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.qk_norm_rope import operators, reference
 
 OP = "qk_norm_rope"
@@ -56,31 +59,28 @@ def qk_norm_rope(
 def check(
     q: torch.Tensor, k: torch.Tensor, gain: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, for_triton: bool
 ) -> None:
-    require(q.ndim == 4, OP, f"q is {tuple(q.shape)}", "[B, T, heads, head_dim]")
+    """Raise a ValueError unless the op (and its Triton kernels) take the arguments."""
+    if q.ndim != 4:
+        refuse(OP, f"q is {tuple(q.shape)}", "[B, T, heads, head_dim]")
     rows, length, heads, head_dim = q.shape
-    expected = (rows, length, k.shape[2] if k.ndim == 4 else "kv_heads", head_dim)
-    require(k.shape == expected, OP, f"k is {tuple(k.shape)}", f"{expected}, as q is {tuple(q.shape)}")
-    require(gain.shape == (heads,), OP, f"gain is {tuple(gain.shape)}", f"{(heads,)}")
-    require(cos.ndim == 2 and cos.shape[0] == length, OP, f"cos is {tuple(cos.shape)}", "[T, pairs], with the T of q")
-    require(1 <= cos.shape[1] <= head_dim // 2, OP, f"cos has {cos.shape[1]} pairs", f"1 to {head_dim // 2}")
-    require(sin.shape == cos.shape, OP, f"sin is {tuple(sin.shape)}", f"as cos, {tuple(cos.shape)}")
-    for name, tensor in (("k", k), ("gain", gain), ("cos", cos), ("sin", sin)):
-        require(tensor.dtype == q.dtype, OP, f"{name} is {tensor.dtype}", f"the dtype of q, {q.dtype}")
-        require(tensor.device == q.device, OP, f"{name} is on {tensor.device}", f"where q is, {q.device}")
-    require(not (cos.requires_grad or sin.requires_grad), OP, "cos or sin requires a gradient", "a constant")
+    if k.ndim != 4:
+        refuse(OP, f"k is {tuple(k.shape)}", "[B, T, kv_heads, head_dim]")
+    if cos.ndim != 2:
+        refuse(OP, f"cos is {tuple(cos.shape)}", "[T, pairs]")
+    if not 1 <= cos.shape[1] <= head_dim // 2:
+        refuse(OP, f"cos has {cos.shape[1]} pairs", f"1 to {head_dim // 2}")
+    of_rows: Literal["any", "rows"] = "rows" if for_triton else "any"
+    layout: Literal["any", "contiguous"] = "contiguous" if for_triton else "any"
+    require_like(OP, "q", q, q, "q", layout=of_rows)
+    require_like(OP, "k", k, q, "q", shape=(rows, length, k.shape[2], head_dim), layout=of_rows)
+    require_like(OP, "gain", gain, q, "q", shape=(heads,), layout=layout)
+    require_like(OP, "cos", cos, q, "q", shape=(length, cos.shape[1]), layout=layout)
+    require_like(OP, "sin", sin, q, "q", shape=cos.shape, layout=layout)
+    if cos.requires_grad or sin.requires_grad:
+        refuse(OP, "cos or sin requires a gradient", "a constant")
     if for_triton:
-        _check_for_triton(q, k, gain, cos, sin)
-
-
-def _check_for_triton(
-    q: torch.Tensor, k: torch.Tensor, gain: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-) -> None:
-    other = f"; {backends.VARIABLE}={OP}=reference takes more"
-    allowed = (torch.float32, torch.bfloat16, torch.float16)
-    require(q.dtype in allowed, OP, f"q is {q.dtype}", " or ".join(map(str, allowed)) + other)
-    require(q.shape[3] <= 256, OP, f"head_dim is {q.shape[3]}", "at most 256" + other)
-    require(q.shape[0] * q.shape[1] < 2**31, OP, f"q is {tuple(q.shape)}", "of less than 2^31 tokens")
-    for name, tensor in (("q", q), ("k", k)):
-        require(tensor.stride(3) == 1, OP, f"{name} has strides {tensor.stride()}", "contiguous in its last dimension")
-    for name, tensor in (("gain", gain), ("cos", cos), ("sin", sin)):
-        require(tensor.is_contiguous(), OP, f"{name} has strides {tensor.stride()}", "contiguous")
+        require_dtype(OP, "q", q.dtype, (torch.float32, torch.bfloat16, torch.float16), "reference")
+        if head_dim > 256:
+            refuse(OP, f"head_dim is {head_dim}", "at most 256" + takes_more(OP, "reference"))
+        if rows * length >= 2**31:
+            refuse(OP, f"q is {tuple(q.shape)}", "of less than 2^31 tokens")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from golf_fast.ops import backends
-from golf_fast.ops.launch import require, triton_obstacle
+from golf_fast.ops.checks import refuse, require_like
+from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.qk_norm_rope import check as check_qk_norm_rope
 from golf_fast.ops.qk_norm_rope import qk_norm_rope
 from golf_fast.ops.qkv_attention import operators, reference
@@ -72,16 +73,20 @@ def qkv_attention(
     Raises:
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
     """
-    require(gain.ndim == 1, OP, f"gain is {tuple(gain.shape)}", "[heads]")
+    separate = backends.resolve(OP, qkv.device).name == "separate"
+    if gain.ndim != 1:
+        refuse(OP, f"gain is {tuple(gain.shape)}", "[heads]")
     heads, others = gain.shape[0], qkv.shape[2] - gain.shape[0] if qkv.ndim == 4 else 0
-    expected = f"[B, T, heads + 2 * kv_heads, head_dim], with {heads} heads as in gain"
-    require(others > 0 and others % 2 == 0, OP, f"qkv is {tuple(qkv.shape)}", expected)
+    if others <= 0 or others % 2:
+        expected = f"[B, T, heads + 2 * kv_heads, head_dim], with {heads} heads as in gain"
+        refuse(OP, f"qkv is {tuple(qkv.shape)}", expected)
+    require_like(OP, "qkv", qkv, qkv, "qkv", layout="any" if separate else "contiguous")
+    require_like(OP, "gain", gain, qkv, "qkv")
     q, k, v = reference.split(qkv, heads)
     bound = gain.detach().abs().max().float() * qkv.shape[3] ** 0.5
-    if backends.resolve(OP, qkv.device).name == "separate":
+    if separate:
         q, k = qk_norm_rope(q, k, gain, cos, sin)
         return window_attention(q, k, v, window, cu_seqlens=cu_seqlens, logit_bound=bound)
-    require(qkv.is_contiguous(), OP, f"qkv has strides {qkv.stride()}", "contiguous")
     check_qk_norm_rope(q, k, gain, cos, sin, for_triton=True)
     check_window_attention(q, k, v, window, cu_seqlens, bound, for_triton=True)
     length = qkv.shape[1]

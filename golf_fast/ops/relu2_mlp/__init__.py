@@ -1,13 +1,20 @@
 """The squared-ReLU MLP of a block (So et al., Primer, arXiv 2109.08668)."""
 
+from __future__ import annotations
+
+from typing import Literal
+
 import torch
 
 from golf_fast.ops import backends
-from golf_fast.ops.launch import require, triton_obstacle
-from golf_fast.ops.relu2_mlp import reference
+from golf_fast.ops.checks import product_dtypes, refuse, require_dtype, require_like, takes_more
+from golf_fast.ops.launch import triton_obstacle
+from golf_fast.ops.relu2_mlp import operators, reference
+
+OP = "relu2_mlp"
 
 backends.register(
-    "relu2_mlp",
+    OP,
     backends.Candidate("triton", "the activation runs in the epilogues of its GEMMs", triton_obstacle, ("cpu",)),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
@@ -38,36 +45,40 @@ def relu2_mlp(
     Saves `post = act(...)` `[..., hidden]` (with a slope also the argument of act) and the inputs.
 
     Raises:
-        ValueError: shapes, dtypes, devices or memory layouts that the Triton kernels do not take. They take bfloat16 or
-            float16 (in the interpreter also float32), and D and hidden that are multiples of 64.
+        ValueError: shapes, dtypes, devices or memory layouts that the op or the chosen backend does not take. The
+            Triton kernels take bfloat16 or float16 (in the interpreter also float32), contiguous matrices, and D and
+            hidden that are multiples of 64.
     """
-    if backends.resolve("relu2_mlp", x.device).name == "reference":
+    backend = backends.resolve(OP, x.device).name
+    _check(x, w_up, w_down, rstd, negative_slope, backend == "triton")
+    if backend == "reference":
         return reference.relu2_mlp(x, w_up, w_down, rstd, negative_slope)
-    from golf_fast.ops.relu2_mlp import triton
-
-    _check(x, w_up, w_down, rstd, negative_slope)
     rows = x.reshape(-1, x.shape[-1]).contiguous()
     factors = None if rstd is None else rstd.reshape(-1).contiguous()
-    out: torch.Tensor = triton.forward(rows, w_up, w_down, factors, negative_slope)[0]
+    out: torch.Tensor = operators.forward(rows, w_up, w_down, factors, negative_slope)[0]
     return out.view(x.shape)
 
 
 def _check(
-    x: torch.Tensor, w_up: torch.Tensor, w_down: torch.Tensor, rstd: torch.Tensor | None, negative_slope: float
+    x: torch.Tensor,
+    w_up: torch.Tensor,
+    w_down: torch.Tensor,
+    rstd: torch.Tensor | None,
+    negative_slope: float,
+    for_triton: bool,
 ) -> None:
-    op = "relu2_mlp"
+    if for_triton:
+        require_dtype(OP, "x", x.dtype, product_dtypes(x.device), "reference")
+    if w_up.ndim != 2 or x.ndim < 1 or w_up.shape[1] != x.shape[-1]:
+        refuse(OP, f"w_up is {tuple(w_up.shape)}", f"[hidden, D], with the D of x, which is {tuple(x.shape)}")
     hidden, width = w_up.shape
-    allowed = (torch.bfloat16, torch.float16) if x.is_cuda else (torch.bfloat16, torch.float16, torch.float32)
-    require(x.dtype in allowed, op, f"x is {x.dtype}", " or ".join(map(str, allowed)))
-    require(x.shape[-1] == width, op, f"the last dimension of x is {x.shape[-1]}", f"that of w_up, {width}")
-    require(w_down.shape == (width, hidden), op, f"w_down is {tuple(w_down.shape)}", f"{(width, hidden)}")
-    require(width % 64 == 0 and hidden % 64 == 0, op, f"w_up is {(hidden, width)}", "of multiples of 64")
-    require(0 <= negative_slope < 1, op, f"negative_slope is {negative_slope}", "at least 0 and below 1")
-    for name, tensor in (("w_up", w_up), ("w_down", w_down)):
-        require(tensor.dtype == x.dtype, op, f"{name} is {tensor.dtype}", f"the dtype of x, {x.dtype}")
-        require(tensor.device == x.device, op, f"{name} is on {tensor.device}", f"where x is, {x.device}")
-        require(tensor.is_contiguous(), op, f"{name} has strides {tensor.stride()}", "contiguous")
+    layout: Literal["any", "contiguous"] = "contiguous" if for_triton else "any"
+    require_like(OP, "w_up", w_up, x, layout=layout)
+    require_like(OP, "w_down", w_down, x, shape=(width, hidden), layout=layout)
     if rstd is not None:
-        require(rstd.shape == x.shape[:-1], op, f"rstd is {tuple(rstd.shape)}", f"{tuple(x.shape[:-1])}")
-        require(rstd.dtype == torch.float32, op, f"rstd is {rstd.dtype}", "float32")
-        require(rstd.device == x.device, op, f"rstd is on {rstd.device}", f"where x is, {x.device}")
+        of_norm = torch.float64 if x.dtype == torch.float64 else torch.float32
+        require_like(OP, "rstd", rstd, x, shape=x.shape[:-1], dtype=of_norm)
+    if not 0 <= negative_slope < 1:
+        refuse(OP, f"negative_slope is {negative_slope}", "at least 0 and below 1")
+    if for_triton and (width % 64 or hidden % 64):
+        refuse(OP, f"w_up is {(hidden, width)}", "of multiples of 64" + takes_more(OP, "reference"))

@@ -38,8 +38,6 @@ def samples(device: torch.device, dtype: torch.dtype) -> list[Sample]:
 
 
 def operator_calls(device: torch.device, dtype: torch.dtype) -> list[OperatorCall]:
-    import golf_fast.ops.relu2_mlp.triton  # noqa: F401, it defines the operators
-
     calls = []
     for slope in (0.0, 0.5):
         x, w_up, w_down = (

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from golf_fast.ops.gemm import Tiles, halves_of, load_tile, store_tile, tile_view
-from golf_fast.ops.launch import Launch, architecture, multiprocessors
+from golf_fast.ops.launch import Launch
 
 OP = "relu2_mlp"
 
@@ -166,81 +166,3 @@ def _launch(
         "SLOPE": negative_slope, "ROWS": tiles.rows, "COLUMNS": tiles.columns, "DEPTH": tiles.depth, "TMA": tiles.tma
     }  # fmt: skip
     return Launch(op, kernel, grid, arguments | constants, tiles.warps, tiles.stages, tiles.registers)
-
-
-@torch.library.custom_op("golf_fast::relu2_mlp_forward", mutates_args=())
-def forward(
-    x: torch.Tensor, w_up: torch.Tensor, w_down: torch.Tensor, rstd: torch.Tensor | None, negative_slope: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`out [tokens, D]`, and for the backward `post [tokens, hidden]` and `pre` (empty without a negative slope)."""
-    tokens, hidden = x.shape[0], w_up.shape[0]
-    post = x.new_empty(tokens, hidden)
-    pre = x.new_empty(tokens, hidden) if negative_slope else None
-    if tokens:
-        processors = multiprocessors(x.device)
-        tiles = choose_tiles("up", architecture(x.device), tokens, hidden, processors)
-        up_launch(x, w_up, rstd, post, pre, negative_slope, tiles, processors)()
-    return torch.mm(post, w_down.T), post, x.new_empty(0) if pre is None else pre
-
-
-@forward.register_fake
-def _(
-    x: torch.Tensor, w_up: torch.Tensor, w_down: torch.Tensor, rstd: torch.Tensor | None, negative_slope: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    kept = (x.shape[0], w_up.shape[0])
-    return x.new_empty(x.shape), x.new_empty(kept), x.new_empty(kept if negative_slope else 0)
-
-
-@torch.library.custom_op("golf_fast::relu2_mlp_dpre", mutates_args=())
-def dpre(
-    g: torch.Tensor, w_down: torch.Tensor, saved: torch.Tensor, rstd: torch.Tensor | None, negative_slope: float
-) -> torch.Tensor:
-    """The gradient of `x @ w_up.T`, `[tokens, hidden]`: that of the argument of the activation times rstd."""
-    tokens, hidden = saved.shape
-    result = torch.empty_like(saved)
-    if tokens:
-        processors = multiprocessors(g.device)
-        tiles = choose_tiles("dpre", architecture(g.device), tokens, hidden, processors)
-        dpre_launch(g, w_down, saved, rstd, result, negative_slope, tiles, processors)()
-    return result
-
-
-@dpre.register_fake
-def _(
-    g: torch.Tensor, w_down: torch.Tensor, saved: torch.Tensor, rstd: torch.Tensor | None, negative_slope: float
-) -> torch.Tensor:
-    return torch.empty_like(saved)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    x, w_up, w_down, rstd, negative_slope = inputs
-    _, post, pre = output
-    ctx.mark_non_differentiable(post, pre)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, w_up, w_down, rstd, post, pre)
-    ctx.negative_slope = negative_slope
-
-
-def _backward(ctx: Any, g: torch.Tensor | None, *_auxiliary: None) -> tuple[torch.Tensor | None, ...]:
-    if g is None:
-        return None, None, None, None, None
-    x, w_up, w_down, rstd, post, pre = ctx.saved_tensors
-    g = g.contiguous()
-    change = torch.ops.golf_fast.relu2_mlp_dpre(
-        g, w_down, pre if ctx.negative_slope else post, rstd, ctx.negative_slope
-    )
-    needed = ctx.needs_input_grad
-    dx = drstd = None
-    if needed[0] or needed[3]:
-        dx = change @ w_up
-        drstd = torch.linalg.vecdot(dx.float(), x.float()) / rstd if needed[3] else None
-    return (
-        dx if needed[0] else None,
-        change.T @ x if needed[1] else None,
-        g.T @ post if needed[2] else None,
-        drstd,
-        None,
-    )
-
-
-forward.register_autograd(_backward, setup_context=_setup_context)

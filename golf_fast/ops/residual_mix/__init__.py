@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from golf_fast.ops import backends
-from golf_fast.ops.launch import require, triton_obstacle
+from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
+from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.residual_mix import operators, reference
 
 OP = "residual_mix"
@@ -72,30 +75,23 @@ def _check(
     skip_weight: torch.Tensor | None,
     for_triton: bool,
 ) -> None:
-    require(x.ndim >= 1, OP, f"x is {tuple(x.shape)}", "[..., D]")
+    if x.ndim < 1:
+        refuse(OP, f"x is {tuple(x.shape)}", "[..., D]")
+    if (skip is None) != (skip_weight is None):
+        given = "missing" if skip_weight is None else "given"
+        refuse(OP, f"skip_weight is {given}", "given where skip is, and only there")
     width = x.shape[-1]
-    require(
-        (skip is None) == (skip_weight is None),
-        OP,
-        f"skip_weight is {'missing' if skip_weight is None else 'given'}",
-        "given where skip is, and only there",
-    )
-    tensors = {"x0": x0, "branch": branch, "skip": skip, "mix": mix, "skip_weight": skip_weight}
-    shapes = {"mix": (2, width), "skip_weight": (width,)}
-    for name, tensor in tensors.items():
-        if tensor is None:
-            continue
-        shape = shapes.get(name, tuple(x.shape))
-        require(tensor.shape == shape, OP, f"{name} is {tuple(tensor.shape)}", f"{shape}, as x is {tuple(x.shape)}")
-        require(tensor.dtype == x.dtype, OP, f"{name} is {tensor.dtype}", f"the dtype of x, {x.dtype}")
-        require(tensor.device == x.device, OP, f"{name} is on {tensor.device}", f"where x is, {x.device}")
-    if not for_triton:
-        return
-    other = f"; {backends.VARIABLE}={OP}=reference takes more"
-    allowed = (torch.float32, torch.bfloat16, torch.float16)
-    require(x.dtype in allowed, OP, f"x is {x.dtype}", " or ".join(map(str, allowed)) + other)
-    require(0 < width <= 4096, OP, f"the last dimension of x is {width}", "1 to 4096" + other)
-    require(x.numel() // width <= 2**30, OP, f"x is {tuple(x.shape)}", "of at most 2^30 rows")
-    for name, tensor in (("x", x), *tensors.items()):
+    layout: Literal["any", "contiguous"] = "contiguous" if for_triton else "any"
+    if for_triton:
+        require_dtype(OP, "x", x.dtype, (torch.float32, torch.bfloat16, torch.float16), "reference")
+        if not 0 < width <= 4096:
+            refuse(OP, f"the last dimension of x is {width}", "1 to 4096" + takes_more(OP, "reference"))
+        if x.numel() // width > 2**30:
+            refuse(OP, f"x is {tuple(x.shape)}", "of at most 2^30 rows")
+        require_like(OP, "x", x, x, layout=layout)
+    for name, tensor in (("x0", x0), ("branch", branch), ("skip", skip)):
         if tensor is not None:
-            require(tensor.is_contiguous(), OP, f"{name} has strides {tensor.stride()}", "contiguous")
+            require_like(OP, name, tensor, x, shape=x.shape, layout=layout)
+    require_like(OP, "mix", mix, x, shape=(2, width), layout=layout)
+    if skip_weight is not None:
+        require_like(OP, "skip_weight", skip_weight, x, shape=(width,), layout=layout)

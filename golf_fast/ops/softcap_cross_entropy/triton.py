@@ -9,7 +9,6 @@ gradients are wanted, the derivative of the loss by the logits in their place. B
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -99,48 +98,3 @@ def row_launch(
         "GRADIENT": gradient, "COLUMNS": row.columns, "WHOLE": row.whole,
     }  # fmt: skip
     return Launch("softcap_cross_entropy", softcap_cross_entropy_kernel, (rows,), arguments, row.warps, 2)
-
-
-@torch.library.custom_op("golf_fast::softcap_cross_entropy_forward", mutates_args=())
-def forward(
-    x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float, gradient: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`losses [rows]` float32 and `d loss / d logits [rows, V]` (empty unless `gradient`)."""
-    logits = torch.mm(x, weight.T)
-    losses = x.new_empty(x.shape[0], dtype=torch.float32)
-    if x.shape[0]:
-        row_launch(logits, targets, losses, softcap, gradient, choose_row(weight.shape[0]))()
-    return losses, logits if gradient else x.new_empty(0)
-
-
-@forward.register_fake
-def _(
-    x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float, gradient: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = x.shape[0]
-    return x.new_empty(rows, dtype=torch.float32), x.new_empty((rows, weight.shape[0]) if gradient else 0)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    x, weight, _, _, gradient = inputs
-    assert gradient, "softcap_cross_entropy was asked for no gradient"
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, weight, output[1])
-
-
-def _backward(ctx: Any, g: torch.Tensor | None, _auxiliary: None) -> tuple[torch.Tensor | None, ...]:
-    if g is None:
-        return None, None, None, None, None
-    x, weight, change = ctx.saved_tensors
-    d_x = d_weight = None
-    if ctx.needs_input_grad[0]:
-        d_x = ((change @ weight) * g[:, None]).to(x.dtype)
-    if ctx.needs_input_grad[1]:
-        # g is 1 / rows in training, too small for float16: only its shape goes through the product
-        size = torch.linalg.vector_norm(g).clamp_min(torch.finfo(torch.float32).tiny)
-        d_weight = (change.T @ (x * (g / size)[:, None]).to(x.dtype)) * size
-    return d_x, d_weight, None, None, None
-
-
-forward.register_autograd(_backward, setup_context=_setup_context)

@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from golf_fast.ops import backends
-from golf_fast.ops.launch import require, triton_obstacle
+from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
+from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.window_attention import blocked, operators, reference
 
 OP = "window_attention"
@@ -148,42 +149,40 @@ def check(
     logit_bound: float | torch.Tensor | None,
     for_triton: bool,
 ) -> None:
-    require(q.ndim in (3, 4), OP, f"q is {tuple(q.shape)}", "[B, T, heads, head_dim] or [T, heads, head_dim]")
-    heads, head_dim = q.shape[-2:]
-    require(k.ndim == q.ndim, OP, f"k is {tuple(k.shape)}", f"of as many dimensions as q, {q.ndim}")
-    expected = (*q.shape[:-2], k.shape[-2], head_dim)
-    require(k.shape == expected, OP, f"k is {tuple(k.shape)}", f"{expected}, as q is {tuple(q.shape)}")
-    require(v.shape == k.shape, OP, f"v is {tuple(v.shape)}", f"as k, {tuple(k.shape)}")
-    require(k.shape[-2] > 0 and heads % k.shape[-2] == 0, OP, f"k has {k.shape[-2]} heads", f"a divisor of {heads}")
-    for name, tensor in (("k", k), ("v", v)):
-        require(tensor.dtype == q.dtype, OP, f"{name} is {tensor.dtype}", f"the dtype of q, {q.dtype}")
-        require(tensor.device == q.device, OP, f"{name} is on {tensor.device}", f"where q is, {q.device}")
-    if window is not None and window < 1:  # torch.compile cannot put a symbolic window into the text of `require`
-        raise ValueError(f"{OP}: window is {window}; it must be at least 1, or None")
+    """Raise a ValueError unless the op (and its Triton kernels) take the arguments."""
+    if q.ndim not in (3, 4):
+        refuse(OP, f"q is {tuple(q.shape)}", "[B, T, heads, head_dim] or [T, heads, head_dim]")
+    if k.ndim != q.ndim:
+        refuse(OP, f"k is {tuple(k.shape)}", f"of as many dimensions as q, {q.ndim}")
+    heads, kv_heads = q.shape[-2], k.shape[-2]
+    of_rows: Literal["any", "rows"] = "rows" if for_triton else "any"
+    require_like(OP, "q", q, q, "q", layout=of_rows)
+    require_like(OP, "k", k, q, "q", shape=(*q.shape[:-2], kv_heads, q.shape[-1]), layout=of_rows)
+    require_like(OP, "v", v, q, "q", shape=k.shape, layout=of_rows)
+    if kv_heads == 0 or heads % kv_heads:
+        refuse(OP, f"k has {kv_heads} heads", f"a divisor of {heads}")
+    if window is not None and window < 1:
+        refuse(OP, f"window is {window}", "at least 1, or None")
     if isinstance(logit_bound, torch.Tensor):
-        shape, dtype, device = tuple(logit_bound.shape), logit_bound.dtype, logit_bound.device
-        require(shape == (), OP, f"logit_bound is {shape}", "a scalar, of shape ()")
-        require(dtype == torch.float32, OP, f"logit_bound is {dtype}", "torch.float32")
-        require(device == q.device, OP, f"logit_bound is on {device}", f"where q is, {q.device}")
-    else:
-        require(logit_bound is None or logit_bound >= 0, OP, f"logit_bound is {logit_bound}", "at least 0, or None")
+        require_like(OP, "logit_bound", logit_bound, q, "q", shape=(), dtype=torch.float32)
+    elif logit_bound is not None and not logit_bound >= 0:
+        refuse(OP, f"logit_bound is {logit_bound}", "at least 0, or None")
     if cu_seqlens is not None:
-        shape, dtype, device = tuple(cu_seqlens.shape), cu_seqlens.dtype, cu_seqlens.device
-        require(len(shape) == 1 and shape[0] >= 2, OP, f"cu_seqlens is {shape}", "[documents + 1]")
-        require(dtype == torch.int32, OP, f"cu_seqlens is {dtype}", "torch.int32")
-        require(device == q.device, OP, f"cu_seqlens is on {device}", f"where q is, {q.device}")
-        require(q.ndim == 3 or q.shape[0] == 1, OP, f"q is {tuple(q.shape)}", "packed, or of one row, with cu_seqlens")
+        if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2:
+            refuse(OP, f"cu_seqlens is {tuple(cu_seqlens.shape)}", "[documents + 1]")
+        require_like(OP, "cu_seqlens", cu_seqlens, q, "q", dtype=torch.int32)
+        if q.ndim == 4 and q.shape[0] != 1:
+            refuse(OP, f"q is {tuple(q.shape)}", "packed, or of one row, with cu_seqlens")
     if for_triton:
-        _check_for_triton(q, k, v)
+        _check_for_triton(q, k)
 
 
-def _check_for_triton(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
-    other = f"; {backends.VARIABLE}={OP}=sdpa takes more"
+def _check_for_triton(q: torch.Tensor, k: torch.Tensor) -> None:
     # The interpreter multiplies bfloat16 matrices wrongly, and float32 would not use the tensor cores of a GPU.
     allowed = (torch.float16, torch.bfloat16) if q.is_cuda else (torch.float16, torch.float32)
-    require(q.dtype in allowed, OP, f"q is {q.dtype} on {q.device.type}", " or ".join(map(str, allowed)) + other)
-    require(q.shape[-1] in HEAD_DIMS, OP, f"head_dim is {q.shape[-1]}", f"one of {HEAD_DIMS}" + other)
-    for name, tensor in (("q", q), ("k", k), ("v", v)):
-        require(tensor.stride(-1) == 1, OP, f"{name} has strides {tensor.stride()}", "contiguous in its last dimension")
-        # Positions within a row are 32-bit numbers in the kernels.
-        require(tensor[:1].numel() < 2**31, OP, f"{name} is {tuple(tensor.shape)}", "of less than 2^31 elements a row")
+    require_dtype(OP, "q", q.dtype, allowed, "sdpa")
+    if q.shape[-1] not in HEAD_DIMS:
+        refuse(OP, f"head_dim is {q.shape[-1]}", f"one of {HEAD_DIMS}" + takes_more(OP, "sdpa"))
+    for name, tensor in (("q", q), ("k", k)):  # positions within a row are 32-bit numbers in the kernels
+        if tensor[:1].numel() >= 2**31:
+            refuse(OP, f"{name} is {tuple(tensor.shape)}", "of less than 2^31 elements a row")

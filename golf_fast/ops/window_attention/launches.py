@@ -10,7 +10,8 @@ import torch
 import triton
 
 from golf_fast.ops.launch import Launch, architecture, strides
-from golf_fast.ops.window_attention.triton import d_key_value_kernel, d_query_kernel, forward_kernel
+from golf_fast.ops.window_attention.triton import forward_kernel
+from golf_fast.ops.window_attention.triton_backward import d_key_value_kernel, d_query_kernel
 
 OP = "window_attention"
 LOG2_E = math.log2(math.e)
