@@ -55,12 +55,18 @@ def test_gate_sees_planted_violations(name: str, measured: dict[str, compile_gat
 
 
 def test_every_kernel_is_built_for_both_architectures() -> None:
-    """A kernel is a jitted function of an op's triton.py whose name ends in _kernel; the others are its helpers."""
+    """A kernel is a jitted function of an op's triton*.py whose name ends in _kernel; the others are its helpers."""
     for op in registry.op_folders():
-        if importlib.util.find_spec(f"golf_fast.ops.{op}.triton") is None:
+        files = sorted((Path(registry.__file__).parent / op).glob("triton*.py"))
+        modules = [importlib.import_module(f"golf_fast.ops.{op}.{file.stem}") for file in files]
+        kernels = {
+            name
+            for module in modules
+            for name, value in vars(module).items()
+            if name.endswith("_kernel") and hasattr(value, "fn")
+        }
+        if not kernels:
             continue
-        module = importlib.import_module(f"golf_fast.ops.{op}.triton")
-        kernels = {name for name, value in vars(module).items() if name.endswith("_kernel") and hasattr(value, "fn")}
         assert op in registry.load(), f"{op} has kernels and no cases.py"
         builds = registry.load()[op].builds()
         for arch in (80, 90):

@@ -153,3 +153,14 @@ def test_wrong_arguments_are_named(change: dict[str, torch.Tensor], message: str
     with pytest.raises(ValueError, match=message):
         linear_residual(**given)
     assert not launches
+
+
+@interpreter
+def test_one_row_has_any_stride(use_triton) -> None:
+    """A matrix of one row is contiguous whatever its first stride, and TMA takes multiples of 16 bytes only."""
+    x, w, residual = arguments()
+    odd = x[:1].as_strided((1, x.shape[1]), (1, 1))
+    assert odd.is_contiguous()
+    out, rstd = linear_residual(odd, w, residual[:1])
+    expected = reference.linear_residual(x[:1], w, residual[:1])
+    torch.testing.assert_close((out, rstd), expected)

@@ -106,3 +106,15 @@ def test_every_path_names_the_argument_that_does_not_fit(
                 CASES[op].function(*arguments, **sample.keywords)
             assert "\n" not in str(said.value), what
     backends.forget()
+
+
+def test_what_is_compiled_before_any_call_is_compiled_once() -> None:
+    backends.forget()
+    torch._dynamo.reset()
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    sample = CASES["linear_residual"].samples(CPU, torch.float32)[0]
+    compiled = torch.compile(CASES["linear_residual"].function, fullgraph=True, backend="aot_eager")
+    for _ in range(3):
+        compiled(*sample.arguments)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 1
+    assert backends._decided, "the answer was not kept"
