@@ -73,8 +73,8 @@ def paths() -> list[tuple[str, str]]:
     """Every op with each of its backends that runs on this CPU."""
     return [
         (op, candidate.name)
-        for op, candidates in sorted(backends._candidates.items())
-        for candidate in candidates
+        for op in registry.op_folders()
+        for candidate in backends._candidates[op]
         if candidate.obstacle("cpu") is None
     ]
 
