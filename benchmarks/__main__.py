@@ -13,7 +13,7 @@ from benchmarks.ops.runner import measure, measuring
 from benchmarks.report import command as report
 from benchmarks.step import command as step
 from benchmarks.tune import command as tune
-from golf_fast.errors import exit_with
+from golf_fast.console import exit_with
 
 COMMANDS = {
     "step": step.main, "tune": tune.main, "codec": codec.main, "quantizers": quantizers.main, "report": report.main

@@ -40,15 +40,15 @@ class ModelConfig:
     tied_embeddings: bool = True
     """Use the token embedding as the output matrix."""
     rope_base: float = 10000.0
-    """Of the rotary frequencies."""
+    """Base of the rotary frequencies."""
     rope_bf16_frequencies: bool = False
     """Round the rotary frequencies to bf16, as checkpoints trained by the published script need."""
     logit_softcap: float = 30.0
     """Logits are softcap * tanh(logits / softcap)."""
     qk_gain_init: float = 1.5
-    """Start of the learned gain of each query head."""
+    """Initial value of the learned gain of each query head."""
     embedding_init_std: float = 0.005
-    """Standard deviation of the token embedding at the start."""
+    """Standard deviation of the initial token embedding."""
     bigram_buckets: int = 10240
     """Rows of the hashed bigram table; 0 leaves the bigram embedding out."""
     bigram_dim: int = 128
@@ -56,9 +56,9 @@ class ModelConfig:
     backout: bool = True
     """Subtract a learned share of a middle block's output from the last block's."""
     backout_lambda_init: float = 0.2
-    """Start of that share."""
+    """Initial value of the learned share of the backout."""
     backout_layer: int = -1
-    """The block whose output is subtracted; -1 takes layers // 2."""
+    """Block whose output the backout subtracts; -1 takes layers // 2."""
 
     def __post_init__(self) -> None:
         require_numbers(self, "model", dim=65536, layers=1024, mlp_mult=1024, bigram_buckets=1 << 24, bigram_dim=65536)
@@ -99,7 +99,8 @@ class DataConfig:
     """Where text and tokens come from."""
 
     source: Literal["auto", "embedded", "text", "shards"] = "auto"
-    """auto: `text` if it is given, else the shards if they are there, else (without a GPU) the embedded corpus."""
+    """Kind of input. auto: `text` if it is given, else the shards if they are there, else (without a GPU) the embedded
+    corpus."""
     text: Path | None = None
     """A text file, a JSONL file with a "text" field, or a folder of them, to train on and hold some of it out."""
     shards: Path = Path("data/datasets/fineweb10B_sp1024")
@@ -124,71 +125,72 @@ class TrainConfig:
     max_seconds: float = 600.0
     """Training time limit; the run stops before the step that would end past it. 0: no limit, steps alone count."""
     max_steps: int = 20000
-    """The run ends after so many steps, if the time limit does not end it before."""
+    """Greatest number of training steps; the time limit may end the run before."""
     warmdown_steps: int = 3000
     """Steps over which the learning rate falls to zero at the end, in steps of the mean length so far; 0: none."""
     warmup_steps: int = 20
     """Untimed steps before the first, undone afterwards: they compile and fill caches."""
     batch_tokens: int = 786432
-    """Tokens a step, over all ranks and micro-batches."""
+    """Tokens of one training step, over all ranks and micro-batches."""
     micro_batches: int = 8
     """Pieces that a step's batch is cut into; the world size must divide it."""
     seq_len: int = 2048
-    """Length of a row."""
+    """Length of a training row, in tokens."""
     matrix_lr: float = 0.02
-    """Muon, for the matrices of the blocks."""
+    """Learning rate of Muon, for the matrices of the blocks."""
     embed_lr: float = 0.6
-    """AdamW, for the embedding tables when they are not tied."""
+    """Learning rate of AdamW for the embedding tables when they are not tied."""
     head_lr: float = 0.008
-    """AdamW, for an untied output matrix."""
+    """Learning rate of AdamW for an untied output matrix."""
     tied_embed_lr: float = 0.03
-    """AdamW, for the embedding tables when they are tied."""
+    """Learning rate of AdamW for the embedding tables when they are tied."""
     scalar_lr: float = 0.02
-    """AdamW, for scalars and vectors."""
+    """Learning rate of AdamW for scalars and vectors."""
     muon_momentum: float = 0.99
-    """After its warm-up."""
+    """Momentum of Muon after its warm-up."""
     muon_momentum_start: float = 0.92
-    """At the first step."""
+    """Momentum of Muon at the first step."""
     muon_momentum_warmup_steps: int = 1500
-    """Steps over which the momentum rises, linearly."""
+    """Steps over which the momentum of Muon rises, linearly."""
     muon_iterations: int = 5
-    """Newton-Schulz iterations."""
+    """Newton-Schulz iterations of Muon."""
     muon_weight_decay: float = 0.04
-    """Decoupled, times the learning rate."""
+    """Decoupled weight decay of Muon, times the learning rate."""
     beta1: float = 0.9
-    """AdamW's, of the mean."""
+    """Decay of AdamW's running mean of the gradients."""
     beta2: float = 0.95
-    """AdamW's, of the mean square."""
+    """Decay of AdamW's running mean of their squares."""
     adam_eps: float = 1e-8
-    """AdamW's."""
+    """Epsilon of AdamW, added to the root of the mean square."""
     weight_decay: float = 0.04
-    """AdamW's."""
+    """Decoupled weight decay of AdamW, times the learning rate."""
     grad_clip: float = 0.3
-    """Limit of the L2 norm over all gradients; 0: none."""
+    """Limit of the L2 norm over all gradients in training; 0: none."""
     ema: bool = True
     """Average the weights exponentially; wins over swa."""
     ema_decay: float = 0.997
-    """Share of the average that is kept at each step."""
+    """Share of the exponential average that is kept at each step."""
     ema_start_step: int = 50
-    """The average starts as a copy of the weights after this step."""
+    """The exponential average starts as a copy of the weights after this step."""
     swa: bool = False
     """Average the weights of every swa_every-th step while the learning-rate factor is below swa_start_factor."""
     swa_start_factor: float = 0.4
-    """Learning-rate factor below which weights are collected."""
+    """Learning-rate factor below which SWA collects weights."""
     swa_every: int = 50
-    """Steps between two collected weights."""
+    """Steps between two weights that SWA collects."""
     val_every: int = 0
-    """Validate every so many steps during training, off the clock; 0: never."""
+    """Training steps between two validations, which run off the clock; 0: no validation during training."""
     val_batch_tokens: int = 524288
-    """Tokens a validation batch."""
+    """Tokens of a batch of the validation during training."""
     log_every: int = 100
-    """Steps between two lines of the log."""
+    """Training steps between two lines of the log."""
     compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """auto: bfloat16 on a GPU and on a CPU with bf16 instructions, else float32."""
+    """Number format of activations and products. auto: bfloat16 on a GPU and on a CPU with bf16 instructions, else
+    float32."""
     embedding_dtype: Literal["compute", "float32"] = "compute"
-    """What the two embedding tables and their AdamW moments are kept in."""
+    """Number format of the embedding tables and of their AdamW moments."""
     compile: Compile = "auto"
-    """torch.compile for the model; auto: on a GPU."""
+    """Whether training goes through torch.compile; auto: on a GPU."""
     replay_schedule: Path | None = None
     """A run directory whose recorded schedule (rates, momentum, last step) is followed instead of the clock."""
 
@@ -220,24 +222,25 @@ class CompressConfig:
     prune_min_elements: int = 65536
     """Matrices of more elements than this are pruned."""
     fp16_max_elements: int = 8192
-    """Tensors of at most so many elements are kept in fp16."""
+    """Tensors of at most this many elements are kept in fp16."""
     fp16_keep: tuple[str, ...] = ("tok_emb", "blocks.8.attn.c_k")
     """Tensors whose name contains one of these are kept in fp16."""
     mlp_bits: Literal[5, 6, 7, 8] = 5
-    """Of the MLP matrices."""
+    """Width of the integers of the MLP matrices, in bits."""
     attention_bits: Literal[5, 6, 7, 8] = 6
-    """Of the attention matrices."""
+    """Width of the integers of the attention matrices, in bits."""
     bigram_bits: Literal[5, 6, 7, 8] = 6
-    """Of the bigram tensors."""
+    """Width of the integers of the bigram tensors, in bits."""
     embedding_bits: Literal[5, 6, 7, 8] = 8
-    """Of the token embedding and the output matrix, where fp16_keep does not name them."""
+    """Width of the integers of the token embedding and the output matrix, in bits, where fp16_keep does not name
+    them."""
     quantizer: Literal["absmax", "sigma", "gptq"] = "absmax"
     """absmax: a row's scale is from its largest magnitude, and values go to the nearest integer (the published
     submission's). sigma: the scale is from the row's root mean square times clip_sigma, the dial of the size. gptq:
     scales as in sigma, and weights not yet rounded make up for each rounding error, as training tokens weigh it."""
     clip_sigma: float = 8.0
-    """Under sigma and gptq, the largest integer stands for so many root mean squares of its row: more is coarser and
-    smaller."""
+    """Under sigma and gptq, the number of root mean squares of its row that the largest integer stands for: more
+    is coarser and smaller."""
     scale_mantissa_bits: int = 10
     """Bits of the mantissa of each row's fp16 scale that are used: fewer make the scales smaller in the file. A scale
     is rounded before its row is, so nothing but the choice of scales gets coarser."""
@@ -250,18 +253,18 @@ class CompressConfig:
     low_rank: int = 0
     """Rank of the correction that is added to the worst quantized matrices; 0: none."""
     low_rank_tensors: int = 3
-    """How many matrices get a correction."""
+    """Number of matrices that get a low-rank correction."""
     report_tokens: int = 0
-    """Held-out training tokens on which the loss of each compression step and tensor is measured, off the clock and for
-    the report alone; 0: none."""
+    """Held-out training tokens on which the loss of each compression step and tensor is measured, off the clock and
+    only for the report; 0: none."""
     target_bytes: int = 0
-    """Choose clip_sigma and the bits, then zero some of the smallest values, so that code and artifact together fill so
-    many bytes, and not one more; 0: as it is."""
+    """Choose clip_sigma and the bits, then zero some of the smallest values, so that code and artifact together fill
+    this many bytes and not one more; 0: as it is."""
     codec: Literal["rans", "zstd", "brotli"] = "rans"
-    """Of the quantized integers: rans, an entropy coder under row and column scales, is the smallest and fastest; zstd
-    is the published submission's; brotli needs the package of that name."""
+    """Codec of the quantized integers: rans, an entropy coder under row and column scales, is the smallest and fastest;
+    zstd is the published submission's; brotli needs the package of that name."""
     zstd_level: int = 22
-    """1 is fastest, 22 smallest."""
+    """Level of zstd: 1 is fastest, 22 smallest."""
 
     def __post_init__(self) -> None:
         require_numbers(self, "compress", low_rank=65536)
@@ -305,32 +308,33 @@ class ScoreConfig:
     """From an artifact and validation tokens to bits per byte."""
 
     window: int = 2048
-    """Length of a sliding window, and of a row of test-time training."""
+    """Length of a sliding window, and of a row of test-time training, in tokens."""
     stride: int = 64
     """Tokens between the starts of two windows."""
     batch_windows: int = 32
-    """Windows scored at a time by a rank."""
+    """Windows that a rank scores at a time."""
     ttt: Literal["off", "chunked", "train_then_score"] = "chunked"
     """Test-time training: chunked scores each chunk before training on it (legal); train_then_score is the seed's
     published protocol and is not legal."""
     ttt_lr: float = 0.002
-    """SGD's rate in test-time training, at its start."""
+    """Initial learning rate of SGD in test-time training."""
     ttt_schedule: Literal["cosine", "constant"] = "cosine"
-    """How the rate runs over the chunks."""
+    """Course of the learning rate of test-time training over the chunks."""
     ttt_momentum: float = 0.9
-    """SGD's, carried from chunk to chunk."""
+    """Momentum of SGD in test-time training, carried from chunk to chunk."""
     ttt_epochs: int = 3
-    """Times that each scored chunk is trained on."""
+    """Number of times that each scored chunk is trained on."""
     ttt_chunk_tokens: int = 32768
     """Tokens that are scored before the weights adapt to them."""
     ttt_batch_rows: int = 32
-    """Rows a training step, over all ranks in the chunked protocol, for each rank in the published one."""
+    """Rows of a step of test-time training: over all ranks in the chunked protocol, for each rank in the published
+    one."""
     ttt_freeze_blocks: int = 0
-    """The first so many blocks are not adapted."""
+    """Number of blocks, from the first on, that test-time training leaves as they are."""
     ttt_grad_clip: float = 1.0
-    """Limit of the L2 norm over all gradients; 0: none."""
+    """Limit of the L2 norm over all gradients in test-time training; 0: none."""
     compile: Compile = "auto"
-    """torch.compile for scoring and test-time training; auto: on a GPU."""
+    """Whether scoring and test-time training go through torch.compile; auto: on a GPU."""
     allow_illegal: bool = False
     """Run a protocol that the rules forbid; every output then says so."""
 
@@ -360,13 +364,13 @@ class RunConfig:
     recipe: str = "seed"
     """The named variant that the run started from."""
     seed: int = 42
-    """Of everything random."""
+    """Seed of everything random."""
     run_id: str = ""
     """Name of the run directory; empty: recipe, date and time."""
     runs_dir: Path = Path("runs")
     """Where run directories are made."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU if torch sees one."""
+    """Device to run on; auto: a GPU if torch sees one."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

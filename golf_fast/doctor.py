@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from golf_fast import recipes
 from golf_fast.config import DataConfig
-from golf_fast.errors import exit_with
+from golf_fast.console import exit_with
 from golf_fast.report import table
 
 _PACKAGES = ("torch", "triton", "numpy", "sentencepiece", "zstandard", "tyro", "rich", "matplotlib")

@@ -1,30 +1,30 @@
-"""How a program of this package tells a person that their input is wrong."""
+"""How it is said that what a person gave is wrong."""
 
-import os
-import sys
-from collections.abc import Callable
-from typing import NoReturn
+import re
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""Control characters, line ends, what turns the direction of a line or is not seen, and halves of surrogate pairs."""
 
 
 class InputError(ValueError):
     """What the user gave is wrong. The message is one line: the thing, the value, and what would be right."""
 
 
-def exit_with(main: Callable[[], None]) -> NoReturn:
-    """Run `main` and exit: with 2 and one line on stderr after an `InputError`, with 130 after Ctrl-C.
+def printable(text: object, keep: str = "") -> str:
+    """`text` with every character that would not stand as itself on a line of a terminal escaped (`\\x1b`).
 
-    A reader of stdout that goes away (`| head`) ends the program without a word.
+    Names and words that come from a file or a server go through this on their way to a person: they could move the
+    cursor, clear the screen or set the title of the window.
+
+    Args:
+        text: anything; its `str` is taken.
+        keep: characters to leave as they are, such as the line end.
     """
-    try:
-        main()
-        sys.stdout.flush()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
-        sys.exit(1)
-    sys.exit(0)
+
+    def escaped(found: re.Match[str]) -> str:
+        character = found[0]
+        return character if character in keep else character.encode("unicode_escape").decode("ascii")
+
+    return _UNPRINTABLE.sub(escaped, str(text))

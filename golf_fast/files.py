@@ -1,8 +1,14 @@
-"""Files that are either whole or not there: written under a temporary name, then renamed."""
+"""Files that are read only where they are files, and written so that they are either whole or not there."""
 
+from __future__ import annotations
+
+import contextlib
+import errno
 import hashlib
+import io
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,35 +16,146 @@ from typing import IO, Any
 
 from golf_fast.errors import InputError
 
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EACCES, errno.EPERM, errno.EBADF, errno.ENOSYS)
+"""What a file system answers that cannot wait for its disk."""
+
+
+def open_regular(path: Path, needed: str) -> io.BufferedReader:
+    """Open a file for reading; what is no file (a folder, a pipe, a device) is refused and never waited on.
+
+    Args:
+        path: where it lies.
+        needed: what the error asks for, such as "a token shard is needed".
+
+    Raises:
+        InputError: it is missing, may not be read, or is no file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENXIO:
+            raise InputError(f"{path}: is a socket or a pipe, not a file; {needed}") from error
+        raise InputError(f"{path}: cannot be read ({reason(error)}); {needed}") from error
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
+            raise InputError(f"{path}: is {kind}, not a file; {needed}")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: Path, needed: str, most: int | None = None) -> bytes:
+    """The whole content of a file.
+
+    Args:
+        path: where it lies.
+        needed: what the error asks for.
+        most: bytes that it may have; None for any number.
+
+    Raises:
+        InputError: as `open_regular`; it is larger than `most`, or reading it fails.
+    """
+    with open_regular(path, needed) as file:
+        try:
+            content = file.read() if most is None else file.read(most + 1)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({reason(error)}); {needed}") from error
+    if most is not None and len(content) > most:
+        raise InputError(f"{path}: is larger than {most:,} bytes; {needed}")
+    return content
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, without the path that the message names already."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+def new_neighbour(path: Path) -> Path:
+    """A name for a temporary file or folder beside `path`, hidden, that no other process takes."""
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}")
+
 
 @contextmanager
 def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary neighbour of `path` for writing; rename it to `path` when the block ends without an error.
 
-    A reader never sees half a file, and an error in the block leaves an earlier `path` untouched.
+    A reader never sees half a file, an error in the block leaves an earlier `path` untouched, and once the block has
+    ended the file is on the disk, as far as the file system can say.
 
     Raises:
-        InputError: the folder cannot be made or written.
+        InputError: the folder cannot be made or written, or its disk is full.
     """
-    encoding = None if "b" in mode else "utf-8"
+    # A file name that is not UTF-8 may be part of a text; it must not end a run.
+    as_text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder that can") from error
+        temporary = new_neighbour(path)
+        # The system gives it the mode that the user wants for new files; there is nothing to change afterwards.
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be written ({reason(error)}); name a folder that can") from error
     try:
-        with open(descriptor, mode, encoding=encoding) as file:
+        with _named(path), open(descriptor, mode, **as_text) as file:
             yield file
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
+            file.flush()
+            _sync(file.fileno())
+        with _named(path):
+            temporary.replace(path)
+            sync_folder(path.parent)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Failures of the disk as errors that name the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename not in (None, str(path)):  # another file's, that the block reads
+            raise
+        raise InputError(f"{path}: cannot be written ({reason(error)}); make room, or name another folder") from error
+
+
+def _sync(descriptor: int) -> None:
+    """Wait until a file is on the disk, where there is a disk to wait for."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    with contextlib.suppress(OSError):  # the file itself is whole, and not every system opens folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sha256(path: Path, needed: str = "a file is needed") -> str:
+    """Hexadecimal SHA-256 of a file.
+
+    Raises:
+        InputError: as `read_bytes`.
+    """
+    with open_regular(path, needed) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({reason(error)}); {needed}") from error

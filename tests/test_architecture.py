@@ -11,7 +11,18 @@ import golf_fast
 
 PACKAGE = Path(golf_fast.__file__).parent
 STAGES = {"data", "ops", "model", "train", "compress", "score", "report", "runs", "pipeline"}
-SHARED = {"checks", "config", "errors", "files", "from_plain", "rules", "distributed", "environment"}
+SHARED = {
+    "checks",
+    "config",
+    "console",
+    "errors",
+    "files",
+    "from_plain",
+    "json_files",
+    "rules",
+    "distributed",
+    "environment",
+}
 """Modules without a stage: any stage but `ops` may use them."""
 ALLOWED = {
     "ops": {"_C"},

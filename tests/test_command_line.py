@@ -179,7 +179,7 @@ def test_what_config_json_holds() -> None:
         (["--train.max-steps"], ["--train.max-steps", "Missing value"]),
         (["--device", "tpu"], ["--device", "'tpu'", "'auto', 'cpu', 'cuda'"]),
         (["--train.beta1", "1.5"], ["train.beta1 is 1.5: it must be at least 0 and below 1"]),
-        (["--run-id", "a/b"], ["run_id is a/b: it must be a plain name"]),
+        (["--run-id", "a/b"], ["run_id is 'a/b': it must be a plain name"]),
     ],
 )
 def test_refusals_are_one_line(argv: list[str], parts: list[str]) -> None:
@@ -197,7 +197,7 @@ def test_refusals_do_not_depend_on_the_width_of_the_terminal(monkeypatch: pytest
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_program_ends_with_2_and_one_line(encoding: str) -> None:
     program = (
-        "import sys; from golf_fast.command_line import parse; from golf_fast.errors import exit_with;"
+        "import sys; from golf_fast.command_line import parse; from golf_fast.console import exit_with;"
         "exit_with(lambda: print(parse(sys.argv[1:], {}, prog='p', default_recipe=lambda: ('tiny', ''))))"
     )
     for flag, text in (

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 
-from golf_fast.errors import exit_with
+from golf_fast.console import exit_with
 from golf_fast.train.__main__ import main
 
 GOLDEN = Path(__file__).parent / "golden"

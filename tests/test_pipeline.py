@@ -17,8 +17,9 @@ import torch
 
 import golf_fast
 from golf_fast.compress.artifact import codecs
+from golf_fast.console import exit_with
 from golf_fast.data import write_shard
-from golf_fast.errors import InputError, exit_with
+from golf_fast.errors import InputError
 from golf_fast.ops import backends
 from golf_fast.pipeline.run import _resolve_backends
 from golf_fast.runs.result import read

@@ -16,7 +16,8 @@ from golf_fast.compress.published.deduce import Unseen, deduce, notes, with_smea
 from golf_fast.compress.published.layouts import read_published
 from golf_fast.compress.recode import CodecName, recode, refuse_to_replace
 from golf_fast.config import CompressConfig, ModelConfig
-from golf_fast.errors import InputError, exit_with
+from golf_fast.console import exit_with
+from golf_fast.errors import InputError
 from golf_fast.model import GPT, upstream
 from golf_fast.report import artifact_plot, table
 

@@ -9,6 +9,7 @@ import numpy as np
 import tyro
 
 from golf_fast.config import DataConfig
+from golf_fast.console import exit_with
 from golf_fast.data.build import build_corpus
 from golf_fast.data.corpus import embedded_corpus
 from golf_fast.data.dataset import prepare
@@ -17,7 +18,7 @@ from golf_fast.data.fetch import fetch as fetch_variant
 from golf_fast.data.shards import open_shard
 from golf_fast.data.text import text_corpus
 from golf_fast.data.tokenizer import BOS_ID, Tokenizer
-from golf_fast.errors import InputError, exit_with
+from golf_fast.errors import InputError
 
 
 class Display:
@@ -138,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_with(main)
+    exit_with(main, prints=sys.argv[1:2] == ["inspect"])

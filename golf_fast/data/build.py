@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
+from golf_fast import json_files
 from golf_fast.data.documents import Corpus, Progress, no_progress, split
 from golf_fast.data.shards import SHARD_TOKENS, Tokens, write_shard
 from golf_fast.data.tokenizer import Tokenizer, train_tokenizer
@@ -97,7 +98,7 @@ def _install(work: Path, folder: Path) -> None:
 def _sound_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest, if every file it lists is there with its size and (in folders that are not large) its hash."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json_files.read_object(folder / MANIFEST, "the manifest of a built folder is needed")
         files: dict[str, dict[str, Any]] = manifest["files"]
         small = sum(entry["bytes"] for entry in files.values()) <= _FULL_HASH_BYTES
         for name, entry in files.items():

@@ -11,20 +11,18 @@ from torch.nn import functional as F
 
 from golf_fast import ops
 from golf_fast.config import ModelConfig
+from golf_fast.model import parameters
 from golf_fast.model.embedding import bigram_rows, rms_norm, smear
+from golf_fast.model.parameters import Activation, Row
+from golf_fast.ops.relu2_mlp.reference import hidden
 
 
 class Observer(Protocol):
-    """Is shown what goes into the matrices of a model while it runs uncompiled. Tensors are in the compute dtype."""
+    """Is shown what goes into the matrices of a model while it runs uncompiled."""
 
-    def bigram(self, pairs: torch.Tensor) -> None:
-        """`[B, T, bigram_dim]`, into `bigram.proj`."""
-
-    def block(self, layer: int, attention: torch.Tensor, attended: torch.Tensor, mlp: torch.Tensor) -> None:
-        """`[B, T, D]` each: into the queries, keys and values; into the output matrix; into the MLP."""
-
-    def head(self, x: torch.Tensor) -> None:
-        """`[B, T, D]`, into the output matrix of the model."""
+    def sees(self, activation: Activation, layer: int | None, x: torch.Tensor) -> None:
+        """`x` `[B, T, columns]`, in the compute dtype, into the matrices of the block `layer` (None: of no block) that
+        read `activation`."""
 
 
 class GPT(nn.Module):
@@ -39,7 +37,28 @@ class GPT(nn.Module):
     also the dtype of the residual stream. Losses and logits are float32.
 
     A row (`[T]` of a batch `[B, T]`) is the unit: positions, bigrams and the smear start anew in each.
+
+    Args:
+        seed: of the initial values; None: all parameters are 0, for a model that is going to be loaded.
     """
+
+    # Those of the table that the formulas below read.
+    tok_emb: nn.Parameter
+    bigram_embed: nn.Parameter
+    bigram_proj: nn.Parameter
+    bigram_scale: nn.Parameter
+    smear_gate: nn.Parameter
+    qo_bank: nn.Parameter
+    kv_bank: nn.Parameter
+    mlp_up: nn.Parameter
+    mlp_down: nn.Parameter
+    q_gain: nn.Parameter
+    attn_scale: nn.Parameter
+    mlp_scale: nn.Parameter
+    resid_mix: nn.Parameter
+    skip_weights: nn.Parameter
+    backout_lambda: nn.Parameter
+    lm_head: nn.Parameter
 
     def __init__(
         self,
@@ -47,70 +66,35 @@ class GPT(nn.Module):
         *,
         compute_dtype: torch.dtype = torch.float32,
         embedding_dtype: torch.dtype = torch.float32,
-        seed: int = 0,
+        seed: int | None = 0,
     ) -> None:
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
-        c = config
-
-        def parameter(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Parameter:
-            return nn.Parameter(torch.zeros(shape, dtype=dtype))
-
-        self.tok_emb = parameter(c.vocab_size, c.dim, dtype=embedding_dtype)
-        if c.bigram_buckets:
-            self.bigram_embed = parameter(c.bigram_buckets, c.bigram_dim, dtype=embedding_dtype)
-            self.bigram_proj = parameter(c.dim, c.bigram_dim)
-            self.bigram_scale = parameter()
-        self.smear_gate = parameter(c.dim)
-        self.qo_bank = parameter(2 * c.layers, c.dim, c.dim)
-        self.kv_bank = parameter(2 * c.layers, c.kv_dim, c.dim)
-        self.mlp_up = parameter(c.layers, c.hidden, c.dim)
-        self.mlp_down = parameter(c.layers, c.dim, c.hidden)
-        self.q_gain = parameter(c.layers, c.heads)
-        self.attn_scale = parameter(c.layers, c.dim)
-        self.mlp_scale = parameter(c.layers, c.dim)
-        self.resid_mix = parameter(c.layers, 2, c.dim)
-        self.skip_weights = parameter(c.layers // 2, c.dim)
-        if c.backout:
-            self.backout_lambda = parameter()
-        if not c.tied_embeddings:
-            self.lm_head = parameter(c.vocab_size, c.dim)
+        for row in parameters.table(config):
+            dtype = embedding_dtype if row.role == "table" else torch.float32
+            self.register_parameter(row.name, nn.Parameter(torch.zeros(row.shape, dtype=dtype)))
         self._rotary: tuple[torch.Tensor, torch.Tensor] | None = None
         self.observer: Observer | None = None
-        self.initialize(seed)
+        if seed is not None:
+            self.initialize(seed)
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Draw the initial values of seed.md section 3 from a generator seeded with `seed`."""
-        c = self.config
+        """Draw the initial values of the table of parameters from a generator seeded with `seed`."""
         generator = torch.Generator().manual_seed(seed)
+        for row, parameter in self.claimed("the initial values"):
+            for i, tensor in enumerate(parameter.unbind() if row.layers else [parameter]):
+                _fill(tensor, row.parts[i // max(len(row.layers), 1)].initial, generator)
 
-        def fill_matrices(bank: torch.Tensor) -> None:
-            for matrix in bank:
-                drawn = torch.empty(matrix.shape)
-                if min(matrix.shape) >= 64:
-                    nn.init.orthogonal_(drawn, generator=generator)
-                else:
-                    bound = 1 / math.sqrt(matrix.shape[1])
-                    nn.init.uniform_(drawn, -bound, bound, generator=generator)
-                matrix.copy_(drawn)
+    def claimed(self, reader: str) -> list[tuple[Row, nn.Parameter]]:
+        """The parameters with their rows in the table, in its order, for a `reader` that must miss none of them.
 
-        for parameter in self.parameters():
-            parameter.zero_()
-        self.tok_emb.copy_(torch.empty(self.tok_emb.shape).normal_(0, c.embedding_init_std, generator=generator))
-        if c.bigram_buckets:
-            fill_matrices(self.bigram_proj[None])
-            self.bigram_proj.div_(math.sqrt(2 * c.layers))
-            self.bigram_scale.fill_(0.05)
-        fill_matrices(self.qo_bank[: c.layers])
-        fill_matrices(self.kv_bank)
-        fill_matrices(self.mlp_up)
-        self.q_gain.fill_(c.qk_gain_init)
-        for ones in (self.attn_scale, self.mlp_scale, self.skip_weights, self.resid_mix[:, 0]):
-            ones.fill_(1)
-        if c.backout:
-            self.backout_lambda.fill_(c.backout_lambda_init)
+        Raises:
+            ValueError: a parameter has no row, or a row no parameter.
+        """
+        named = dict(self.named_parameters())
+        return [(row, named[row.name]) for row in parameters.claim(self.config, named, reader)]
 
     def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean loss.
@@ -128,7 +112,7 @@ class GPT(nn.Module):
         """The loss of each position from `first` on: `[B, T - first]` float32, nats. Arguments as in `forward`."""
         x = rms_norm(self._stream(tokens, first))
         if self.observer is not None:
-            self.observer.head(x)
+            self.observer.sees("head", None, x)
         return ops.softcap_cross_entropy(
             x,
             self._output_matrix(),
@@ -150,7 +134,7 @@ class GPT(nn.Module):
         if self.config.bigram_buckets:
             pairs = F.embedding(bigram_rows(tokens, self.config.bigram_buckets), self.bigram_embed).to(dtype)
             if self.observer is not None:
-                self.observer.bigram(pairs)
+                self.observer.sees("pairs", None, pairs)
             x = x + F.linear(pairs, self.bigram_proj.to(dtype)) * self.bigram_scale.to(dtype)
         return smear(rms_norm(x), self.smear_gate.to(dtype))
 
@@ -207,7 +191,11 @@ class GPT(nn.Module):
                 x, attended = x[:, first:], attended[:, first:]
             x, rstd = ops.linear_residual(attended, wo[i], x)
             if self.observer is not None:
-                self.observer.block(i, attention_in, attended, rms_norm(x))
+                into_mlp = rms_norm(x)
+                self.observer.sees("attention", i, attention_in)
+                self.observer.sees("attended", i, attended)
+                self.observer.sees("mlp", i, into_mlp)
+                self.observer.sees("hidden", i, hidden(into_mlp, w_up[i]))
             # The norm is a factor of each row: the normalised tensor is never written.
             branch = ops.relu2_mlp(x, w_up[i], w_down[i], rstd)
             if c.backout and i == c.backout_block:
@@ -235,3 +223,21 @@ class GPT(nn.Module):
         """Attention of a block before its output matrix: `[B, T, D]` to `[B, T, D]`."""
         qkv = F.linear(x, wqkv).view(*x.shape[:2], -1, self.config.head_dim)
         return ops.qkv_attention(qkv, gain, cos, sin).flatten(2)
+
+
+def _fill(tensor: torch.Tensor, initial: parameters.Initial, generator: torch.Generator) -> None:
+    if isinstance(initial, parameters.Constant):
+        tensor.fill_(initial.value)
+    elif isinstance(initial, parameters.Lines):
+        for line, value in zip(tensor, initial.values, strict=True):
+            line.fill_(value)
+    elif isinstance(initial, parameters.Normal):
+        tensor.copy_(torch.empty(tensor.shape).normal_(0, initial.std, generator=generator))
+    else:
+        drawn = torch.empty(tensor.shape)
+        if min(drawn.shape) >= 64:
+            nn.init.orthogonal_(drawn, generator=generator)
+        else:
+            bound = 1 / math.sqrt(drawn.shape[1])
+            nn.init.uniform_(drawn, -bound, bound, generator=generator)
+        tensor.copy_(drawn.div_(initial.divisor))

@@ -8,47 +8,20 @@ import torch
 
 from golf_fast.config import ModelConfig
 from golf_fast.errors import InputError
+from golf_fast.model import parameters
 from golf_fast.model.gpt import GPT
-
-_BLOCK_BANKS = (
-    # public name within a block, bank, first row of the bank in units of the number of layers
-    ("attn.c_q.weight", "qo_bank", 0),
-    ("attn.c_k.weight", "kv_bank", 0),
-    ("attn.c_v.weight", "kv_bank", 1),
-    ("attn.proj.weight", "qo_bank", 1),
-    ("attn.q_gain", "q_gain", 0),
-    ("mlp.fc.weight", "mlp_up", 0),
-    ("mlp.proj.weight", "mlp_down", 0),
-    ("attn_scale", "attn_scale", 0),
-    ("mlp_scale", "mlp_scale", 0),
-    ("resid_mix", "resid_mix", 0),
-)
-
-
-def public_names(config: ModelConfig) -> dict[str, tuple[str, int | None]]:
-    """Public name -> (parameter of `GPT`, index in its first dimension or None for the whole), in model order."""
-    names: dict[str, tuple[str, int | None]] = {"tok_emb.weight": ("tok_emb", None)}
-    if config.bigram_buckets:
-        names["bigram.embed.weight"] = ("bigram_embed", None)
-        names["bigram.proj.weight"] = ("bigram_proj", None)
-        names["bigram.scale"] = ("bigram_scale", None)
-    names["smear.gate"] = ("smear_gate", None)
-    names["skip_weights"] = ("skip_weights", None)
-    if config.backout:
-        names["backout_lambda"] = ("backout_lambda", None)
-    for layer in range(config.layers):
-        for name, bank, part in _BLOCK_BANKS:
-            names[f"blocks.{layer}.{name}"] = (bank, part * config.layers + layer)
-    if not config.tied_embeddings:
-        names["lm_head.weight"] = ("lm_head", None)
-    return names
 
 
 def split(banks: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
-    """Tensors under the names of `GPT`'s parameters (weights, gradients, averages) as views under public names."""
+    """Tensors under the names of `GPT`'s parameters (weights, gradients, averages) as views under public names.
+
+    Raises:
+        ValueError: a tensor has no row in the table of parameters, or a row no tensor.
+    """
+    parameters.claim(config, banks, "public names")
     return {
-        public: banks[name] if index is None else banks[name][index]
-        for public, (name, index) in public_names(config).items()
+        found.name: banks[found.row.name] if found.index is None else banks[found.row.name][found.index]
+        for found in parameters.slices(config)
     }
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from golf_fast.config import ModelConfig
 from golf_fast.data import Batches
 from golf_fast.data.loader import TokenStream
 from golf_fast.data.token_bytes import TokenBytes
 from golf_fast.distributed import Ranks
-from golf_fast.model import GPT
-from golf_fast.ops.relu2_mlp.reference import hidden
+from golf_fast.model import GPT, parameters
+from golf_fast.model.parameters import Activation
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Tokens and targets, int64 `[rows, T]` each."""
@@ -28,28 +29,26 @@ class GramMatrices:
     columns meet next, `bigram.proj`.
     """
 
-    def __init__(self, model: GPT) -> None:
-        self.model = model
+    def __init__(self, config: ModelConfig) -> None:
+        self.names: dict[tuple[Activation, int | None], list[str]] = {}
+        """Of the matrices that read an activation of a block, or of none."""
+        for found in parameters.slices(config):
+            if found.part.reads is not None:
+                self.names.setdefault((found.part.reads, found.layer), []).append(found.name)
         self.sums: dict[str, torch.Tensor] = {}
 
-    def bigram(self, pairs: torch.Tensor) -> None:
-        self._add(["bigram.proj.weight"], pairs)
-
-    def block(self, layer: int, attention: torch.Tensor, attended: torch.Tensor, mlp: torch.Tensor) -> None:
-        block = f"blocks.{layer}"
-        self._add([f"{block}.attn.{name}.weight" for name in ("c_q", "c_k", "c_v")], attention)
-        self._add([f"{block}.attn.proj.weight"], attended)
-        self._add([f"{block}.mlp.fc.weight"], mlp)
-        self._add([f"{block}.mlp.proj.weight"], hidden(mlp, self.model.mlp_up[layer].to(mlp.dtype)))
-
-    def head(self, x: torch.Tensor) -> None:
-        self._add(["tok_emb.weight" if self.model.config.tied_embeddings else "lm_head.weight"], x)
-
-    def _add(self, names: list[str], x: torch.Tensor) -> None:
+    def sees(self, activation: Activation, layer: int | None, x: torch.Tensor) -> None:
+        names = self.names[activation, layer]
         rows = x.detach().flatten(0, -2).float()
         if names[0] not in self.sums:
             self.sums |= dict.fromkeys(names, rows.new_zeros(rows.shape[1], rows.shape[1]))
         self.sums[names[0]].addmm_(rows.T, rows)
+
+    def check_complete(self) -> None:
+        """Raise a ValueError that names a matrix whose inputs were not seen, if there is one."""
+        for names in self.names.values():
+            if names[0] not in self.sums:
+                raise ValueError(f"the calibration: the model shows nothing of what goes into {names[0]}")
 
 
 @torch.no_grad()
@@ -62,15 +61,21 @@ def gram_matrices(
         model: with the weights that will be quantized, uncompiled.
         batches: this rank's, as many as every other's; of training tokens, never of validation tokens.
         check: called before each batch; what it raises ends the work.
+
+    Raises:
+        ValueError: a parameter of the model has no row in the table of parameters, a row no parameter, or what a matrix
+            reads was not shown.
     """
     assert model.observer is None
-    gram = model.observer = GramMatrices(model)
+    model.claimed("the calibration")
+    gram = model.observer = GramMatrices(model.config)
     try:
         for tokens, targets in batches:
             check()
             model(tokens.to(ranks.device), targets.to(ranks.device))
     finally:
         model.observer = None
+    gram.check_complete()
     for shared in {id(tensor): tensor for tensor in gram.sums.values()}.values():
         ranks.all_sum_(shared)
     if model.config.bigram_buckets:

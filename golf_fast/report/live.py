@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
+
+from golf_fast.console import Stream
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
-def on_terminal(stream: IO[str]) -> bool:
+def on_terminal(stream: Stream) -> bool:
     """Whether a live line can be drawn on `stream`."""
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
@@ -17,11 +19,11 @@ def on_terminal(stream: IO[str]) -> bool:
 class Live:
     """One line that is redrawn in place, below the lines that are printed meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: Stream) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        self._console = Console()
+        self._console = Console(file=stream)  # type: ignore[arg-type]
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),

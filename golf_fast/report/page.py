@@ -7,14 +7,14 @@ is left out, so the page of a run that was cut short can be made too. Equal file
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from golf_fast.errors import InputError
-from golf_fast.files import replacing
+from golf_fast import json_files
+from golf_fast.errors import InputError, printable
+from golf_fast.files import read_bytes, replacing
 from golf_fast.report import plots
 from golf_fast.report.style import STYLE
 from golf_fast.rules import SIZE_LIMIT_BYTES
@@ -37,28 +37,28 @@ def write_html(run_dir: Path) -> Path:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error})") from None
-    if not isinstance(held, dict):
-        raise InputError(f"{path}: holds a {type(held).__name__}, where an object is due")
-    return held
+    return json_files.read_object(path, "a file that a run left is needed") if path.exists() else {}
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
     """The records of metrics.jsonl. A run that was killed may have left half a line: it is passed over."""
     records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+    for line in read_bytes(path, "a file that a run left is needed").split(b"\n") if path.exists() else ():
         try:
-            record = json.loads(line)
-        except ValueError:
+            record = json_files.parse(line, str(path)) if line.strip() else None
+        except InputError:
             continue
         if isinstance(record, dict):
             records.append(record)
     return records
+
+
+def _drawn(plot: Callable[..., str], *arguments: Any) -> str:
+    """A plot as SVG, or a sentence on why there is none: the page and the run are worth more than a picture."""
+    try:
+        return plot(*arguments)
+    except plots.FAILURES as error:
+        return f"<p>It could not be drawn ({escape(printable(f'{type(error).__name__}: {error}'))}).</p>"
 
 
 def _page(
@@ -70,10 +70,10 @@ def _page(
     if artifact and isinstance(result.get("code_bytes"), int):
         artifact["code"] = result["code_bytes"]
     figures = [
-        ("Training, by time", plots.training(records, "seconds")),
-        ("Training, by step", plots.training(records, "step")),
-        ("Loss along the validation tokens", plots.token_losses(losses) if losses.exists() else ""),
-        ("Bytes of the submission", plots.parts(artifact)),
+        ("Training, by time", _drawn(plots.training, records, "seconds")),
+        ("Training, by step", _drawn(plots.training, records, "step")),
+        ("Loss along the validation tokens", _drawn(plots.token_losses, losses) if losses.exists() else ""),
+        ("Bytes of the submission", _drawn(plots.parts, artifact)),
     ]
     sections = [
         _header(name, result, config),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,8 @@ _STYLE = {
     "lines.linewidth": 1.6,
     "axes.formatter.useoffset": False,
 }
+FAILURES = (ImportError, OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, MemoryError)
+"""What drawing ends with where matplotlib is absent, broken, of another version, or set up for something else."""
 _POINTS = 600
 _TOKENS_AT_A_TIME = 1 << 22
 
@@ -80,9 +83,9 @@ def token_losses(path: Path) -> str:
     count = path.stat().st_size // 4
     if count == 0:
         return ""
-    losses = np.memmap(path, dtype="<f4", mode="r", shape=(count,))
     edges = np.unique(np.linspace(0, count, min(_POINTS // 2, count) + 1).astype(np.int64))
-    sums = np.array([_sum(losses, start, stop) for start, stop in itertools.pairwise(edges)])
+    with path.open("rb") as file:  # not mapped: a file that shrinks meanwhile would end the process
+        sums = np.array([_sum(file, start, stop) for start, stop in itertools.pairwise(edges)])
     sizes = np.diff(edges)
     middles = (edges[:-1] + edges[1:]) / 2
     with styled("token losses") as (figure, axes):
@@ -128,10 +131,19 @@ def _thinned(records: Sequence[Mapping[str, Any]], x: str, y: str) -> tuple[np.n
     return means[:, 0], means[:, 1]
 
 
-def _sum(losses: np.ndarray, start: int, stop: int) -> float:
+def _sum(file: BinaryIO, start: int, stop: int) -> float:
     """In float64, a few megabytes at a time: the file may hold 62 million values."""
-    pieces = range(start, stop, _TOKENS_AT_A_TIME)
-    return sum(float(losses[at : min(at + _TOKENS_AT_A_TIME, stop)].sum(dtype="f8")) for at in pieces)
+    import numpy as np
+
+    total = 0.0
+    for at in range(start, stop, _TOKENS_AT_A_TIME):
+        count = min(_TOKENS_AT_A_TIME, stop - at)
+        file.seek(4 * at)
+        values = np.frombuffer(file.read(4 * count), dtype="<f4")
+        if values.size < count:
+            raise ValueError(f"{file.name}: it became shorter while it was read")
+        total += float(values.sum(dtype="f8"))
+    return total
 
 
 def legend(figure: Figure) -> None:
@@ -147,7 +159,7 @@ def thousands(axis: Any) -> None:
 
 @contextmanager
 def styled(name: str, height: float = 2.7, colours: Mapping[str, str] | None = None) -> Iterator[tuple[Figure, Axes]]:
-    """A figure in the page's style whatever the user's matplotlibrc says; inches.
+    """A figure in the page's style whatever the user's matplotlibrc and MPLBACKEND say; inches.
 
     `colours` maps the page's custom properties to colours, for a picture that stands outside the page.
     """
@@ -157,14 +169,26 @@ def styled(name: str, height: float = 2.7, colours: Mapping[str, str] | None = N
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        import matplotlib.style
-        from matplotlib.figure import Figure
+        with _without_backend():
+            import matplotlib.style
+            from matplotlib.figure import Figure
 
         with matplotlib.style.context(["default", {**style, "svg.hashsalt": name}]):
             figure = Figure(figsize=(6.4, height), layout="constrained")
             yield figure, figure.subplots()
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _without_backend() -> Iterator[None]:
+    """matplotlib refuses to be imported where MPLBACKEND, a notebook's say, names what is not there; we need none."""
+    named = os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
 
 
 def _svg(figure: Figure) -> str:

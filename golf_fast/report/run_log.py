@@ -15,14 +15,16 @@ Losses are nats a token, seconds are of training, and a number that is not finit
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from golf_fast.errors import InputError
+from golf_fast.console import Stream
+from golf_fast.errors import InputError, printable
+from golf_fast.files import reason
 from golf_fast.report.live import Live, on_terminal
 from golf_fast.runs.plain import plain
 
@@ -30,37 +32,54 @@ from golf_fast.runs.plain import plain
 class RunLog:
     """Lines, metrics and progress of a run. Ranks other than the first print and write nothing.
 
-    Files of an earlier run in the same directory are added to, never cut.
+    Files of an earlier run in the same directory are added to, never cut. A file whose disk is full is given up, and
+    said to be; so is the terminal, in silence. The run goes on.
 
     Args:
         run_dir: where `log.txt` and `metrics.jsonl` go; None writes no files.
         main: whether this process speaks.
 
     Raises:
-        InputError: the directory cannot be written.
+        InputError: the directory cannot be written when the run begins.
     """
 
     def __init__(self, run_dir: Path | None, main: bool = True) -> None:
         self._main = main
+        self._out = sys.stdout if isinstance(sys.stdout, Stream) else Stream(sys.stdout)
         self._log = _appending(run_dir / "log.txt") if main and run_dir else None
         self._metrics = _appending(run_dir / "metrics.jsonl") if main and run_dir else None
-        self._live = Live() if main and on_terminal(sys.stdout) else None
+        self._live = Live(self._out) if main and on_terminal(self._out) else None
 
     def line(self, text: str = "") -> None:
-        """Print a line (or several) and add it to `log.txt`."""
+        """Print a line (or several) and add it to `log.txt`; control characters are escaped."""
         if not self._main:
             return
-        if self._log:
-            self._log.write(text + "\n")
+        text = printable(text, keep="\n\t")
+        self._log = self._added(self._log, text)
         if self._live:
             self._live.print(text)
         else:
-            _print(text)
+            self._out.write(f"{text}\n")
+            self._out.flush()
 
     def metric(self, **fields: Any) -> None:
         """Add a record to `metrics.jsonl`; NumPy numbers and tensors of one element are taken as numbers."""
         if self._metrics:
-            self._metrics.write(json.dumps(plain(fields), allow_nan=False) + "\n")
+            self._metrics = self._added(self._metrics, json.dumps(plain(fields), allow_nan=False))
+
+    def _added(self, file: IO[bytes] | None, line: str) -> IO[bytes] | None:
+        """`file` with a line more, or None where that failed."""
+        if file is None:
+            return None
+        try:
+            _write_all(file, f"{line}\n".encode())
+            return file
+        except OSError as error:
+            _close(file)
+            if file is self._log:
+                self._log = None
+            self.line(f"{file.name}: cannot be written ({reason(error)}); it ends here, and the run goes on")
+            return None
 
     def progress(self, stage: str, done: float, total: float | None, text: str = "") -> None:
         """Show on a terminal how far a stage is; nothing elsewhere.
@@ -78,7 +97,7 @@ class RunLog:
             self._live.stop()
         for file in (self._log, self._metrics):
             if file:
-                file.close()
+                _close(file)
         self._live = self._log = self._metrics = None
 
     def __enter__(self) -> RunLog:
@@ -90,18 +109,21 @@ class RunLog:
         self.close()
 
 
-def _appending(path: Path) -> IO[str]:
-    """Open for appending, a line reaching the file as soon as it ends."""
+def _appending(path: Path) -> IO[bytes]:
+    """Open for appending; nothing is held back."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a", encoding="utf-8", newline="\n", buffering=1)
+        return path.open("ab", buffering=0)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder that can") from error
+        raise InputError(f"{path}: cannot be written ({reason(error)}); name a folder that can") from error
 
 
-def _print(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # The reader went away (`| head`). The run goes on: its artifact and its log.txt are worth more than its output.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _write_all(file: IO[bytes], content: bytes) -> None:
+    """A disk that fills takes a part of what it is given, and says so only when it gets the rest."""
+    while content:
+        content = content[file.write(content) :]
+
+
+def _close(file: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # a network's disk tells here that it is full
+        file.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from golf_fast.errors import printable
+
 Cell = str | int | float | None
 
 _NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?(e[-+]?\d+)?%?")
@@ -46,4 +48,4 @@ def _text(cell: Cell) -> str:
         return f"{cell:,}"
     if isinstance(cell, float):
         return f"{cell:,.4f}"
-    return cell
+    return printable(cell)  # names come from files

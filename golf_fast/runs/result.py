@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from golf_fast import json_files
 from golf_fast.errors import InputError
 from golf_fast.files import replacing
 from golf_fast.from_plain import from_plain
@@ -89,14 +90,7 @@ def read(path: Path) -> Result:
     Raises:
         InputError: the file is missing, is no result, or its totals and verdicts do not follow from its numbers.
     """
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name the result.json of a run") from error
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error})") from None
-    if not isinstance(held, dict):
-        raise InputError(f"{path}: holds a {type(held).__name__}, where a result is an object")
+    held = json_files.read_object(path, "the result.json of a run is needed")
     result = from_plain(Result, held, path, lenient=True)
     for name in ("total_bytes", "fits", "legal"):
         if name not in held:

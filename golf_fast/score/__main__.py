@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -10,12 +9,13 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 import tyro
 
-from golf_fast import machine
+from golf_fast import json_files, machine
 from golf_fast.compress import dequantize, read_artifact
 from golf_fast.config import DataConfig, ModelConfig, ScoreConfig, compiles
+from golf_fast.console import exit_with
 from golf_fast.data import Dataset, Tokenizer, prepare
 from golf_fast.distributed import Ranks
-from golf_fast.errors import InputError, exit_with
+from golf_fast.errors import InputError
 from golf_fast.model import GPT, upstream
 from golf_fast.ops import backends
 from golf_fast.report import RunLog, table
@@ -106,16 +106,12 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is not there, or not what a run writes.
     """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))["config"]
-        missing = {"data", "train", "score"} - set(config)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give the directory of a run") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: is not the configuration of a run") from error
+    config = json_files.read_object(path, "the directory of a run is needed").get("config")
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: is not the configuration of a run")
+    missing = {"data", "train", "score"} - set(config)
     if missing:
         raise InputError(f"{path}: has no {', '.join(sorted(missing))}; it is not the configuration of a run")
-    assert isinstance(config, dict)
     return config
 
 

@@ -13,12 +13,8 @@ from golf_fast.config import ScoreConfig, compiles
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
+from golf_fast.model.parameters import Row
 from golf_fast.score.rows import TrainingRows
-
-_BLOCK_BANKS = ("mlp_up", "mlp_down", "q_gain", "attn_scale", "mlp_scale", "resid_mix")
-"""Parameters `[L, ...]`: row i belongs to block i."""
-_PAIRED_BANKS = ("qo_bank", "kv_bank")
-"""Parameters `[2L, ...]`: rows i and L + i belong to block i."""
 
 _MICRO_BATCH_TOKENS = {"cpu": 4096}
 """Tokens of a rank in one forward and backward pass, by device type; larger shares of a step are accumulated."""
@@ -36,12 +32,13 @@ class Adapter:
 
         Raises:
             InputError: the model has fewer blocks than are to be frozen.
+            ValueError: a parameter of the model has no row in the table of parameters, or a row no parameter.
         """
         self._config = config
         self._ranks = ranks
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        assert self._parameters, "the model has no parameter to adapt"
-        self._frozen = _rows_of_blocks(model, config.ttt_freeze_blocks)
+        claimed = model.claimed("test-time training")
+        self._parameters = [parameter for _, parameter in claimed]
+        self._frozen = _slices_of_blocks(claimed, config.ttt_freeze_blocks)
         self._loss: Callable[[Tensor, Tensor], Tensor] = model
         if compiles(config.compile, ranks.device.type):
             self._loss = torch.compile(model, dynamic=False, fullgraph=True)
@@ -96,9 +93,9 @@ class Adapter:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         self._ranks.all_mean_(gradients)
-        for parameter, first_row, stop_row in self._frozen:
+        for parameter, index in self._frozen:
             assert parameter.grad is not None
-            parameter.grad[first_row:stop_row] = 0
+            parameter.grad[index] = 0
         if self._config.ttt_grad_clip:
             nn.utils.clip_grad_norm_(self._parameters, self._config.ttt_grad_clip)
         self._optimizer.step()
@@ -123,22 +120,19 @@ def restoring(model: nn.Module) -> Iterator[None]:
             tensor.copy_(copy)
 
 
-def _rows_of_blocks(model: nn.Module, blocks: int) -> list[tuple[nn.Parameter, int, int]]:
-    """The rows `(parameter, first, stop)` of the banks that belong to the first `blocks` blocks.
+def _slices_of_blocks(claimed: list[tuple[Row, nn.Parameter]], blocks: int) -> list[tuple[nn.Parameter, int]]:
+    """The slices `(parameter, index)` of the banks that belong to the first `blocks` blocks.
 
     Raises:
         InputError: the model has fewer blocks.
     """
-    found: list[tuple[nn.Parameter, int, int]] = []
-    if blocks == 0:
-        return found
-    for name, parameter in model.named_parameters():
-        bank = name.rpartition(".")[2]
-        if bank not in _BLOCK_BANKS + _PAIRED_BANKS:
-            continue
-        layers = parameter.shape[0] // 2 if bank in _PAIRED_BANKS else parameter.shape[0]
-        if blocks > layers:
-            raise InputError(f"score.ttt_freeze_blocks is {blocks}: the model has {layers} blocks")
-        found += [(parameter, first, first + blocks) for first in range(0, parameter.shape[0], layers)]
-    assert found, "a model without banks of blocks has none to freeze"
-    return found
+    layers = max((1 + max(row.layers) for row, _ in claimed if row.layers), default=0)
+    if blocks > layers:
+        raise InputError(f"score.ttt_freeze_blocks is {blocks}: the model has {layers} blocks")
+    return [
+        (parameter, part * len(row.layers) + i)
+        for row, parameter in claimed
+        for part in range(len(row.parts))
+        for i, layer in enumerate(row.layers)
+        if layer < blocks
+    ]

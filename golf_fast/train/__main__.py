@@ -4,10 +4,10 @@ python -m golf_fast.train [RECIPE] [--train.max-seconds 600 ...]
 torchrun --standalone --nproc_per_node=8 -m golf_fast.train seed
 """
 
-from golf_fast.errors import exit_with
+from golf_fast.console import exit_with
 from golf_fast.pipeline.run import main
 
 __all__ = ["main"]
 
 if __name__ == "__main__":
-    exit_with(main)
+    exit_with(main, prints=False)

@@ -17,7 +17,7 @@ class Averages:
     """
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
-        self.model = model
+        self._parameters = {row.name: parameter for row, parameter in model.claimed("the averages")}
         self.config = config
         self.kind = "ema" if config.ema else "swa" if config.swa else "none"
         self.count = 0
@@ -33,7 +33,7 @@ class Averages:
             self._accumulate(1 / (self.count + 1))
 
     def _accumulate(self, weight: float) -> None:
-        parameters = {name: p.detach().float() for name, p in self.model.named_parameters()}
+        parameters = {name: p.detach().float() for name, p in self._parameters.items()}
         if not self._average:
             self._average = {name: p.clone() for name, p in parameters.items()}
         else:
@@ -50,5 +50,5 @@ class Averages:
     def weights(self) -> dict[str, torch.Tensor]:
         """The weights that go on to compression: float32, under the names of the model's parameters."""
         if self.used == "none":
-            return {name: p.detach().float().clone() for name, p in self.model.named_parameters()}
+            return {name: p.detach().float().clone() for name, p in self._parameters.items()}
         return self._average

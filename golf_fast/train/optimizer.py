@@ -12,10 +12,8 @@ from golf_fast import ops
 from golf_fast.config import TrainConfig
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
+from golf_fast.model.parameters import Role
 from golf_fast.train.schedule import Rates
-
-MATRIX_BANKS = ("qo_bank", "kv_bank", "mlp_up", "mlp_down", "bigram_proj")
-EMBEDDING_TABLES = ("tok_emb", "bigram_embed")
 
 
 class Muon:
@@ -74,29 +72,34 @@ class Optimizer:
         config: rates and decays.
         ranks: who takes part.
         orthogonalization_dtype: what Newton-Schulz computes in; default: the model's compute dtype.
+
+    Raises:
+        ValueError: a parameter of the model has no row in the table of parameters, or a row no parameter.
     """
 
     def __init__(
         self, model: GPT, config: TrainConfig, ranks: Ranks, orthogonalization_dtype: torch.dtype | None = None
     ) -> None:
         self.config = config
-        named = dict(model.named_parameters())
-        self.parameters = list(named.values())
+        by_role: dict[Role, list[torch.nn.Parameter]] = {"matrix": [], "table": [], "vector": [], "output": []}
+        claimed = model.claimed("the optimizer")
+        for row, parameter in claimed:
+            by_role[row.role].append(parameter)
+        self.parameters = [parameter for _, parameter in claimed]
         self.muon = Muon(
-            [named[name] for name in MATRIX_BANKS if name in named],
+            by_role["matrix"],
             iterations=config.muon_iterations,
             weight_decay=config.muon_weight_decay,
             dtype=orthogonalization_dtype or model.compute_dtype,
             ranks=ranks,
         )
         table_lr = config.tied_embed_lr if model.config.tied_embeddings else config.embed_lr
-        scalars = [p for name, p in named.items() if name not in (*MATRIX_BANKS, *EMBEDDING_TABLES, "lm_head")]
         groups: list[dict[str, Any]] = [
-            {"params": [named[name] for name in EMBEDDING_TABLES if name in named], "full_lr": table_lr},
-            {"params": scalars, "full_lr": config.scalar_lr},
+            {"params": by_role["table"], "full_lr": table_lr},
+            {"params": by_role["vector"], "full_lr": config.scalar_lr},
         ]
-        if "lm_head" in named:
-            groups.append({"params": [named["lm_head"]], "full_lr": config.head_lr, "weight_decay": 0.0})
+        if by_role["output"]:
+            groups.append({"params": by_role["output"], "full_lr": config.head_lr, "weight_decay": 0.0})
         self.adamw = torch.optim.AdamW(
             groups,
             lr=0.0,

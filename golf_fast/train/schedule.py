@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from golf_fast import json_files
 from golf_fast.checks import later, require
 from golf_fast.config import TrainConfig
-from golf_fast.errors import InputError
 from golf_fast.files import replacing
 from golf_fast.from_plain import from_plain
 
@@ -135,13 +135,7 @@ class ReplayedSchedule(Schedule):
     def __init__(self, config: TrainConfig, run_dir: Path) -> None:
         super().__init__(config)
         path = run_dir / FILE_NAME
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); name the directory of a run") from error
-        except ValueError as error:
-            raise InputError(f"{path}: is not the schedule of a run ({error})") from error
-        record = from_plain(Record, content, path)
+        record = from_plain(Record, json_files.read_object(path, "the schedule of a run is needed"), path)
         self.replayed = [Rates(*pair) for pair in zip(record.lr_factor, record.momentum, strict=True)]
         self.gave_up_calibration = record.gave_up_calibration
 

@@ -7,7 +7,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from golf_fast.compress.__main__ import main
-from golf_fast.errors import exit_with
+from golf_fast.console import exit_with
 
 
 @pytest.fixture

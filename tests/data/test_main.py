@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from golf_fast.console import exit_with
 from golf_fast.data.__main__ import main
-from golf_fast.errors import exit_with
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

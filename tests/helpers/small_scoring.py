@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from golf_fast.config import ModelConfig, ScoreConfig
 from golf_fast.data.token_bytes import TokenBytes
 from golf_fast.model import GPT
+from golf_fast.model.parameters import Constant, Part, Row
 from golf_fast.score import Score, score_tokens
 
 VOCABULARY = 40
@@ -25,6 +26,10 @@ class Tables(nn.Module):
         shape = (vocabulary, vocabulary)
         self.after = nn.Parameter(torch.randn(shape, generator=generator).to(dtype))
         self.anywhere_before = nn.Parameter(torch.randn(shape, generator=generator).to(dtype))
+
+    def claimed(self, reader: str) -> list[tuple[Row, nn.Parameter]]:
+        part = Part("of a test", Constant(0), "control")
+        return [(Row(name, tuple(p.shape), "vector", (part,)), p) for name, p in self.named_parameters()]
 
     def logits(self, tokens: Tensor) -> Tensor:
         memory = self.anywhere_before[tokens].cumsum(1)

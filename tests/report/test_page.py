@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from golf_fast.errors import InputError
-from golf_fast.report import RunLog, write_html
+from golf_fast.report import RunLog, plots, write_html
 from golf_fast.runs import Result
 
 RESULT = Result(
@@ -196,3 +196,14 @@ def test_matplotlib_is_imported_for_the_page_alone() -> None:
     program = "import sys, golf_fast.report; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_picture_that_fails_costs_the_picture_and_not_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "result.json").write_text('{"run_id": "odd \\udce9 \\u001b[1m", "artifact_parts": {"a": 1}}')
+    (tmp_path / "token_losses").write_bytes(bytes(8))
+    monkeypatch.setattr(plots, "parts", lambda *_: (_ for _ in ()).throw(ValueError("<no> font")))
+    text = write_html(tmp_path).read_text()
+    assert "<p>It could not be drawn (ValueError: &lt;no&gt; font).</p>" in text
+    assert "<svg" in text, "the others are there"

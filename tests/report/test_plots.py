@@ -1,5 +1,9 @@
 """What the plots show, in numbers."""
 
+import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +32,7 @@ def test_token_losses_are_summed_in_float64_piece_by_piece(monkeypatch: pytest.M
     monkeypatch.setattr(plots, "_TOKENS_AT_A_TIME", 7)
     losses = np.full(100, 1 / 3, dtype=np.float32)
     losses[3] = 2e7
-    assert plots._sum(losses, 2, 95) == losses[2:95].sum(dtype=np.float64)
+    assert plots._sum(io.BytesIO(losses.tobytes()), 2, 95) == losses[2:95].sum(dtype=np.float64)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 12345])
@@ -55,3 +59,21 @@ def test_records_without_numbers_are_no_plot() -> None:
     assert plots.training([{"kind": "train", "step": 1, "loss": None}], "step") == ""
     assert plots.training([{"kind": "train", "step": 1, "loss": 2.0}], "seconds") == ""
     assert plots.training([{"kind": "train", "step": 1, "loss": 2.0}], "step").startswith("<svg")
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_an_error_and_no_signal(tmp_path: Path) -> None:
+    path = tmp_path / "token_losses"
+    path.write_bytes(np.ones(50, np.float32).tobytes())
+    with path.open("rb") as file, pytest.raises(ValueError, match="token_losses: it became shorter"):
+        plots._sum(file, 0, 51)
+
+
+@pytest.mark.parametrize("backend", ["module://nowhere.backend", "nonsense", ""])
+def test_the_caller_s_backend_does_not_matter(backend: str) -> None:
+    program = (
+        "import os; from golf_fast.report import plots; assert '<svg' in plots.parts({'a': 3}); "
+        "print(os.environ['MPLBACKEND'])"
+    )
+    environ = os.environ | {"MPLBACKEND": backend}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{backend}\n"), done.stderr

@@ -1,5 +1,7 @@
 """Lines and metrics in files and on a pipe, and a live line on a terminal alone."""
 
+import errno
+import io
 import json
 import math
 import os
@@ -165,3 +167,73 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"log\.txt: cannot be written"):
         RunLog(tmp_path / "file")
+
+
+class Full(io.RawIOBase):
+    """A file on a disk that has room for `room` bytes more; what does not fit is taken in part, then refused."""
+
+    name = "metrics.jsonl"
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.held = b""
+
+    def write(self, content: bytes) -> int:  # type: ignore[override]
+        taken = bytes(content[: self.room - len(self.held)])
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.held += taken
+        return len(taken)
+
+    def close(self) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("name", ["_log", "_metrics"])
+def test_a_full_disk_costs_a_file_and_not_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with RunLog(tmp_path) as log:
+        full = Full(24)
+        setattr(log, name, full)
+        for step in range(4):
+            log.line(f"line {step}")
+            log.metric(kind="val", step=step)
+    assert len(full.held) == 24
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if line.startswith("line")] == [f"line {step}" for step in range(4)]
+    assert (
+        said.count("metrics.jsonl: cannot be written (No space left on device); it ends here, and the run goes on") == 1
+    )
+    other = (tmp_path / ("metrics.jsonl" if name == "_log" else "log.txt")).read_text()
+    assert other.count("\n") == (4 if name == "_log" else 5), "the other file is whole"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ValueError("closed")])
+def test_a_terminal_that_goes_away_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    class Terminal(io.StringIO):
+        def write(self, text: str) -> int:
+            if "step 2" in text:
+                raise error
+            return super().write(text)
+
+        def isatty(self) -> bool:
+            return True
+
+    for term in ("dumb", "xterm"):
+        monkeypatch.setenv("TERM", term)
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        with RunLog(tmp_path / term) as log:
+            for step in range(4):
+                log.progress("training", step, 4, "é\udce9")
+                log.line(f"step {step}")
+        assert (tmp_path / term / "log.txt").read_text().splitlines() == [f"step {step}" for step in range(4)]
+
+
+def test_control_characters_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunLog(tmp_path) as log:
+        log.line("run \x1b[2Ja\udce9\n\tnext")
+    assert capsys.readouterr().out == "run \\x1b[2Ja\\udce9\n\tnext\n"
+    assert (tmp_path / "log.txt").read_text() == "run \\x1b[2Ja\\udce9\n\tnext\n"

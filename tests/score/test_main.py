@@ -12,8 +12,8 @@ import torch
 from golf_fast import score
 from golf_fast.compress import dequantize, quantize, read_artifact, write_artifact
 from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
+from golf_fast.console import exit_with
 from golf_fast.data import Tokenizer, prepare, write_shard
-from golf_fast.errors import exit_with
 from golf_fast.model import GPT, upstream
 from golf_fast.ops import backends
 from golf_fast.score.__main__ import main

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from golf_fast import json_files
 from golf_fast.compress.artifact.codecs import Form, Malformed
 from golf_fast.compress.artifact.parts import RAW_DTYPES, TensorSpec
 from golf_fast.compress.stored import FLOAT16_SCALED_BITS, LEFT_SUFFIX, RIGHT_SUFFIX, as_rows
+from golf_fast.errors import InputError
 
 MAX_RAW_BYTES = 1 << 28
 """Most bytes that all parts of an artifact may have together once decoded: 256 MiB. An artifact of the challenge holds
@@ -79,12 +81,10 @@ def parse(text: bytes, codecs: frozenset[str]) -> Header:
         Malformed: it is not canonical, or anything it says contradicts the format, the caps or itself.
     """
     try:
-        content = json.loads(text)
-        # Rules out repeated keys, NaN, and two spellings of one header.
-        canonical = _canonical(content) == text
-    except (ValueError, RecursionError) as error:
-        raise Malformed(f"its header is not JSON ({error})") from error
-    if not canonical:
+        content = json_files.parse(text, "its header")
+    except InputError as error:
+        raise Malformed(str(error)) from error
+    if _canonical(content) != text:  # rules out two spellings of one header
         raise Malformed("its header is not canonical JSON")
     _keys(content, "header", {"tensors", "blobs", "model", "compress"})
     for name in ("model", "compress"):

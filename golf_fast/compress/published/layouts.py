@@ -22,7 +22,7 @@ import torch
 
 from golf_fast.compress.artifact.codecs import Malformed
 from golf_fast.compress.artifact.header import MAX_NAME, MAX_RAW_BYTES
-from golf_fast.compress.published.torch_file import MAX_BYTES, decompress, load
+from golf_fast.compress.published.torch_file import MAX_BYTES, load
 from golf_fast.compress.stored import FLOAT16_SCALED_BITS, Quantized, Raw, Stored, as_rows
 from golf_fast.errors import InputError
 
@@ -64,8 +64,7 @@ def read_published(path: Path | str) -> Published:
     try:
         if len(data) > MAX_BYTES:
             raise Malformed(f"has more than {MAX_BYTES} bytes; a published model has at most 16,000,000")
-        compressor, raw = decompress(data)
-        content = load(raw)
+        compressor, content = load(data)
         layout, tensors, bfloat16 = _tensors(_table(content, "what it holds"))
     except Malformed as error:
         raise InputError(f"{path}: {error}") from error

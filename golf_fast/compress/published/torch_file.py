@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import re
 import struct
 import zipfile
 import zlib
@@ -20,8 +21,11 @@ MAX_PICKLE_BYTES = 1 << 20
 PICKLE_PROTOCOL = 2
 MAX_ENTRIES = 10_000
 
+_BEGINNING = b"PK\x03\x04"
 _ENTRY = b"PK\x01\x02"
 """Begins each entry in the directory of a zip archive."""
+_KNOWN = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
+"""Files of an archive of `torch.save` beside the storages."""
 _CALLED = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2")
 """What the pickle of a dict of tensors calls, beside the names of their storages."""
 
@@ -64,44 +68,76 @@ def _inflate(data: bytes) -> bytes:
     return raw
 
 
-def load(raw: bytes) -> object:
-    """The object that `torch.save` wrote: plain containers, numbers, strings and tensors on the CPU.
+def load(data: bytes) -> tuple[str, object]:
+    """What `torch.save` wrote and a script compressed: plain containers, numbers, strings and tensors on the CPU.
 
-    Nothing in it is executed, and no more memory is taken than the bytes have; but what the object says of itself
-    (names, shapes, strides, dtypes) is still to be checked.
+    Nothing in it is executed, and no more memory is taken than the file and twice what it decompresses to; but what
+    the object says of itself (names, shapes, strides, dtypes) is still to be checked. torch reads an archive that is
+    built anew from the checked entries: in bytes that two readers take for two archives it would find the other.
+
+    Returns:
+        The name of the compressor, zstd or zlib, and the object.
 
     Raises:
         Malformed: it is anything else.
     """
-    _check_pickle(_pickle_in(raw))
+    compressor, raw = decompress(data)
+    entries = _entries(raw)
+    del raw
     try:
-        content: object = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+        content: object = torch.load(_archive(entries), map_location="cpu", weights_only=True)
     except Exception as error:  # its readers raise whatever they meet in a malformed file
         raise Malformed(f"torch.load refuses it ({str(error).strip().splitlines()[:1]})") from error
-    return content
+    return compressor, content
 
 
-def _pickle_in(raw: bytes) -> bytes:
-    """The pickle of an archive as `torch.save` writes it: its entries stored as they are, each name once."""
+def _entries(raw: bytes) -> dict[str, bytes]:
+    """The pickle (`data.pkl`) and the storages (`data/KEY`) of an archive as `torch.save` writes it, both checked.
+
+    All entries lie in one folder, each name once and stored as it is, and together they are no longer than `raw`:
+    entries that overlap would be.
+    """
+    if not raw.startswith(_BEGINNING):
+        raise Malformed(f"what it decompresses to begins with {raw[:4]!r}: it is not an archive of torch.save")
     if raw.count(_ENTRY) > MAX_ENTRIES:
         raise Malformed(f"its archive has more than {MAX_ENTRIES} entries; a published model has fewer")
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            entries = archive.infolist()
-            names = {entry.filename.lower() for entry in entries}
-            pickles = [entry for entry in entries if entry.filename.lower().endswith("/data.pkl")]
-            if len(names) < len(entries) or len({name.split("/")[0] for name in names}) != 1 or len(pickles) != 1:
-                raise Malformed("its archive is not of torch.save: one folder with one data.pkl and each name once")
-            if any(name.endswith("/constants.pkl") for name in names):
-                raise Malformed("its archive is a TorchScript program; a published model is a dict of tensors")
-            for entry in entries:
-                if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(raw):
+            found = archive.infolist()
+            if sum(entry.file_size for entry in found) > len(raw):
+                raise Malformed("the entries of its archive are longer together than the archive")
+            entries: dict[str, bytes] = {}
+            for entry in found:
+                name = entry.filename.partition("/")[2]
+                if name in entries or entry.filename.partition("/")[0] != found[0].filename.partition("/")[0]:
+                    raise Malformed("its archive is not of torch.save: one folder with each name once")
+                if entry.compress_type != zipfile.ZIP_STORED:
                     raise Malformed(f"{entry.filename!r:.80} in its archive is compressed; torch.save stores it as is")
-            if pickles[0].file_size > MAX_PICKLE_BYTES:
-                raise Malformed(f"its pickle has {pickles[0].file_size} bytes; at most {MAX_PICKLE_BYTES} are read")
-            return archive.read(pickles[0])
+                if name == "data.pkl" and entry.file_size > MAX_PICKLE_BYTES:
+                    raise Malformed(f"its pickle has {entry.file_size} bytes; at most {MAX_PICKLE_BYTES} are read")
+                entries[name] = archive.read(entry)
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, OverflowError, struct.error) as error:
         raise Malformed(f"what it decompresses to is not an archive of torch.save ({error})") from error
+    unknown = [name for name in entries if name not in _KNOWN and not re.fullmatch(r"data/[0-9]{1,9}", name)]
+    if unknown or "data.pkl" not in entries:
+        lacks = f"holds {unknown[0]!r:.80}" if unknown else "has no data.pkl"
+        raise Malformed(f"its archive is not of torch.save: it {lacks}; data.pkl and a file for each storage are due")
+    if entries.get("byteorder", b"little") != b"little":
+        raise Malformed(f"its byte order is {entries['byteorder'][:20]!r}; a published model is little-endian")
+    _check_pickle(entries["data.pkl"])
+    return {name: content for name, content in entries.items() if name not in _KNOWN or name == "data.pkl"}
+
+
+def _archive(entries: dict[str, bytes]) -> io.BytesIO:
+    """An archive of these files, as every reader of archives reads it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name in list(entries):
+            archive.writestr(f"archive/{name}", entries.pop(name))
+        archive.writestr("archive/byteorder", b"little")
+        archive.writestr("archive/version", b"3\n")
+    file.seek(0)
+    return file
 
 
 def _check_pickle(text: bytes) -> None:

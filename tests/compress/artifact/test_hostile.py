@@ -167,7 +167,7 @@ LIES = {
     "side negative": (edit("tensors.1.shape", [-4]), "from 0 to"),
     "side a float": (edit("tensors.1.shape", [4.0]), "from 0 to"),
     "side a bool": (edit("tensors.1.shape", [True, 4]), "from 0 to"),
-    "side huge": (edit("tensors.1.shape", [2**64 + 4]), "from 0 to"),
+    "side huge": (edit("tensors.1.shape", [2**64 + 4]), "at most 64 bits"),
     "sides overflow": (edit("tensors.1.shape", [2**28, 2**28, 2**28]), "too many"),
     "sides hide behind zero": (edit("tensors.1.shape", [0, 2**28, 2**28]), "too many"),
     "many sides": (edit("tensors.1.shape", [1] * 9 + [4]), "too many"),

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import random
+import struct
 import subprocess
 import sys
 import zipfile
@@ -257,6 +258,70 @@ def test_many_names_for_one_storage_count_as_many(tmp_path: Path, monkeypatch: p
     assert len(read_published(tmp_path / "a").tensors) == 30
     monkeypatch.setattr(layouts, "MAX_RAW_BYTES", 119_999)
     refused(tmp_path / "a", pack(content), "120000 bytes", "119999")
+
+
+def test_a_stream_of_another_format_before_the_archive(tmp_path: Path) -> None:
+    """torch would read the stream, and a reader of archives the archive at its end."""
+    made = tmp_path / "made"
+    file = io.BytesIO()
+    torch.save({"w": Touch(made), "m": {}}, file, _use_new_zipfile_serialization=False)
+    file.write(raw_of(mixed(STATE)[0]))
+    assert zipfile.is_zipfile(file)
+    refused(tmp_path / "a", zlib.compress(file.getvalue()), "begins with", "not an archive of torch.save")
+    assert not made.exists()
+
+
+def directory(files: dict[str, bytes], start: int) -> bytes:
+    """Entries that begin at `start` of a file, a directory of them, and a zip64 end record."""
+    body, listed = b"", b""
+    for name, data in files.items():
+        facts = (zlib.crc32(data), len(data), len(data), len(name), 0)
+        at = start + len(body)
+        body += b"PK\3\4" + struct.pack("<5H3I2H", 20, 0, 0, 0, 0, *facts) + name.encode() + data
+        listed += b"PK\1\2" + struct.pack("<6H3I5H2I", 20, 20, 0, 0, 0, 0, *facts, 0, 0, 0, 0, at) + name.encode()
+    count = len(files)
+    end = struct.pack("<Q2H2I4Q", 44, 45, 45, 0, 0, count, count, len(listed), start + len(body))
+    return body + listed + b"PK\6\6" + end
+
+
+def test_an_archive_with_two_directories(tmp_path: Path) -> None:
+    """One reader takes the end record that is nearest, the other that which the locator names."""
+    good = files_of(raw_of(mixed(STATE)[0]))
+    bad = files_of(raw_of({"w": Bytes(), "m": {}}))
+    said_of: list[str] = []
+    raw_of_first: list[bytes] = []
+    for first, second in ((bad, good), (good, bad)):
+        begin = directory(first, 0)
+        both = begin + directory(second, len(begin))
+        locator = b"PK\6\7" + struct.pack("<IQI", 0, len(begin) - 56, 1)
+        raw = both + locator + b"PK\5\6" + b"\xff" * 16 + b"\0\0"
+        raw_of_first.append(raw)
+        path = tmp_path / "model.ptz"
+        path.write_bytes(zlib.compress(raw))
+        said = ""
+        try:
+            read_published(path)
+        except InputError as error:
+            said = str(error)
+        assert "bytearray" in said or not said
+        said_of.append(said)
+    with pytest.raises(MemoryError):
+        torch.load(io.BytesIO(raw_of_first[0]), weights_only=True)
+    assert sorted(map(bool, said_of)) == [False, True], "each is read or refused as the one directory that was checked"
+
+
+def test_entries_that_lie_over_each_other(tmp_path: Path) -> None:
+    """Each is no longer than the file, and all together would take its length a thousand times."""
+    raw = archive({"a/data.pkl": b"x" * 1000, **{f"a/data/{key}": b"" for key in range(9)}})
+    with zipfile.ZipFile(io.BytesIO(raw)) as made:
+        first = made.infolist()[0]
+    changed = bytearray(raw)
+    place = raw.index(b"PK\1\2")
+    for _ in range(9):
+        place = raw.index(b"PK\1\2", place + 1)
+        changed[place + 16 : place + 28] = struct.pack("<3I", first.CRC, 1000, 1000)
+        changed[place + 42 : place + 46] = struct.pack("<I", 0)
+    refused(tmp_path / "a", zlib.compress(bytes(changed)), "longer together than the archive")
 
 
 BOMBS = """

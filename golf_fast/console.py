@@ -1,0 +1,194 @@
+"""How a program of this package speaks and ends.
+
+What is printed only accompanies what a program does: a terminal that is closed, a full disk behind `>`, a reader that
+went away or an encoding without some character costs the rest of the output and never the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
+from typing import IO, Any, NoReturn, TextIO, cast
+
+from golf_fast.errors import InputError, printable
+
+
+class Stream(io.TextIOBase):
+    """A text stream that is given up at its first failure: later writes do nothing, and no write raises OSError.
+
+    Attributes:
+        lost: why it was given up; None while it works.
+
+    Args:
+        under: the stream to write to; None (Python's for a closed descriptor) is one that was given up already.
+    """
+
+    def __init__(self, under: IO[str] | None) -> None:
+        self._under = under
+        self.lost: Exception | None = None if under is not None else OSError("it is closed")
+        if isinstance(under, io.TextIOWrapper):
+            with contextlib.suppress(OSError, ValueError):
+                under.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        if text and self._under is not None and self.lost is None:
+            try:
+                self._under.write(text)
+            except UnicodeEncodeError:  # it could not be told to escape what it has no code for
+                self.write(text.encode("ascii", "backslashreplace").decode())
+            except (OSError, ValueError) as error:
+                self._give_up(error)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str], /) -> None:  # type: ignore[override]
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        if self._under is not None and self.lost is None:
+            try:
+                self._under.flush()
+            except (OSError, ValueError) as error:
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Point the descriptor at nothing, or the interpreter complains when it flushes what is left at the end."""
+        self.lost = error
+        assert self._under is not None
+        with contextlib.suppress(OSError, ValueError):
+            descriptor = self._under.fileno()
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, descriptor)
+            if nothing != descriptor:
+                os.close(nothing)
+            self._under.flush()
+
+    def isatty(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return self._under is not None and self.lost is None and self._under.isatty()
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        if self._under is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._under.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return str(getattr(self._under, "encoding", None) or "utf-8")
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        return str(getattr(self._under, "errors", None) or "backslashreplace")
+
+    @property
+    def buffer(self) -> Any:
+        return getattr(self._under, "buffer", None)
+
+    def close(self) -> None:
+        """Leave the stream below open: it is the interpreter's."""
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[tuple[Stream, Stream]]:
+    """`sys.stdout` and `sys.stderr` as streams that a failure ends without ending the program, while the block runs."""
+    _fill_closed_descriptors()
+    before = sys.stdout, sys.stderr
+    out, err = Stream(before[0]), Stream(before[1])
+    sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
+    try:
+        yield out, err
+    finally:
+        out.flush()
+        err.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _fill_closed_descriptors() -> None:
+    """Point closed descriptors of the standard streams at nothing: else the next file to be opened becomes one."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is this one
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came: a program ends as after Ctrl-C, with what it knows written down.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise `Terminated` while the block runs; one that the caller ignores (nohup) stays ignored.
+
+    After the first, further ones wait for nothing: a terminal that closes sends two. Ranks other than the first write
+    nothing that could be lost, and end at once.
+    """
+    previous: dict[signal.Signals, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for which in previous:
+            signal.signal(which, signal.SIG_IGN)
+        raise Terminated(number)
+
+    if threading.current_thread() is threading.main_thread() and os.environ.get("RANK", "0") == "0":
+        for name in ("SIGTERM", "SIGHUP"):
+            which = getattr(signal, name, None)  # not every system has both
+            if which is not None and signal.getsignal(which) == signal.SIG_DFL:
+                previous[which] = signal.signal(which, stop)
+    try:
+        yield
+    finally:
+        for which, handler in previous.items():
+            signal.signal(which, handler)
+
+
+def exit_with(main: Callable[[], None], *, prints: bool = True) -> NoReturn:
+    """Run `main` and exit: with 2 and one line on stderr after an `InputError`, with 128 + n after signal n.
+
+    Ctrl-C is 130. Where the output is what the program is for, losing it is a failure, exit code 1: in silence after a
+    reader that goes away (`| head`), else with the reason on stderr.
+
+    Args:
+        main: the program.
+        prints: whether its output is what it is for; else its files are.
+    """
+    with guarded() as (out, err), interruptible():
+        code = _run(main)
+        out.flush()
+        if prints and out.lost is not None and code == 0:
+            code = 1
+            if not isinstance(out.lost, BrokenPipeError):
+                reason = out.lost.strerror if isinstance(out.lost, OSError) else None
+                err.write(f"error: standard output: cannot be written ({reason or out.lost})\n")
+    sys.exit(code)
+
+
+def _run(main: Callable[[], None]) -> int:
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {printable(error)}", file=sys.stderr, flush=True)
+        return 2
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Terminated) else signal.SIGINT
+        print("interrupted" if number == signal.SIGINT else f"interrupted: {stop}", file=sys.stderr, flush=True)
+        return 128 + number
+    return 0

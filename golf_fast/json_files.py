@@ -1,0 +1,164 @@
+"""JSON from files and servers: the one strict reader, whose errors name the file and the line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from golf_fast.errors import InputError
+from golf_fast.files import read_bytes
+
+MAX_BYTES = 64 << 20
+"""Bytes of a file that is read whole; a line of a file of lines may be as long."""
+MAX_DEPTH = 64
+"""Objects and lists inside of one another, the outermost included."""
+_INTEGER_DIGITS = 20
+_INTEGERS = range(-(1 << 63), 1 << 64)
+
+
+class _Wrong(ValueError):
+    """A value that JSON allows and this reader does not; the message says which."""
+
+
+def parse(content: bytes | str, where: str, *, numbers: bool = True, depth: int = MAX_DEPTH) -> Any:
+    """The plain value (None, bool, int, float, str, list, dict) that a JSON text spells.
+
+    Refused beside what is not JSON: bytes that are not UTF-8, an object with a key twice, NaN and infinities, whole
+    numbers beyond 64 bits, and nesting deeper than `depth`.
+
+    Args:
+        content: the text.
+        where: what errors begin with: a path, an address, a line of a file.
+        numbers: whether numbers mean something. If not, any is taken: NaN too, and all as floats; and of a key that
+            stands twice the last counts.
+        depth: objects and lists that may be inside of one another.
+
+    Raises:
+        InputError: one line that begins with `where` and says what is wrong, and in which line of several.
+    """
+    try:
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        value = _loads(text.removeprefix("\ufeff"), numbers)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        where = _with_line(where, line)
+        raise InputError(f"{where}: is not UTF-8 at byte {error.start} (0x{error.object[error.start]:02x})") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{_with_line(where, error.lineno)}: is not JSON ({error.msg})") from None
+    except RecursionError:
+        raise InputError(f"{where}: {_too_deep(depth)}") from None
+    except _Wrong as error:
+        raise InputError(f"{where}: {error}") from None
+    if _deeper(value, depth):
+        raise InputError(f"{where}: {_too_deep(depth)}")
+    return value
+
+
+def read(path: Path, needed: str, most: int = MAX_BYTES) -> Any:
+    """The plain value in a JSON file.
+
+    Args:
+        path: the file.
+        needed: what the error asks for, such as "the result.json of a run is needed".
+        most: bytes that it may have.
+
+    Raises:
+        InputError: it cannot be read, is too large, or `parse` refuses it.
+    """
+    return parse(read_bytes(path, needed, most), str(path))
+
+
+def read_object(path: Path, needed: str, most: int = MAX_BYTES) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: as `read`; or the file holds another kind of value.
+    """
+    held = read(path, needed, most)
+    if not isinstance(held, dict):
+        raise InputError(f"{path}: holds {_kind(held)}, where an object is due; {needed}")
+    return held
+
+
+def lines(path: Path, needed: str, *, whole: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file that has one a line, with the numbers of their lines; blank lines are passed over.
+
+    Args:
+        path: the file.
+        needed: what the error asks for.
+        whole: whether the last line must be whole; a run that was killed leaves half a line.
+
+    Raises:
+        InputError: as `read_object`, for the line that is wrong.
+    """
+    content = read_bytes(path, needed)
+    end = content.rfind(b"\n") + 1
+    for number, line in enumerate((content if whole else content[:end]).split(b"\n"), start=1):
+        if line.strip():
+            value = parse(line, f"{path}: line {number}")
+            if not isinstance(value, dict):
+                raise InputError(f"{path}: line {number}: holds {_kind(value)}, where an object is due; {needed}")
+            yield number, value
+
+
+def _loads(text: str, numbers: bool) -> Any:
+    if not numbers:
+        return json.loads(text, parse_int=float)
+    return json.loads(
+        text, parse_int=_integer, parse_float=_finite, parse_constant=_no_number, object_pairs_hook=_object
+    )
+
+
+def _integer(text: str) -> int:
+    if len(text) > _INTEGER_DIGITS or (value := int(text)) not in _INTEGERS:
+        raise _Wrong(f"holds a whole number of {len(text.lstrip('-'))} digits; at most 64 bits are read")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _Wrong(f"holds the number {text[:40]}, which is beyond every float64")
+    return value
+
+
+def _no_number(text: str) -> NoReturn:
+    raise _Wrong(f"holds {text}, which is no number in JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    held = dict(pairs)
+    if len(held) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted(name for name in held if names.count(name) > 1)
+        raise _Wrong(f"holds an object with {twice[0][:80]!r} twice")
+    return held
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    """Whether lists and objects are inside of one another more than `depth` deep, found without recursion."""
+    level = [value]
+    for _ in range(depth):
+        held = [item for item in level if isinstance(item, dict | list)]
+        level = [inner for item in held for inner in (item.values() if isinstance(item, dict) else item)]
+    return any(isinstance(item, dict | list) for item in level)
+
+
+def _too_deep(depth: int) -> str:
+    return f"is nested more than {depth} deep"
+
+
+def _with_line(where: str, line: int) -> str:
+    """`where`, with a line that is not the only one."""
+    return where if line == 1 else f"{where}: line {line}"
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {"bool": "true or false", "int": "a number", "float": "a number", "str": "a text", "list": "a list"}.get(
+        type(value).__name__, "an object"
+    )

@@ -1,0 +1,217 @@
+"""The one table of parameters: what a model of a given config has, and what the rest of the program knows of it.
+
+The model is built and initialised from it, public names, the optimizer's groups, what adaptation freezes, what
+calibration looks at and how a tensor is quantized are read off it. It needs no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from golf_fast.config import ModelConfig
+
+Role = Literal["matrix", "table", "vector", "output"]
+"""What trains a parameter and what it is kept in: a bank of matrices (Muon), an embedding table, vectors or scalars, or
+an untied output matrix (AdamW, each at its own rate). Tables may have a narrower dtype, the others are float32."""
+
+Group = Literal["mlp", "attention", "bigram", "embedding", "control"]
+"""How a tensor is quantized: at the width of one of four groups, or not at all as it steers the others."""
+
+Activation = Literal["pairs", "attention", "attended", "mlp", "hidden", "head"]
+"""What a matrix is multiplied with: the bigram rows; in a block what its queries, keys and values are made of, what its
+attention returns, the MLP's input and its hidden units; what the output matrix of the model reads."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The initial value `value` everywhere."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The initial value `values[i]` everywhere in row i."""
+
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Initial values drawn from a normal distribution around 0."""
+
+    std: float
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """An orthogonal initial matrix over `divisor`; with a side below 64, uniform within 1 / sqrt(columns) instead."""
+
+    divisor: float = 1.0
+
+
+Initial = Constant | Lines | Normal | Orthogonal
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor under a public name, or one of each block.
+
+    Attributes:
+        name: public; of a block's tensor, without the `blocks.N.` in front.
+        initial: its values before training.
+        group: how it is quantized.
+        reads: what it is multiplied with, for a matrix that is.
+    """
+
+    name: str
+    initial: Initial
+    group: Group
+    reads: Activation | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A parameter of the model.
+
+    Attributes:
+        name: of the attribute of `GPT`.
+        shape: of the whole parameter.
+        parts: the public tensors that it holds. Without `layers` it is the only one.
+        layers: the blocks whose slices lie in the first dimension, once for each part: slice `p * len(layers) + i` is
+            part p of block `layers[i]`. Empty: the parameter belongs to no block.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: Role
+    parts: tuple[Part, ...]
+    layers: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert self.role != "matrix" or all(part.reads for part in self.parts), f"{self.name} is multiplied with what?"
+        if self.layers:
+            assert self.shape[0] == len(self.parts) * len(self.layers), f"{self.name} is {self.shape}"
+        else:
+            assert len(self.parts) == 1, self.name
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A public tensor, and where it is.
+
+    Attributes:
+        name: public, in full.
+        row: of the table.
+        part: of the row.
+        index: in the first dimension of the parameter; None: all of it.
+        layer: the block that it belongs to, if it does to one.
+    """
+
+    name: str
+    row: Row
+    part: Part
+    index: int | None
+    layer: int | None
+
+
+def table(config: ModelConfig) -> tuple[Row, ...]:
+    """The parameters of a model, in the order in which they are kept and drawn (docs/seed.md, section 3)."""
+    c = config
+    d, all_layers = c.dim, tuple(range(c.layers))
+    zero, one, drawn = Constant(0), Constant(1), Orthogonal()
+
+    def bank(name: str, shape: tuple[int, ...], role: Role, *parts: Part) -> Row:
+        """One slice of `shape` for each part and block."""
+        return Row(name, (len(parts) * c.layers, *shape), role, parts, all_layers)
+
+    def whole(name: str, shape: tuple[int, ...], role: Role, *of_part: Any) -> Row:
+        return Row(name, shape, role, (Part(*of_part),))
+
+    of_tokens: Activation | None = "head" if c.tied_embeddings else None
+    small = Normal(c.embedding_init_std)
+    rows = [whole("tok_emb", (c.vocab_size, d), "table", "tok_emb.weight", small, "embedding", of_tokens)]
+    if c.bigram_buckets:
+        projected = Orthogonal(divisor=math.sqrt(2 * c.layers))
+        rows += [
+            whole("bigram_embed", (c.bigram_buckets, c.bigram_dim), "table", "bigram.embed.weight", zero, "bigram"),
+            whole("bigram_proj", (d, c.bigram_dim), "matrix", "bigram.proj.weight", projected, "bigram", "pairs"),
+            whole("bigram_scale", (), "vector", "bigram.scale", Constant(0.05), "control"),
+        ]
+    rows += [
+        whole("smear_gate", (d,), "vector", "smear.gate", zero, "control"),
+        bank(
+            "qo_bank", (d, d), "matrix",
+            Part("attn.c_q.weight", drawn, "attention", "attention"),
+            Part("attn.proj.weight", zero, "attention", "attended"),
+        ),
+        bank(
+            "kv_bank", (c.kv_dim, d), "matrix",
+            Part("attn.c_k.weight", drawn, "attention", "attention"),
+            Part("attn.c_v.weight", drawn, "attention", "attention"),
+        ),
+        bank("mlp_up", (c.hidden, d), "matrix", Part("mlp.fc.weight", drawn, "mlp", "mlp")),
+        bank("mlp_down", (d, c.hidden), "matrix", Part("mlp.proj.weight", zero, "mlp", "hidden")),
+        bank("q_gain", (c.heads,), "vector", Part("attn.q_gain", Constant(c.qk_gain_init), "control")),
+        bank("attn_scale", (d,), "vector", Part("attn_scale", one, "control")),
+        bank("mlp_scale", (d,), "vector", Part("mlp_scale", one, "control")),
+        bank("resid_mix", (2, d), "vector", Part("resid_mix", Lines((1, 0)), "control")),
+        whole("skip_weights", (c.layers // 2, d), "vector", "skip_weights", one, "control"),
+    ]  # fmt: skip
+    if c.backout:
+        rows.append(whole("backout_lambda", (), "vector", "backout_lambda", Constant(c.backout_lambda_init), "control"))
+    if not c.tied_embeddings:
+        rows.append(whole("lm_head", (c.vocab_size, d), "output", "lm_head.weight", zero, "embedding", "head"))
+    return tuple(rows)
+
+
+def count(config: ModelConfig) -> int:
+    """How many numbers the parameters of a model are."""
+    return sum(math.prod(row.shape) for row in table(config))
+
+
+def claim(config: ModelConfig, names: Iterable[str], reader: str) -> tuple[Row, ...]:
+    """The table, for a `reader` that found the parameters `names` and needs a row for each of them.
+
+    Raises:
+        ValueError: a parameter has no row, or a row no parameter.
+    """
+    rows, found = table(config), set(names)
+    for name in sorted(found - {row.name for row in rows}):
+        raise ValueError(f"{reader}: {name} is a parameter of the model without a row in golf_fast.model.parameters")
+    for row in rows:
+        if row.name not in found:
+            raise ValueError(f"{reader}: {row.name} has a row in golf_fast.model.parameters, and the model lacks it")
+    return rows
+
+
+_PUBLISHED_ORDER = ("attn.c_q.", "attn.c_k.", "attn.c_v.", "attn.", "mlp.", "")
+"""What the public names of a block begin with, in the order of the published files."""
+
+
+def slices(config: ModelConfig) -> list[Slice]:
+    """All public tensors, in the order of the published files: before the blocks, block by block, the output matrix."""
+    of_blocks = [
+        Slice(f"blocks.{layer}.{part.name}", row, part, at * len(row.layers) + i, layer)
+        for row in table(config)
+        for at, part in enumerate(row.parts)
+        for i, layer in enumerate(row.layers)
+    ]
+    of_blocks.sort(key=_place)
+    others = [Slice(row.parts[0].name, row, row.parts[0], None, None) for row in table(config) if not row.layers]
+    last = [found for found in others if found.row.role == "output"]
+    return [*(found for found in others if found not in last), *of_blocks, *last]
+
+
+def _place(of_block: Slice) -> tuple[int, int]:
+    assert of_block.layer is not None
+    first = next(i for i, beginning in enumerate(_PUBLISHED_ORDER) if of_block.part.name.startswith(beginning))
+    return of_block.layer, first
+
+
+def quantization_groups(config: ModelConfig) -> dict[str, Group]:
+    """Public name -> how the tensor is quantized."""
+    return {found.name: found.part.group for found in slices(config)}
