@@ -227,7 +227,7 @@ def _show_help(prog: str, name: str, recipe: RunConfig, quiet: bool) -> None:
     """Print the help and end the program; other ranks than the first end without a word."""
     if not quiet:
         width = min(shutil.get_terminal_size().columns, 100)
-        description = f"{_Flags.__doc__}\n\n{_help_on_recipes(width)}\n\nThe defaults below are those of {name}."
+        description = f"One run, from text to a scored artifact.\n\n{_help_on_recipes(width)}\n\nThe defaults below are those of {name}."
         with contextlib.suppress(SystemExit):
             tyro.cli(
                 _Flags,
@@ -244,7 +244,7 @@ def _help_on_recipes(width: int) -> str:
     longest = max(map(len, RECIPES))
     lines = ["Recipes:"]
     for name, make in RECIPES.items():
-        first = (make.__doc__ or "").strip().splitlines()[0]
+        first = (make.__doc__ or "").strip().partition("\n")[0]  # python -OO keeps no docstrings
         start = f"  {name:<{longest}}  "
         lines.append(
             textwrap.fill(

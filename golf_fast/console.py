@@ -160,6 +160,18 @@ def interruptible() -> Iterator[None]:
             signal.signal(which, handler)
 
 
+def as_meant(word: str) -> str:
+    """A word of a command line as its shell would have passed it on from another place.
+
+    `~` is the home after `=` too, where most shells leave it, and a carriage return at the end is a script's line end.
+    """
+    word = word.rstrip("\r")
+    name, equals, value = word.partition("=")
+    if equals and (value == "~" or value.startswith("~/")):
+        return f"{name}={os.path.expanduser(value)}"
+    return word
+
+
 def exit_with(main: Callable[[], None], *, prints: bool = True) -> NoReturn:
     """Run `main` and exit: with 2 and one line on stderr after an `InputError`, with 128 + n after signal n.
 
@@ -170,6 +182,7 @@ def exit_with(main: Callable[[], None], *, prints: bool = True) -> NoReturn:
         main: the program.
         prints: whether its output is what it is for; else its files are.
     """
+    sys.argv[1:] = map(as_meant, sys.argv[1:])
     with guarded() as (out, err), interruptible():
         code = _run(main)
         out.flush()

@@ -139,7 +139,7 @@ def _data() -> Iterator[Finding]:
         yield Finding("shards", "none", f"no folder {config.shards}; `python -m golf_fast.data fetch` gets them")
     else:
         for part in ("train", "val"):
-            paths = list(config.shards.glob(f"*_{part}_*.bin"))
+            paths = shards.visible(config.shards, f"*_{part}_*.bin")
             tokens = sum(shards.shard_tokens(path) for path in paths)
             yield Finding(f"{part} shards", str(len(paths)), f"{tokens:,} tokens in {config.shards}")
     there = "there" if config.tokenizer.is_file() else "none"

@@ -47,7 +47,7 @@ def _switch(text: str, _: Any = None) -> bool:
 def _path(text: str, _: Any) -> Path:
     if not text:
         raise ValueError(text)
-    return Path(text)
+    return Path(text).expanduser()
 
 
 def _names(text: str, _: Any) -> tuple[str, ...]:
@@ -89,6 +89,7 @@ class Variable:
         Raises:
             InputError: the text is not of the variable's kind.
         """
+        text = text.rstrip("\r\n")  # of a script or an env file with other line ends
         try:
             values = {name: self.kind.parse(text, attrgetter(name)(recipe)) for name in self.fields}
         except ValueError:

@@ -148,6 +148,34 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of an open file or folder while the block runs; its death gives a process's locks back.
+
+    Yields:
+        Whether this process has it; False where another one does, or where the file system has no locks.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        yield _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
 def sha256(path: Path, needed: str = "a file is needed") -> str:
     """Hexadecimal SHA-256 of a file.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import golf_fast
-from golf_fast.console import Stream, Terminated, exit_with, guarded
+from golf_fast.console import Stream, Terminated, as_meant, exit_with, guarded
 from golf_fast.errors import InputError
 
 
@@ -197,3 +197,24 @@ def test_an_error_stays_one_line_whatever_a_file_is_called(capsys: pytest.Captur
 
     assert code_of(main) == 2
     assert capsys.readouterr().err == "error: a\\x1b]0;owned\\x07\\nb\\r\\u202e\\udce9: is wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("--runs-dir=~/runs", "--runs-dir=/home/me/runs"),
+        ("--data.built=~", "--data.built=/home/me"),
+        ("--run-id=a~b", "--run-id=a~b"),
+        ("--data.text=~other/x", "--data.text=~other/x"),
+        ("~/already/expanded/by/the/shell", "~/already/expanded/by/the/shell"),
+        ("seed\r", "seed"),
+        ("--seed=3\r", "--seed=3"),
+    ],
+)
+def test_words_are_taken_as_they_are_meant(monkeypatch: pytest.MonkeyPatch, word: str, meant: str) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert as_meant(word) == meant
+    said: list[list[str]] = []
+    monkeypatch.setattr(sys, "argv", ["program", word])
+    assert code_of(lambda: said.append(sys.argv[1:])) == 0
+    assert said == [[meant]]

@@ -113,3 +113,12 @@ def test_data_path_asks_for_shards() -> None:
 
 def test_names_outside_the_table_are_ignored() -> None:
     assert from_environment({"TRAIN": "x", "seed": "x", "PATH": "/bin"}) == RECIPES["seed"]()
+
+
+def test_a_home_and_a_script_s_line_end_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    environ = {"DATA_PATH": "~/shards\r", "RUN_ID": "first\r\n", "TTT_ENABLED": "1\r", "SEED": "7\r"}
+    found = settings(environ, RECIPES["seed"]())
+    assert found["data.shards"].value == Path("/home/me/shards")
+    assert found["run_id"].value == "first"
+    assert found["seed"].value == 7

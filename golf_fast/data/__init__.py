@@ -10,7 +10,7 @@ from golf_fast.data.corpus import embedded_corpus
 from golf_fast.data.dataset import Dataset, prepare
 from golf_fast.data.documents import Corpus, Progress
 from golf_fast.data.loader import Batches, TokenStream
-from golf_fast.data.shards import find_shards, open_shard, shard_tokens, write_shard
+from golf_fast.data.shards import Shard, find_shards, read_shard, shard_tokens, write_shard
 from golf_fast.data.text import text_corpus
 from golf_fast.data.token_bytes import TokenBytes
 from golf_fast.data.tokenizer import BOS_ID, Tokenizer, train_tokenizer
@@ -23,6 +23,7 @@ __all__ = [
     "Corpus",
     "Dataset",
     "Progress",
+    "Shard",
     "TokenBytes",
     "TokenStream",
     "Tokenizer",
@@ -30,8 +31,8 @@ __all__ = [
     "byte_compressors",
     "embedded_corpus",
     "find_shards",
-    "open_shard",
     "prepare",
+    "read_shard",
     "shard_tokens",
     "text_corpus",
     "train_tokenizer",

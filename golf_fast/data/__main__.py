@@ -15,10 +15,10 @@ from golf_fast.data.corpus import embedded_corpus
 from golf_fast.data.dataset import prepare
 from golf_fast.data.fetch import Hub
 from golf_fast.data.fetch import fetch as fetch_variant
-from golf_fast.data.shards import open_shard
+from golf_fast.data.shards import read_shard, visible
 from golf_fast.data.text import text_corpus
 from golf_fast.data.tokenizer import BOS_ID, Tokenizer
-from golf_fast.errors import InputError
+from golf_fast.errors import InputError, printable
 
 
 class Display:
@@ -65,6 +65,8 @@ def build(
     built = build_corpus(corpus, vocab_size, val_fraction, out, Display())
     seconds = time.perf_counter() - start
     manifest = built.manifest
+    if corpus.left_out:
+        print(f"left out of {corpus.origin}: {corpus.left_out}")
     print(f"{corpus.origin}: {'found, built before' if built.reused else f'built in {seconds:.1f} s'}")
     for part in ("train", "val"):
         sizes = manifest[part]
@@ -83,26 +85,26 @@ def inspect(path: tyro.conf.Positional[Path], tokenizer: Path | None = None) -> 
         path: A .bin file or a folder of them.
         tokenizer: A SentencePiece model, to show the text of the first document; default: the one beside the shards.
     """
-    shards = sorted(path.glob("*.bin")) if path.is_dir() else [path]
+    shards = visible(path, "*.bin") if path.is_dir() else [path]
     if not shards:
-        raise InputError(f"{path}: no .bin file among its {len(list(path.iterdir()))} files")
+        raise InputError(f"{path}: no .bin file among its {len(visible(path, '*'))} files")
     beside = sorted(shards[0].parent.glob("*.model"))
     model = tokenizer or (beside[0] if beside else None)
     for shard in shards:
-        tokens = open_shard(shard)
+        tokens = read_shard(shard)
         documents = int(np.count_nonzero(tokens == BOS_ID))
         print(f"{shard}: {tokens.size:,} tokens, {documents:,} documents, ids {tokens.min()} to {tokens.max()}")
     if model is None:
         print("no tokenizer given (--tokenizer PATH.model): the text is not shown")
         return
     pieces = Tokenizer(model)
-    tokens = open_shard(shards[0])
+    tokens = read_shard(shards[0])
     starts = np.flatnonzero(tokens[:1_000_000] == pieces.bos_id)
     document = tokens[starts[0] : starts[1]] if len(starts) > 1 else tokens[:1_000_000]
     if int(document.max()) >= pieces.vocab_size:
         raise InputError(f"{shards[0]}: id {document.max()}, but {model} has {pieces.vocab_size} pieces; name its own")
     print(f"first document of {shards[0].name} ({document.size:,} tokens) by {model} ({pieces.vocab_size} pieces):\n")
-    text = pieces.decode(document)
+    text = printable(pieces.decode(document), keep="\n\t")
     print(text if len(text) <= 2000 else f"{text[:2000]}\n[... {len(text) - 2000:,} more characters]")
 
 

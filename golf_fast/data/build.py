@@ -1,10 +1,12 @@
 """From documents to a folder with a tokenizer, shards and a manifest."""
 
+import contextlib
 import hashlib
 import json
 import platform
+import secrets
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +20,16 @@ from golf_fast.data.documents import Corpus, Progress, no_progress, split
 from golf_fast.data.shards import SHARD_TOKENS, Tokens, write_shard
 from golf_fast.data.tokenizer import Tokenizer, train_tokenizer
 from golf_fast.errors import InputError
-from golf_fast.files import replacing, sha256
+from golf_fast.files import locked, reason, replacing, sha256, sync_folder
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.model"
 _FULL_HASH_BYTES = 64 * 1024 * 1024
 """Built folders of at most this many bytes are read and checked against their hashes before they are used again."""
+
+_BUILDING, _DAMAGED = ".building-", ".damaged-"
+_SWEEP_SECONDS = 60
+"""A folder of another builder is left alone for this long, whoever holds its lock."""
 
 _FORMAT = 1
 """Goes up when the same corpus would give other files."""
@@ -60,18 +66,36 @@ def build_corpus(
     manifest = _sound_manifest(folder)
     if manifest is not None:
         return Built(folder, manifest, reused=True)
+    _sweep(root)
+    work = _new_folder(root, _BUILDING)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".building-", dir=root))
-    except OSError as error:
-        raise InputError(f"{root}: cannot be written ({error.strerror}); name a folder that can: data.built") from error
-    try:
-        manifest = _fill(work, corpus, vocab_size, val_fraction, progress)
-        work.chmod(0o755)  # mkdtemp makes folders that only their owner can enter
-        _install(work, folder)
+        with locked(work):  # by which another builder knows that this one lives
+            manifest = _fill(work, corpus, vocab_size, val_fraction, progress)
+            _install(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Built(folder, manifest, reused=False)
+
+
+def _new_folder(root: Path, prefix: str) -> Path:
+    """A folder that this process made, with the mode that the user wants for new ones."""
+    folder = root / f"{prefix}{secrets.token_hex(6)}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except OSError as error:
+        raise InputError(f"{root}: cannot be written ({reason(error)}); name a folder that can: data.built") from error
+    return folder
+
+
+def _sweep(root: Path) -> None:
+    """Remove what builders that were killed left in `root`: nobody holds its lock, and it is not just being made."""
+    with contextlib.suppress(OSError):
+        for folder in [*root.glob(f"{_BUILDING}*"), *root.glob(f"{_DAMAGED}*")]:
+            if time.time() - folder.stat().st_mtime > _SWEEP_SECONDS:
+                with locked(folder) as mine:
+                    if mine:
+                        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _install(work: Path, folder: Path) -> None:
@@ -79,13 +103,14 @@ def _install(work: Path, folder: Path) -> None:
     for _ in range(3):
         try:
             work.rename(folder)
+            sync_folder(folder.parent)
             return
         except OSError as error:
             if not folder.exists():
-                raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
+                raise InputError(f"{folder}: cannot be written ({reason(error)})") from error
         if _sound_manifest(folder) is not None:
             return
-        damaged = Path(tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent))
+        damaged = _new_folder(folder.parent, _DAMAGED)
         try:
             folder.rename(damaged / folder.name)
         except FileNotFoundError:
@@ -135,6 +160,7 @@ def _fill(work: Path, corpus: Corpus, vocab_size: int, val_fraction: float, prog
         "format": _FORMAT,
         "corpus": corpus.name,
         "origin": corpus.origin,
+        "left_out": corpus.left_out,
         "source_sha256": corpus.sha256,
         "corpus_sha256": corpus_hash.hexdigest(),
         "vocab_size": vocab_size,

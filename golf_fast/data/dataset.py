@@ -13,7 +13,7 @@ from golf_fast.data.shards import HEADER_BYTES, Tokens, find_shards, shard_token
 from golf_fast.data.text import text_corpus
 from golf_fast.data.tokenizer import Tokenizer
 from golf_fast.errors import InputError
-from golf_fast.files import sha256
+from golf_fast.files import open_regular, sha256
 
 _FULL_HASH_BYTES = 64 * 1024 * 1024
 """Up to this size, all shards together, the fingerprint is over their contents; beyond, over sizes and headers."""
@@ -127,6 +127,8 @@ def _resolve(data: DataConfig, has_gpu: bool) -> tuple[str, str]:
 
 def _from_shards(data: DataConfig, vocab_size: int, reason: str) -> Dataset:
     train, val = find_shards(data.shards, "train"), find_shards(data.shards, "val")
+    count = sum(path.name.startswith(".") for path in data.shards.iterdir())
+    hidden = f"{count} hidden" if count else ""
     counts = {part: sum(shard_tokens(path) for path in paths) for part, paths in (("train", train), ("val", val))}
     tokenizer = Tokenizer(data.tokenizer)
     if tokenizer.vocab_size != vocab_size:
@@ -140,7 +142,8 @@ def _from_shards(data: DataConfig, vocab_size: int, reason: str) -> Dataset:
         tokenizer_path=data.tokenizer,
         vocab_size=vocab_size,
         fingerprint=_fingerprint([*train, *val], tokenizer.sha256),
-        why=f"shards of {data.shards}, {counts['train']:,} tokens to train on and {counts['val']:,} held out: {reason}",
+        why=f"shards of {data.shards}, {counts['train']:,} tokens to train on and {counts['val']:,} held out: "
+        f"{reason}{_left_out(hidden)}",
     )
 
 
@@ -158,8 +161,12 @@ def _from_built(built: Built, corpus: Corpus, reason: str) -> Dataset:
         vocab_size=manifest["vocab_size"],
         fingerprint=_fingerprint([*train, *val], f"{sha256(tokenizer)} {manifest['corpus_sha256']}"),
         why=f"{corpus.origin}, {whole:,} bytes in {documents:,} documents with {manifest['val']['documents']:,} held "
-        f"out, {'found' if built.reused else 'built'} in {folder}: {reason}",
+        f"out, {'found' if built.reused else 'built'} in {folder}: {reason}{_left_out(corpus.left_out)}",
     )
+
+
+def _left_out(what: str) -> str:
+    return f"; left out: {what}" if what else ""
 
 
 def _fingerprint(shards: list[Path], extra: str) -> str:
@@ -167,7 +174,7 @@ def _fingerprint(shards: list[Path], extra: str) -> str:
     sizes = [path.stat().st_size for path in shards]
     contents = sum(sizes) <= _FULL_HASH_BYTES
     for path, size in zip(shards, sizes, strict=True):
-        with path.open("rb") as file:
+        with open_regular(path, "a token shard is needed") as file:
             seen = file.read() if contents else file.read(HEADER_BYTES)
         digest.update(f"{path.name} {size} {hashlib.sha256(seen).hexdigest()}\0".encode())
     return digest.hexdigest()

@@ -13,8 +13,13 @@ Progress = Callable[[str, float, float], None]
 DOCUMENT_BYTES = 20_000
 """Long texts are cut into documents of about this many UTF-8 bytes."""
 
-_BLANK_LINE = re.compile(r"(?<=\n)(?=[ \t]*\r?\n)")
-_LINE = re.compile(r"(?<=\n)")
+_ENDS = (
+    re.compile(r"(?<=\n)(?=[ \t]*\r?\n)"),  # a blank line
+    re.compile(r"(?<=\n)"),
+    re.compile(r"(?<=[\r\v\f\x1c-\x1e\x85\u2028\u2029])(?!\n)"),  # the other ends of lines that Unicode knows
+    re.compile(r"(?<=[ \t])"),
+)
+"""Where a text may be cut, best first."""
 
 
 def no_progress(stage: str, done: float, total: float) -> None:
@@ -30,12 +35,14 @@ class Corpus:
         origin: what a person would call the source.
         sha256: of the source's raw bytes and of how they are cut, cheap to compute.
         documents: reads them, in source order.
+        left_out: what of the source is not read, with counts, for people; "" if that is nothing.
     """
 
     name: str
     origin: str
     sha256: str
     documents: Callable[[Progress], list[str]]
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,15 +57,31 @@ class Split:
 def cut(text: str, limit: int = DOCUMENT_BYTES) -> list[str]:
     """Cut a text of more than twice `limit` UTF-8 bytes into pieces of at least `limit`, at blank lines.
 
-    Where a blank line is too far away it is cut at the end of a line. The pieces joined are the text.
+    Where a blank line is too far away it is cut at the end of a line of any kind, else at a space, and where there is
+    none of them either, between two characters. The pieces joined are the text.
     """
-    if len(text.encode()) <= 2 * limit:
-        return [text]
-    return [
-        piece
-        for block in _gather(_BLANK_LINE.split(text), limit)
-        for piece in (_gather(_LINE.split(block), limit) if len(block.encode()) > 2 * limit else [block])
-    ]
+    pieces = [text]
+    for end in (*_ENDS, None):
+        if all(_short(piece, limit) for piece in pieces):
+            break
+        pieces = [
+            part
+            for piece in pieces
+            for part in ([piece] if _short(piece, limit) else _gather(_split(piece, end, limit), limit))
+        ]
+    return pieces
+
+
+def _short(text: str, limit: int) -> bool:
+    return len(text) <= 2 * limit and len(text.encode()) <= 2 * limit
+
+
+def _split(text: str, end: re.Pattern[str] | None, limit: int) -> list[str]:
+    """The text in parts that may not be cut themselves; without an `end`, in runs of characters."""
+    if end is not None:
+        return end.split(text)
+    step = max(1, limit // 4)  # of at most four bytes each
+    return [text[start : start + step] for start in range(0, len(text), step)]
 
 
 def _gather(parts: Iterable[str], limit: int) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from golf_fast.data.shards import Tokens, open_shard
+from golf_fast.data.shards import Shard, Tokens
 from golf_fast.errors import InputError
 
 
@@ -30,9 +30,8 @@ class TokenStream:
 
     def __init__(self, paths: Sequence[Path], vocab_size: int) -> None:
         assert paths, "a stream needs a shard"
-        self._paths = list(paths)
-        self._shards = [open_shard(path) for path in self._paths]
-        self._ends = list(accumulate(len(shard) for shard in self._shards))
+        self._shards = [Shard(path) for path in paths]
+        self._ends = list(accumulate(shard.tokens for shard in self._shards))
         self._vocab_size = vocab_size
         self.tokens = self._ends[-1]
         self.position = 0
@@ -43,10 +42,10 @@ class TokenStream:
         self.position = position
 
     def take(self, count: int) -> Tokens:
-        """The next `count` tokens, uint16 [count]; a view of the file where they lie in one shard.
+        """The next `count` tokens, uint16 [count], read-only where they lie in one shard.
 
         Raises:
-            InputError: an id beyond the vocabulary; the position stays where it was.
+            InputError: an id beyond the vocabulary, or a file that became shorter; the position stays where it was.
         """
         tokens = self.read(self.position, count)
         self.position += count
@@ -59,7 +58,7 @@ class TokenStream:
             offset = position % self.tokens
             index = bisect_right(self._ends, offset)
             start = offset - (self._ends[index - 1] if index else 0)
-            piece = self._shards[index][start : start + count]
+            piece = self._shards[index].read(start, count)
             self._check(piece, index, start)
             pieces.append(piece)
             position += len(piece)
@@ -73,7 +72,7 @@ class TokenStream:
             return
         bad = int(np.argmax(piece >= self._vocab_size))
         raise InputError(
-            f"{self._paths[index]}: token {start + bad} has id {piece[bad]}, beyond the vocabulary of "
+            f"{self._shards[index].path}: token {start + bad} has id {piece[bad]}, beyond the vocabulary of "
             f"{self._vocab_size}; use the model.vocab_size and tokenizer that the shards were made for"
         )
 

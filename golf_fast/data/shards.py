@@ -3,6 +3,7 @@
 256 little-endian int32 (magic, version, token count, zeros), then the tokens as little-endian uint16.
 """
 
+import os
 import struct
 from pathlib import Path
 from typing import Literal
@@ -11,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from golf_fast.errors import InputError
-from golf_fast.files import replacing
+from golf_fast.files import open_regular, reason, replacing
 
 MAGIC = 20240520
 VERSION = 1
 HEADER_BYTES = 1024
 SHARD_TOKENS = 100_000_000
 """Tokens in each full shard of a longer stream."""
+
+_NEEDED = "a token shard is needed"
 
 Tokens = npt.NDArray[np.uint16]
 
@@ -41,18 +44,53 @@ def write_shard(path: Path, tokens: npt.ArrayLike) -> None:
         file.write(values.astype("<u2", copy=False).tobytes())
 
 
-def shard_tokens(path: Path) -> int:
-    """The number of tokens in a shard, after checking magic, version and the exact size.
+class Shard:
+    """The tokens of a shard, read when they are asked for.
+
+    The file is held open and read, never mapped: a file that is replaced meanwhile stays the same to its readers, and
+    one that is truncated is an error that names it, where a mapping would end the process with a signal.
+
+    Attributes:
+        path: the file.
+        tokens: how many it holds.
 
     Raises:
-        InputError: the file is missing, foreign, truncated, too long or without a token.
+        InputError: the file is missing, foreign, truncated, too long, without a token, or no file.
     """
-    try:
-        with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
-        size = path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); a token shard is needed") from error
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open_regular(path, _NEEDED)
+        try:
+            self.tokens = _checked_tokens(path, self._read(0, HEADER_BYTES), os.fstat(self._file.fileno()).st_size)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def read(self, start: int, count: int) -> Tokens:
+        """Tokens `start` to `start + count`, uint16 [count], read-only; fewer where the shard ends.
+
+        Raises:
+            InputError: the file became shorter since it was opened, or reading it fails.
+        """
+        count = max(0, min(count, self.tokens - start))
+        content = self._read(HEADER_BYTES + 2 * start, 2 * count)
+        if len(content) < 2 * count:
+            raise InputError(f"{self.path}: it became shorter while it was read; get it again")
+        return np.frombuffer(content, dtype="<u2")
+
+    def _read(self, offset: int, size: int) -> bytes:
+        pieces = []
+        try:
+            while size > 0 and (piece := os.pread(self._file.fileno(), size, offset)):
+                pieces.append(piece)
+                offset, size = offset + len(piece), size - len(piece)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read ({reason(error)}); {_NEEDED}") from error
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _checked_tokens(path: Path, header: bytes, size: int) -> int:
     if len(header) < HEADER_BYTES:
         raise InputError(f"{path}: {size} bytes, shorter than the {HEADER_BYTES}-byte header of a shard; get it again")
     magic, version, count = (int(number) for number in struct.unpack_from("<3i", header))
@@ -70,24 +108,47 @@ def shard_tokens(path: Path) -> int:
     return count
 
 
-def open_shard(path: Path) -> "np.memmap[tuple[int], np.dtype[np.uint16]]":
-    """The tokens of a shard, shape [n] uint16, mapped from the file: nothing is read until it is used.
+def shard_tokens(path: Path) -> int:
+    """The number of tokens in a shard, after checking magic, version and the exact size.
 
     Raises:
-        InputError: as `shard_tokens`.
+        InputError: as `Shard`.
     """
-    return np.memmap(path, dtype="<u2", mode="r", offset=HEADER_BYTES, shape=(shard_tokens(path),))
+    return Shard(path).tokens
+
+
+def read_shard(path: Path) -> Tokens:
+    """All tokens of a shard, uint16 [n], read-only.
+
+    Raises:
+        InputError: as `Shard`.
+    """
+    shard = Shard(path)
+    return shard.read(0, shard.tokens)
 
 
 def find_shards(folder: Path, part: Literal["train", "val"]) -> list[Path]:
-    """The shards `*_train_*.bin` or `*_val_*.bin` of a folder, in name order.
+    """The shards `*_train_*.bin` or `*_val_*.bin` of a folder, in name order; hidden files (`._*`) are none.
 
     Raises:
-        InputError: no such folder, or none in it.
+        InputError: no such folder, one that may not be read, or none in it.
+    """
+    shards = visible(folder, f"*_{part}_*.bin")
+    if not shards:
+        raise InputError(f"{folder}: none of its {len(visible(folder, '*'))} files is named *_{part}_*.bin")
+    return shards
+
+
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """The entries of a folder that a pattern matches and that are not hidden, in name order.
+
+    Raises:
+        InputError: no such folder, or one that may not be read.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of shards; name one with *_{part}_*.bin files")
-    shards = sorted(folder.glob(f"*_{part}_*.bin"), key=lambda path: path.name)
-    if not shards:
-        raise InputError(f"{folder}: none of its {len(list(folder.iterdir()))} files is named *_{part}_*.bin")
-    return shards
+        raise InputError(f"{folder}: no such folder of shards; name one with *_train_*.bin and *_val_*.bin files")
+    try:
+        entries = [path for path in folder.iterdir() if path.match(pattern) and not path.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({reason(error)}); a folder of shards is needed") from error
+    return sorted(entries, key=lambda path: path.name)

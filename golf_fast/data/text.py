@@ -1,63 +1,138 @@
-"""Documents from a person's own files: text, JSON lines, or a folder of them."""
+"""Documents from a person's own files: text, JSON records, or a folder of them."""
 
 import hashlib
-import json
+import os
 import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from golf_fast import json_files
 from golf_fast.data.documents import DOCUMENT_BYTES, Corpus, Progress, cut, no_progress
 from golf_fast.errors import InputError
-from golf_fast.files import sha256
+from golf_fast.files import read_bytes, reason, sha256
 
-TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst", ".text", ".jsonl", ""})
+_RECORD_SUFFIXES = frozenset({".jsonl", ".ndjson", ".jsonlines"})
+TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst", ".text", ".json", "", *_RECORD_SUFFIXES})
 """Which files of a folder are read; a file that is named itself is read whatever its suffix."""
+
+_NEEDED = "a file of text is needed"
+_RECORDS = 'each line is an object with a string named "text"'
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+"""A byte order mark, and what may stand before JSON."""
+_PACKED = {
+    b"\x1f\x8b": "gzip-compressed",
+    b"\x28\xb5\x2f\xfd": "zstd-compressed",
+    b"BZh": "bzip2-compressed",
+    b"\xfd7zXZ": "xz-compressed",
+    b"PK\x03\x04": "a zip archive",
+    b"PAR1": "a Parquet file",
+    b"%PDF": "a PDF file",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+}
+"""What people try that holds text and is none, by its first bytes."""
 
 
 def text_corpus(path: Path) -> Corpus:
-    """The documents of a text file, a JSONL file (one object with a "text" a line), or a folder of them.
+    """The documents of a text file, of JSON records (objects with a "text"), or of a folder of such files.
 
-    A text file is a document, unless it is long: then it is cut at blank lines. Files of a folder are taken
-    recursively, in name order; hidden ones and those without a suffix of `TEXT_SUFFIXES` are passed over.
+    A text file is a document, unless it is long: then it is cut at blank lines. JSON records, one a line or in one
+    list, are recognised by what is in the file. Files of a folder are taken recursively, in name order, through
+    symbolic links too; hidden ones and those without a suffix of `TEXT_SUFFIXES` are left out, and counted.
 
     Raises:
-        InputError: nothing there, an empty file, a folder without text, bytes that are not UTF-8 (when the
-            documents are read), a line that is not such an object.
+        InputError: nothing there, an empty file, a folder without text, a file or folder that may not be read or is a
+            pipe or a device, bytes that are not UTF-8 (when the documents are read), a line that is not such an object.
     """
-    files = _text_files(path)
-    digest = hashlib.sha256(b"text 1\0")
-    for file in files:
+    found = _found(path)
+    digest = hashlib.sha256(b"text 2\0")
+    for file in found.files:
         relative = file.name if file == path else file.relative_to(path).as_posix()
-        try:
-            digest.update(f"{relative}\0{sha256(file)}\0".encode())
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror}); a file of text is needed") from error
+        digest.update(f"{relative}\0{sha256(file, _NEEDED)}\0".encode("utf-8", "surrogateescape"))
 
     def documents(progress: Progress = no_progress) -> list[str]:
-        return read_documents(files, progress)
+        return read_documents(found.files, progress)
 
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.resolve().stem).strip("-") or "text"
-    return Corpus(name=name[:40], origin=str(path), sha256=digest.hexdigest(), documents=documents)
+    return Corpus(name[:40], str(path), digest.hexdigest(), documents, found.left_out())
 
 
-def _text_files(path: Path) -> list[Path]:
-    if not path.exists():
+@dataclass
+class _Found:
+    """The files of text in a folder, in name order, and how many others there are, by what they are."""
+
+    files: list[Path] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def left_out(self) -> str:
+        return ", ".join(f"{count:,} {what}" for what, count in sorted(self.others.items()))
+
+
+def _found(path: Path) -> _Found:
+    try:
+        folder = path.is_dir()
+        present = folder or os.path.lexists(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)}); {_NEEDED}") from error
+    if not present:
         raise InputError(f"{path}: no such file or folder; name a text file, a .jsonl file or a folder of them")
-    if not path.is_dir():
-        if path.stat().st_size == 0:
+    if not folder:
+        if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path}: empty (0 bytes); a text file with something in it is needed")
-        return [path]
-    inside = sorted(file for file in path.rglob("*") if file.is_file())
-    files = [
-        file
-        for file in inside
-        if file.suffix.lower() in TEXT_SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and file.stat().st_size > 0
-    ]
-    if not files:
+        return _Found([path])
+    found = _Found()
+    for file in _walk(path, found.others):
+        kind = _not_text(file)
+        if kind:
+            found.others[kind] += 1
+        else:
+            found.files.append(file)
+    if not found.files:
         wanted = ", ".join(sorted(suffix for suffix in TEXT_SUFFIXES if suffix))
-        raise InputError(f"{path}: none of its {len(inside)} files holds text; files ending in {wanted} are read")
-    return files
+        held = found.left_out() or "nothing"
+        raise InputError(f"{path}: no file in it holds text; files ending in {wanted} are read; it holds {held}")
+    found.files.sort()
+    return found
+
+
+def _walk(root: Path, others: Counter[str]) -> Iterator[Path]:
+    """Every file below a folder that is not hidden; each folder once, by whatever links it is reached."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            about = folder.stat()
+            if (about.st_dev, about.st_ino) in seen:
+                others["folder(s) that a link leads to again"] += 1
+                continue
+            seen.add((about.st_dev, about.st_ino))
+            entries = sorted(folder.iterdir(), reverse=True)
+            for entry in entries:
+                if entry.name.startswith("."):
+                    others["hidden"] += 1
+                elif entry.is_dir():
+                    waiting.append(entry)
+                else:
+                    yield entry
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be read ({reason(error)}); move it away, or let it be read") from error
+
+
+def _not_text(file: Path) -> str:
+    """What a file of a folder is, if it is no text; else ""."""
+    suffix = file.suffix.lower()
+    if suffix not in TEXT_SUFFIXES:
+        return f"ending in {suffix}"
+    if file.is_symlink() and not file.exists():
+        return "link(s) that lead nowhere"
+    if file.is_file() and file.stat().st_size == 0:
+        return "empty"
+    if suffix == ".json" and _json_texts(file, read_bytes(file, _NEEDED)) is None:
+        return 'ending in .json without a "text"'
+    return ""
 
 
 def read_documents(files: list[Path], progress: Progress = no_progress) -> list[str]:
@@ -66,18 +141,16 @@ def read_documents(files: list[Path], progress: Progress = no_progress) -> list[
     So that a small text can be split too, what counts as long shrinks to a fiftieth of the whole, not below 1 kB.
 
     Raises:
-        InputError: bytes that are not UTF-8, a wrong JSONL line, or nothing but white space in all files.
+        InputError: bytes that are not UTF-8, a wrong JSON record, or nothing but white space in all files.
     """
     total = sum(file.stat().st_size for file in files)
     limit = min(DOCUMENT_BYTES, max(1_000, total // 50))
     done = 0
     documents: list[str] = []
     for file in files:
-        content = file.read_bytes()
-        if file.suffix.lower() == ".jsonl":
-            documents += _json_lines(file, content)
-        else:
-            documents += cut(_decode(file, content), limit)
+        content = read_bytes(file, _NEEDED)
+        texts = _json_texts(file, content)
+        documents += cut(_decode(file, content), limit) if texts is None else texts
         done += len(content)
         progress("read text", done, total)
     documents = [text for text in documents if text.strip()]
@@ -87,6 +160,9 @@ def read_documents(files: list[Path], progress: Progress = no_progress) -> list[
 
 
 def _decode(file: Path, content: bytes) -> str:
+    for magic, kind in _PACKED.items():
+        if content.startswith(magic):
+            raise InputError(f"{file}: is {kind}, not UTF-8; unpack it or save it as UTF-8 text")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -95,26 +171,60 @@ def _decode(file: Path, content: bytes) -> str:
         ) from error
 
 
+def _json_texts(file: Path, content: bytes) -> list[str] | None:
+    """The texts of JSON records, or None where the file holds none: then it is text itself.
+
+    Raises:
+        InputError: it begins as records do and does not go on so, or its name says that it holds them.
+    """
+    suffix = file.suffix.lower()
+    if suffix in _RECORD_SUFFIXES or _first_line_is_a_record(content):
+        return _json_lines(file, content)
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{") and (
+        suffix == ".json" or content.lstrip()[:1] == b"["
+    ):
+        try:
+            held = json_files.parse(content, str(file), numbers=False)
+        except InputError:
+            if suffix == ".json":
+                raise
+            return None
+        records = held if isinstance(held, list) else [held]
+        if records and all(isinstance(record, dict) and isinstance(record.get("text"), str) for record in records):
+            return [_text_of(record, f"{file}: record {number}") for number, record in enumerate(records, start=1)]
+    return None
+
+
+def _first_line_is_a_record(content: bytes) -> bool:
+    first = content.lstrip(_BLANK).split(b"\n", 1)[0]
+    if not first.startswith(b"{"):
+        return False
+    try:
+        record = json_files.parse(first, "", numbers=False)
+    except InputError:
+        return False
+    return isinstance(record, dict) and isinstance(record.get("text"), str)
+
+
 def _json_lines(file: Path, content: bytes) -> list[str]:
     texts = []
     whole = _decode(file, content).removeprefix("\ufeff")
     for number, line in enumerate(whole.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f'{file}: line {number} is not JSON ({error.msg}); each line is an object with a "text"'
-            ) from error
-        text = record.get("text") if isinstance(record, dict) else None
-        if not isinstance(text, str):
-            raise InputError(f'{file}: line {number} has no "text"; each line is an object with a string named "text"')
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"{file}: line {number} holds half a surrogate pair at character {error.start}; it is not text"
-            ) from error
-        texts.append(text)
+        if line.strip():
+            try:
+                record = json_files.parse(line, f"{file}: line {number}", numbers=False)
+            except InputError as error:
+                raise InputError(f"{error}; {_RECORDS}") from error
+            texts.append(_text_of(record, f"{file}: line {number}"))
     return texts
+
+
+def _text_of(record: object, where: str) -> str:
+    text = record.get("text") if isinstance(record, dict) else None
+    if not isinstance(text, str):
+        raise InputError(f'{where} has no "text"; {_RECORDS}')
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where} holds half a surrogate pair at character {error.start}; it is not text") from error
+    return text

@@ -14,10 +14,13 @@ import sentencepiece
 
 from golf_fast.data.token_bytes import SPACE_MARK, TokenBytes, token_bytes
 from golf_fast.errors import InputError
-from golf_fast.files import replacing
+from golf_fast.files import read_bytes, replacing
 
 BOS_ID = 1
 """Starts each document."""
+
+MAX_BYTES = 64 << 20
+"""Of a model. One with 65,536 pieces takes 1 to 2 MB."""
 
 TRAINING_BYTES = 64_000_000
 """No more text than this is looked at in training; the rest would hardly move the merges."""
@@ -118,10 +121,7 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); a SentencePiece model is needed") from error
+        content = read_bytes(path, "a SentencePiece model is needed", MAX_BYTES)
         self.path = path
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._model = sentencepiece.SentencePieceProcessor()
@@ -141,15 +141,25 @@ class Tokenizer:
             return list(self._model.encode(text))
         # The model would take the mark for a space. A character that it cannot know becomes three bytes, which
         # are then exchanged for the mark's three.
-        stand_in = next(
-            chr(code) for code in _PRIVATE_USE if chr(code) not in text and chr(code) not in self._characters
-        )
+        stand_in = self._stand_in(text)
         wanted, unwanted = self._mark_ids, self._byte_ids(stand_in)
         ids = list(self._model.encode(text.replace(SPACE_MARK, stand_in)))
+        exchanged = 0
         for start in range(len(ids) - 2):
             if ids[start : start + 3] == unwanted:
                 ids[start : start + 3] = wanted
+                exchanged += 1
+        if exchanged != text.count(SPACE_MARK):
+            raise InputError(f"{self.path}: it has no bytes for the U+2581 of the text; another tokenizer is needed")
         return ids
+
+    def _stand_in(self, text: str) -> str:
+        """A character of three bytes that is neither in the text nor in a piece."""
+        used = self._characters.union(text)
+        for code in (*_PRIVATE_USE, *range(0x800, 0xD800), *range(0xF900, 0xFFFE)):
+            if chr(code) not in used:
+                return chr(code)
+        raise InputError("a text uses every character of three UTF-8 bytes, and U+2581 too; take that one out")
 
     def decode(self, ids: npt.ArrayLike) -> str:
         """The text of ids, as of the start of a document; bytes that are not UTF-8 become U+FFFD."""

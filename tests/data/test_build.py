@@ -1,12 +1,15 @@
 import json
+import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from golf_fast.data import BOS_ID, Tokenizer, build_corpus, open_shard, text_corpus
+from golf_fast.data import BOS_ID, Tokenizer, build_corpus, read_shard, text_corpus
 from golf_fast.errors import InputError
+from golf_fast.files import locked
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -32,7 +35,7 @@ def test_the_shards_hold_every_document_once(text_folder: Path, documents: list[
     found = []
     for part in ("train", "val"):
         described = built.manifest[part]
-        tokens = np.concatenate([open_shard(built.folder / name) for name in described["shards"]])
+        tokens = np.concatenate([read_shard(built.folder / name) for name in described["shards"]])
         assert tokens[0] == BOS_ID
         texts = [tokenizer.decode(piece) for piece in np.split(tokens, np.flatnonzero(tokens == BOS_ID)[1:])]
         assert described["documents"] == len(texts)
@@ -48,10 +51,10 @@ def test_long_streams_are_cut_into_shards(text_folder: Path, tmp_path: Path, mon
     whole = build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "whole")
     monkeypatch.setattr("golf_fast.data.build.SHARD_TOKENS", 137)
     pieces = build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "pieces")
-    shards = [open_shard(pieces.folder / name) for name in pieces.manifest["train"]["shards"]]
+    shards = [read_shard(pieces.folder / name) for name in pieces.manifest["train"]["shards"]]
     assert len(shards) > 10
     assert {shard.size for shard in shards[:-1]} == {137}
-    assert np.concatenate(shards).tolist() == open_shard(whole.folder / "text_train_000000.bin").tolist()
+    assert np.concatenate(shards).tolist() == read_shard(whole.folder / "text_train_000000.bin").tolist()
 
 
 def test_a_second_build_reuses_the_first(text_folder: Path, tmp_path: Path) -> None:
@@ -105,3 +108,37 @@ def test_an_unwritable_folder_is_an_error(text_folder: Path, tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file.*: cannot be written"):
         build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "file" / "b")
+
+
+@pytest.mark.parametrize(("mask", "folder", "file"), [(0o077, 0o700, 0o600), (0o002, 0o775, 0o664)])
+def test_modes_follow_the_umask_and_none_is_changed(
+    text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: int, folder: int, file: int
+) -> None:
+    for name in ("chmod", "fchmod"):
+        monkeypatch.setattr(os, name, lambda *_, **__: pytest.fail("some file systems refuse it"))
+    before = os.umask(mask)
+    try:
+        built = build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "b").folder
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(built.stat().st_mode) == folder
+    assert {stat.S_IMODE(path.stat().st_mode) for path in built.iterdir()} == {file}
+
+
+def test_what_killed_builders_left_is_removed_and_a_living_one_s_is_not(text_folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "b"
+    for name in (".building-dead", ".damaged-dead", ".building-new", ".building-alive"):
+        (root / name).mkdir(parents=True)
+        (root / name / "tokenizer.model").touch()
+        if name != ".building-new":
+            os.utime(root / name, (0, 0))
+    with locked(root / ".building-alive") as mine:
+        assert mine
+        built = build_corpus(text_corpus(text_folder), 300, 0.2, root)
+    assert {path.name for path in root.iterdir()} == {built.folder.name, ".building-new", ".building-alive"}
+
+
+def test_what_is_left_out_of_a_folder_is_in_the_manifest(text_folder: Path, tmp_path: Path) -> None:
+    (text_folder / "picture.png").touch()
+    built = build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "b")
+    assert built.manifest["left_out"] == "1 ending in .png"

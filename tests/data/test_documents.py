@@ -57,3 +57,10 @@ def test_repeats_are_dropped_so_that_none_is_on_both_sides() -> None:
 def test_one_document_cannot_be_split(documents: list[str]) -> None:
     with pytest.raises(InputError, match=r"here: 1 different document\(s\); at least 2"):
         split(documents, 0.1, "here")
+
+
+@given(st.text("a \u3042\U0001f600\n\r\u2028", max_size=400), st.integers(4, 60))
+def test_no_piece_is_much_longer_than_wanted(text: str, limit: int) -> None:
+    pieces = cut(text, limit)
+    assert "".join(pieces) == text
+    assert all(len(piece.encode()) <= 2 * limit + limit // 4 for piece in pieces)

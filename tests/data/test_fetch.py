@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from golf_fast.data import Tokenizer, open_shard, write_shard
+from golf_fast.data import Tokenizer, read_shard, write_shard
 from golf_fast.data.fetch import Hub, fetch
 from golf_fast.errors import InputError
 
@@ -93,7 +93,7 @@ def test_what_is_there_stays_and_what_is_damaged_comes_again(hub: Hub, tmp_path:
     Handler.asked.clear()
     fetch(hub, "sp320", 2, tmp_path / "data")
     assert [name for name, _ in Handler.asked] == ["manifest.json", damaged.name]
-    assert open_shard(damaged).size == 900
+    assert read_shard(damaged).size == 900
 
 
 def test_a_broken_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_broken_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) ->
     Handler.breaking[name] = 1500
     folder, _ = fetch(hub, "sp320", 1, tmp_path / "data")
     assert [wanted for file, wanted in Handler.asked if file == name] == ["", "bytes=1500-"]
-    assert open_shard(folder / name).tolist() == list(range(1, 900))
+    assert read_shard(folder / name).tolist() == list(range(1, 900))
 
 
 def test_a_part_that_lacks_nothing_is_taken(hub: Hub, remote: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_part_that_lacks_nothing_is_taken(hub: Hub, remote: Path, tmp_path: Pa
     folder.mkdir(parents=True)
     (folder / f".{name}.part").write_bytes((remote / "datasets" / "fineweb10B_sp320" / name).read_bytes())
     fetch(hub, "sp320", 1, tmp_path / "data")
-    assert open_shard(folder / name).size == 899
+    assert read_shard(folder / name).size == 899
     assert not list(folder.glob(".*"))
 
 
@@ -121,7 +121,7 @@ def test_a_download_that_gets_nowhere_is_an_error_and_can_be_taken_up(hub: Hub, 
         fetch(hub, "sp320", 1, tmp_path / "data")
     assert not (tmp_path / "data" / "datasets" / "fineweb10B_sp320" / name).exists()
     folder, _ = fetch(hub, "sp320", 1, tmp_path / "data")
-    assert open_shard(folder / name).size == 899
+    assert read_shard(folder / name).size == 899
 
 
 def test_a_damaged_remote_file_never_gets_its_name(hub: Hub, remote: Path, tmp_path: Path) -> None:

@@ -36,12 +36,6 @@ def test_spans_cross_shards_and_the_whole_repeats(shards: list[Path], counts: li
     assert stream.position == start + sum(counts)
 
 
-def test_a_span_in_one_shard_is_not_copied(shards: list[Path]) -> None:
-    stream = TokenStream(shards, 50)
-    stream.seek(8)
-    assert isinstance(stream.take(20), np.memmap)
-
-
 def seen(shards: list[Path], world_size: int, steps: int) -> list[tuple[list[int], list[int]]]:
     """Inputs and targets of all ranks' micro-steps, in the order in which they lie in the data."""
     ranks = [Batches(TokenStream(shards, 50), rank, world_size, 24 * 8, 8, 6) for rank in range(world_size)]

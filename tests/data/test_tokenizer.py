@@ -162,3 +162,11 @@ def test_a_tokenizer_made_elsewhere_counts_what_it_decodes(
         if "\u2581" not in text:  # SentencePiece takes a mark of byte tokens for one of its own when it decodes
             assert text_back == sentencepiece.SentencePieceProcessor(model_file=str(path)).decode(ids)
     assert tokenizer.token_bytes().boundary[:4].all()
+
+
+def test_a_text_with_every_private_use_character_keeps_its_bytes(tokenizer: Tokenizer) -> None:
+    text = "".join(map(chr, range(0xE000, 0xF900))) + "a \u2581 b"
+    assert tokenizer.decode_bytes(tokenizer.encode(text)) == text.encode()
+    everything = "".join(map(chr, [*range(0x800, 0xD800), *range(0xE000, 0x10000)]))
+    with pytest.raises(InputError, match=r"every character of three UTF-8 bytes"):
+        tokenizer.encode(everything)
