@@ -42,6 +42,9 @@ class Parsed:
         return {"config": self.config.as_dict(), "origins": self.origins}
 
 
+_ABOUT = "One run, from text to a scored artifact."
+
+
 @dataclass(frozen=True)
 class _Flags(RunConfig):
     """One run, from text to a scored artifact."""
@@ -227,7 +230,7 @@ def _show_help(prog: str, name: str, recipe: RunConfig, quiet: bool) -> None:
     """Print the help and end the program; other ranks than the first end without a word."""
     if not quiet:
         width = min(shutil.get_terminal_size().columns, 100)
-        description = f"One run, from text to a scored artifact.\n\n{_help_on_recipes(width)}\n\nThe defaults below are those of {name}."
+        description = f"{_ABOUT}\n\n{_help_on_recipes(width)}\n\nThe defaults below are those of {name}."
         with contextlib.suppress(SystemExit):
             tyro.cli(
                 _Flags,
