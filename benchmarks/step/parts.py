@@ -1,18 +1,17 @@
-"""The pieces of a training micro-step that can be timed alone: the functions and shapes of the model, random values."""
+"""The pieces of a training micro-step that can be timed by themselves: the model's own methods, on random values."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from benchmarks.measure import Timing, timing
-from golf_fast import ops
 from golf_fast.model import GPT
-from golf_fast.model.embedding import rms_norm
+from golf_fast.model.block import rotary_tables
 
 Milliseconds = Callable[[Callable[[], object]], float]
 Output = torch.Tensor | tuple[torch.Tensor, ...]
@@ -25,7 +24,7 @@ class Part:
     Attributes:
         name: as in `roofline.PARTS`.
         times: how often a micro-step does it.
-        function: of `inputs`; returns tensors.
+        function: of `inputs`; returns tensors. The weights among them it knows without.
         inputs: leaves that need gradients.
     """
 
@@ -53,52 +52,60 @@ def fill(model: GPT, seed: int = 0) -> None:
 
 
 def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]:
-    """Every part of `roofline.PARTS`, in that order, for the shapes of `tokens` `[B, T]` and block 0's weights."""
+    """Every part of `roofline.PARTS`, in that order: those of the model, for the shapes of `tokens` `[B, T]`.
+
+    A block is timed with the first one's weights and without a skip. The model casts the matrices of all layers and
+    folds scales into them at once, which no part has: it moves no activations.
+    """
     c, dtype, device = model.config, model.compute_dtype, tokens.device
     generator = torch.Generator(device).manual_seed(1)
-    cos, sin = model._rotary_tables(tokens.shape[1], device)
+    rotary = rotary_tables(tokens.shape[1], c, dtype, device)
+    with torch.no_grad():
+        first = model.views().blocks[0]
 
     def stream(*shape: int) -> torch.Tensor:
         drawn = torch.randn(*tokens.shape, *shape, device=device, generator=generator)
         return drawn.to(dtype).requires_grad_()
 
-    def weight(parameter: torch.Tensor) -> torch.Tensor:
-        return parameter.detach().to(dtype).clone().requires_grad_()
+    def leaf(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach().to(dtype).clone().requires_grad_()
 
-    def embedding(*_: torch.Tensor) -> torch.Tensor:
-        return model._embed(tokens)
+    block = dataclasses.replace(
+        first,
+        shares=leaf(model.resid_mix[0]),
+        skip_weight=None,
+        **{name: leaf(getattr(first, name)) for name in ("wqkv", "gain", "wo", "w_up", "w_down")},
+    )
 
-    def qkv(x: torch.Tensor, x0: torch.Tensor, mix: torch.Tensor, w: torch.Tensor) -> Output:
-        _, mixed, normed = ops.residual_mix(x, x0, mix)
-        return mixed, F.linear(normed, w).view(*x.shape[:2], -1, c.head_dim)
+    def embedding(*_: torch.Tensor) -> Output:
+        return model.embed(tokens)
 
-    def attention(packed: torch.Tensor, gain: torch.Tensor) -> Output:
-        return ops.qkv_attention(packed, gain, cos, sin)
+    def qkv(x: torch.Tensor, x0: torch.Tensor, *_: torch.Tensor) -> Output:
+        _, mixed, normed = block.mix(x, x0, None, None)
+        return mixed, block.project(normed)
 
-    def output(x: torch.Tensor, attended: torch.Tensor, wo: torch.Tensor) -> Output:
-        return ops.linear_residual(attended, wo, x)
+    def attention(packed: torch.Tensor, *_: torch.Tensor) -> Output:
+        return block.attend(packed, rotary)
 
-    def mlp(x: torch.Tensor, rstd: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> Output:
-        return x + ops.relu2_mlp(x, up, down, rstd)
+    def output(x: torch.Tensor, attended: torch.Tensor, *_: torch.Tensor) -> Output:
+        return block.output(attended, x)
 
-    def head(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        return ops.softcap_cross_entropy(rms_norm(x), matrix, targets, c.logit_softcap).mean()
+    def mlp(x: torch.Tensor, rstd: torch.Tensor, *_: torch.Tensor) -> Output:
+        return x + block.mlp(x, rstd)
+
+    def head(x: torch.Tensor, *_: torch.Tensor) -> Output:
+        return model.head(x, targets).mean()
 
     layers, d = c.layers, c.dim
     bigram = [model.bigram_embed, model.bigram_proj, model.bigram_scale] if c.bigram_buckets else []
-    wqkv = torch.cat((model.qo_bank[0], model.kv_bank[0], model.kv_bank[layers]))
-    # The model folds scales into all layers' matrices at once, which no part has: it moves no activations.
-    wo = model.attn_scale[0][:, None] * model.qo_bank[layers]
-    down = model.mlp_scale[0][:, None] * model.mlp_down[0]
     rstd = (1 + 0.1 * torch.randn(*tokens.shape, device=device, generator=generator)).requires_grad_()
-    matrix = weight(model.tok_emb if c.tied_embeddings else model.lm_head)
     return [
         Part("embedding", 1, embedding, [model.tok_emb, *bigram, model.smear_gate]),
-        Part("QKV", layers, qkv, [stream(d), stream(d), weight(model.resid_mix[0]), weight(wqkv)]),
-        Part("attention", layers, attention, [stream(c.heads + 2 * c.kv_heads, c.head_dim), weight(model.q_gain[0])]),
-        Part("output + residual", layers, output, [stream(d), stream(d), weight(wo)]),
-        Part("MLP + residual", layers, mlp, [stream(d), rstd, weight(model.mlp_up[0]), weight(down)]),
-        Part("head + loss", 1, head, [stream(d), matrix]),
+        Part("QKV", layers, qkv, [stream(d), stream(d), block.shares, block.wqkv]),
+        Part("attention", layers, attention, [stream(c.heads + 2 * c.kv_heads, c.head_dim), block.gain]),
+        Part("output + residual", layers, output, [stream(d), stream(d), block.wo]),
+        Part("MLP + residual", layers, mlp, [stream(d), rstd, block.w_up, block.w_down]),
+        Part("head + loss", 1, head, [stream(d), model.tok_emb if c.tied_embeddings else model.lm_head]),
     ]
 
 

@@ -1,28 +1,18 @@
-"""The model (seed.md section 3). Shapes: B rows, T positions, D model width, H hidden, L layers, V vocabulary."""
+"""The model (docs/seed.md, section 3). Shapes: B rows, T positions, D model width, V vocabulary."""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from golf_fast import ops
 from golf_fast.config import ModelConfig
 from golf_fast.model import parameters
-from golf_fast.model.embedding import bigram_rows, rms_norm, smear
-from golf_fast.model.parameters import Activation, Row
-from golf_fast.ops.relu2_mlp.reference import hidden
-
-
-class Observer(Protocol):
-    """Is shown what goes into the matrices of a model while it runs uncompiled."""
-
-    def sees(self, activation: Activation, layer: int | None, x: torch.Tensor) -> None:
-        """`x` `[B, T, columns]`, in the compute dtype, into the matrices of the block `layer` (None: of no block) that
-        read `activation`."""
+from golf_fast.model.block import Block, Pass, Plan, Weights, rotary_tables, u_net, views
+from golf_fast.model.embedding import Observer, embed, rms_norm
+from golf_fast.model.parameters import Row
 
 
 class GPT(nn.Module):
@@ -42,24 +32,6 @@ class GPT(nn.Module):
         seed: of the initial values; None: all parameters are 0, for a model that is going to be loaded.
     """
 
-    # Those of the table that the formulas below read.
-    tok_emb: nn.Parameter
-    bigram_embed: nn.Parameter
-    bigram_proj: nn.Parameter
-    bigram_scale: nn.Parameter
-    smear_gate: nn.Parameter
-    qo_bank: nn.Parameter
-    kv_bank: nn.Parameter
-    mlp_up: nn.Parameter
-    mlp_down: nn.Parameter
-    q_gain: nn.Parameter
-    attn_scale: nn.Parameter
-    mlp_scale: nn.Parameter
-    resid_mix: nn.Parameter
-    skip_weights: nn.Parameter
-    backout_lambda: nn.Parameter
-    lm_head: nn.Parameter
-
     def __init__(
         self,
         config: ModelConfig,
@@ -71,10 +43,11 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
+        self.plan = u_net(config)
+        _require_formulas(config, self.plan)
         for row in parameters.table(config):
             dtype = embedding_dtype if row.role == "table" else torch.float32
             self.register_parameter(row.name, nn.Parameter(torch.zeros(row.shape, dtype=dtype)))
-        self._rotary: tuple[torch.Tensor, torch.Tensor] | None = None
         self.observer: Observer | None = None
         if seed is not None:
             self.initialize(seed)
@@ -96,133 +69,130 @@ class GPT(nn.Module):
         named = dict(self.named_parameters())
         return [(row, named[row.name]) for row in parameters.claim(self.config, named, reader)]
 
-    def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, tokens: torch.Tensor, targets: torch.Tensor, documents: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Mean loss.
 
         Args:
             tokens: `[B, T]` int64.
             targets: `[B, T]` int64, the token after each.
+            documents: `[n + 1]` int32, where each document of a single row (B = 1) starts, from 0 on, then where the
+                last ends; T may repeat at its end, so that its size need not change. Attention, bigrams and the smear
+                then start anew in each document, positions do not. None: a row is a document.
 
         Returns:
             A float32 scalar, nats a token.
-        """
-        return self.token_losses(tokens, targets).mean()
 
-    def token_losses(self, tokens: torch.Tensor, targets: torch.Tensor, first: int = 0) -> torch.Tensor:
+        Raises:
+            ValueError: `documents` with several rows, or of another dtype, shape or device.
+        """
+        return self.token_losses(tokens, targets, documents=documents).mean()
+
+    def token_losses(
+        self, tokens: torch.Tensor, targets: torch.Tensor, first: int = 0, documents: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The loss of each position from `first` on: `[B, T - first]` float32, nats. Arguments as in `forward`."""
-        x = rms_norm(self._stream(tokens, first))
+        return self.head(self._stream(tokens, first, documents), targets[:, first:])
+
+    def logits(self, tokens: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
+        """Soft-capped logits `[B, T, V]` float32 of the token after each of `tokens` `[B, T]` int64."""
+        x = rms_norm(self._stream(tokens, documents=documents))
+        return ops.softcap_logits(x, self._output_matrix(), self.config.logit_softcap)
+
+    def embed(self, tokens: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
+        """The stream before the first block: `[B, T]` int64 to `[B, T, D]`."""
+        return embed(tokens, self._weights(), self.config, self.compute_dtype, documents, self.observer)
+
+    def views(self) -> Pass:
+        """The weights of the blocks, in the compute dtype."""
+        return views(self._weights(), self.plan, self.config, self.compute_dtype)
+
+    def head(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The losses `[B, T]` float32, in nats, of `targets` `[B, T]` int64 after the stream `x` `[B, T, D]`."""
+        x = rms_norm(x)
         if self.observer is not None:
             self.observer.sees("head", None, x)
-        return ops.softcap_cross_entropy(
-            x,
-            self._output_matrix(),
-            targets[:, first:],
-            self.config.logit_softcap,
-        )
-
-    def logits(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Soft-capped logits `[B, T, V]` float32 of the token after each of `tokens` `[B, T]` int64."""
-        return ops.softcap_logits(rms_norm(self._stream(tokens)), self._output_matrix(), self.config.logit_softcap)
+        return ops.softcap_cross_entropy(x, self._output_matrix(), targets, self.config.logit_softcap)
 
     def _output_matrix(self) -> torch.Tensor:
-        matrix = self.tok_emb if self.config.tied_embeddings else self.lm_head
-        return matrix.to(self.compute_dtype)
+        return _output_matrix(self._weights(), self.config).to(self.compute_dtype)
 
-    def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        dtype = self.compute_dtype
-        x = F.embedding(tokens, self.tok_emb).to(dtype)
-        if self.config.bigram_buckets:
-            pairs = F.embedding(bigram_rows(tokens, self.config.bigram_buckets), self.bigram_embed).to(dtype)
-            if self.observer is not None:
-                self.observer.sees("pairs", None, pairs)
-            x = x + F.linear(pairs, self.bigram_proj.to(dtype)) * self.bigram_scale.to(dtype)
-        return smear(rms_norm(x), self.smear_gate.to(dtype))
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return dict(self.named_parameters())
 
-    def _rotary_tables(self, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin `[length, head_dim / 2]` in the compute dtype; angles in float32, or in float64 for float64."""
-        cached = self._rotary
-        key = (device, self.compute_dtype)
-        if cached is not None and cached[0].shape[0] >= length and (cached[0].device, cached[0].dtype) == key:
-            return cached[0][:length], cached[1][:length]
-        angle_dtype = torch.float64 if self.compute_dtype == torch.float64 else torch.float32
-        steps = torch.arange(0, self.config.head_dim, 2, device=device, dtype=angle_dtype) / self.config.head_dim
-        frequencies = self.config.rope_base**-steps
-        if self.config.rope_bf16_frequencies:
-            frequencies = frequencies.bfloat16().to(angle_dtype)
-        angles = torch.outer(torch.arange(length, device=device, dtype=angle_dtype), frequencies)
-        tables = angles.cos().to(self.compute_dtype), angles.sin().to(self.compute_dtype)
-        # A tensor made in inference mode could not serve a later backward.
-        if not torch.compiler.is_compiling() and not torch.is_inference_mode_enabled():
-            self._rotary = tables
-        return tables
-
-    def _stream(self, tokens: torch.Tensor, first: int = 0) -> torch.Tensor:
-        """The residual stream `[B, T - first, D]` after the last block and the backout, from position `first` on."""
-        c, dtype = self.config, self.compute_dtype
-        cos, sin = self._rotary_tables(tokens.shape[1], tokens.device)
-        # One cast and one unbind for each bank: their backward is one stack and one cast, whatever the depth.
-        packed = torch.cat((self.qo_bank[: c.layers], self.kv_bank[: c.layers], self.kv_bank[c.layers :]), dim=1)
-        wqkv = packed.to(dtype).unbind()
-        # A scale of output channels is one of the matrix's rows: no activation is read or written for it.
-        wo = (self.attn_scale[:, :, None] * self.qo_bank[c.layers :]).to(dtype).unbind()
-        w_up, w_down = self.mlp_up.to(dtype).unbind(), (self.mlp_scale[:, :, None] * self.mlp_down).to(dtype).unbind()
-        gains = self.q_gain.to(dtype).unbind()
-        mixes, skip_weights = self._mixes().unbind(), self.skip_weights.to(dtype).unbind()
-
-        x = x0 = self._embed(tokens)
-        middle = x
+    def _stream(self, tokens: torch.Tensor, first: int = 0, documents: torch.Tensor | None = None) -> torch.Tensor:
+        """The residual stream `[B, T - first, D]` after the plan and the backout, from position `first` on."""
+        plan, weights = self.plan, self.views()
+        kept = plan.kept
+        rotary = rotary_tables(tokens.shape[1], self.config, self.compute_dtype, tokens.device)
+        x = x0 = middle = self.embed(tokens, documents)
         branch: torch.Tensor | None = None
-        skips: list[torch.Tensor] = []
-        encoder_blocks = c.layers // 2
-        for i in range(c.layers):
-            takes_skip = i > encoder_blocks and skips
-            skip, weight = (skips.pop(), skip_weights[i - encoder_blocks]) if takes_skip else (None, None)
+        outputs: dict[int, torch.Tensor] = {}
+        for i, (slot, block) in enumerate(zip(plan.slots, weights.blocks, strict=True)):
             if i == 0:
-                # The stream is still the embedding, so both shares of the mix are shares of it.
-                x = self.resid_mix[0].sum(0).to(dtype) * x0
-                attention_in = rms_norm(x)
+                x, into_attention = block.begin(x0)
             else:
-                before, x, attention_in = ops.residual_mix(x, x0, mixes[i], branch, skip, weight)
-                if i < encoder_blocks:
-                    skips.append(before)
-            attended = self._attend(attention_in, wqkv[i], gains[i], cos, sin)
-            if first and i == c.layers - 1:
+                source = plan.added(i)
+                skip = None if source is None else outputs.pop(source)
+                before, x, into_attention = block.mix(x, x0, branch, skip)
+                if i - 1 in kept:
+                    outputs[i - 1] = before
+            attended = block.attend(block.project(into_attention), rotary, documents)
+            if first and i == len(plan.slots) - 1:
                 # After the last attention no position sees another.
                 x, attended = x[:, first:], attended[:, first:]
-            x, rstd = ops.linear_residual(attended, wo[i], x)
+            x, rstd = block.output(attended, x)
             if self.observer is not None:
-                into_mlp = rms_norm(x)
-                self.observer.sees("attention", i, attention_in)
-                self.observer.sees("attended", i, attended)
-                self.observer.sees("mlp", i, into_mlp)
-                self.observer.sees("hidden", i, hidden(into_mlp, w_up[i]))
-            # The norm is a factor of each row: the normalised tensor is never written.
-            branch = ops.relu2_mlp(x, w_up[i], w_down[i], rstd)
-            if c.backout and i == c.backout_block:
+                _show(self.observer, slot.layer, block, into_attention, attended, x)
+            branch = block.mlp(x, rstd)
+            if i == plan.backout_from:
                 x, branch = x + branch, None
                 middle = x
         x = x if branch is None else x + branch
-        if c.backout:
-            x = x - self.backout_lambda.to(dtype) * middle[:, middle.shape[1] - x.shape[1] :]
+        if weights.backout is not None:
+            x = x - weights.backout * middle[:, middle.shape[1] - x.shape[1] :]
         return x
 
-    def _mixes(self) -> torch.Tensor:
-        """`[L, 2, D]` in the compute dtype: what each block makes of the stream and of the embedding.
 
-        The first block of the second half takes its skip from the block before it: that is the stream itself, so its
-        weight is a part of the mix.
-        """
-        blocks, middle = self.config.layers, self.config.layers // 2
-        own = self.skip_weights[:1]
-        of_stream = self.resid_mix[:, 0] * (1 + F.pad(own, (0, 0, middle, blocks - middle - own.shape[0])))
-        return torch.stack((of_stream, self.resid_mix[:, 1]), dim=1).to(self.compute_dtype)
+def _show(
+    observer: Observer, layer: int, block: Block, into_attention: torch.Tensor, attended: torch.Tensor, x: torch.Tensor
+) -> None:
+    into_mlp = rms_norm(x)
+    observer.sees("attention", layer, into_attention)
+    observer.sees("attended", layer, attended)
+    observer.sees("mlp", layer, into_mlp)
+    observer.sees("hidden", layer, block.hidden(into_mlp))
 
-    def _attend(
-        self, x: torch.Tensor, wqkv: torch.Tensor, gain: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-    ) -> torch.Tensor:
-        """Attention of a block before its output matrix: `[B, T, D]` to `[B, T, D]`."""
-        qkv = F.linear(x, wqkv).view(*x.shape[:2], -1, self.config.head_dim)
-        return ops.qkv_attention(qkv, gain, cos, sin).flatten(2)
+
+def _output_matrix(weights: Weights, config: ModelConfig) -> torch.Tensor:
+    return weights["tok_emb" if config.tied_embeddings else "lm_head"]
+
+
+class _Noted(dict[str, torch.Tensor]):
+    """Weights that note which of them are read."""
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__(weights)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+def _require_formulas(config: ModelConfig, plan: Plan) -> None:
+    """Raise a ValueError that names a parameter of the table that no formula reads, if there is one."""
+    rows = parameters.table(config)
+    weights = _Noted({row.name: torch.empty(row.shape, device="meta") for row in rows})
+    embed(torch.empty(1, 1, dtype=torch.int64, device="meta"), weights, config, torch.float32)
+    views(weights, plan, config, torch.float32)
+    _output_matrix(weights, config)
+    for row in rows:
+        if row.name not in weights.read:
+            raise ValueError(
+                f"{row.name} has a row in golf_fast.model.parameters, and no formula of the model reads it"
+            )
 
 
 def _fill(tensor: torch.Tensor, initial: parameters.Initial, generator: torch.Generator) -> None:

@@ -79,7 +79,7 @@ def gram_matrices(
     for shared in {id(tensor): tensor for tensor in gram.sums.values()}.values():
         ranks.all_sum_(shared)
     if model.config.bigram_buckets:
-        projection = model.bigram_proj.detach().float()
+        projection = model.get_parameter("bigram_proj").detach().float()
         gram.sums["bigram.embed.weight"] = projection.T @ projection
     return gram.sums
 

@@ -18,8 +18,6 @@ class TokenLosses(Protocol):
     def __call__(self, tokens: Tensor, targets: Tensor, first: int = 0) -> Tensor: ...
 
 
-# In inference mode a model keeps no rotary tables. Those that it kept would be a change to what its compiled functions
-# were made for, those of training too, and each would be compiled again.
 @torch.inference_mode()
 def score_windows(
     token_losses: TokenLosses,

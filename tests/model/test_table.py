@@ -69,7 +69,7 @@ def test_a_matrix_that_reads_nothing_known_is_no_row() -> None:
 
 def test_calibration_names_a_matrix_whose_input_it_was_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     model = GPT(TINY)
-    monkeypatch.setattr(model, "_embed", lambda tokens: torch.ones(*tokens.shape, TINY.dim))
+    monkeypatch.setattr(model, "embed", lambda tokens, documents: torch.ones(*tokens.shape, TINY.dim))
     with pytest.raises(ValueError, match=r"calibration: .* bigram\.proj\.weight"):
         gram_matrices(model, [(TOKENS, TOKENS)], Ranks.single())
 

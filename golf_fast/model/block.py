@@ -1,0 +1,217 @@
+"""Block, and the plan of a pass: the order in which blocks run, and what flows past neighbours (docs/seed.md).
+
+Shapes: B rows, T positions, D model width, H hidden, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+from golf_fast import ops
+from golf_fast.config import ModelConfig
+from golf_fast.model.embedding import rms_norm
+from golf_fast.ops.relu2_mlp.reference import hidden
+
+Weights = Mapping[str, torch.Tensor]
+"""The parameters of a model by the names of their rows in the table."""
+Rotary = tuple[torch.Tensor, torch.Tensor]
+"""cos and sin, `[T, head_dim / 2]`."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a plan: one run of a layer.
+
+    Attributes:
+        layer: whose weights run here.
+        skip_from: the earlier slot whose output is added to the stream first; None: no one's.
+        skip_row: of `skip_weights`, the weight of that output.
+    """
+
+    layer: int
+    skip_from: int | None = None
+    skip_row: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pass through the blocks does.
+
+    Attributes:
+        slots: in the order in which they run. The first takes no skip.
+        backout_from: the slot a share of whose output is subtracted at the end; None: no one's.
+    """
+
+    slots: tuple[Slot, ...]
+    backout_from: int | None = None
+
+    def __post_init__(self) -> None:
+        taken = [slot.skip_from for slot in self.slots if slot.skip_from is not None]
+        assert len(set(taken)) == len(taken), f"an output is taken twice: {taken}"
+        for i, slot in enumerate(self.slots):
+            assert (slot.skip_from is None) == (slot.skip_row is None), slot
+            assert slot.skip_from is None or 0 <= slot.skip_from < i, f"slot {i} takes what comes later: {slot}"
+            assert self.added(i) is None or i - 1 not in self.kept, f"slot {i} hides the output of the one before it"
+
+    def added(self, i: int) -> int | None:
+        """The slot whose output slot `i` adds to the stream; None too for the one before it: that is the stream."""
+        source = self.slots[i].skip_from
+        return None if source == i - 1 else source
+
+    @property
+    def kept(self) -> set[int]:
+        """The slots whose outputs are kept for a later one."""
+        added = (self.added(i) for i in range(len(self.slots)))
+        return {source for source in added if source is not None}
+
+
+def u_net(config: ModelConfig) -> Plan:
+    """Each layer once; those of the second half take the outputs of the first half, the last one's first."""
+    half = config.layers // 2
+    down = [Slot(layer) for layer in range(half)]
+    across = [Slot(half + j, half - 1 - j, j) for j in range(half)]
+    rest = [Slot(layer) for layer in range(2 * half, config.layers)]
+    return Plan((*down, *across, *rest), config.backout_block if config.backout else None)
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a slot of a plan computes with: slices of the banks, in the compute dtype.
+
+    Attributes:
+        head_dim: width of a head.
+        shares: `[2, D]`, of the stream and of the embedding in what the block adds to; of a first block `[D]`, their
+            sum, as its stream is the embedding.
+        skip_weight: `[D]`, of the skip; None: it takes none, or it takes the stream itself and `shares` say so.
+        wqkv: `[(heads + 2 * kv_heads) * head_dim, D]`.
+        gain: `[heads]`.
+        wo: `[D, D]`, times `attn_scale`.
+        w_up: `[H, D]`.
+        w_down: `[D, H]`, times `mlp_scale`.
+    """
+
+    head_dim: int
+    shares: torch.Tensor
+    skip_weight: torch.Tensor | None
+    wqkv: torch.Tensor
+    gain: torch.Tensor
+    wo: torch.Tensor
+    w_up: torch.Tensor
+    w_down: torch.Tensor
+
+    def begin(self, x0: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of a first block, what it adds to and what its attention reads, each `[B, T, D]` as the embedding `x0`."""
+        x = self.shares * x0
+        return x, rms_norm(x)
+
+    def mix(
+        self, x: torch.Tensor, x0: torch.Tensor, branch: torch.Tensor | None, skip: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The stream that comes in, what the block adds to, and what its attention reads, each `[B, T, D]`.
+
+        Args:
+            x: `[B, T, D]`, what the block before added its MLP's output to.
+            x0: the embedding, as `x`.
+            branch: that output, as `x`; None: `x` has it already.
+            skip: what `skip_weight` weighs, as `x`.
+        """
+        return ops.residual_mix(x, x0, self.shares, branch, skip, self.skip_weight)
+
+    def project(self, x: torch.Tensor) -> torch.Tensor:
+        """Queries, keys and values side by side, `[B, T, heads + 2 * kv_heads, head_dim]`, of `[B, T, D]`."""
+        return F.linear(x, self.wqkv).view(*x.shape[:2], -1, self.head_dim)
+
+    def attend(self, qkv: torch.Tensor, rotary: Rotary, documents: torch.Tensor | None = None) -> torch.Tensor:
+        """What attention makes of those, `[B, T, D]`; `documents` as in `GPT.forward`."""
+        return ops.qkv_attention(qkv, self.gain, *rotary, cu_seqlens=documents).flatten(2)
+
+    def output(self, attended: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`x` `[B, T, D]` plus what attention found, and the factor `[B, T]` of the norm of that, float32."""
+        return ops.linear_residual(attended, self.wo, x)
+
+    def mlp(self, x: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
+        """What the block adds to `x` `[B, T, D]` at its end, likewise; `rstd` is from `output`.
+
+        The norm is a factor of each row: the normalised tensor is never written.
+        """
+        return ops.relu2_mlp(x, self.w_up, self.w_down, rstd)
+
+    def hidden(self, normed: torch.Tensor) -> torch.Tensor:
+        """The MLP's hidden units `[B, T, H]` of its normalised input `[B, T, D]`."""
+        return hidden(normed, self.w_up)
+
+
+class Pass(NamedTuple):
+    """The weights of a pass: a block for each slot of its plan, and the share of the backout (scalar, or None)."""
+
+    blocks: list[Block]
+    backout: torch.Tensor | None
+
+
+def views(weights: Weights, plan: Plan, config: ModelConfig, dtype: torch.dtype) -> Pass:
+    """The weights of a pass along `plan`, cast to `dtype`.
+
+    There is one cast and one unbind for each bank: their backward is one stack and one cast, whatever the depth.
+    """
+    layers = config.layers
+    qo, kv = weights["qo_bank"], weights["kv_bank"]
+    wqkv = torch.cat((qo[:layers], kv[:layers], kv[layers:]), dim=1).to(dtype).unbind()
+    # A scale of output channels is one of the matrix's rows: no activation is read or written for it.
+    wo = (weights["attn_scale"][:, :, None] * qo[layers:]).to(dtype).unbind()
+    w_up = weights["mlp_up"].to(dtype).unbind()
+    w_down = (weights["mlp_scale"][:, :, None] * weights["mlp_down"]).to(dtype).unbind()
+    gains = weights["q_gain"].to(dtype).unbind()
+    shares, skip_weights = _shares(weights, plan, dtype), weights["skip_weights"].to(dtype).unbind()
+    blocks = [
+        Block(
+            head_dim=config.head_dim,
+            shares=shares[i],
+            skip_weight=None if slot.skip_row is None or plan.added(i) is None else skip_weights[slot.skip_row],
+            wqkv=wqkv[slot.layer],
+            gain=gains[slot.layer],
+            wo=wo[slot.layer],
+            w_up=w_up[slot.layer],
+            w_down=w_down[slot.layer],
+        )
+        for i, slot in enumerate(plan.slots)
+    ]
+    return Pass(blocks, None if plan.backout_from is None else weights["backout_lambda"].to(dtype))
+
+
+def _shares(weights: Weights, plan: Plan, dtype: torch.dtype) -> list[torch.Tensor]:
+    """What each slot makes of the stream and of the embedding: `[2, D]`, of the first slot `[D]`.
+
+    A slot that takes its skip from the slot before it takes the stream itself, so the weight is a part of the share.
+    """
+    layers = [slot.layer for slot in plan.slots]
+    mix = weights["resid_mix"]
+    first = mix[layers[0]]
+    if layers != list(range(mix.shape[0])):
+        mix = torch.stack([mix.unbind()[layer] for layer in layers])
+    of_stream = mix[:, 0]
+    for i, slot in enumerate(plan.slots):
+        if slot.skip_row is not None and plan.added(i) is None:
+            own = weights["skip_weights"][slot.skip_row : slot.skip_row + 1]
+            of_stream = of_stream * (1 + F.pad(own, (0, 0, i, len(layers) - i - 1)))
+    others = torch.stack((of_stream, mix[:, 1]), dim=1).to(dtype).unbind()
+    return [first.sum(0).to(dtype), *others[1:]]
+
+
+def rotary_tables(length: int, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Rotary:
+    """cos and sin `[length, head_dim / 2]` in `dtype`; angles in float32, or in float64 for float64.
+
+    They are made in every pass, in half a millisecond for 2,048 positions on a CPU. Kept ones would be a state of the
+    model that its compiled functions were made for, and an uncompiled call that fills it would have them made again.
+    """
+    angle_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    steps = torch.arange(0, config.head_dim, 2, device=device, dtype=angle_dtype) / config.head_dim
+    frequencies = config.rope_base**-steps
+    if config.rope_bf16_frequencies:
+        frequencies = frequencies.bfloat16().to(angle_dtype)
+    angles = torch.outer(torch.arange(length, device=device, dtype=angle_dtype), frequencies)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
