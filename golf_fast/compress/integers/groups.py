@@ -38,7 +38,7 @@ def groups_of(names: Iterable[str], given: Mapping[str, str] | None = None) -> d
             has no other group counts as an embedding.
 
     Raises:
-        InputError: `given` has no group for a name, or one that is unknown.
+        InputError: `given` has no group for a name, one that is unknown, or a group for a name that is not there.
     """
     if given is None:
         return {name: _published_group(name) for name in names}
@@ -49,7 +49,10 @@ def groups_of(names: Iterable[str], given: Mapping[str, str] | None = None) -> d
                 f"{name}: its quantization group is {'missing' if group is None else repr(group)}; "
                 f"it must be one of {', '.join(GROUPS)}"
             )
-    return {name: given[name] for name in found}
+    for name in given:
+        if name not in found:
+            raise InputError(f"{name}: has a quantization group ({given[name]}) and is no tensor of the model")
+    return dict(given)
 
 
 def _published_group(name: str) -> str:

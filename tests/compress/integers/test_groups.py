@@ -37,7 +37,7 @@ def test_published_names() -> None:
 def test_given_groups_decide_the_form_whatever_the_names() -> None:
     state = weights(*(f"w{group}" for group in GROUPS))
     groups = {f"w{group}": group for group in GROUPS}
-    stored = quantize(state, CONFIG, groups=groups | {"another": "mlp"})
+    stored = quantize(state, CONFIG, groups=groups)
     widths = [held.bits for held in stored.values() if isinstance(held, Quantized)]
     assert widths == [5, 6, 7, 8]
     control = stored["wcontrol"]
@@ -54,9 +54,10 @@ def test_given_groups_decide_the_form_whatever_the_names() -> None:
         ({"a": "mlp"}, "blocks.0.mlp.gate: its quantization group is missing; it must be one of mlp, attention"),
         ({}, "a: its quantization group is missing"),
         ({"a": "mlp", "blocks.0.mlp.gate": "gates"}, "blocks.0.mlp.gate: its quantization group is 'gates'; it must"),
+        ({"a": "mlp", "blocks.0.mlp.gate": "mlp", "b": "mlp"}, "b: has a quantization group (mlp) and is no tensor"),
     ],
 )
-def test_a_tensor_in_no_group_is_refused_by_name(groups: dict[str, str], says: str) -> None:
+def test_a_name_without_a_group_and_a_group_without_a_tensor_are_refused(groups: dict[str, str], says: str) -> None:
     state = weights("a", "blocks.0.mlp.gate")
     for refuses in (quantize, expected_bytes):
         with pytest.raises(InputError) as caught:

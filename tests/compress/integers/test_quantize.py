@@ -257,7 +257,7 @@ def test_the_bits_of_a_sigma_clip() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_a_gpu_restores_what_a_cpu_does() -> None:
+def test_a_gpu_quantizes_and_restores_what_a_cpu_does() -> None:
     state = {
         "blocks.0.mlp.fc.weight": torch.randn(96, 200),
         "blocks.0.attn.c_q.weight": torch.randn(130, 90),
@@ -270,3 +270,6 @@ def test_a_gpu_restores_what_a_cpu_does() -> None:
         for name, tensor in here.items():
             assert there[name].is_cuda
             assert torch.equal(there[name].cpu(), tensor), name
+    from_gpu = dequantize(quantize({name: tensor.cuda() for name, tensor in state.items()}, CompressConfig()))
+    for name, tensor in dequantize(stored).items():
+        assert torch.equal(from_gpu[name], tensor), name
