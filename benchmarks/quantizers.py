@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
     for name, config in ways(run.compress):
         pruned = prune(run.weights, config)
         stored = quantize(pruned, config, hessians)
-        size, bpb = len(encode(stored, run.model_config, config)), run.bpb(dequantize(stored))
+        size, bpb = len(encode(stored, run.model_config, **config.coding())), run.bpb(dequantize(stored))
         expected = expected_bytes(pruned, config)
         rows.append([name, f"{size:,}", f"{expected / size - 1:+.2%}", f"{bpb - before:+.5f}"])
         measured = {"bytes": size, "expected": expected, "bpb": bpb, "bpb_before": before, "val_tokens": scored}

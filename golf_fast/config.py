@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from golf_fast.checks import require, require_not_negative, require_numbers, require_positive
 
+CodecName = Literal["rans", "zstd", "brotli"]
+"""Coders of the artifact's quantized integers; a reader knows them all."""
 Compile = Literal["auto", "on", "off"]
 
 
@@ -260,7 +262,7 @@ class CompressConfig:
     target_bytes: int = 0
     """Choose clip_sigma and the bits, then zero some of the smallest values, so that code and artifact together fill
     this many bytes and not one more; 0: as it is."""
-    codec: Literal["rans", "zstd", "brotli"] = "rans"
+    codec: CodecName = "rans"
     """Codec of the quantized integers: rans, an entropy coder under row and column scales, is the smallest and fastest;
     zstd is the published submission's; brotli needs the package of that name."""
     zstd_level: int = 22
@@ -290,7 +292,8 @@ class CompressConfig:
             self.calibration_tokens,
             "more than 0 where compress.quantizer is gptq or compress.low_rank is not 0",
         )
-        require(self.codec in ("rans", "zstd", "brotli"), "compress.codec", self.codec, "one of rans, zstd, brotli")
+        codecs = get_args(CodecName)
+        require(self.codec in codecs, "compress.codec", self.codec, f"one of {', '.join(codecs)}")
         require(1 <= self.zstd_level <= 22, "compress.zstd_level", self.zstd_level, "from 1 to 22")
 
     @property
@@ -301,6 +304,15 @@ class CompressConfig:
     def uncalibrated(self) -> CompressConfig:
         """The same without what reads training tokens: the nearest integers, and no correction."""
         return dataclasses.replace(self, quantizer="sigma" if self.quantizer == "gptq" else self.quantizer, low_rank=0)
+
+    def notes(self) -> dict[str, Any]:
+        """What an artifact says of how its integers were made: plain JSON values, for people."""
+        notes: dict[str, Any] = {"prune_quantile": self.prune_quantile, "quantizer": self.quantizer}
+        return notes if self.quantizer == "absmax" else notes | {"clip_sigma": self.clip_sigma}
+
+    def coding(self) -> dict[str, Any]:
+        """The keyword arguments with which `write_artifact` writes a run's artifact."""
+        return {"codec": self.codec, "level": self.zstd_level, "notes": self.notes()}
 
 
 @dataclass(frozen=True)

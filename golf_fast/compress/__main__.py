@@ -14,8 +14,8 @@ from golf_fast.compress.artifact.container import VERSION, read_artifact, write_
 from golf_fast.compress.artifact.inspection import forms, groups, overhead, shares
 from golf_fast.compress.published.deduce import Unseen, deduce, notes, with_smear
 from golf_fast.compress.published.layouts import read_published
-from golf_fast.compress.recode import CodecName, recode, refuse_to_replace
-from golf_fast.config import CompressConfig, ModelConfig
+from golf_fast.compress.recode import recode, refuse_to_replace
+from golf_fast.config import CodecName, ModelConfig
 from golf_fast.console import exit_with
 from golf_fast.errors import InputError
 from golf_fast.model import GPT, upstream
@@ -70,7 +70,8 @@ def import_published(
         _check_parameters(config, tensors)
     except (InputError, Malformed) as error:
         raise InputError(f"{file}: {error}") from error
-    size = write_artifact(output, tensors, dataclasses.asdict(config), CompressConfig(prune_quantile=0, codec="rans"))
+    made = {"imported": f"published, layout {published.layout}"}
+    size = write_artifact(output, tensors, dataclasses.asdict(config), notes=made)
     print(f"{file}: layout {published.layout}, {published.compressor}, {published.size:,} bytes")
     print(table(["form", "tensors", "elements"], forms(published.tensors)))
     for note in notes(published):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -76,8 +75,8 @@ def steps(
     if len(uncorrected) < len(tensors):
         found.append(step("low-rank corrections", _packed_bytes(tensors), dequantize(tensors)))
     if compare_zstd and config.codec != "zstd":
-        as_zstd = dataclasses.replace(config, codec="zstd")
-        found.append(Step("coded by zstd", len(encode(tensors, artifact.model_config, as_zstd)), found[-1].bpb))
+        as_zstd = encode(tensors, artifact.model_config, **config.coding() | {"codec": "zstd"})
+        found.append(Step("coded by zstd", len(as_zstd), found[-1].bpb))
     found.append(Step(f"coded by {config.codec}: the artifact", artifact.size, found[-1].bpb))
     return found
 

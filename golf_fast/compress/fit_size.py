@@ -150,7 +150,7 @@ class Fitter:
 
     def _measured(self, tensors: dict[str, Stored], config: CompressConfig, zeroed: int) -> Fitted:
         self.trials += 1
-        size = len(encode(tensors, self.model_config, config)) if self.ranks.main else 0
+        size = len(encode(tensors, self.model_config, **config.coding())) if self.ranks.main else 0
         size = int(self.ranks.broadcast_float(size))
         what = f"clip_sigma:{config.clip_sigma:g} " if config.quantizer != "absmax" else ""
         widths = "/".join(str(getattr(config, name)) for name in SETTINGS)

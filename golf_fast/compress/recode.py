@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from golf_fast.compress.artifact.container import Artifact, read_artifact, write_artifact
-from golf_fast.config import CompressConfig
+from golf_fast.compress.artifact.container import LEVELS, read_artifact, write_artifact
+from golf_fast.config import CodecName
 from golf_fast.errors import InputError
-
-CodecName = Literal["rans", "zstd", "brotli"]
 
 
 def recode(source: Path, codec: CodecName, output: Path) -> tuple[int, int]:
@@ -24,7 +21,9 @@ def recode(source: Path, codec: CodecName, output: Path) -> tuple[int, int]:
     """
     refuse_to_replace(output)
     held = read_artifact(source)
-    return held.size, write_artifact(output, held.tensors, held.model_config, _settings(source, held, codec))
+    notes = held.header.compress
+    level = _level(source, notes)
+    return held.size, write_artifact(output, held.tensors, held.model_config, codec=codec, level=level, notes=notes)
 
 
 def refuse_to_replace(path: Path) -> None:
@@ -35,15 +34,11 @@ def refuse_to_replace(path: Path) -> None:
         raise InputError(f"{path}: is there already and is not replaced; give the name of a new file")
 
 
-def _settings(source: Path, held: Artifact, codec: CodecName) -> CompressConfig:
-    """The codec, and beside it what the artifact notes of how it was made."""
-    noted = held.header.compress
-    level = noted.get("level", CompressConfig.zstd_level)
-    if type(level) is not int or not 1 <= level <= 22:
-        raise InputError(f"{source}: the level of zstd that it notes is {level!r:.80}; it must be from 1 to 22")
-    settings = CompressConfig(codec=codec, zstd_level=level)
-    for field in dataclasses.fields(CompressConfig):
-        if field.name in noted and field.name != "codec":
-            # Only to be noted again, so not checked: an artifact notes less than the settings that a run must have.
-            object.__setattr__(settings, field.name, noted[field.name])
-    return settings
+def _level(source: Path, noted: dict[str, Any]) -> int:
+    """The level of zstd that an artifact notes, or the default."""
+    level: Any = noted.get("level", LEVELS[-1])
+    if type(level) is not int or level not in LEVELS:
+        raise InputError(
+            f"{source}: the level of zstd that it notes is {level!r:.80}; it must be from {LEVELS[0]} to {LEVELS[-1]}"
+        )
+    return level

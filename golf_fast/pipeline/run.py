@@ -251,7 +251,7 @@ class Run:
             if self.ranks.main:
                 self._schedule.write(self.run_dir)
         if self.ranks.main:
-            size = write_artifact(self.artifact, done.tensors, model_config, done.config)
+            size = write_artifact(self.artifact, done.tensors, model_config, **done.config.coding())
             self.log.line(f"artifact: {size:,} bytes, {done.config.codec}")
         return on_cpu, pruned, done.hessians, done.config
 

@@ -31,7 +31,7 @@ def test_steps_and_tensors(tmp_path: Path) -> None:
     weights, hessians = model()
     pruned = prune(weights, CONFIG)
     stored = quantize(pruned, CONFIG, hessians)
-    size = write_artifact(tmp_path / "a", stored, {}, CONFIG)
+    size = write_artifact(tmp_path / "a", stored, {}, **CONFIG.coding())
     artifact = read_artifact(tmp_path / "a")
     evaluate = distance(weights)
 
@@ -50,7 +50,7 @@ def test_steps_and_tensors(tmp_path: Path) -> None:
     assert steps[2].bytes == 2 * elements + 2 * 48 + (elements * 6 + elements * 5) // 8 + 2 * scales
     assert steps[3].bytes == steps[2].bytes + 2 * 64 + 2 * 48 + 8
     assert steps[-1].bytes == size
-    assert steps[-2].bytes == write_artifact(tmp_path / "z", stored, {}, dataclasses.replace(CONFIG, codec="zstd"))
+    assert steps[-2].bytes == write_artifact(tmp_path / "z", stored, {}, **CONFIG.coding() | {"codec": "zstd"})
     assert [step.bpb for step in steps[:3]] == [0, evaluate(pruned), evaluate(dequantize(uncorrected))]
     assert [step.bpb for step in steps[3:]] == [evaluate(dequantize(stored))] * 3
 
@@ -69,7 +69,7 @@ def test_steps_and_tensors(tmp_path: Path) -> None:
 def test_without_an_evaluation(tmp_path: Path) -> None:
     weights, _ = model()
     config = dataclasses.replace(CONFIG, prune_quantile=0.0, low_rank=0)
-    write_artifact(tmp_path / "a", quantize(weights, config), {}, config)
+    write_artifact(tmp_path / "a", quantize(weights, config), {}, **config.coding())
     artifact = read_artifact(tmp_path / "a")
     steps = costs.steps(weights, weights, artifact, config)
     assert [step.name for step in steps] == ["trained, averaged", "quantized: sigma", "coded by rans: the artifact"]

@@ -49,7 +49,7 @@ def test_fills_the_target_by_what_is_written(bits: float, start: float, tmp_path
     code = 12_345
     target = int(WEIGHTS * bits / 8) + code
     found = fit(state_dict(), {"dim": 8}, sigma(target, clip_sigma=start), code)
-    size = write_artifact(tmp_path / "a", found.tensors, {"dim": 8}, found.config)
+    size = write_artifact(tmp_path / "a", found.tensors, {"dim": 8}, **found.config.coding())
     assert size == found.size
     assert target - SLACK <= size + code <= target
     assert found.trials < 12
@@ -85,7 +85,7 @@ def test_a_target_that_is_too_small_leaves_the_smallest_there_is() -> None:
 def test_zeros_come_last() -> None:
     """Where the clip is no dial or has come to its end."""
     for config in (sigma(0, clip_sigma=64.0), CompressConfig(codec="rans")):
-        whole = len(encode(quantize(state_dict(), config), {}, config))
+        whole = len(encode(quantize(state_dict(), config), {}, **config.coding()))
         none = fit(state_dict(), {}, replace(config, target_bytes=whole))
         assert (none.size, none.zeroed) == (whole, 0)
         found = fit(state_dict(), {}, replace(config, target_bytes=whole - 12_000))
@@ -102,7 +102,7 @@ def test_gptq_fills_the_target_too() -> None:
     assert 450_000 - SLACK <= found.size <= 450_000
     assert found.config.quantizer == "gptq"
     again = quantize(weights, found.config, hessians)
-    assert len(encode(again, {}, found.config)) == found.size
+    assert len(encode(again, {}, **found.config.coding())) == found.size
     nearest = quantize(weights, replace(found.config, quantizer="sigma"), hessians)
     errors = [
         sum(output_error(weights[name], dequantize(tensors)[name], hessians[name]) for name in hessians)

@@ -43,7 +43,7 @@ def artifact(tmp_path: Path) -> Path:
         zstd_level=3,
     )
     fields = {name: getattr(model.config, name) for name in model.config.__dataclass_fields__}
-    write_artifact(tmp_path / "first.golf", quantize(upstream.export(model), config), fields, config)
+    write_artifact(tmp_path / "first.golf", quantize(upstream.export(model), config), fields, **config.coding())
     return tmp_path / "first.golf"
 
 

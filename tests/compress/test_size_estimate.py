@@ -43,7 +43,7 @@ def model(spread: float = 0.3) -> dict[str, torch.Tensor]:
 )
 def test_within_two_percent_of_the_file(config: CompressConfig) -> None:
     weights = model()
-    size = len(encode(quantize(weights, config), {}, config))
+    size = len(encode(quantize(weights, config), {}, **config.coding()))
     assert expected_bytes(weights, config) == pytest.approx(size, rel=0.02)
 
 

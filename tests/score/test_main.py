@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "config.json").write_text(json.dumps({"config": config.as_dict(), "origins": {}}))
     settings = CompressConfig()
     weights = quantize(upstream.export(GPT(MODEL, seed=3)), settings)
-    write_artifact(folder / "artifact.golf", weights, dataclasses.asdict(MODEL), settings)
+    write_artifact(folder / "artifact.golf", weights, dataclasses.asdict(MODEL), **settings.coding())
     return folder
 
 

@@ -48,6 +48,8 @@ class Codec:
     """(raw bytes, form, level of zstd) -> blob. Deterministic for one version of the library behind it."""
     decode: Callable[[bytes, Form], bytes]
     """(blob, form) -> exactly `form.size` bytes, or Malformed. Allocates little more than that."""
+    by_matrix: bool = False
+    """Whether it fits a model to each matrix, so that matrices are not joined, and bytes of other kinds suit zstd."""
 
 
 def _zstd_encode(raw: bytes, form: Form, level: int) -> bytes:
@@ -130,7 +132,7 @@ CODECS: dict[str, Codec] = {
     "raw": Codec(lambda raw, form, level: raw, _raw_decode),
     "zstd": Codec(_zstd_encode, _zstd_decode),
     "brotli": Codec(_brotli_encode, _brotli_decode),
-    "rans": Codec(_rans_encode, _rans_decode),
+    "rans": Codec(_rans_encode, _rans_decode, by_matrix=True),
 }
 """By the name that the header gives them."""
 

@@ -21,7 +21,6 @@ from golf_fast.compress.artifact.codecs import CODECS, Form, Malformed, smallest
 from golf_fast.compress.artifact.header import MAX_RAW_BYTES, Blob, Header, dump, form_of, parse
 from golf_fast.compress.artifact.parts import TensorSpec, assemble, parts_of, spec_of
 from golf_fast.compress.stored import Stored
-from golf_fast.config import CompressConfig
 from golf_fast.errors import InputError
 from golf_fast.files import replacing
 
@@ -32,7 +31,9 @@ PREAMBLE = struct.Struct("<8sIII")
 DIGEST_BYTES = 16
 MAX_HEADER_BYTES = 1 << 20
 ALONE_FROM = 1 << 15
-"""Bytes from which a part of one tensor has a blob of its own under the entropy coder."""
+"""Bytes from which a part of one tensor has a blob of its own under a codec that has a model for each matrix."""
+LEVELS = range(1, 23)
+"""Levels of zstd."""
 MAX_FILE_BYTES = MAX_RAW_BYTES + 2 * MAX_HEADER_BYTES
 
 
@@ -48,24 +49,33 @@ class Artifact:
 
 
 def write_artifact(
-    path: Path | str, tensors: Mapping[str, Stored], model_config: dict[str, Any], config: CompressConfig
+    path: Path | str,
+    tensors: Mapping[str, Stored],
+    model_config: dict[str, Any],
+    *,
+    codec: str = "rans",
+    level: int = LEVELS[-1],
+    notes: Mapping[str, Any] | None = None,
 ) -> int:
     """Write a model to one file. Equal input gives equal bytes, whatever the order of `tensors`.
 
     Args:
         tensors: as `quantize` gives them.
         model_config: plain JSON values; handed back by `read_artifact`.
-        config: its `codec` and level are used, and all of it is noted in the header.
+        codec: of the quantized integers, a key of `CODECS`.
+        level: of zstd, from 1, the fastest, to 22, the smallest.
+        notes: plain JSON values that tell people how the tensors were made; the header has them, codec and level.
 
     Returns:
         The size of the file in bytes.
 
     Raises:
-        InputError: the file cannot be written, `model_config` is not JSON, or the model exceeds the format's caps.
+        InputError: the file cannot be written, codec or level is unknown, `model_config` or `notes` is not JSON, or
+            the model exceeds the format's caps.
     """
     path = Path(path)
     try:
-        data = encode(tensors, model_config, config)
+        data = encode(tensors, model_config, codec=codec, level=level, notes=notes)
     except Malformed as error:
         raise InputError(f"{path}: not written: {error}") from error
     with replacing(path) as file:
@@ -91,39 +101,43 @@ def read_artifact(path: Path | str) -> Artifact:
         raise InputError(f"{path}: {error}") from error
 
 
-def encode(tensors: Mapping[str, Stored], model_config: dict[str, Any], config: CompressConfig) -> bytes:
-    """The bytes of an artifact.
+def encode(
+    tensors: Mapping[str, Stored],
+    model_config: dict[str, Any],
+    *,
+    codec: str = "rans",
+    level: int = LEVELS[-1],
+    notes: Mapping[str, Any] | None = None,
+) -> bytes:
+    """The bytes of an artifact; arguments as for `write_artifact`.
 
     Raises:
         Malformed: the model cannot be written in this format.
     """
+    if codec not in CODECS:
+        raise Malformed(f"its codec is {codec!r}; it must be one of {', '.join(CODECS)}")
+    if level not in LEVELS:
+        raise Malformed(f"its level of zstd is {level}; it must be from {LEVELS[0]} to {LEVELS[-1]}")
     names = sorted(tensors)
     specs = tuple(spec_of(name, tensors[name]) for name in names)
     parts = [parts_of(tensors[name]) for name in names]
     blobs: list[Blob] = []
     bodies: list[bytes] = []
-    for part, positions in _groups(specs, config.codec):
+    for part, positions in _groups(specs, codec):
         raw = b"".join(parts[position][part] for position in positions)
         form = form_of([specs[position] for position in positions], part)
-        codec, body = smallest(_tried(config.codec, part), raw, form, config.zstd_level)
-        blobs.append(Blob(codec, part, tuple(positions), len(body)))
+        used, body = smallest(_tried(codec, part), raw, form, level)
+        blobs.append(Blob(used, part, tuple(positions), len(body)))
         bodies.append(body)
-    settings: dict[str, Any] = {
-        "prune_quantile": config.prune_quantile,
-        "quantizer": config.quantizer,
-        "codec": config.codec,
-        "level": config.zstd_level,
-    }
-    if config.quantizer == "sigma":
-        settings["clip_sigma"] = config.clip_sigma
+    settings = {**(notes or {}), "codec": codec, "level": level}
     try:
         text = dump(Header(specs, tuple(blobs), model_config, settings))
     except (TypeError, ValueError, RecursionError) as error:
-        raise Malformed(f"the model's configuration is not plain JSON ({error})") from error
+        raise Malformed(f"the model's configuration or a note is not plain JSON ({error})") from error
     if len(text) > MAX_HEADER_BYTES:
         raise Malformed(f"its header has {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed")
     parse(text, frozenset(CODECS))  # what would not be read is not written
-    header = CODECS["zstd"].encode(text, Form(1, len(text), 8), config.zstd_level)
+    header = CODECS["zstd"].encode(text, Form(1, len(text), 8), level)
     data = b"".join((PREAMBLE.pack(MAGIC, VERSION, len(header), len(text)), header, *bodies))
     return data + _digest(data)
 
@@ -131,20 +145,20 @@ def encode(tensors: Mapping[str, Stored], model_config: dict[str, Any], config: 
 def _groups(specs: tuple[TensorSpec, ...], codec: str) -> list[tuple[str, list[int]]]:
     """Which tensors' parts share a blob, in the order of the file: those whose bytes are distributed alike.
 
-    The entropy coder has a model for each matrix, so under it large parts are on their own.
+    Under a codec that has a model for each matrix, large parts are on their own.
     """
     groups: dict[tuple[str, str, str, int], list[int]] = defaultdict(list)
     for position, spec in enumerate(specs):
         for part, size in spec.parts().items():
-            alone = codec == "rans" and (part == "values" or size >= ALONE_FROM)
+            alone = CODECS[codec].by_matrix and (part == "values" or size >= ALONE_FROM)
             groups[part, spec.kind, spec.dtype, position if alone else -1].append(position)
     return [(key[0], positions) for key, positions in sorted(groups.items())]
 
 
 def _tried(codec: str, part: str) -> tuple[str, ...]:
     """The codecs that a part is tried with. What is not quantized may suit zstd better than the entropy coder."""
-    if codec == "rans" and part != "values":
-        return ("raw", "rans", "zstd")
+    if CODECS[codec].by_matrix and part != "values":
+        return ("raw", codec, "zstd")
     return ("raw", codec)
 
 

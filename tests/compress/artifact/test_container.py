@@ -1,7 +1,7 @@
 """The artifact: what is written is what is read, in bytes that depend on nothing but the content."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def assert_equal(ours: dict[str, Stored], theirs: dict[str, Stored]) -> None:
 def test_round_trip(codec: Codec, tmp_path: Path) -> None:
     tensors = quantize(prune(state_dict(), CONFIG), CONFIG)
     path = tmp_path / "deep" / "artifact.golf"
-    size = write_artifact(path, tensors, MODEL, CompressConfig(codec=codec))
+    size = write_artifact(path, tensors, MODEL, codec=codec)
     artifact = read_artifact(path)
     assert size == artifact.size == path.stat().st_size
     assert artifact.model_config == MODEL
@@ -84,26 +84,25 @@ def test_round_trip(codec: Codec, tmp_path: Path) -> None:
 
 def test_the_config_of_a_run_travels(tmp_path: Path) -> None:
     config = RunConfig().as_dict()["model"]
-    write_artifact(tmp_path / "a", {}, config, CONFIG)
+    write_artifact(tmp_path / "a", {}, config)
     assert ModelConfig(**read_artifact(tmp_path / "a").model_config) == ModelConfig()
 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_bytes_do_not_depend_on_order_strides_or_a_second_try(codec: Codec, tmp_path: Path) -> None:
-    config = CompressConfig(codec=codec)
     tensors = quantize(state_dict(), CONFIG)
     shuffled = dict(reversed(tensors.items()))
     raw = tensors["tok_emb.weight"]
     assert isinstance(raw, Raw)
     shuffled["tok_emb.weight"] = Raw(raw.tensor.t().contiguous().t())
-    write_artifact(tmp_path / "a", tensors, MODEL, config)
-    write_artifact(tmp_path / "b", shuffled, dict(reversed(MODEL.items())), config)
+    write_artifact(tmp_path / "a", tensors, MODEL, codec=codec)
+    write_artifact(tmp_path / "b", shuffled, dict(reversed(MODEL.items())), codec=codec)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_written_file_reads_back_to_the_same_bytes(tmp_path: Path) -> None:
-    write_artifact(tmp_path / "a", quantize(state_dict(), CONFIG), MODEL, CONFIG)
-    write_artifact(tmp_path / "b", read_artifact(tmp_path / "a").tensors, MODEL, CONFIG)
+    write_artifact(tmp_path / "a", quantize(state_dict(), CONFIG), MODEL)
+    write_artifact(tmp_path / "b", read_artifact(tmp_path / "a").tensors, MODEL)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -123,7 +122,7 @@ def test_any_integers(rows: int, cols: int, bits: int, seed: int, equal: bool, c
     tensor = torch.from_numpy(values.astype(np.int8))
     stored = Quantized(tensor, torch.linspace(0.5, 1, rows).half(), bits)
     path = tmp_path_factory.mktemp("any") / "a"
-    write_artifact(path, {"w": stored}, {}, CompressConfig(codec=codec))
+    write_artifact(path, {"w": stored}, {}, codec=codec)
     assert_equal({"w": stored}, read_artifact(path).tensors)
 
 
@@ -135,7 +134,7 @@ def test_near_the_entropy(tmp_path: Path) -> None:
     _, counts = packed.values.unique(return_counts=True)
     share = counts.double() / counts.sum()
     entropy = -(share * share.log2()).sum().item()
-    bits = 8 * write_artifact(tmp_path / "a", tensors, {}, CONFIG) / weights.numel()
+    bits = 8 * write_artifact(tmp_path / "a", tensors, {}) / weights.numel()
     assert entropy < bits < entropy * 1.02 + 16 / 512
 
 
@@ -146,12 +145,12 @@ def test_the_entropy_coder_is_smallest(tmp_path: Path) -> None:
     weights *= (0.3 * torch.randn(384, 1, generator=random)).exp2() * (0.3 * torch.randn(512, generator=random)).exp2()
     state = {"blocks.0.attn.c_q.weight": weights, "blocks.0.mlp.fc.weight": weights.T, "tok_emb.weight": weights / 9}
     tensors = quantize(state, CONFIG)
-    sizes = {codec: write_artifact(tmp_path / codec, tensors, {}, CompressConfig(codec=codec)) for codec in CODECS}
+    sizes = {codec: write_artifact(tmp_path / codec, tensors, {}, codec=codec) for codec in CODECS}
     assert sizes["rans"] < 0.995 * min(size for codec, size in sizes.items() if codec != "rans")
 
 
 def test_an_artifact_says_which_codec_each_part_has(tmp_path: Path) -> None:
-    write_artifact(tmp_path / "a", quantize(state_dict(), CONFIG), MODEL, CompressConfig(codec="rans"))
+    write_artifact(tmp_path / "a", quantize(state_dict(), CONFIG), MODEL)
     header = read_artifact(tmp_path / "a").header
     for blob in header.blobs:
         if blob.part == "values":
@@ -162,14 +161,39 @@ def test_an_artifact_says_which_codec_each_part_has(tmp_path: Path) -> None:
 
 def test_an_earlier_file_survives_what_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    write_artifact(path, {}, {}, CONFIG)
+    write_artifact(path, {}, {})
     before = path.read_bytes()
     for tensors, model in [({}, {"x": float("nan")}), ({}, {"x": Path("x")}), ({"n" * 300: Raw(torch.ones(1))}, {})]:
         with pytest.raises(InputError, match=str(path)):
-            write_artifact(path, tensors, model, CONFIG)
+            write_artifact(path, tensors, model)
     with pytest.raises(InputError, match="bfloat16"):
-        write_artifact(path, {"w": Raw(torch.ones(1, dtype=torch.bfloat16))}, {}, CONFIG)
+        write_artifact(path, {"w": Raw(torch.ones(1, dtype=torch.bfloat16))}, {})
+    with pytest.raises(InputError, match="its codec is 'lzma'; it must be one of raw, zstd, brotli, rans"):
+        write_artifact(path, {}, {}, codec="lzma")
+    with pytest.raises(InputError, match="its level of zstd is 23; it must be from 1 to 22"):
+        write_artifact(path, {}, {}, level=23)
+    with pytest.raises(InputError, match="a note is not plain JSON"):
+        write_artifact(path, {}, {}, notes={"x": Path("x")})
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"prune_quantile": 0.25}, {"prune_quantile": 0.25, "quantizer": "absmax"}),
+        ({"quantizer": "sigma", "clip_sigma": 7.5}, {"prune_quantile": 0.03, "quantizer": "sigma", "clip_sigma": 7.5}),
+        (
+            {"quantizer": "gptq", "clip_sigma": 9.0, "calibration_tokens": 1},
+            {"prune_quantile": 0.03, "quantizer": "gptq", "clip_sigma": 9.0},
+        ),
+    ],
+)
+def test_an_artifact_says_how_its_integers_were_made(
+    settings: dict[str, Any], said: dict[str, Any], tmp_path: Path
+) -> None:
+    config = CompressConfig(codec="zstd", zstd_level=4, **settings)
+    write_artifact(tmp_path / "a", {}, {}, **config.coding())
+    assert read_artifact(tmp_path / "a").header.compress == said | {"codec": "zstd", "level": 4}
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:

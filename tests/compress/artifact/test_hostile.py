@@ -70,7 +70,7 @@ def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "n": torch.arange(3),
     }
     path = tmp_path_factory.mktemp("small") / "a.golf"
-    write_artifact(path, quantize(weights, config), {"dim": 8}, config)
+    write_artifact(path, quantize(weights, config), {"dim": 8}, **config.coding())
     return path.read_bytes()
 
 

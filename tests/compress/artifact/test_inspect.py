@@ -27,7 +27,7 @@ def artifact(tmp_path: Path) -> Path:
     }
     path = tmp_path / "a.golf"
     config = CompressConfig()
-    write_artifact(path, quantize(weights, config), {}, config)
+    write_artifact(path, quantize(weights, config), {}, **config.coding())
     return path
 
 

@@ -64,7 +64,7 @@ def test_a_model_without_hessians_gets_none() -> None:
 def test_through_a_file(tmp_path: Path) -> None:
     weights, hessians = model()
     stored = quantize(weights, CONFIG, hessians)
-    write_artifact(tmp_path / "a", stored, {}, CONFIG)
+    write_artifact(tmp_path / "a", stored, {}, **CONFIG.coding())
     held = read_artifact(tmp_path / "a").tensors
     for name, tensor in dequantize(stored).items():
         assert torch.equal(dequantize(held)[name], tensor)
@@ -94,6 +94,6 @@ def test_factors_that_fit_nothing_are_refused(changes: dict[str, Stored | None],
     fine: dict[str, Stored | None] = {"w": int8(8, 6), "w:left": int8(2, 8), "w:right": int8(2, 6)}
     tensors = {name: stored for name, stored in {**fine, **changes}.items() if stored is not None}
     with pytest.raises(Malformed, match=says):
-        encode(tensors, {}, CONFIG)
+        encode(tensors, {}, **CONFIG.coding())
     whole = {name: stored for name, stored in fine.items() if stored is not None}
-    assert set(decode(encode(whole, {}, CONFIG)).tensors) == set(whole)
+    assert set(decode(encode(whole, {}, **CONFIG.coding())).tensors) == set(whole)
