@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,14 @@ from golf_fast import machine
 from golf_fast.compress import dequantize, prune, quantize
 from golf_fast.compress.artifact.container import encode
 from golf_fast.compress.size_estimate import expected_bytes
-from golf_fast.config import CompressConfig, ModelConfig, ScoreConfig
+from golf_fast.config import CompressConfig, ScoreConfig
 from golf_fast.data import Tokenizer, prepare
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
 from golf_fast.pipeline.calibration import gram_matrices, next_batches
 from golf_fast.report import table
+from golf_fast.runs import FinishedRun
 from golf_fast.score import score_tokens
-from golf_fast.score.__main__ import data_config, read_config
-from golf_fast.train.schedule import FILE_NAME
 
 CLIPS = (6.0, 8.0, 12.0, 16.0)
 
@@ -90,25 +88,23 @@ class Run:
     """A finished run: its weights, its tokens, and a model to score with."""
 
     def __init__(self, run_dir: Path, windows: int) -> None:
-        config = read_config(run_dir / "config.json")
+        finished = FinishedRun(run_dir)
+        config = finished.config
         device, _ = machine.choose_device("auto")
         self.ranks = Ranks.single(device)
         dtype, _ = machine.choose_compute_dtype("auto", device)
-        self.model_config = config["model"]
-        self.model = GPT(ModelConfig(**config["model"]), compute_dtype=dtype).to(device)
-        settings = {**config["compress"], "fp16_keep": (), "calibration_tokens": 1}
-        self.compress = CompressConfig(**settings)
-        self.weights = safetensors.torch.load_file(run_dir / "checkpoint" / "weights.safetensors")
-        spoken = Tokenizer(run_dir / "tokenizer.model")
+        self.model_config = dataclasses.asdict(config.model)
+        self.model = GPT(config.model, compute_dtype=dtype, seed=None).to(device)
+        self.compress = dataclasses.replace(config.compress, fp16_keep=(), calibration_tokens=1)
+        self.weights = safetensors.torch.load_file(finished.paths.weights)
+        spoken = Tokenizer(finished.paths.tokenizer)
         self.token_bytes = spoken.token_bytes()
-        self.dataset = prepare(data_config(config["data"], run_dir), spoken.vocab_size, device.type == "cuda")
-        self.seq_len = config["train"]["seq_len"]
-        window = config["score"]["window"]
+        self.dataset = prepare(config.data, spoken.vocab_size, device.type == "cuda")
+        self.seq_len = config.train.seq_len
+        window = config.score.window
         self.scoring = ScoreConfig(window=window, stride=window, ttt="off", ttt_chunk_tokens=window)
         self.tokens = self.dataset.val_tokens(window)[: windows * window + 1]
-        steps = json.loads((run_dir / FILE_NAME).read_text())["steps"]
-        pieces = config["train"]["micro_batches"]
-        self.position = steps * (config["train"]["batch_tokens"] + pieces)
+        self.position = finished.schedule().steps * (config.train.batch_tokens + config.train.micro_batches)
 
     def hessians(self, tokens: int) -> dict[str, torch.Tensor]:
         batches, _ = next_batches(self.dataset.train_stream(), self.position, tokens, self.seq_len, self.ranks)

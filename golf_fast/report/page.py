@@ -1,8 +1,8 @@
-"""`report.html`: one page about a run, whole in itself, from what the run left behind.
+"""One page about a run, whole in itself, from what the run left behind.
 
-It reads `config.json` ({"config": nested values, "origins": dotted field -> origin}), `metrics.jsonl` (its records are
-described in `golf_fast.report.run_log`), `result.json` and `token_losses` (raw float32, little-endian). What is missing
-is left out, so the page of a run that was cut short can be made too. Equal files give equal pages.
+It reads the settings, the metrics (`golf_fast.report.run_log` describes the records), the result and the loss of each
+token. What is missing is left out, so the page of a run that was cut short can be made too. Equal files give equal
+pages.
 """
 
 from __future__ import annotations
@@ -12,45 +12,26 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from golf_fast import json_files
 from golf_fast.errors import InputError, printable
-from golf_fast.files import read_bytes, replacing
+from golf_fast.files import replacing
 from golf_fast.report import plots
 from golf_fast.report.style import STYLE
 from golf_fast.rules import SIZE_LIMIT_BYTES
+from golf_fast.runs import FinishedRun
 
 
 def write_html(run_dir: Path) -> Path:
-    """Write `run_dir`/report.html and return its path.
+    """Write the page into `run_dir` and return its path.
 
     Raises:
-        InputError: `run_dir` is no folder, cannot be written, or holds a config.json or result.json that is not JSON.
+        InputError: `run_dir` is no folder, cannot be written, or its settings or result are not JSON.
     """
     if not run_dir.is_dir():
         raise InputError(f"{run_dir}: is no folder; name the directory of a run")
-    config, result = _object(run_dir / "config.json"), _object(run_dir / "result.json")
-    records = _records(run_dir / "metrics.jsonl")
-    page = _page(run_dir, config, result, records)
-    with replacing(run_dir / "report.html", "w") as file:
+    page = _page(run := FinishedRun(run_dir))
+    with replacing(run.paths.report, "w") as file:
         file.write(page)
-    return run_dir / "report.html"
-
-
-def _object(path: Path) -> dict[str, Any]:
-    return json_files.read_object(path, "a file that a run left is needed") if path.exists() else {}
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl. A run that was killed may have left half a line: it is passed over."""
-    records = []
-    for line in read_bytes(path, "a file that a run left is needed").split(b"\n") if path.exists() else ():
-        try:
-            record = json_files.parse(line, str(path)) if line.strip() else None
-        except InputError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
+    return run.paths.report
 
 
 def _drawn(plot: Callable[..., str], *arguments: Any) -> str:
@@ -61,11 +42,10 @@ def _drawn(plot: Callable[..., str], *arguments: Any) -> str:
         return f"<p>It could not be drawn ({escape(printable(f'{type(error).__name__}: {error}'))}).</p>"
 
 
-def _page(
-    run_dir: Path, config: Mapping[str, Any], result: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
-) -> str:
-    name = str(result.get("run_id") or run_dir.resolve().name)
-    losses = run_dir / "token_losses"
+def _page(run: FinishedRun) -> str:
+    config, result = run.as_written(run.paths.config), run.as_written(run.paths.result)
+    records, losses = run.records(), run.paths.token_losses
+    name = str(result.get("run_id") or run.paths.folder.resolve().name)
     artifact = dict(result.get("artifact_parts") or {})
     if artifact and isinstance(result.get("code_bytes"), int):
         artifact["code"] = result["code_bytes"]

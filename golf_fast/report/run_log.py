@@ -8,7 +8,6 @@
     {"kind": "stage", "name", "seconds", "bytes", "bpb"}   the end of a stage; bytes and bpb may be null
     {"kind": "compression", "name", "bytes", "bpb"}        a step of compression; bpb on training tokens, may be null
     {"kind": "tensor", "name", "form", "elements", "bits", "error", "output_error", "bpb_change"}   a quantized tensor
-    {"kind": "score", "tokens", "bpb"}                     the score so far
 
 Losses are nats a token, seconds are of training, and a number that is not finite is null.
 """
@@ -26,6 +25,7 @@ from golf_fast.console import Stream
 from golf_fast.errors import InputError, printable
 from golf_fast.files import reason
 from golf_fast.report.live import Live, on_terminal
+from golf_fast.runs import RunPaths
 from golf_fast.runs.plain import plain
 
 
@@ -46,8 +46,8 @@ class RunLog:
     def __init__(self, run_dir: Path | None, main: bool = True) -> None:
         self._main = main
         self._out = sys.stdout if isinstance(sys.stdout, Stream) else Stream(sys.stdout)
-        self._log = _appending(run_dir / "log.txt") if main and run_dir else None
-        self._metrics = _appending(run_dir / "metrics.jsonl") if main and run_dir else None
+        self._log = _appending(RunPaths(run_dir).log) if main and run_dir else None
+        self._metrics = _appending(RunPaths(run_dir).metrics) if main and run_dir else None
         self._live = Live(self._out) if main and on_terminal(self._out) else None
 
     def line(self, text: str = "") -> None:

@@ -7,13 +7,9 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
-
-if TYPE_CHECKING:  # it imports torch, and a report needs none
-    from golf_fast.distributed import Ranks
 
 
 @dataclass(frozen=True)
@@ -33,16 +29,18 @@ class RunDirectory:
                 self.path.rmdir()
 
 
-def new_run_directory(config: RunConfig, ranks: Ranks) -> RunDirectory:
-    """The directory of this run, made by rank 0; the others learn its time stamp from it.
+def new_run_directory(config: RunConfig, began: float, main: bool = True) -> RunDirectory:
+    """The directory of this run, made by the main rank; the others only say where it is.
+
+    Args:
+        began: seconds since the epoch, the same on every rank; names a run that has no name.
 
     Raises:
         InputError: it cannot be made, or holds an earlier run.
     """
-    stamp = ranks.broadcast_float(time.time())
-    run_id = config.run_id or f"{config.recipe}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(stamp))}"
+    run_id = config.run_id or f"{config.recipe}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(began))}"
     run_dir = config.runs_dir / run_id
-    if not ranks.main:
+    if not main:
         return RunDirectory(run_dir, made=False)
     try:
         made = not run_dir.exists()

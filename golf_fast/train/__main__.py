@@ -4,10 +4,26 @@ python -m golf_fast.train [RECIPE] [--train.max-seconds 600 ...]
 torchrun --standalone --nproc_per_node=8 -m golf_fast.train seed
 """
 
-from golf_fast.console import exit_with
-from golf_fast.pipeline.run import main
+import os
+import sys
 
-__all__ = ["main"]
+import torch
+
+from golf_fast import command_line, recipes
+from golf_fast.console import exit_with
+from golf_fast.pipeline import execute
+
+
+def main() -> None:
+    """Make the run that the command line and the environment ask for."""
+    parsed = command_line.parse(
+        sys.argv[1:],
+        os.environ,
+        prog="python -m golf_fast.train",
+        default_recipe=lambda: recipes.choose(torch.cuda.is_available()),
+    )
+    execute(parsed)
+
 
 if __name__ == "__main__":
     exit_with(main, prints=False)

@@ -59,10 +59,11 @@ class Clock:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Do something that is not training: its time does not count."""
+        """Do something that is not training: its time does not count, on whichever rank it takes longest."""
         self.drain()
         began = self._now()
         yield
+        self._ranks.barrier()
         self._paused += self._now() - began
 
     def _finish_step(self) -> None:

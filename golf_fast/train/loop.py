@@ -128,6 +128,7 @@ def train(
     validate: Callable[[], tuple[float, float]] | None = None,
     clock: Clock | None = None,
     predict: Callable[[Mapping[str, torch.Tensor]], int] | None = None,
+    schedule: Schedule | None = None,
 ) -> Trained:
     """Train until the schedule ends.
 
@@ -137,13 +138,15 @@ def train(
         validate: returns loss (nats a token) and bits per byte of the current weights; called off the clock every
             `val_every` steps.
         clock: measures training time from now on; default: the machine's.
-        predict: bytes of the artifact that averaged weights would make; asked every `log_every` steps.
+        predict: returns the bytes of the artifact that averaged weights would make; called off the clock every
+            `log_every` steps.
+        schedule: decides the rates and the last step; default: what the configuration of the trainer asks for.
 
     Raises:
         InputError: the loss is no longer a finite number.
     """
     config, ranks = trainer.config, trainer.ranks
-    schedule = make_schedule(config)
+    schedule = schedule or make_schedule(config)
     trainer.warm_up(schedule, log)
     graphs = _compiled_graphs()
     clock = clock or Clock(ranks)
@@ -158,7 +161,10 @@ def train(
         clock.step_issued()
         reported = step <= 10 or step % config.log_every == 0
         if reported:
-            size = predict(trainer.averages.weights()) if predict and step % config.log_every == 0 else None
+            size = None
+            if predict and step % config.log_every == 0:
+                with clock.stopped():
+                    size = predict(trainer.averages.weights())
             _report(trainer, log, clock, step, rates, _mean_loss(loss, step, ranks), size)
         _show_progress(log, config, clock, step)
         if validate and config.val_every and step % config.val_every == 0:

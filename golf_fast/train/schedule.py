@@ -1,25 +1,19 @@
 """What a step's rates are: from the clock, from the step, or from the record of an earlier run.
 
-A run records the rates of every step (`schedule.json` in its directory). Replaying them makes a run a function of its
-seed and its data, however fast the machine is.
+A run records the rates of every step. Replaying them makes a run a function of its seed and its data, however fast the
+machine is.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from golf_fast import json_files
-from golf_fast.checks import later, require
 from golf_fast.config import TrainConfig
-from golf_fast.files import replacing
-from golf_fast.from_plain import from_plain
+from golf_fast.runs import FinishedRun
+from golf_fast.runs.schedule import RecordedSchedule, Times
 
-FILE_NAME = "schedule.json"
 RECENT_STEPS = 8
-"""The next step is predicted to take as long as the longest of so many steps before it."""
+"""The next step is predicted to take as long as the longest of this many steps before it."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +58,6 @@ class Schedule:
 
     config: TrainConfig
     recorded: list[Rates] = field(default_factory=list)
-    gave_up_calibration: bool = False
-    """Whether the clock ran out before the quantization that reads training tokens was done."""
 
     def rates(self, step: int, elapsed: float) -> Rates:
         """The rates of the step after `step` steps and `elapsed` training seconds."""
@@ -93,51 +85,18 @@ class Schedule:
         predicted = max(step_seconds[-RECENT_STEPS:], default=0.0)
         return elapsed + (in_flight + 1) * predicted > c.max_seconds
 
-    def write(self, run_dir: Path) -> None:
-        """Leave the record in `run_dir`."""
-        record = Record(
-            len(self.recorded),
-            [rates.lr_factor for rates in self.recorded],
-            [rates.momentum for rates in self.recorded],
-            self.gave_up_calibration,
-        )
-        with replacing(run_dir / FILE_NAME, "w") as file:
-            json.dump(vars(record), file)
-
-
-@dataclass(frozen=True)
-class Record:
-    """What `schedule.json` holds."""
-
-    steps: int
-    lr_factor: list[float]
-    """The factor on every learning rate at each step, 0 or more."""
-    momentum: list[float]
-    """Muon's momentum at each step, at least 0 and below 1."""
-    gave_up_calibration: bool = later(False)
-
-    def __post_init__(self) -> None:
-        held = min(len(self.lr_factor), len(self.momentum))
-        require(
-            0 < self.steps == len(self.lr_factor) == len(self.momentum),
-            "steps",
-            self.steps,
-            f"more than 0, and the length of lr_factor and momentum; they hold {held}",
-        )
-        for step, (factor, momentum) in enumerate(zip(self.lr_factor, self.momentum, strict=True)):
-            require(0 <= factor < math.inf, f"lr_factor of step {step}", factor, "0 or more and finite")
-            require(0 <= momentum < 1, f"momentum of step {step}", momentum, "at least 0 and below 1")
+    def as_recorded(self, gave_up_calibration: bool = False, budget: Times | None = None) -> RecordedSchedule:
+        """What a run leaves of it, with what else a replay must know."""
+        factors, momenta = ([getattr(rates, name) for rates in self.recorded] for name in ("lr_factor", "momentum"))
+        return RecordedSchedule(len(factors), factors, momenta, gave_up_calibration, budget)
 
 
 class ReplayedSchedule(Schedule):
-    """The rates and the last step of an earlier run, read from its directory."""
+    """The rates and the last step of an earlier run."""
 
-    def __init__(self, config: TrainConfig, run_dir: Path) -> None:
+    def __init__(self, config: TrainConfig, record: RecordedSchedule) -> None:
         super().__init__(config)
-        path = run_dir / FILE_NAME
-        record = from_plain(Record, json_files.read_object(path, "the schedule of a run is needed"), path)
         self.replayed = [Rates(*pair) for pair in zip(record.lr_factor, record.momentum, strict=True)]
-        self.gave_up_calibration = record.gave_up_calibration
 
     def rates(self, step: int, elapsed: float) -> Rates:
         return self.replayed[step]
@@ -146,8 +105,15 @@ class ReplayedSchedule(Schedule):
         return step >= len(self.replayed)
 
 
-def make_schedule(config: TrainConfig) -> Schedule:
-    """The schedule that the configuration asks for."""
-    if config.replay_schedule is not None:
-        return ReplayedSchedule(config, config.replay_schedule)
-    return Schedule(config)
+def make_schedule(config: TrainConfig, record: RecordedSchedule | None = None) -> Schedule:
+    """The schedule that the configuration asks for.
+
+    Args:
+        record: of the run to replay, if it was read already.
+
+    Raises:
+        InputError: `config.replay_schedule` is not the directory of a run.
+    """
+    if config.replay_schedule is not None and record is None:
+        record = FinishedRun(config.replay_schedule).schedule()
+    return Schedule(config) if record is None else ReplayedSchedule(config, record)

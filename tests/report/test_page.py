@@ -95,7 +95,6 @@ def leave(run_dir: Path, result: Result = RESULT) -> Path:
             loss = float("nan") if step == 7 else 5.0 - step / 20
             log.metric(kind="train", step=step, seconds=step / 10, loss=loss, lr_factor=1 - step / 40, momentum=0.9)
         log.metric(kind="val", step=20, loss=4.5, bpb=2.5)
-        log.metric(kind="score", tokens=10, bpb=2.0)
         log.metric(kind="stage", name="compress <all>", seconds=1.25, bytes=15913048, bpb=None)
     (run_dir / "config.json").write_text(json.dumps({"config": config, "origins": origins}))
     np.linspace(4, 2, 5000, dtype="<f4").tofile(run_dir / "token_losses")

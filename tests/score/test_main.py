@@ -143,11 +143,14 @@ def test_an_impossible_backend_is_one_line(
     [
         (lambda run_dir: (run_dir / "config.json").unlink(), "config.json: cannot be read"),
         (lambda run_dir: (run_dir / "config.json").write_text("{}"), "config.json: is not the configuration"),
-        (lambda run_dir: (run_dir / "config.json").write_text('{"config": {}}'), "config.json: has no data, score"),
+        (lambda run_dir: (run_dir / "config.json").write_text('{"config": {}}'), "config.json: has no recipe"),
         (lambda run_dir: (run_dir / "artifact.golf").write_bytes(b"GOLFFAST" + bytes(90)), "artifact.golf: "),
         (lambda run_dir: (run_dir / "tokenizer.model").write_bytes(b"no model"), "tokenizer.model: "),
         (lambda run_dir: _change(run_dir, "stride", 99), "config.json: score.stride is 99"),
-        (lambda run_dir: _change(run_dir, "unheard_of", 1), "config.json: its ScoreConfig is not of this version"),
+        (
+            lambda run_dir: _change(run_dir, "unheard_of", 1),
+            "config.json: score.unheard_of is no field",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -17,6 +17,7 @@ from golf_fast.data import Batches, TokenStream
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
+from golf_fast.runs import RunPaths
 from golf_fast.train import Trainer, loop, train
 from golf_fast.train.clock import Clock
 from golf_fast.train.schedule import Rates
@@ -90,7 +91,7 @@ def test_a_replayed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     seconds = itertools.count(0.0, 0.1)
     first, _ = run(tmp_path, SINGLE, by_clock, Clock(SINGLE, lambda: next(seconds)))
     assert first.steps == 10
-    first.schedule.write(tmp_path)
+    first.schedule.as_recorded().write(RunPaths(tmp_path).schedule)
     again, _ = run(tmp_path, SINGLE, replace(by_clock, replay_schedule=tmp_path))
     assert again.steps == first.steps
     assert len({rates.lr_factor for rates in first.schedule.recorded}) > 1

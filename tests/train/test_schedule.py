@@ -11,8 +11,10 @@ import torch
 from golf_fast.config import TrainConfig
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
+from golf_fast.runs import RunPaths
+from golf_fast.runs.schedule import Times
 from golf_fast.train.clock import Clock
-from golf_fast.train.schedule import Rates, ReplayedSchedule, Schedule, lr_factor, muon_momentum
+from golf_fast.train.schedule import Rates, Schedule, lr_factor, make_schedule, muon_momentum
 
 CONFIG = TrainConfig()
 
@@ -111,8 +113,8 @@ def test_a_recorded_schedule_is_replayed_to_the_last_bit(tmp_path: Path) -> None
     torch.manual_seed(0)
     lengths = torch.rand(1000).tolist()
     steps, _, schedule = train_with(lambda step: lengths[step], replace(CONFIG, max_seconds=30, warmdown_steps=20))
-    schedule.write(tmp_path)
-    replayed = ReplayedSchedule(CONFIG, tmp_path)
+    schedule.as_recorded().write(RunPaths(tmp_path).schedule)
+    replayed = make_schedule(replace(CONFIG, replay_schedule=tmp_path))
     assert [replayed.rates(step, 12345.0) for step in range(steps)] == schedule.recorded
     assert not replayed.is_over(steps - 1, 1e9, [1e9], 1)
     assert replayed.is_over(steps, 0.0, [], 0)
@@ -145,16 +147,17 @@ def test_what_is_no_schedule_is_one_clear_error(tmp_path: Path, content: str | N
     if content is not None:
         (tmp_path / "schedule.json").write_text(content)
     with pytest.raises(InputError, match=r"schedule\.json: "):
-        ReplayedSchedule(CONFIG, tmp_path)
+        make_schedule(replace(CONFIG, replay_schedule=tmp_path))
 
 
 def test_the_record_is_plain_json(tmp_path: Path) -> None:
     schedule = Schedule(CONFIG)
     schedule.record(Rates(0.25, 0.95))
-    schedule.write(tmp_path)
+    schedule.as_recorded(budget=Times(600, 60, 530.5, 20)).write(RunPaths(tmp_path).schedule)
     assert json.loads((tmp_path / "schedule.json").read_text()) == {
         "steps": 1,
         "lr_factor": [0.25],
         "momentum": [0.95],
         "gave_up_calibration": False,
+        "budget": {"limit": 600, "kept": 60, "trained": 530.5, "quantized": 20},
     }

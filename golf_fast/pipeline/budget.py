@@ -1,0 +1,75 @@
+"""The one owner of a run's time: its limit, what each part of the run may take of it, and what it took."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from golf_fast.config import RunConfig
+from golf_fast.runs.schedule import RecordedSchedule, Times
+
+
+@dataclass
+class Budget:
+    """Seconds of training time, in which quantizing counts where it reads training tokens (docs/rules.md).
+
+    A replay has no limit to obey: it trains as long as the first run did in steps, and gives up what that gave up.
+    Its own time is judged all the same.
+    """
+
+    limit: float
+    """What the run may take; 0 for no limit."""
+    kept: float
+    """What of the limit is kept for calibrating and quantizing."""
+    replayed: bool = False
+    """Whether the schedule of an earlier run is followed."""
+    gave_up: bool = False
+    """Whether the quantization does without the training tokens that it was to read."""
+    trained: float = 0.0
+    """What training took."""
+    quantized: float = 0.0
+    """What calibrating and quantizing took where training tokens have a part in the result, else 0."""
+
+    @classmethod
+    def of(cls, config: RunConfig, replayed: RecordedSchedule | None = None) -> Budget:
+        """The budget of a run, before it begins.
+
+        Args:
+            replayed: the schedule that it follows, if it follows one.
+        """
+        limit, compress = config.train.max_seconds, config.compress
+        return cls(
+            limit,
+            kept=min(compress.calibration_seconds, limit / 4) if compress.calibrated else 0.0,
+            replayed=replayed is not None,
+            gave_up=replayed is not None and replayed.gave_up_calibration,
+        )
+
+    @property
+    def for_training(self) -> float:
+        """Seconds after which training ends; 0 for no limit."""
+        return self.limit - self.kept
+
+    @property
+    def for_quantizing(self) -> float:
+        """Seconds that training has left; infinite for no limit, negative: do not begin."""
+        if self.replayed:
+            return -1.0 if self.gave_up else math.inf
+        return self.limit - self.trained if self.limit > 0 else math.inf
+
+    @property
+    def used(self) -> float:
+        """Seconds of training, and of calibrating and quantizing where that counts."""
+        return self.trained + self.quantized
+
+    @property
+    def violations(self) -> list[str]:
+        """The rules about time that the run breaks, by number."""
+        if self.limit <= 0:
+            return []
+        found = ["V9"] if self.quantized > 0 and self.used > self.limit else []
+        return found + (["V11"] if self.trained > self.limit else [])
+
+    def times(self) -> Times:
+        """The seconds, as they are recorded beside the schedule."""
+        return Times(self.limit, self.kept, self.trained, self.quantized)

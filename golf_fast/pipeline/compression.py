@@ -1,0 +1,99 @@
+"""Compression as a stage of a run: averaged weights to the artifact, in what the budget leaves, and what it cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from golf_fast import code_size
+from golf_fast.compress import Quantizer, costs, prune, read_artifact, write_artifact
+from golf_fast.config import CompressConfig
+from golf_fast.distributed import Ranks
+from golf_fast.model import upstream
+from golf_fast.pipeline.baselines import MAX_BYTES
+from golf_fast.pipeline.budget import Budget
+from golf_fast.pipeline.calibration import bits_per_byte, gram_matrices, next_batches
+from golf_fast.pipeline.context import Context
+from golf_fast.pipeline.inputs import Inputs
+from golf_fast.pipeline.training import TrainingStage, write_schedule
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What the compression stage leaves beside the artifact; tensors are under public names, on the CPU.
+
+    Attributes:
+        weights, pruned: as they were trained, and after pruning.
+        hessians: of the matrices; none if no training tokens had a part in the result.
+        config: the settings that were used in the end.
+        next_token: position in the training stream after the last token that had a part in the result.
+    """
+
+    weights: dict[str, torch.Tensor]
+    pruned: dict[str, torch.Tensor]
+    hessians: Mapping[str, torch.Tensor]
+    config: CompressConfig
+    next_token: int
+
+
+def compress(context: Context, inputs: Inputs, budget: Budget, training: TrainingStage) -> Compressed:
+    """Quantize and write the artifact; where that looks at training tokens, its time is training time.
+
+    Raises:
+        InputError: a tensor cannot be quantized, or the artifact cannot be written.
+    """
+    config, ranks, log = context.config, context.ranks, context.log
+    weights = {name: tensor.cpu() for name, tensor in training.weights.items()}
+    pruned, model_config = prune(weights, config.compress), dataclasses.asdict(config.model)
+    next_token = training.next_token
+
+    def calibrate(check: Callable[[], object]) -> dict[str, torch.Tensor]:
+        """What the inputs of each matrix look like under the weights that will be quantized."""
+        nonlocal next_token
+        stream, wanted = inputs.dataset.train_stream(), config.compress.calibration_tokens
+        batches, next_token = next_batches(stream, next_token, wanted, config.train.seq_len, ranks)
+        seen = " that were trained on before" if next_token > stream.tokens else ", the next after the last"
+        log.line(f"calibrating on {wanted:,} training tokens{seen}")
+        upstream.load(context.scored_model, pruned)
+        return gram_matrices(context.scored_model, batches, ranks, check)
+
+    quantizer = Quantizer(pruned, model_config, code_size.code_bytes(), ranks, log.line)
+    done = quantizer.in_time(config.compress, calibrate, budget.for_quantizing)
+    budget.quantized, budget.gave_up = done.seconds, done.gave_up
+    if done.seconds:
+        log.line(f"calibrated and quantized in {done.seconds:.1f} s, {budget.used:.1f} s with the training")
+    if done.gave_up:
+        next_token = training.next_token  # nothing came of the tokens, as in a replay, which does not look at them
+    if ranks.main:
+        if done.seconds or done.gave_up:
+            write_schedule(context, budget, training.trained.schedule)
+        size = write_artifact(context.paths.artifact, done.tensors, model_config, **done.config.coding())
+        log.line(f"artifact: {size:,} bytes, {done.config.codec}")
+    ranks.barrier()
+    return Compressed(weights, pruned, done.hessians, done.config, next_token)
+
+
+def account(context: Context, inputs: Inputs, compressed: Compressed) -> list[costs.Step]:
+    """Measure what each step and each tensor cost, on rank 0, off the clock; the artifact is written already."""
+    config, ranks, log = compressed.config, context.ranks, context.log
+    evaluate = None
+    if config.report_tokens:
+        stream, seq_len = inputs.dataset.train_stream(), context.config.train.seq_len
+        alone = Ranks.single(ranks.device)
+        batches, _ = next_batches(stream, compressed.next_token, config.report_tokens, seq_len, alone)
+
+        def evaluate(state_dict: Mapping[str, torch.Tensor]) -> float:
+            upstream.load(context.scored_model, state_dict)
+            return bits_per_byte(context.scored_model, batches, inputs.token_bytes, ranks.device)
+
+    artifact, weights = read_artifact(context.paths.artifact), compressed.weights
+    small = sum(tensor.nbytes for tensor in weights.values()) < MAX_BYTES
+    steps = costs.steps(weights, compressed.pruned, artifact, config, evaluate, compare_zstd=small)
+    for step in steps:
+        log.metric(kind="compression", **dataclasses.asdict(step))
+    for cost in costs.tensor_costs(weights, artifact, compressed.hessians, evaluate):
+        log.metric(kind="tensor", **dataclasses.asdict(cost))
+    return steps

@@ -1,0 +1,78 @@
+"""What the stages of a run share: its settings, where it leaves its files, who computes, and what is said meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+
+from golf_fast import machine
+from golf_fast.config import RunConfig, compiles
+from golf_fast.distributed import Ranks
+from golf_fast.model import GPT
+from golf_fast.model.backends import resolve_backends
+from golf_fast.report import RunLog
+from golf_fast.runs import RunPaths
+
+
+class Stage(NamedTuple):
+    """A stage that has ended."""
+
+    name: str
+    seconds: float
+    bytes: int | None
+    """Bytes of the model after it, where it made or measured one."""
+    bpb: float | None
+    """Bits per byte of the model after it, where it measured them."""
+
+
+class Context:
+    """A run's settings and surroundings, said in lines of the log when it is made.
+
+    Raises:
+        InputError: an op cannot run as asked, or only slowly.
+    """
+
+    def __init__(self, config: RunConfig, paths: RunPaths, ranks: Ranks, log: RunLog) -> None:
+        self.config = config
+        self.paths = paths
+        self.ranks = ranks
+        self.log = log
+        self.stages: list[Stage] = []
+        self.dtype, reason = machine.choose_compute_dtype(config.train.compute_dtype, ranks.device)
+        log.line(f"compute dtype: {machine.dtype_name(self.dtype)} ({reason})")
+        kind = ranks.device.type
+        for stage, setting in (("training", config.train.compile), ("scoring", config.score.compile)):
+            log.line(f"torch.compile in {stage}: {'yes' if compiles(setting, kind) else 'no'} ({setting}, on {kind})")
+        self.backends = resolve_backends(ranks.device)
+        for op, backend in self.backends.items():
+            log.line(f"{op}: {backend.name} ({backend.reason})")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, float]]:
+        """Time a stage and keep it for the table at the end; the block may note `bytes` and `bpb`."""
+        began = time.perf_counter()
+        note: dict[str, float] = {}
+        yield note
+        size = int(note["bytes"]) if "bytes" in note else None
+        self.stages.append(Stage(name, time.perf_counter() - began, size, note.get("bpb")))
+        self.log.metric(kind="stage", **self.stages[-1]._asdict())
+
+    def model(self, embedding_dtype: torch.dtype) -> GPT:
+        """A new model of the run's shape and seed, on its device."""
+        model = GPT(
+            self.config.model,
+            compute_dtype=self.dtype,
+            embedding_dtype=embedding_dtype,
+            seed=self.config.seed,
+        )
+        return model.to(self.ranks.device)
+
+    @cached_property
+    def scored_model(self) -> GPT:
+        """The float32 model that calibration and every scoring stage load their weights into."""
+        return self.model(torch.float32)

@@ -1,0 +1,44 @@
+"""The data of a run: what it trains on, and the validation tokens that it is scored on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from golf_fast.data import Dataset, TokenBytes, prepare
+from golf_fast.data.shards import Tokens
+from golf_fast.files import replacing
+from golf_fast.pipeline.context import Context
+from golf_fast.score import check_input
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What `prepare_inputs` found.
+
+    Attributes:
+        tokens: to be scored, uint16 `[whole windows + 1]`.
+        token_bytes: byte lengths of the tokenizer's tokens.
+    """
+
+    dataset: Dataset
+    tokens: Tokens
+    token_bytes: TokenBytes
+
+
+def prepare_inputs(context: Context) -> Inputs:
+    """Find or build the data, check it, and leave the tokenizer in the run directory.
+
+    Raises:
+        InputError: the data cannot be used, or the rules forbid the protocol of scoring.
+    """
+    config, ranks = context.config, context.ranks
+    for turn in ("main", "others"):  # rank 0 builds what is not there yet, then the others find it
+        if ranks.main == (turn == "main"):
+            dataset = prepare(config.data, config.model.vocab_size, ranks.device.type == "cuda", context.log.progress)
+        ranks.barrier()
+    if ranks.main:
+        with replacing(context.paths.tokenizer) as file:
+            file.write(dataset.tokenizer_path.read_bytes())
+    tokens, token_bytes = dataset.val_tokens(config.score.window), dataset.tokenizer().token_bytes()
+    check_input(tokens, token_bytes, config.score)
+    return Inputs(dataset, tokens, token_bytes)

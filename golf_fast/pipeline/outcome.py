@@ -1,0 +1,87 @@
+"""What a run ends with: its result, and the tables that show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from golf_fast import code_size, machine
+from golf_fast.compress import costs
+from golf_fast.config import ScoreConfig
+from golf_fast.data import Baseline
+from golf_fast.model import parameters
+from golf_fast.pipeline.budget import Budget
+from golf_fast.pipeline.context import Context
+from golf_fast.pipeline.inputs import Inputs
+from golf_fast.report import summary
+from golf_fast.runs import Result
+from golf_fast.score import Score
+from golf_fast.train import Trained
+
+BEFORE, AFTER, ADAPTING = "score before compression", "score after compression", "score while adapting"
+"""Names of the three scoring stages."""
+
+
+@dataclass
+class Findings:
+    """What is known of a run so far; None or empty for what is not."""
+
+    inputs: Inputs
+    budget: Budget
+    trained: Trained | None = None
+    steps: list[costs.Step] = field(default_factory=list)
+    """Steps of the compression."""
+    scores: dict[str, Score] = field(default_factory=dict)
+    """By scoring stage."""
+    baselines: list[Baseline] = field(default_factory=list)
+
+    def final(self, config: ScoreConfig) -> Score | None:
+        """The score that counts."""
+        return self.scores.get(AFTER if config.ttt == "off" else ADAPTING)
+
+
+def result(context: Context, found: Findings, *, finished: bool) -> Result:
+    """The result as far as it is known; None for what was not measured."""
+    paths, config, trained = context.paths, context.config, found.trained
+    before, after, final = found.scores.get(BEFORE), found.scores.get(AFTER), found.final(config.score)
+    return Result(
+        run_id=paths.folder.name,
+        recipe=config.recipe,
+        seed=config.seed,
+        params=parameters.count(config.model),
+        steps=trained.steps if trained else 0,
+        train_seconds=found.budget.used,
+        tokens_per_second=trained.tokens / trained.seconds if trained else None,
+        val_loss=final.nats / final.tokens if final else None,
+        val_bpb=final.bpb if final else None,
+        val_tokens=final.tokens if final else None,
+        val_bytes=final.bytes if final else None,
+        bpb_before_compression=before.bpb if before else None,
+        bpb_without_ttt=after.bpb if after else None,
+        artifact_bytes=paths.artifact.stat().st_size if paths.artifact.exists() else None,
+        code_bytes=code_size.code_bytes(),
+        code_hash=code_size.code_hash(),
+        track=final.track if final else "A",
+        violations=(final.violations if final else config.score.violations) + found.budget.violations,
+        eval_seconds=final.seconds if final else None,
+        device=machine.device_name(context.ranks.device),
+        world_size=context.ranks.world_size,
+        versions=machine.versions(),
+        data_fingerprint=found.inputs.dataset.fingerprint,
+        backends={op: {"name": b.name, "reason": b.reason} for op, b in context.backends.items()},
+        compute_dtype=machine.dtype_name(context.dtype),
+        recompiles=trained.recompiles if trained else 0,
+        peak_memory_bytes=machine.peak_memory_bytes(context.ranks.device),
+        baselines={baseline.name: baseline.bits_per_byte for baseline in found.baselines},
+        finished=finished,
+    )
+
+
+def show(context: Context, found: Findings, result: Result) -> None:
+    """Print the tables at the end."""
+    log, paths = context.log, context.paths
+    log.line("\n" + summary.compression_table(found.steps))
+    log.line("\n" + summary.stages_table(context.stages))
+    if result.baselines:
+        log.line("\n" + summary.baselines_table(result))
+    log.line("\n" + summary.verdict(result))
+    log.line(f"results: {paths.result}, {paths.report}")

@@ -1,0 +1,110 @@
+"""Training as a stage of a run: batches to averaged weights, the checkpoint and the recorded schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import safetensors.torch
+import torch
+
+from golf_fast.compress.size_estimate import expected_bytes
+from golf_fast.config import compiles
+from golf_fast.data import Batches
+from golf_fast.files import replacing
+from golf_fast.model import GPT, upstream
+from golf_fast.pipeline.budget import Budget
+from golf_fast.pipeline.context import Context
+from golf_fast.pipeline.inputs import Inputs
+from golf_fast.score import score_tokens
+from golf_fast.train import Trained, Trainer, train
+from golf_fast.train.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class TrainingStage:
+    """What the training stage leaves.
+
+    Attributes:
+        trained: how it went.
+        weights: averaged, float32, under public names, on the run's device.
+        next_token: position in the training stream after the last token that was read.
+    """
+
+    trained: Trained
+    weights: dict[str, torch.Tensor]
+    next_token: int
+
+
+def train_model(context: Context, inputs: Inputs, budget: Budget, schedule: Schedule) -> TrainingStage:
+    """Train within the budget, and leave weights and schedule in the run directory.
+
+    Raises:
+        InputError: the loss is no longer a finite number.
+    """
+    config, ranks, log = context.config, context.ranks, context.log
+    narrow = config.train.embedding_dtype == "compute"
+    model = context.model(context.dtype if narrow else torch.float32)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    log.line(f"model: {count:,} parameters, {config.model.layers} layers of width {config.model.dim}")
+    _say(context, budget)
+    batches = Batches(
+        inputs.dataset.train_stream(),
+        ranks.rank,
+        ranks.world_size,
+        config.train.batch_tokens,
+        config.train.micro_batches,
+        config.train.seq_len,
+        pin=ranks.device.type == "cuda",
+    )
+
+    def predict(weights: Mapping[str, torch.Tensor]) -> int:
+        return expected_bytes(upstream.split(weights, config.model), config.compress)
+
+    loss = torch.compile(model, dynamic=False) if compiles(config.train.compile, ranks.device.type) else model
+    trainer = Trainer(model, loss, batches, schedule.config, ranks)
+    trained = train(trainer, log, lambda: _validate(context, inputs, model), predict=predict, schedule=schedule)
+    budget.trained = trained.seconds
+    weights = upstream.split(trained.weights, config.model)
+    if ranks.main:
+        write_schedule(context, budget, schedule)
+        with replacing(context.paths.weights) as file:
+            file.write(safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}))
+    log.line(f"trained: {trained.steps} steps in {trained.seconds:.1f} s, average: {trained.average}")
+    return TrainingStage(trained, weights, batches.state()["position"])
+
+
+def write_schedule(context: Context, budget: Budget, schedule: Schedule) -> None:
+    """Leave what a replay needs in the run directory."""
+    schedule.as_recorded(budget.gave_up, budget.times()).write(context.paths.schedule)
+
+
+def _say(context: Context, budget: Budget) -> None:
+    """How the time is shared out, where a run ends by the clock."""
+    if budget.replayed or not budget.limit or not context.config.compress.calibrated:
+        return
+    if budget.kept:
+        context.log.line(
+            f"training: {budget.for_training:g} s, which leaves {budget.kept:g} of {budget.limit:g} s for the "
+            "quantization"
+        )
+    else:
+        context.log.line(
+            "training: no time is kept for the quantization, which will most likely do without training tokens; "
+            "--compress.calibration-seconds keeps some"
+        )
+
+
+def _validate(context: Context, inputs: Inputs, model: GPT) -> tuple[float, float]:
+    """Loss in nats a token, and bits per byte, of the model as it is."""
+    config = context.config
+    whole_windows = dataclasses.replace(
+        config.score,
+        ttt="off",
+        compile="off",  # it would compile in the middle of training, for a few batches
+        stride=config.score.window,
+        batch_windows=max(1, config.train.val_batch_tokens // config.score.window),
+    )
+    score = score_tokens(model, inputs.tokens, inputs.token_bytes, whole_windows, context.ranks)
+    return score.nats / score.tokens, score.bpb

@@ -1,0 +1,76 @@
+"""What a run left behind, read back: checked, typed, and each file only when it is asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from golf_fast import json_files
+from golf_fast.config import RunConfig
+from golf_fast.errors import InputError
+from golf_fast.files import read_bytes
+from golf_fast.runs import result, schedule, settings
+from golf_fast.runs.paths import RunPaths
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_NEEDED = "a file that a run left is needed"
+
+
+class FinishedRun:
+    """The directory of a run, to read from; one that was cut short has fewer files.
+
+    What reads a file raises an `InputError` that names it where it is missing or is not what a run writes.
+
+    Args:
+        folder: what `python -m golf_fast.train` left behind.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = RunPaths(folder)
+
+    @cached_property
+    def settings(self) -> settings.Settings:
+        """Every setting, and where it is from."""
+        return settings.read(self.paths.config)
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration of the run."""
+        return self.settings.config
+
+    def as_written(self, path: Path) -> dict[str, Any]:
+        """The object in one of the JSON files, whatever version wrote it; empty where the run left none."""
+        return json_files.read_object(path, _NEEDED) if path.exists() else {}
+
+    def result(self) -> result.Result:
+        """The score, the sizes, and what they depend on."""
+        return result.read(self.paths.result)
+
+    def schedule(self) -> schedule.RecordedSchedule:
+        """The rates of every step, and how the time was shared out."""
+        return schedule.read(self.paths.schedule)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records of the metrics, in order. A run that was killed may have left half a line: it is passed over."""
+        path, records = self.paths.metrics, []
+        for line in read_bytes(path, _NEEDED).split(b"\n") if path.exists() else ():
+            try:
+                record = json_files.parse(line, str(path)) if line.strip() else None
+            except InputError:
+                continue
+            if isinstance(record, dict):
+                records.append(record)
+        return records
+
+    def token_losses(self) -> npt.NDArray[np.float32]:
+        """The loss of each validation token in nats, `[tokens]`."""
+        import numpy as np
+
+        content = read_bytes(self.paths.token_losses, _NEEDED)
+        if len(content) % 4:
+            raise InputError(f"{self.paths.token_losses}: has {len(content)} bytes; a float32 for each token has 4")
+        return np.frombuffer(content, dtype="<f4")

@@ -1,0 +1,73 @@
+"""`schedule.json`: the rates of every step of a run, and how its time was shared out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from golf_fast import json_files
+from golf_fast.checks import later, require
+from golf_fast.files import replacing
+from golf_fast.from_plain import from_plain
+
+
+@dataclass(frozen=True)
+class Times:
+    """How a run's training time was shared out, in seconds."""
+
+    limit: float
+    """What the run was given; 0 for no limit."""
+    kept: float
+    """What of the limit was kept for calibrating and quantizing."""
+    trained: float
+    """What training took."""
+    quantized: float
+    """What calibrating and quantizing took where training tokens have a part in the result, else 0."""
+
+
+@dataclass(frozen=True)
+class RecordedSchedule:
+    """What a run leaves of its schedule, for a replay."""
+
+    steps: int
+    lr_factor: list[float]
+    """The factor on every learning rate at each step, 0 or more."""
+    momentum: list[float]
+    """Muon's momentum at each step, at least 0 and below 1."""
+    gave_up_calibration: bool = later(False)
+    """Whether the clock ran out before the quantization that reads training tokens was done."""
+    budget: Times | None = later(None)
+    """Not part of what is replayed."""
+
+    def __post_init__(self) -> None:
+        held = min(len(self.lr_factor), len(self.momentum))
+        require(
+            0 < self.steps == len(self.lr_factor) == len(self.momentum),
+            "steps",
+            self.steps,
+            f"more than 0, and the length of lr_factor and momentum; they hold {held}",
+        )
+        for step, (factor, momentum) in enumerate(zip(self.lr_factor, self.momentum, strict=True)):
+            require(0 <= factor < math.inf, f"lr_factor of step {step}", factor, "0 or more and finite")
+            require(0 <= momentum < 1, f"momentum of step {step}", momentum, "at least 0 and below 1")
+
+    def write(self, path: Path) -> None:
+        """Write `path` whole or not at all.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        with replacing(path, "w") as file:
+            json.dump(dataclasses.asdict(self), file)
+
+
+def read(path: Path) -> RecordedSchedule:
+    """The schedule in `path`.
+
+    Raises:
+        InputError: the file is missing, or is not the schedule of a run.
+    """
+    return from_plain(RecordedSchedule, json_files.read_object(path, "the schedule of a run is needed"), path)
