@@ -13,6 +13,7 @@ from golf_fast.compress import Quantizer, costs, prune, read_artifact, write_art
 from golf_fast.config import CompressConfig
 from golf_fast.distributed import Ranks
 from golf_fast.model import upstream
+from golf_fast.model.parameters import quantization_groups
 from golf_fast.pipeline.baselines import MAX_BYTES
 from golf_fast.pipeline.budget import Budget
 from golf_fast.pipeline.calibration import bits_per_byte, gram_matrices, next_batches
@@ -60,7 +61,8 @@ def compress(context: Context, inputs: Inputs, budget: Budget, training: Trainin
         upstream.load(context.scored_model, pruned)
         return gram_matrices(context.scored_model, batches, ranks, check)
 
-    quantizer = Quantizer(pruned, model_config, code_size.code_bytes(), ranks, log.line)
+    groups = quantization_groups(config.model)
+    quantizer = Quantizer(pruned, model_config, code_size.code_bytes(), ranks, log.line, groups)
     done = quantizer.in_time(config.compress, calibrate, budget.for_quantizing)
     budget.quantized, budget.gave_up = done.seconds, done.gave_up
     if done.seconds:

@@ -14,6 +14,7 @@ from golf_fast.config import compiles
 from golf_fast.data import Batches
 from golf_fast.files import replacing
 from golf_fast.model import GPT, upstream
+from golf_fast.model.parameters import quantization_groups
 from golf_fast.pipeline.budget import Budget
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import Inputs
@@ -59,8 +60,10 @@ def train_model(context: Context, inputs: Inputs, budget: Budget, schedule: Sche
         pin=ranks.device.type == "cuda",
     )
 
+    groups = quantization_groups(config.model)
+
     def predict(weights: Mapping[str, torch.Tensor]) -> int:
-        return expected_bytes(upstream.split(weights, config.model), config.compress)
+        return expected_bytes(upstream.split(weights, config.model), config.compress, groups)
 
     loss = torch.compile(model, dynamic=False) if compiles(config.train.compile, ranks.device.type) else model
     trainer = Trainer(model, loss, batches, schedule.config, ranks)
