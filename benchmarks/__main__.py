@@ -3,45 +3,59 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
+from collections.abc import Sequence
 
-import torch
-
-from benchmarks import codec, quantizers
-from benchmarks.ops import registry
-from benchmarks.ops.runner import measure, measuring
-from benchmarks.report import command as report
-from benchmarks.step import command as step
-from benchmarks.tune import command as tune
 from golf_fast.console import exit_with
+from golf_fast.errors import InputError
 
 COMMANDS = {
-    "step": step.main, "tune": tune.main, "codec": codec.main, "quantizers": quantizers.main, "report": report.main
-}  # fmt: skip
+    "step": ("benchmarks.step.command", "a whole training micro-step, by part"),
+    "tune": ("benchmarks.tune.command", "launch parameters of the kernels"),
+    "compile": ("benchmarks.compile_ahead", "compile all kernels, in parallel, before anything is timed"),
+    "codec": ("benchmarks.codec", "the entropy coder against byte compressors"),
+    "quantizers": ("benchmarks.quantizers", "ways of quantizing a trained model"),
+    "report": ("benchmarks.report.command", "a table and a plot of what was measured"),
+}
+"""Name -> module, and what it does. Only what is asked for is imported: a kernel is measured with torch, triton and
+NumPy, and the others need more packages than that."""
 
 
 def main() -> None:
-    if sys.argv[1:] and sys.argv[1] in COMMANDS:
-        COMMANDS[sys.argv[1]](sys.argv[2:])
-        return
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in COMMANDS:
+        importlib.import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
+    else:
+        measure_ops(arguments)
+
+
+def measure_ops(arguments: Sequence[str]) -> None:
+    """Measure the ops against their peers."""
+    import torch
+
+    from benchmarks import results
+    from benchmarks.ops import registry
+    from benchmarks.ops.runner import measure, measuring
+
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure the ops against their peers.",
-        epilog="`python -m benchmarks step --help`: a whole training micro-step, by part. "
-        "`python -m benchmarks tune --help`: launch parameters of the kernels. "
-        "`python -m benchmarks codec --help`: the entropy coder against byte compressors. "
-        "`python -m benchmarks quantizers --help`: ways of quantizing a trained model. "
-        "`python -m benchmarks report --help`: a table and a plot of what was measured.",
+        epilog="; ".join(f"`python -m benchmarks {name} --help`: {does}" for name, (_, does) in COMMANDS.items()) + ".",
     )
     parser.add_argument("--op", choices=registry.OPS, action="append", help="only this op (may be repeated)")
-    parser.add_argument("--peer", help="only against this peer")
+    parser.add_argument("--peer", help="only against this peer; none: time ours without one")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="only there (default: wherever this machine can)")
     parser.add_argument("--implementation", help="only this implementation of ours, such as avx512")
     parser.add_argument("--json", action="store_true", help="print JSON lines in place of a table")
     parser.add_argument("--list", action="store_true", help="say what would be measured and stop")
-    options = parser.parse_args()
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    results.add_option(parser)
+    options = parser.parse_args(arguments)
+    there = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    if options.device is not None and options.device not in there:
+        raise InputError("--device is cuda, and torch sees no GPU here")
     red = set()
-    for device_kind in devices:
+    for device_kind in there if options.device is None else [options.device]:
         with measuring(device_kind) as (compare, conditions):
             red |= {
                 op for op in options.op or registry.OPS if not measure(op, device_kind, options, compare, conditions)

@@ -30,15 +30,19 @@ class Timing:
 @dataclass(frozen=True)
 class Comparison:
     """Ours against a peer in pairs. `ratio` is the peer's time over ours, above 1 where ours is faster: the median over
-    the pairs, and the quantiles at 0.2 and 0.8."""
+    the pairs, and the quantiles at 0.2 and 0.8. None where ours was timed without a peer (`ALONE`)."""
 
     peer: str
     ours: Timing
-    theirs: Timing
-    ratio: float
-    ratio_p20: float
-    ratio_p80: float
+    theirs: Timing | None
+    ratio: float | None
+    ratio_p20: float | None
+    ratio_p80: float | None
     rounds: int
+
+
+ALONE = "none"
+"""The name of the peer that there is not."""
 
 
 @contextmanager
@@ -69,13 +73,23 @@ def timing(samples: np.ndarray) -> Timing:
     return Timing(float(median), float(p20), float(p80))
 
 
+def alone(samples: np.ndarray) -> Comparison:
+    """Of samples of ours in milliseconds, without a peer."""
+    return Comparison(ALONE, timing(samples), None, None, None, None, len(samples))
+
+
+def paired(peer: str, samples: np.ndarray) -> Comparison:
+    """Of pairs `[rounds, 2]` of ours and the peer's, in milliseconds."""
+    low, ratio, high = map(float, np.quantile(samples[:, 1] / samples[:, 0], [0.2, 0.5, 0.8]))
+    return Comparison(peer, timing(samples[:, 0]), timing(samples[:, 1]), ratio, low, high, len(samples))
+
+
 def compare_on_cpu(case: Case, peer: str) -> Comparison:
-    """Ours, the peer, ours, the peer, ... on the core that the caller pinned."""
-    theirs = case.peers[peer]
-    case.ours()
-    theirs()
-    pair = milliseconds(case.ours) + milliseconds(theirs)
-    rounds = max(5, min(ROUNDS, int(SECONDS_PER_PEER * 1e3 / pair)))
-    samples = np.array([(milliseconds(case.ours), milliseconds(theirs)) for _ in range(rounds)])
-    low, ratio, high = np.quantile(samples[:, 1] / samples[:, 0], [0.2, 0.5, 0.8])
-    return Comparison(peer, timing(samples[:, 0]), timing(samples[:, 1]), float(ratio), float(low), float(high), rounds)
+    """Ours, the peer, ours, the peer, ... on the core that the caller pinned; ours only where the peer is `ALONE`."""
+    works = [case.ours] if peer == ALONE else [case.ours, case.peers[peer]]
+    for work in works:
+        work()
+    once = sum(milliseconds(work) for work in works)
+    rounds = max(5, min(ROUNDS, int(SECONDS_PER_PEER * 1e3 / once)))
+    samples = np.array([[milliseconds(work) for work in works] for _ in range(rounds)])
+    return alone(samples[:, 0]) if peer == ALONE else paired(peer, samples)

@@ -4,48 +4,81 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.measure import Comparison, timing
+from benchmarks.measure import ALONE, Comparison, alone, paired
 from benchmarks.ops.registry import Case
 
 ROUNDS = 51
 FLUSHED_BYTES = 256 << 20
 """Written before each sample: five times the L2 cache of an H100."""
-HEAD_START_CYCLES = 2_000_000
-"""About a millisecond of waiting on the device, in which the host queues what is timed: so no launch gap is."""
+CYCLES_PER_MILLISECOND = 2_000_000
+"""Of the fastest clock that such GPUs have: a wait of this many is a millisecond or a little more."""
+HEAD_START, LONGEST_HEAD_START = 1.0, 100.0
+"""Milliseconds that the device waits at first, in which the host queues what is timed: so no launch gap is in it."""
+TRIES = 4
 
 
 class Stopwatch:
-    """Milliseconds on the device of one call at a time, each with a cold L2 cache."""
+    """Milliseconds on the device of one call at a time, each with a cold L2 cache.
+
+    The device waits before each call until the host has queued all of it: half as long again as the host took for the
+    call before. A sample in which the host was slower is taken again; work that waits for the device is never faster
+    than it, and counts as it is after a few tries.
+    """
 
     def __init__(self) -> None:
         self.scratch = torch.empty(FLUSHED_BYTES, dtype=torch.uint8, device="cuda")
+        self.head_start = HEAD_START
 
     def milliseconds(self, work: Callable[[], object]) -> float:
+        for _ in range(TRIES):
+            waited = self.head_start
+            found, host = self._sample(work)
+            self.head_start = min(max(HEAD_START, 1.5 * host), LONGEST_HEAD_START)
+            if host <= waited:
+                break
+        return found
+
+    def _sample(self, work: Callable[[], object]) -> tuple[float, float]:
+        """Milliseconds on the device, and until the host had queued the work."""
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        torch.cuda._sleep(HEAD_START_CYCLES)  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(int(self.head_start * CYCLES_PER_MILLISECOND))  # type: ignore[no-untyped-call]
         self.scratch.zero_()
         start.record()
+        before = time.perf_counter()
         work()
+        host = (time.perf_counter() - before) * 1e3
         end.record()
         end.synchronize()
-        return float(start.elapsed_time(end))
+        return float(start.elapsed_time(end)), host
+
+
+def host_milliseconds(work: Callable[[], object], rounds: int = 5) -> float:
+    """The median of what the host takes to queue the work on an idle device."""
+    samples = []
+    for _ in range(rounds):
+        torch.cuda.synchronize()
+        before = time.perf_counter()
+        work()
+        samples.append((time.perf_counter() - before) * 1e3)
+    torch.cuda.synchronize()
+    return float(np.median(samples))
 
 
 def compare_on_gpu(case: Case, peer: str, stopwatch: Stopwatch) -> Comparison:
-    """Ours, the peer, ours, the peer, ..., after three warm rounds."""
-    theirs = case.peers[peer]
+    """Ours, the peer, ours, the peer, ..., after three warm rounds; ours only where the peer is `ALONE`."""
+    works = [case.ours] if peer == ALONE else [case.ours, case.peers[peer]]
     for _ in range(3):
-        case.ours()
-        theirs()
-    samples = np.array([(stopwatch.milliseconds(case.ours), stopwatch.milliseconds(theirs)) for _ in range(ROUNDS)])
-    low, ratio, high = np.quantile(samples[:, 1] / samples[:, 0], [0.2, 0.5, 0.8])
-    return Comparison(peer, timing(samples[:, 0]), timing(samples[:, 1]), float(ratio), float(low), float(high), ROUNDS)
+        for work in works:
+            work()
+    samples = np.array([[stopwatch.milliseconds(work) for work in works] for _ in range(ROUNDS)])
+    return alone(samples[:, 0]) if peer == ALONE else paired(peer, samples)
 
 
 def ceilings(stopwatch: Stopwatch) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""One JSON line for each measurement, in benchmarks/results/, with all that it depends on."""
+"""One JSON line for each measurement, with all that it depends on, in the folder that `folder` says."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import datetime
 import importlib.metadata
@@ -12,14 +13,33 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.measure import Comparison
 from benchmarks.ops.registry import Case
 
-FOLDER = Path(__file__).parent / "results"
+VARIABLE, COMMIT = "GOLF_FAST_RESULTS", "GOLF_FAST_COMMIT"
 PACKAGES = ("torch", "triton", "numpy")
 PEERS = ("quack-kernels", "flash-attn-4", "flash-attn", "liger-kernel", "torchao")
+
+
+def folder() -> Path:
+    """Where measurements are written, and read by default: what GOLF_FAST_RESULTS names, or benchmarks/results/."""
+    return Path(os.environ.get(VARIABLE) or Path(__file__).parent / "results")
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """`--results DIR`, of every command that measures."""
+    parser.add_argument(
+        "--results",
+        type=_name_folder,
+        metavar="DIR",
+        help=f"write measurements there (default: {VARIABLE}, or the checkout's benchmarks/results)",
+    )
+
+
+def _name_folder(text: str) -> Path:
+    """Takes effect at once, for this program and those that it starts."""
+    os.environ[VARIABLE] = str(Path(text).absolute())
+    return Path(text)
 
 
 def processor() -> str:
@@ -41,17 +61,21 @@ def _version(package: str) -> str | None:
 
 
 def commit() -> str:
-    """The commit of the checkout, with a + if it was changed since; empty outside of one."""
+    """The commit of the checkout, with a + if it was changed since; outside of one what GOLF_FAST_COMMIT says."""
     try:
-        command = ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return os.environ.get(COMMIT, "")
 
 
 def environment(device_kind: str) -> dict[str, Any]:
     """Device, versions, commit and time, and the load: above the number of cores, times suffer from other work."""
-    gpu = torch.cuda.get_device_name() if device_kind == "cuda" else None
+    gpu = None
+    if device_kind == "cuda":
+        import torch
+
+        gpu = torch.cuda.get_device_name()
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": gpu or processor(),
@@ -69,7 +93,10 @@ def environment(device_kind: str) -> dict[str, Any]:
 
 
 def record(case: Case, comparison: Comparison, around: dict[str, Any]) -> dict[str, Any]:
-    """A measurement as plain values; on a GPU also in percent of the ceilings in `around`."""
+    """A measurement as plain values; on a GPU also in percent of the ceilings in `around`.
+
+    Without a peer, `theirs` and the ratios are None.
+    """
     seconds = comparison.ours.median / 1e3
     row = {
         "op": case.op,
@@ -87,7 +114,7 @@ def record(case: Case, comparison: Comparison, around: dict[str, Any]) -> dict[s
 
 
 def append(row: dict[str, Any]) -> None:
-    """Add a line to the op's file."""
-    FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / f"{row['op']}.jsonl").open("a", encoding="utf-8") as file:
+    """Add a line to the op's file; it is there when this returns."""
+    folder().mkdir(parents=True, exist_ok=True)
+    with (folder() / f"{row['op']}.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")

@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import msgspec
-
 from golf_fast.errors import InputError
 
 Kind = TypeVar("Kind")
@@ -70,6 +68,8 @@ def _field(hint: Any, value: object, path: Path, dotted: str, lenient: bool) -> 
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
         return from_plain(hint, value, path, dotted, lenient=lenient)
+    import msgspec  # here, so that what only carries a config or a schedule does without it
+
     try:
         return msgspec.convert(value, hint, strict=True, dec_hook=_to_path)
     except (msgspec.ValidationError, RecursionError):

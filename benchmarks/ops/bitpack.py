@@ -8,17 +8,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from benchmarks.ops import bitpack_gpu
+from benchmarks.ops import bitpack_gpu, peers
 from benchmarks.ops.registry import Case
 from golf_fast.ops.bitpack import native, planes_size, reference
 
-try:
-    from torchao.prototype.dtypes.uintx.bitpacking import pack_cpu, unpack_cpu
-
-    TORCHAO = ""
-except ImportError as error:
-    TORCHAO = f"its bit packing cannot be imported ({error})"
-
+TORCHAO = "torchao.prototype.dtypes.uintx.bitpacking"
 VALUES = 64 << 20
 
 
@@ -31,8 +25,8 @@ def left_out(device_kind: str) -> list[str]:
         lines.append(f"bitpack: everything, for {obstacle}")
     if not torch.cuda.is_available():
         lines.append("bitpack on a GPU: there is none here")
-    if TORCHAO:
-        lines.append(f"bitpack against torchao: {TORCHAO}")
+    if missing := peers.optional(TORCHAO, "pack_cpu")[1]:
+        lines.append(f"bitpack against torchao: {missing}")
     return lines
 
 
@@ -77,7 +71,8 @@ def numpy_pack(values: np.ndarray, bits: int) -> np.ndarray:
 
 def torchao_peers(values: torch.Tensor, bits: int) -> tuple[dict[str, Callable[[], object]], ...]:
     """Unpack and pack by torchao, whose values have no sign and whose planes have another order."""
-    if TORCHAO:
+    pack_cpu, unpack_cpu = (peers.optional(TORCHAO, name)[0] for name in ("pack_cpu", "unpack_cpu"))
+    if pack_cpu is None or unpack_cpu is None:
         return {}, {}
     half = 2 ** (bits - 1)
     shards = pack_cpu((values + half).view(torch.uint8), bits)

@@ -11,10 +11,6 @@ import torch
 
 from benchmarks.ops import peers
 from benchmarks.ops.registry import Case
-from golf_fast import recipes
-from golf_fast.compress.integers.groups import bits_of, groups_of
-from golf_fast.compress.integers.quantize import kept_as
-from golf_fast.model import GPT, upstream
 from golf_fast.ops.bitpack import WIDTHS, native, planes_size, reference
 
 DEVICE = "cuda"
@@ -124,6 +120,12 @@ def cases() -> Iterator[Case]:
 
 def seed_matrices() -> list[Matrix]:
     """What of the seed's recipe bit planes can hold, in the order of its state dict."""
+    # What compresses a model needs more packages than a measurement of a kernel does.
+    from golf_fast import recipes
+    from golf_fast.compress.integers.groups import bits_of, groups_of
+    from golf_fast.compress.integers.quantize import kept_as
+    from golf_fast.model import GPT, upstream
+
     config = recipes.seed()
     with torch.device("meta"):
         state = upstream.export(GPT(config.model))

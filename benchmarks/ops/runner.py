@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks import results
-from benchmarks.measure import Comparison, compare_on_cpu, one_core
+from benchmarks.measure import ALONE, Comparison, compare_on_cpu, one_core
 from benchmarks.measure_gpu import Stopwatch, ceilings, compare_on_gpu
 from benchmarks.ops import peers, registry
 from benchmarks.ops.registry import Case
@@ -48,7 +48,9 @@ def measure_cases(
     for case in cases:
         if options.implementation not in (None, case.implementation):
             continue
-        names = [peer for peer in case.peers if options.peer in (None, peer)]
+        names = [
+            peer for peer in (*case.peers, ALONE) if peer == options.peer or (options.peer is None and peer != ALONE)
+        ]
         if options.list:
             print(f"{case.op}: {case.label} ({case.implementation}) against {', '.join(names)}")
             continue
@@ -57,7 +59,7 @@ def measure_cases(
             good = False
             continue
         for peer in names:
-            if wrong := peers.obstacle(case, peer):
+            if peer != ALONE and (wrong := peers.obstacle(case, peer)):
                 print(f"left out: {case.op}: {case.label} against {peer}: {wrong}", file=sys.stderr)
                 continue
             row = results.record(case, compare(case, peer), conditions)
@@ -76,8 +78,12 @@ def as_line(row: dict[str, Any]) -> str:
         )
         copy = f"{row['gigabytes_per_second']:5.0f} GB/s ({row['percent_of_copy']:.0f} % of a copy)"
         rate = product or copy
-    return (
+    own = (
         f"{row['case']:34} {row['implementation']:9} {ours['median']:7.3f} ms ({ours['p20']:.3f} to {ours['p80']:.3f})"
-        f" {rate} | {row['peer']:7} {theirs['median']:8.2f} ms |"
+    )
+    if theirs is None:
+        return f"{own} {rate} | {row['rounds']} rounds"
+    return (
+        f"{own} {rate} | {row['peer']:7} {theirs['median']:8.2f} ms |"
         f" {row['ratio']:6.2f} x ({row['ratio_p20']:.2f} to {row['ratio_p80']:.2f}, {row['rounds']} pairs)"
     )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.report import plot as report_plot
 from benchmarks.report.rows import (
+    ALONE,
     KINDS,
     Row,
     is_positive,
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(f"--plot {options.plot}: it must end in .svg")
     if options.results is not None and not options.results.is_dir():
         raise InputError(f"--results {options.results}: it is no folder; name one with .jsonl files")
-    folder = options.results or results.FOLDER
+    folder = options.results or results.folder()
     rows = read(folder)
     if not rows:
         print(f"no results in {folder}: `python -m benchmarks` measures")
@@ -45,9 +45,13 @@ def main(arguments: Sequence[str]) -> None:
     quantizers = newest_quantizers([row for row in rows if row["op"] == "quantizers"])
     print(as_markdown(runs, steps, codecs, quantizers))
     if options.plot is not None:
-        if not runs:
+        paired = [pairs for run in runs if (pairs := [row for row in run if row["peer"] != ALONE])]
+        if not paired:
             raise InputError(f"--plot {options.plot}: no op was measured against a peer, so there is nothing to draw")
-        report_plot.write(options.plot, runs)
+        # Imported here for matplotlib, which the tables do without.
+        from benchmarks.report import plot
+
+        plot.write(options.plot, paired)
 
 
 def as_markdown(runs: list[list[Row]], steps: list[Row], codecs: list[Row], quantizers: Sequence[Row] = ()) -> str:
@@ -81,7 +85,9 @@ def _op_table(runs: list[list[Row]]) -> str:
         # Each peer was timed in pairs with ours; the steadiest of these times stands for ours.
         first = max(run, key=lambda row: row.get("rounds", 0))
         peers = "; ".join(
-            f"{row['peer']} {row['ratio']:.2f} x ({row['ratio_p20']:.2f} to {row['ratio_p80']:.2f})" for row in run
+            f"{row['peer']} {row['ratio']:.2f} x ({row['ratio_p20']:.2f} to {row['ratio_p80']:.2f})"
+            for row in run
+            if row["peer"] != ALONE
         )
         rows.append([first["op"], first["case"], first["implementation"], _span(first["ours"]), _rate(first), peers])
     headers = ["op", "case", "ours", "ms (p20 to p80)", "rate", "peer's time / ours (p20 to p80)"]

@@ -24,7 +24,10 @@ class Kind:
     timings: tuple[str, ...] = ()
 
 
+ALONE = "none"
+"""The peer of a row that has none."""
 COMPARISON = Kind(("case", "implementation", "peer"), ("ratio", "ratio_p20", "ratio_p80"), ("ours", "theirs"))
+WITHOUT_A_PEER = Kind(COMPARISON.texts, (), ("ours",))
 KINDS = {
     "step": Kind(
         ("recipe", "dtype"), ("tokens", "projected_step", "projected_devices"), ("micro_step", "forward", "backward")
@@ -62,7 +65,8 @@ def _problem(row: object) -> str | None:
     if not isinstance(row, dict):
         return "it is no object"
     op = row.get("op")
-    kind = KINDS.get(op, COMPARISON) if isinstance(op, str) else COMPARISON
+    kind = WITHOUT_A_PEER if row.get("peer") == ALONE else COMPARISON
+    kind = KINDS.get(op, kind) if isinstance(op, str) else kind
     for name in (*TEXTS, *kind.texts):
         if not isinstance(row.get(name), str):
             return f"{name} is {row.get(name)!r}, not a text"

@@ -6,12 +6,11 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from golf_fast.config import TrainConfig
-from golf_fast.data import Batches
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
@@ -19,6 +18,9 @@ from golf_fast.train.averages import Averages
 from golf_fast.train.clock import Clock
 from golf_fast.train.optimizer import Optimizer
 from golf_fast.train.schedule import Rates, Schedule, make_schedule
+
+if TYPE_CHECKING:  # it needs more packages than an optimizer does
+    from golf_fast.data import Batches
 
 MERGED_TOKENS = 4096
 """Micro-batches are run together up to so many tokens: smaller ones cost more overhead than arithmetic."""

@@ -21,7 +21,7 @@ def test_every_way_is_another_one_and_legal() -> None:
 def test_on_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run = pipeline(tmp_path, *SMALL, f"--data.text={text(tmp_path)}", "--run-id=small", "--score.ttt=off")
     assert run.returncode == 0, run.stderr
-    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    monkeypatch.setenv(results.VARIABLE, str(tmp_path / "results"))
     monkeypatch.chdir(tmp_path)
     quantizers.main([str(tmp_path / "runs" / "small"), "--tokens", "500", "--windows", "4"])
     rows = read(tmp_path / "results")

@@ -190,7 +190,7 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: object, me
 
 def test_no_results_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     assert said(tmp_path, capsys) == f"no results in {tmp_path}: `python -m benchmarks` measures\n"
-    monkeypatch.setattr(results, "FOLDER", tmp_path / "not yet")
+    monkeypatch.setenv(results.VARIABLE, str(tmp_path / "not yet"))
     report.main([])
     assert capsys.readouterr().out.startswith("no results in")
 
@@ -227,4 +227,4 @@ def test_a_bar_in_a_name_does_not_end_its_cell(tmp_path: Path, capsys: pytest.Ca
 def test_the_results_of_the_checkout_can_be_read() -> None:
     from benchmarks.report import rows as report_rows
 
-    assert isinstance(report_rows.read(results.FOLDER), list)
+    assert isinstance(report_rows.read(results.folder()), list)

@@ -78,7 +78,7 @@ def small() -> RunConfig:
 @pytest.fixture(autouse=True)
 def own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "results"
-    monkeypatch.setattr(results, "FOLDER", folder)
+    monkeypatch.setenv(results.VARIABLE, str(folder))
     monkeypatch.setitem(RECIPES, "small", small)
     monkeypatch.setattr(step, "CPU_PRODUCT", 64)
     monkeypatch.setattr(step, "CPU_COPY_BYTES", 1 << 16)
