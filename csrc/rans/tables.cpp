@@ -92,20 +92,20 @@ uint32_t log2_fixed(uint64_t x) {
 
 }  // namespace
 
-Cumulative parametric(int context, int shape, int bits) {
+Cumulative parametric(int context, int shape, const Alphabet& alphabet) {
     const Mixture& mixture = kMixtures[shape];
-    const int half = 1 << (bits - 1), alphabet = 2 * half;
+    const int size = alphabet.size;
     const Density* parts[2];
     for (int i = 0; i < 2; i++) parts[i] = &densities()[std::clamp(4 * context + mixture.offset[i], 0, kFine - 1)];
     std::array<uint64_t, kMaxAlphabet + 1> before{};
-    for (int s = 0; s < alphabet; s++) {
-        const int k = std::abs(s - half);
+    for (int s = 0; s < size; s++) {
+        const int k = std::abs(alphabet.low + s * alphabet.step);
         const uint64_t first = (*parts[0])[k], second = (*parts[1])[k];
         before[s + 1] = before[s] + (16 - mixture.second) * first + mixture.second * second;
     }
     Cumulative cumulative{};
-    for (int s = 0; s <= alphabet; s++) {
-        cumulative[s] = static_cast<uint16_t>(s + before[s] * (kTotal - alphabet) / before[alphabet]);
+    for (int s = 0; s <= size; s++) {
+        cumulative[s] = static_cast<uint16_t>(s + before[s] * (kTotal - size) / before[size]);
     }
     return cumulative;
 }

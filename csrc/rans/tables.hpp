@@ -18,8 +18,13 @@ constexpr int kShapes = 10;
 // Start of each symbol's interval in [0, kTotal]; one entry more than there are symbols.
 using Cumulative = std::array<uint16_t, kMaxAlphabet + 1>;
 
-// The discretised mixture of Gaussians for a context. Symbol s stands for the value s - 2^(bits-1).
-Cumulative parametric(int context, int shape, int bits);
+// Symbol s of 0 to size - 1 stands for the value low + s * step.
+struct Alphabet {
+    int low, step, size;
+};
+
+// The discretised mixture of Gaussians for a context.
+Cumulative parametric(int context, int shape, const Alphabet& alphabet);
 
 // From a code for each symbol: 0 absent, else 2^(code/8). Returns false if all are absent or one is not in 0..127.
 bool from_codes(const int8_t* codes, int bits, Cumulative& cumulative);

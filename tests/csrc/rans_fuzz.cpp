@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "../../csrc/trellis/states.hpp"
 #include "rans.hpp"
 
 namespace {
@@ -87,11 +88,37 @@ std::vector<int8_t> matrix(Random& random, uint64_t rows, uint64_t cols, int bit
     return values;
 }
 
+// Moves each value to one that its column's path through a trellis allows.
+void onto_a_trellis(std::vector<int8_t>& values, uint64_t rows, uint64_t cols, int bits, int states) {
+    const int half = 1 << (bits - 1);
+    for (uint64_t j = 0; j < cols; j++) {
+        int state = 0;
+        for (uint64_t i = 0; i < rows; i++) {
+            int value = values[i * cols + j];
+            if ((value ^ state) & 1) value += value == half - 1 ? -1 : 1;
+            values[i * cols + j] = static_cast<int8_t>(value);
+            state = golf::trellis::Trellis{states}.next(state, value);
+        }
+    }
+}
+
+// Makes some rows nearly those before them.
+void repeat_rows(Random& random, std::vector<int8_t>& values, uint64_t rows, uint64_t cols) {
+    for (uint64_t i = 1; i < rows; i++) {
+        if (random() % 2) continue;
+        for (uint64_t j = 0; j < cols; j++) {
+            if (random() % 4) values[i * cols + j] = values[j];
+        }
+    }
+}
+
 Bytes round_trip(Random& random) {
     const uint64_t longest = random() % 8 ? 40 : 300;
     const uint64_t rows = random() % longest, cols = random() % longest;
     const int bits = 2 + static_cast<int>(random() % 7);
-    const std::vector<int8_t> values = matrix(random, rows, cols, bits);
+    std::vector<int8_t> values = matrix(random, rows, cols, bits);
+    if (random() % 3 == 0) repeat_rows(random, values, rows, cols);
+    if (random() % 2) onto_a_trellis(values, rows, cols, bits, random() % 2 ? 8 : 4);
     const Bytes blob = encode(values.data(), {rows, cols}, bits);
     std::vector<int8_t> back(values.size());
     decode(blob.data(), blob.size(), back.data(), back.size());

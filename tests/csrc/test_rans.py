@@ -17,7 +17,10 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RANS = ROOT / "csrc" / "rans"
-SOURCES = [HERE / "rans_fuzz.cpp", *(RANS / f"{name}.cpp" for name in ("rans", "model", "tables"))]
+SOURCES = [
+    HERE / "rans_fuzz.cpp",
+    *(RANS / f"{name}.cpp" for name in ("encode", "decode", "model", "structure", "tables")),
+]
 CORPUS = sorted((ROOT / "tests" / "compress" / "artifact" / "golden").glob("*.rans"))
 FLAGS = ["-std=c++17", "-O1", "-g", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror", f"-I{RANS}"]
 SANITIZE = "-fsanitize=address,undefined"
@@ -51,7 +54,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def program(objects: dict[str, Path]) -> Path:
-    return linked(list(objects.values()), objects["rans"].with_name("rans_fuzz"))
+    return linked(list(objects.values()), objects["decode"].with_name("rans_fuzz"))
 
 
 def fuzz(program: Path, seconds: float, seed: int, *corpus: Path) -> subprocess.CompletedProcess[str]:
@@ -76,17 +79,17 @@ def test_a_blob_that_is_not_accepted_stops_it(program: Path, tmp_path: Path) -> 
 
 
 def planted_overrun(folder: Path) -> Path:
-    """rans.cpp with lanes that forget to look where their words end."""
-    source = (RANS / "rans.cpp").read_text()
+    """decode.cpp with lanes that forget to look where their words end."""
+    source = (RANS / "decode.cpp").read_text()
     check = 'if (checked && empty && at == end_) throw Malformed("it ends too early");'
     assert check in source
-    planted = folder / "rans.cpp"
+    planted = folder / "decode.cpp"
     planted.write_text(source.replace(check, ""))
     return planted
 
 
 def test_the_gate_goes_red_on_a_planted_overrun(objects: dict[str, Path], tmp_path: Path) -> None:
-    planted = objects | {"rans": compiled(planted_overrun(tmp_path), tmp_path)}
+    planted = objects | {"decode": compiled(planted_overrun(tmp_path), tmp_path)}
     done = fuzz(linked(list(planted.values()), tmp_path / "fuzz"), 2, 1, *CORPUS)
     assert done.returncode != 0
     assert "AddressSanitizer: heap-buffer-overflow" in done.stderr
@@ -118,6 +121,6 @@ def test_libfuzzer_target(tmp_path: Path) -> None:
 
 
 def test_libfuzzer_goes_red_on_a_planted_overrun(tmp_path: Path) -> None:
-    done = libfuzzer(tmp_path, *(planted_overrun(tmp_path) if path.stem == "rans" else path for path in SOURCES))
+    done = libfuzzer(tmp_path, *(planted_overrun(tmp_path) if path.stem == "decode" else path for path in SOURCES))
     assert done.returncode != 0
     assert "AddressSanitizer: heap-buffer-overflow" in done.stderr
