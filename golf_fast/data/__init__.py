@@ -4,6 +4,7 @@ A corpus (`embedded_corpus`, `text_corpus`) is built into a tokenizer and shards
 which data a run uses; `TokenStream` and `Batches` read it; `TokenBytes` says how many bytes of text a token stands for.
 """
 
+from golf_fast.data.batch import Batch
 from golf_fast.data.build import Built, build_corpus
 from golf_fast.data.compressors import Baseline, byte_compressors
 from golf_fast.data.corpus import embedded_corpus
@@ -18,6 +19,7 @@ from golf_fast.data.tokenizer import BOS_ID, Tokenizer, train_tokenizer
 __all__ = [
     "BOS_ID",
     "Baseline",
+    "Batch",
     "Batches",
     "Built",
     "Corpus",

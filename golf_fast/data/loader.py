@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from golf_fast.data.batch import Batch
 from golf_fast.data.shards import Shard, Tokens
 from golf_fast.errors import InputError
 
@@ -123,10 +124,10 @@ class Batches:
         self._position = 0
         self._pinned = pin and torch.cuda.is_available()
         self._thread = ThreadPoolExecutor(1, "batches") if pin else None
-        self._ahead: tuple[int, Future[tuple[torch.Tensor, torch.Tensor]]] | None = None
+        self._ahead: tuple[int, Future[Batch]] | None = None
 
-    def next(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of the next micro-step, each int64 [N / seq_len, seq_len] on the CPU.
+    def next(self) -> Batch:
+        """The batch of the next micro-step, its rows [N / seq_len, seq_len], on the CPU.
 
         Raises:
             InputError: an id beyond the vocabulary; the position stays where it was.
@@ -139,11 +140,11 @@ class Batches:
             self._ahead = (self._position, self._thread.submit(self._prepare, self._position))
         return batch
 
-    def _prepare(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _prepare(self, position: int) -> Batch:
         tokens = self._stream.read(position + self._rank * self._piece, self._piece)
         span = torch.from_numpy(tokens.astype(np.int64))
-        x, y = span[:-1].view(-1, self._seq_len), span[1:].view(-1, self._seq_len)
-        return (x.pin_memory(), y.pin_memory()) if self._pinned else (x, y)
+        batch = Batch(span[:-1].view(-1, self._seq_len), span[1:].view(-1, self._seq_len))
+        return batch.pin_memory() if self._pinned else batch
 
     def state(self) -> dict[str, int]:
         """Where the ranks are, for `restore`: the same on every rank."""

@@ -87,17 +87,17 @@ class GPT(nn.Module):
         Raises:
             ValueError: `documents` with several rows, or of another dtype, shape or device.
         """
-        return self.token_losses(tokens, targets, documents=documents).mean()
+        return self.token_losses(tokens, targets, documents).mean()
 
     def token_losses(
-        self, tokens: torch.Tensor, targets: torch.Tensor, first: int = 0, documents: torch.Tensor | None = None
+        self, tokens: torch.Tensor, targets: torch.Tensor, documents: torch.Tensor | None = None, first: int = 0
     ) -> torch.Tensor:
         """The loss of each position from `first` on: `[B, T - first]` float32, nats. Arguments as in `forward`."""
-        return self.head(self._stream(tokens, first, documents), targets[:, first:])
+        return self.head(self._stream(tokens, documents, first), targets[:, first:])
 
     def logits(self, tokens: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
         """Soft-capped logits `[B, T, V]` float32 of the token after each of `tokens` `[B, T]` int64."""
-        x = rms_norm(self._stream(tokens, documents=documents))
+        x = rms_norm(self._stream(tokens, documents))
         return ops.softcap_logits(x, self._output_matrix(), self.config.logit_softcap)
 
     def embed(self, tokens: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
@@ -121,7 +121,7 @@ class GPT(nn.Module):
     def _weights(self) -> dict[str, torch.Tensor]:
         return dict(self.named_parameters())
 
-    def _stream(self, tokens: torch.Tensor, first: int = 0, documents: torch.Tensor | None = None) -> torch.Tensor:
+    def _stream(self, tokens: torch.Tensor, documents: torch.Tensor | None = None, first: int = 0) -> torch.Tensor:
         """The residual stream `[B, T - first, D]` after the plan and the backout, from position `first` on."""
         plan, weights = self.plan, self.views()
         kept = plan.kept

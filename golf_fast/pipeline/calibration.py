@@ -8,15 +8,13 @@ from collections.abc import Callable, Sequence
 import torch
 
 from golf_fast.config import ModelConfig
-from golf_fast.data import Batches
+from golf_fast.data import Batch, Batches
 from golf_fast.data.loader import TokenStream
 from golf_fast.data.token_bytes import TokenBytes
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, parameters
 from golf_fast.model.parameters import Activation
 
-Batch = tuple[torch.Tensor, torch.Tensor]
-"""Tokens and targets, int64 `[rows, T]` each."""
 BATCH_TOKENS = 16384
 """Tokens of a batch: the hidden activations of one layer are kept in float32 while they are summed up."""
 
@@ -70,9 +68,9 @@ def gram_matrices(
     model.claimed("the calibration")
     gram = model.observer = GramMatrices(model.config)
     try:
-        for tokens, targets in batches:
+        for batch in batches:
             check()
-            model(tokens.to(ranks.device), targets.to(ranks.device))
+            model(*batch.to(ranks.device))
     finally:
         model.observer = None
     gram.check_complete()
@@ -104,7 +102,7 @@ def bits_per_byte(model: GPT, batches: Sequence[Batch], token_bytes: TokenBytes,
     """Of the targets of `batches`, under the model as it is."""
     nats, size = 0.0, 0
     with torch.inference_mode():
-        for tokens, targets in batches:
-            nats += float(model.token_losses(tokens.to(device), targets.to(device)).sum(dtype=torch.float64))
-            size += int(token_bytes.count(tokens.numpy(), targets.numpy()).sum())
+        for batch in batches:
+            nats += float(model.token_losses(*batch.to(device)).sum(dtype=torch.float64))
+            size += int(token_bytes.count(batch.tokens.numpy(), batch.targets.numpy()).sum())
     return nats / math.log(2) / max(size, 1)

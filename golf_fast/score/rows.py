@@ -7,6 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from golf_fast.data import Batch
+
 
 class TokenRows:
     """Tokens in 16 bits on a device, from which rows of inputs and targets are gathered."""
@@ -25,16 +27,16 @@ class TokenRows:
     def device(self) -> torch.device:
         return self._tokens.device
 
-    def gather(self, starts: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    def gather(self, starts: Tensor, length: int) -> Batch:
         """Rows of `length` tokens from each of `starts` `[B]` int64 on.
 
         Returns:
-            Inputs and targets, each `[B, length]` int64, contiguous. Id 0 stands for what is beyond the end.
+            Contiguous tokens and targets, `[B, length]` each. Id 0 stands for what is beyond the end.
         """
         index = starts[:, None] + torch.arange(length + 1, device=self.device)
         ids = self._tokens[index.clamp(max=self.targets)].long() & 0xFFFF
         ids = ids.masked_fill_(index > self.targets, 0)
-        return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+        return Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
 
 
 class TrainingRows:
@@ -46,8 +48,8 @@ class TrainingRows:
         self.count = count
         self.window = window
 
-    def batch(self, first: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of rows `first` to `stop` (exclusive): `[stop - first, window]` int64 each."""
+    def batch(self, first: int, stop: int) -> Batch:
+        """Rows `first` to `stop` (exclusive): tokens and targets `[stop - first, window]`."""
         assert 0 <= first < stop <= self.count, f"rows {first} to {stop} of {self.count}"
         starts = torch.arange(first, stop, device=self._source.device) * self.window + self._start
         return self._source.gather(starts, self.window)

@@ -15,7 +15,7 @@ from golf_fast.score.windows import Windows
 class TokenLosses(Protocol):
     """`golf_fast.model.GPT.token_losses`, or its compiled form."""
 
-    def __call__(self, tokens: Tensor, targets: Tensor, first: int = 0) -> Tensor: ...
+    def __call__(self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None, first: int = 0) -> Tensor: ...
 
 
 @torch.inference_mode()
@@ -42,8 +42,8 @@ def score_windows(
     k = first
     if k == 0 < stop:
         length = windows.end(0)
-        inputs, targets = rows.gather(torch.zeros(1, dtype=torch.int64, device=rows.device), length)
-        losses[:length] = token_losses(inputs, targets)[0]
+        start = torch.zeros(1, dtype=torch.int64, device=rows.device)
+        losses[:length] = token_losses(*rows.gather(start, length))[0]
         k = 1
         progress(k - first)
     while k < stop:
@@ -51,8 +51,7 @@ def score_windows(
         # Every compiled batch has one shape, so that there is one graph: the last window fills it up.
         size = after - k if compiled is None else batch
         starts = torch.arange(k, k + size, device=rows.device).clamp_(max=after - 1) * windows.stride
-        inputs, targets = rows.gather(starts, windows.window)
-        scored = scorer(inputs, targets, first=windows.window - windows.stride)
+        scored = scorer(*rows.gather(starts, windows.window), first=windows.window - windows.stride)
         # The windows' own targets lie end to end; padding, of a short last window or a full batch, comes after them.
         begin, end = windows.first_scored(k), windows.end(after - 1)
         losses[begin:end] = scored.reshape(-1)[: end - begin]

@@ -39,7 +39,7 @@ class Adapter:
         claimed = model.claimed("test-time training")
         self._parameters = [parameter for _, parameter in claimed]
         self._frozen = _slices_of_blocks(claimed, config.ttt_freeze_blocks)
-        self._loss: Callable[[Tensor, Tensor], Tensor] = model
+        self._loss: Callable[..., Tensor] = model
         if compiles(config.compile, ranks.device.type):
             self._loss = torch.compile(model, dynamic=False, fullgraph=True)
         self._optimizer = torch.optim.SGD(self._parameters, lr=config.ttt_lr, momentum=config.ttt_momentum)

@@ -61,7 +61,7 @@ class Trainer:
 
     Args:
         model: on `ranks.device`, equal on all ranks.
-        loss: `(tokens, targets) -> mean loss`, normally the model itself or its compiled form.
+        loss: `(*batch) -> mean loss`, normally the model itself or its compiled form.
         batches: this rank's micro-batches, in the challenge's order.
         config: see `TrainConfig`.
         ranks: who takes part.
@@ -70,7 +70,7 @@ class Trainer:
     def __init__(
         self,
         model: GPT,
-        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        loss: Callable[..., torch.Tensor],
         batches: Batches,
         config: TrainConfig,
         ranks: Ranks,
@@ -93,12 +93,10 @@ class Trainer:
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.ranks.device)
         for _ in range(self.accumulation):
-            pieces = [self.batches.next() for _ in range(self.merged)]
             # A single piece stays as it is: pinned memory, which a copy would not be, travels while the device works.
-            tokens, targets = pieces[0] if self.merged == 1 else map(torch.cat, zip(*pieces, strict=True))
-            device = self.ranks.device
-            loss = self.loss(tokens.to(device, non_blocking=True), targets.to(device, non_blocking=True))
-            loss = loss / self.accumulation
+            first, *others = (self.batches.next() for _ in range(self.merged))
+            batch = first.joined(others)
+            loss = self.loss(*batch.to(self.ranks.device, non_blocking=True)) / self.accumulation
             torch.autograd.backward(loss)
             total += loss.detach()
         self.ranks.all_mean_([p.grad for p in self.optimizer.parameters if p.grad is not None])

@@ -36,12 +36,12 @@ class Tables(nn.Module):
         memory = memory / torch.arange(1, tokens.shape[1] + 1, dtype=memory.dtype)[:, None]
         return self.after[tokens] + memory
 
-    def token_losses(self, tokens: Tensor, targets: Tensor, first: int = 0) -> Tensor:
+    def token_losses(self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None, first: int = 0) -> Tensor:
         logits = self.logits(tokens)[:, first:]
         return F.cross_entropy(logits.transpose(1, 2), targets[:, first:], reduction="none").float()
 
-    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        return self.token_losses(tokens, targets).mean()
+    def forward(self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None) -> Tensor:
+        return self.token_losses(tokens, targets, documents).mean()
 
 
 def small_gpt(layers: int = 4) -> GPT:

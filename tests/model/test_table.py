@@ -12,6 +12,7 @@ import torch
 
 from golf_fast.compress.integers.groups import groups_of
 from golf_fast.config import ModelConfig, ScoreConfig, TrainConfig
+from golf_fast.data import Batch
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, parameters, upstream
 from golf_fast.model.parameters import Constant, Orthogonal, Part, Row
@@ -32,7 +33,7 @@ READERS: dict[str, Callable[[GPT], object]] = {
     "optimizer": lambda model: Optimizer(model, TrainConfig(), Ranks.single()),
     "averages": lambda model: Averages(model, TrainConfig()),
     "adaptation": lambda model: Adapter(model, ScoreConfig(), Ranks.single()),
-    "calibration": lambda model: gram_matrices(model, [(TOKENS, TOKENS)], Ranks.single()),
+    "calibration": lambda model: gram_matrices(model, [Batch(TOKENS, TOKENS)], Ranks.single()),
     "export": upstream.export,
     "import": lambda model: upstream.load(model, {}),
     "weights on their way to compression": lambda model: upstream.split(dict(model.named_parameters()), TINY),
@@ -71,7 +72,7 @@ def test_calibration_names_a_matrix_whose_input_it_was_not_shown(monkeypatch: py
     model = GPT(TINY)
     monkeypatch.setattr(model, "embed", lambda tokens, documents: torch.ones(*tokens.shape, TINY.dim))
     with pytest.raises(ValueError, match=r"calibration: .* bigram\.proj\.weight"):
-        gram_matrices(model, [(TOKENS, TOKENS)], Ranks.single())
+        gram_matrices(model, [Batch(TOKENS, TOKENS)], Ranks.single())
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from golf_fast.config import ModelConfig
+from golf_fast.data import Batch
 from golf_fast.data.loader import TokenStream
 from golf_fast.data.shards import write_shard
 from golf_fast.data.token_bytes import TokenBytes
@@ -32,9 +33,9 @@ def model() -> GPT:
     return gpt
 
 
-def batch(rows: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(rows: int = 3, seed: int = 0) -> Batch:
     span = torch.randint(CONFIG.vocab_size, (rows, 17), generator=torch.Generator().manual_seed(seed))
-    return span[:, :-1], span[:, 1:]
+    return Batch(span[:, :-1], span[:, 1:])
 
 
 def seen_by_products(gpt: GPT, tokens: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
@@ -53,8 +54,8 @@ def seen_by_products(gpt: GPT, tokens: torch.Tensor, monkeypatch: pytest.MonkeyP
 
 
 def test_grams_are_those_of_what_the_matrices_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpt, (tokens, targets) = model(), batch()
-    found = gram_matrices(gpt, [(tokens, targets)], Ranks.single())
+    gpt, (tokens, targets, _) = model(), batch()
+    found = gram_matrices(gpt, [Batch(tokens, targets)], Ranks.single())
     matrices = {name for name, tensor in upstream.export(gpt).items() if name.endswith(".weight")}
     assert set(found) == matrices
     inputs = seen_by_products(gpt, tokens, monkeypatch)
@@ -75,13 +76,24 @@ def test_batches_add_up_and_nothing_is_left_behind() -> None:
     gpt = model()
     first, second = batch(seed=1), batch(seed=2)
     both = gram_matrices(gpt, [first, second], Ranks.single())
-    joined = gram_matrices(gpt, [(torch.cat([first[0], second[0]]), torch.cat([first[1], second[1]]))], Ranks.single())
+    joined = gram_matrices(gpt, [first.joined([second])], Ranks.single())
     for name, gram in both.items():
         torch.testing.assert_close(gram, joined[name], rtol=1e-4, atol=1e-4)
     assert gpt.observer is None
     with pytest.raises(IndexError):
-        gram_matrices(gpt, [(first[0] + CONFIG.vocab_size, first[1])], Ranks.single())
+        gram_matrices(gpt, [Batch(first.tokens + CONFIG.vocab_size, first.targets)], Ranks.single())
     assert gpt.observer is None
+
+
+def test_documents_reach_the_model() -> None:
+    """One row of two documents has the sums of two rows."""
+    rows = batch(rows=2)
+    ends = torch.tensor([0, 16, 32], dtype=torch.int32)
+    packed = gram_matrices(
+        model(), [Batch(rows.tokens.reshape(1, -1), rows.targets.reshape(1, -1), ends)], Ranks.single()
+    )
+    for name, gram in gram_matrices(model(), [rows], Ranks.single()).items():
+        torch.testing.assert_close(packed[name], gram, rtol=1e-3, atol=1e-3)
 
 
 def stream(folder: Path, tokens: int = 5000) -> TokenStream:
@@ -96,12 +108,12 @@ def test_ranks_take_consecutive_tokens_from_the_position_on(tmp_path: Path, want
     held = stream(tmp_path, 70_000)
     shares = [next_batches(held, 777, wanted, 16, Ranks(r, world_size, torch.device("cpu"))) for r in range(world_size)]
     assert len({after for _, after in shares}) == 1
-    seen = [int(t) for batches, _ in shares for tokens, _ in batches for t in tokens.flatten()]
+    seen = [int(t) for batches, _ in shares for found in batches for t in found.tokens.flatten()]
     assert wanted <= len(seen) <= wanted + 16 * world_size + 0.1 * wanted
     position = 777
     for step in range(len(shares[0][0])):
         for batches, _ in shares:
-            tokens, targets = batches[step]
+            tokens, targets, _ = batches[step]
             span = (np.arange(position, position + tokens.numel() + 1)) % CONFIG.vocab_size
             assert tokens.flatten().tolist() == span[:-1].tolist()
             assert targets.flatten().tolist() == span[1:].tolist()
@@ -114,7 +126,7 @@ def test_bits_per_byte_by_hand() -> None:
     base = np.arange(CONFIG.vocab_size, dtype=np.int16) % 5
     bytes_of = TokenBytes(base, np.zeros(CONFIG.vocab_size, bool), np.zeros(CONFIG.vocab_size, bool))
     nats, size = 0.0, 0
-    for tokens, targets in batches:
+    for tokens, targets, _ in batches:
         nats += gpt(tokens, targets).item() * targets.numel()
         size += int(base[targets.numpy()].sum())
     found = bits_per_byte(gpt, batches, bytes_of, torch.device("cpu"))

@@ -90,10 +90,12 @@ def test_scoring_makes_no_graph_of_training_anew(setting: str, graphs: Callable[
 @pytest.mark.parametrize("in_training", [False, True])
 def test_what_cannot_be_compiled_whole_is_an_error(in_training: bool, graphs: Callable[[], int]) -> None:
     class Breaking(Tables):
-        def token_losses(self, tokens: Tensor, targets: Tensor, first: int = 0) -> Tensor:
+        def token_losses(
+            self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None, first: int = 0
+        ) -> Tensor:
             if torch.is_grad_enabled() == in_training:
                 torch._dynamo.graph_break()
-            return super().token_losses(tokens, targets, first)
+            return super().token_losses(tokens, targets, documents, first)
 
     assert score(Breaking(), TOKENS, small_config()).legal
     with pytest.raises(torch._dynamo.exc.Unsupported):

@@ -24,7 +24,7 @@ def test_rows_are_handed_out_once_all_their_targets_are_scored() -> None:
     ledger = begun()
     ledger.scored(0, 13)
     rows = ledger.rows_for_training(1, 3, 4)
-    inputs, targets = rows.batch(1, 3)
+    inputs, targets, _ = rows.batch(1, 3)
     assert inputs.tolist() == TOKENS[5:13].reshape(2, 4).tolist()
     assert targets.tolist() == TOKENS[6:14].reshape(2, 4).tolist()
     assert inputs.dtype == targets.dtype == torch.int64

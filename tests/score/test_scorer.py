@@ -45,10 +45,12 @@ def test_each_token_is_scored_exactly_once(count: int, ttt: str) -> None:
     seen: list[int] = []
 
     class Spy(Tables):
-        def token_losses(self, tokens: Tensor, targets: Tensor, first: int = 0) -> Tensor:
+        def token_losses(
+            self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None, first: int = 0
+        ) -> Tensor:
             if not torch.is_grad_enabled():
                 seen.extend(targets[:, first:].flatten().tolist())
-            return super().token_losses(tokens, targets, first)
+            return super().token_losses(tokens, targets, documents, first)
 
     tokens = np.arange(1, count + 1, dtype=np.uint16)  # 0 is padding
     score_tokens(Spy(count + 1), tokens, some_bytes(count + 1), small_config(ttt=ttt))  # type: ignore[arg-type]
@@ -59,9 +61,11 @@ def test_only_the_rows_to_be_scored_are_computed() -> None:
     calls: list[tuple[int, int, int]] = []
 
     class Spy(Tables):
-        def token_losses(self, tokens: Tensor, targets: Tensor, first: int = 0) -> Tensor:
+        def token_losses(
+            self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None, first: int = 0
+        ) -> Tensor:
             calls.append((*tokens.shape, first))
-            return super().token_losses(tokens, targets, first)
+            return super().token_losses(tokens, targets, documents, first)
 
     score(Spy(), some_tokens(12 + 5 * 6 + 2 + 1), small_config(ttt="off"))
     assert calls == [(1, 12, 0), (3, 12, 7), (3, 12, 7), (1, 12, 7)]
@@ -97,7 +101,9 @@ def test_large_ids_keep_their_sign() -> None:
     seen: list[list[int]] = []
 
     class Spy(Tables):
-        def token_losses(self, tokens: Tensor, targets: Tensor, first: int = 0) -> Tensor:
+        def token_losses(
+            self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None, first: int = 0
+        ) -> Tensor:
             seen.extend([tokens[0].tolist(), targets[0].tolist()])
             return torch.ones(tokens.shape)
 

@@ -110,7 +110,9 @@ def test_a_chunk_is_trained_on_after_it_is_scored_and_the_last_one_never() -> No
     trained: set[int] = set()
 
     class Spy(Tables):
-        def token_losses(self, tokens: Tensor, targets: Tensor, first: int = 0) -> Tensor:
+        def token_losses(
+            self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None, first: int = 0
+        ) -> Tensor:
             met = set(targets[:, first:].flatten().tolist()) - {0}
             if torch.is_grad_enabled():
                 assert met <= scored, "trained on before it was scored"
@@ -119,7 +121,7 @@ def test_a_chunk_is_trained_on_after_it_is_scored_and_the_last_one_never() -> No
                 assert not met & scored, "scored twice"
                 assert not met & trained
                 scored.update(met)
-            return super().token_losses(tokens, targets, first)
+            return super().token_losses(tokens, targets, documents, first)
 
     count = len(TOKENS)
     tokens = np.arange(1, count + 1, dtype=np.uint16)
@@ -172,10 +174,12 @@ def test_the_weights_are_restored_exactly(protocol: str) -> None:
 
 def test_the_weights_are_restored_after_an_error() -> None:
     class Failing(Tables):
-        def token_losses(self, tokens: Tensor, targets: Tensor, first: int = 0) -> Tensor:
+        def token_losses(
+            self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None, first: int = 0
+        ) -> Tensor:
             if not torch.equal(self.after, start):
                 raise RuntimeError("the weights have moved")
-            return super().token_losses(tokens, targets, first)
+            return super().token_losses(tokens, targets, documents, first)
 
     start = Tables().after.detach().clone()
     model = Failing()

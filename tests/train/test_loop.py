@@ -13,7 +13,7 @@ import torch
 from helpers import plain_run
 from helpers.plain_run import MODEL, TRAIN, Lines, run
 
-from golf_fast.data import Batches, TokenStream
+from golf_fast.data import Batch, Batches, TokenStream
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
@@ -110,6 +110,22 @@ def trainer_on(tokens: np.ndarray, folder: Path) -> Trainer:
         TokenStream([path], MODEL.vocab_size), 0, 1, TRAIN.batch_tokens, TRAIN.micro_batches, TRAIN.seq_len
     )
     return Trainer(model, model, batches, TRAIN, SINGLE)
+
+
+def test_documents_travel_from_the_loader_to_the_loss(tmp_path: Path) -> None:
+    trainer = trainer_on(np.arange(3000) % 7, tmp_path)
+    ends = torch.tensor([0, 4, TRAIN.seq_len], dtype=torch.int32)
+    rows = Batch(*(torch.zeros(1, TRAIN.seq_len, dtype=torch.int64),) * 2, ends)
+    seen = []
+
+    def loss(*batch: torch.Tensor | None) -> torch.Tensor:
+        seen.append(batch[2])
+        return trainer.model(*batch)
+
+    trainer.loss, trainer.merged, trainer.accumulation = loss, 1, 2
+    trainer.batches.next = lambda: rows  # type: ignore[method-assign]
+    trainer.step(Rates(1.0, 0.9))
+    assert [found is not None and found.tolist() for found in seen] == [ends.tolist()] * 2
 
 
 def test_training_learns_what_can_be_learnt(tmp_path: Path) -> None:

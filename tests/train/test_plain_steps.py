@@ -12,6 +12,7 @@ from oracle.plain_training import Settings
 
 from golf_fast import ops
 from golf_fast.config import ModelConfig, TrainConfig
+from golf_fast.data import Batch
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
 from golf_fast.train import Optimizer, Rates, Trained, Trainer, train
@@ -38,10 +39,10 @@ class FixedBatches:
     def __init__(self, vocab_size: int) -> None:
         generator = torch.Generator().manual_seed(11)
         ids = torch.randint(0, vocab_size, (STEPS * MICRO_BATCHES, ROWS, LENGTH + 1), generator=generator)
-        self.pieces = [(piece[:, :-1].contiguous(), piece[:, 1:].contiguous()) for piece in ids]
+        self.pieces = [Batch(piece[:, :-1].contiguous(), piece[:, 1:].contiguous()) for piece in ids]
         self.position = 0
 
-    def next(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def next(self) -> Batch:
         self.position += 1
         return self.pieces[self.position - 1]
 
@@ -52,7 +53,8 @@ class FixedBatches:
         self.position = position
 
     def steps(self) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
-        return [self.pieces[start : start + MICRO_BATCHES] for start in range(0, len(self.pieces), MICRO_BATCHES)]
+        pairs = [(batch.tokens, batch.targets) for batch in self.pieces]
+        return [pairs[start : start + MICRO_BATCHES] for start in range(0, len(self.pieces), MICRO_BATCHES)]
 
 
 class Metrics:
