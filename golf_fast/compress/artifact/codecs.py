@@ -23,6 +23,9 @@ _TRY_BOTH_BELOW = 1 << 16
 _BROTLI_MISSING = "codec brotli: it needs the package brotli of version 1.2 or later, which is not installed"
 
 
+Bytes = bytes | memoryview
+
+
 class Malformed(Exception):
     """What a file holds breaks the format; the message says what, and the caller knows the file's name."""
 
@@ -46,7 +49,7 @@ class Codec:
 
     encode: Callable[[bytes, Form, int], bytes]
     """(raw bytes, form, level of zstd) -> blob. Deterministic for one version of the library behind it."""
-    decode: Callable[[bytes, Form], bytes]
+    decode: Callable[[Bytes, Form], Bytes]
     """(blob, form) -> exactly `form.size` bytes, or Malformed. Allocates little more than that."""
     by_matrix: bool = False
     """Whether it fits a model to each matrix, so that matrices are not joined, and bytes of other kinds suit zstd."""
@@ -64,7 +67,7 @@ def _zstd_encode(raw: bytes, form: Form, level: int) -> bytes:
     return min((zstandard.ZstdCompressor(compression_params=way).compress(raw) for way in ways), key=len)
 
 
-def _zstd_decode(blob: bytes, form: Form) -> bytes:
+def _zstd_decode(blob: Bytes, form: Form) -> Bytes:
     raw_size = form.size
     try:
         # The library allocates what the frame declares, whatever limit it is given: so look first.
@@ -97,7 +100,7 @@ def _brotli_encode(raw: bytes, form: Form, level: int) -> bytes:
     return blob
 
 
-def _brotli_decode(blob: bytes, form: Form) -> bytes:
+def _brotli_decode(blob: Bytes, form: Form) -> Bytes:
     if brotli is None:
         raise Malformed(_BROTLI_MISSING)
     decompressor = brotli.Decompressor()
@@ -115,14 +118,14 @@ def _rans_encode(raw: bytes, form: Form, level: int) -> bytes:
     return rans.encode(np.frombuffer(raw, np.int8).reshape(form.rows, form.cols), form.bits)
 
 
-def _rans_decode(blob: bytes, form: Form) -> bytes:
+def _rans_decode(blob: Bytes, form: Form) -> Bytes:
     try:
         return rans.decode(blob, (form.rows, form.cols)).tobytes()
     except ValueError as error:
         raise Malformed(f"a rans blob cannot be read ({error})") from error
 
 
-def _raw_decode(blob: bytes, form: Form) -> bytes:
+def _raw_decode(blob: Bytes, form: Form) -> Bytes:
     if len(blob) != form.size:
         raise Malformed(f"a raw blob holds {len(blob)} bytes where the header says {form.size}")
     return blob

@@ -12,14 +12,14 @@ import hashlib
 import os
 import struct
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from golf_fast.compress.artifact.codecs import CODECS, Form, Malformed, smallest
 from golf_fast.compress.artifact.header import MAX_RAW_BYTES, Blob, Header, dump, form_of, parse
-from golf_fast.compress.artifact.parts import TensorSpec, assemble, parts_of, spec_of
+from golf_fast.compress.artifact.parts import TensorSpec, assemble, part_of, spec_of
 from golf_fast.compress.stored import Stored
 from golf_fast.errors import InputError
 from golf_fast.files import replacing
@@ -120,11 +120,10 @@ def encode(
         raise Malformed(f"its level of zstd is {level}; it must be from {LEVELS[0]} to {LEVELS[-1]}")
     names = sorted(tensors)
     specs = tuple(spec_of(name, tensors[name]) for name in names)
-    parts = [parts_of(tensors[name]) for name in names]
     blobs: list[Blob] = []
     bodies: list[bytes] = []
     for part, positions in _groups(specs, codec):
-        raw = b"".join(parts[position][part] for position in positions)
+        raw = b"".join(part_of(tensors[names[position]], part).tobytes() for position in positions)
         form = form_of([specs[position] for position in positions], part)
         used, body = smallest(_tried(codec, part), raw, form, level)
         blobs.append(Blob(used, part, tuple(positions), len(body)))
@@ -138,8 +137,8 @@ def encode(
         raise Malformed(f"its header has {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed")
     parse(text, frozenset(CODECS))  # what would not be read is not written
     header = CODECS["zstd"].encode(text, Form(1, len(text), 8), level)
-    data = b"".join((PREAMBLE.pack(MAGIC, VERSION, len(header), len(text)), header, *bodies))
-    return data + _digest(data)
+    pieces = [PREAMBLE.pack(MAGIC, VERSION, len(header), len(text)), header, *bodies]
+    return b"".join((*pieces, _digest(pieces)))
 
 
 def _groups(specs: tuple[TensorSpec, ...], codec: str) -> list[tuple[str, list[int]]]:
@@ -172,15 +171,17 @@ def decode(data: bytes) -> Artifact:
     stop = len(data) - DIGEST_BYTES
     if start + sum(blob.size for blob in header.blobs) != stop:
         raise Malformed(f"its header and blobs do not add up to its {len(data)} bytes")
-    parts: list[dict[str, bytes]] = [{} for _ in header.tensors]
+    whole = memoryview(data)
+    parts: list[dict[str, memoryview]] = [{} for _ in header.tensors]
     for blob in header.blobs:
-        raw = CODECS[blob.codec].decode(data[start : start + blob.size], header.form(blob))
+        raw = memoryview(CODECS[blob.codec].decode(whole[start : start + blob.size], header.form(blob)))
         start += blob.size
         taken = 0
         for position in blob.tensors:
             size = header.tensors[position].parts()[blob.part]
             parts[position][blob.part] = raw[taken : taken + size]
             taken += size
+        del raw
     tensors = {spec.name: assemble(spec, parts[position]) for position, spec in enumerate(header.tensors)}
     return Artifact(tensors, header.model_config, header, len(data))
 
@@ -191,7 +192,7 @@ def _read_header(data: bytes) -> tuple[Header, int]:
         raise Malformed(f"begins with {data[:8]!r}, an artifact with {MAGIC!r}: it is another kind of file")
     if not PREAMBLE.size + DIGEST_BYTES <= len(data) <= MAX_FILE_BYTES:
         raise Malformed(f"has {len(data)} bytes; an artifact has {PREAMBLE.size + DIGEST_BYTES} to {MAX_FILE_BYTES}")
-    if _digest(data[:-DIGEST_BYTES]) != data[-DIGEST_BYTES:]:
+    if _digest([memoryview(data)[:-DIGEST_BYTES]]) != data[-DIGEST_BYTES:]:
         raise Malformed(f"the checksum over its {len(data)} bytes is wrong: it was cut short or changed; copy it again")
     _, version, size, raw_size = PREAMBLE.unpack_from(data)
     if version != VERSION:
@@ -199,9 +200,12 @@ def _read_header(data: bytes) -> tuple[Header, int]:
     start = PREAMBLE.size + size
     if start > len(data) - DIGEST_BYTES or raw_size > MAX_HEADER_BYTES:
         raise Malformed(f"its header has {size} bytes, decoded {raw_size}; too many")
-    text = CODECS["zstd"].decode(data[PREAMBLE.size : start], Form(1, raw_size, 8))
+    text = bytes(CODECS["zstd"].decode(data[PREAMBLE.size : start], Form(1, raw_size, 8)))
     return parse(text, frozenset(CODECS)), start
 
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+def _digest(pieces: Iterable[bytes | memoryview]) -> bytes:
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()

@@ -8,10 +8,10 @@ Parts are joined over tensors: a *blob* is the same part of one or more tensors,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from golf_fast.compress.artifact.codecs import Malformed
@@ -29,6 +29,8 @@ RAW_DTYPES = {
 }
 SPLIT_DTYPES = ("float16", "float32")
 """Written as byte planes: the high bytes of neighbours resemble each other, the low ones are noise."""
+PIECE = 1 << 20
+"""Elements that are looked at together where looking takes memory."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +87,13 @@ def spec_of(name: str, stored: Stored) -> TensorSpec:
     return TensorSpec(name, f"int{stored.bits}", stored.shape, dtype)
 
 
-def parts_of(stored: Stored) -> dict[str, bytes]:
-    """The bytes of every part of a tensor, little-endian, in row-major order."""
-    parts: dict[str, bytes] = {}
-    for field, tensor in _tensors_of(stored).items():
-        array = tensor.detach().cpu().contiguous().numpy()
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        if array.dtype.name in SPLIT_DTYPES:
-            planes = array.reshape(-1).view(np.uint8).reshape(-1, array.itemsize)
-            parts |= {f"{field}.{plane}": planes[:, plane].tobytes() for plane in range(array.itemsize)}
-        else:
-            parts[field] = array.tobytes()
-    return parts
+def part_of(stored: Stored, part: str) -> npt.NDArray[np.uint8]:
+    """The bytes of one part of a tensor, little-endian, in row-major order, as a 1-D view where that can be."""
+    field, _, plane = part.partition(".")
+    array = _tensors_of(stored)[field].detach().cpu().contiguous().numpy()
+    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    items = array.reshape(-1).view(np.uint8)
+    return items.reshape(-1, array.itemsize)[:, int(plane)] if plane else items
 
 
 def _tensors_of(stored: Stored) -> dict[str, torch.Tensor]:
@@ -105,8 +102,8 @@ def _tensors_of(stored: Stored) -> dict[str, torch.Tensor]:
     return {"values": stored.values, "scales": stored.scales}
 
 
-def assemble(spec: TensorSpec, parts: Mapping[str, bytes]) -> Stored:
-    """Put a tensor together from parts of the sizes that `spec.parts()` names.
+def assemble(spec: TensorSpec, parts: dict[str, memoryview]) -> Stored:
+    """Put a tensor together from parts of the sizes that `spec.parts()` names, and let go of each when it is used.
 
     Raises:
         Malformed: a value is outside its width, or a float is not finite.
@@ -114,7 +111,7 @@ def assemble(spec: TensorSpec, parts: Mapping[str, bytes]) -> Stored:
     arrays = {}
     for field, (dtype, items) in spec.fields().items():
         arrays[field] = _join(field, np.dtype(dtype), items, parts)
-        if dtype in SPLIT_DTYPES and not np.isfinite(arrays[field]).all():
+        if dtype in SPLIT_DTYPES and not _all_finite(arrays[field]):
             raise Malformed(f"{spec.name}: its {field} are not all finite")
     if spec.kind == "raw":
         if spec.dtype == "bool" and arrays["data"].view(np.uint8).max(initial=0) > 1:
@@ -126,13 +123,17 @@ def assemble(spec: TensorSpec, parts: Mapping[str, bytes]) -> Stored:
     return Quantized(torch.from_numpy(values).reshape(spec.shape), torch.from_numpy(arrays["scales"]), spec.bits)
 
 
-def _join(field: str, dtype: np.dtype, items: int, parts: Mapping[str, bytes]) -> np.ndarray:
+def _all_finite(array: np.ndarray) -> bool:
+    """Without a mask as long as the array."""
+    return all(np.isfinite(array[start : start + PIECE]).all() for start in range(0, array.size, PIECE))
+
+
+def _join(field: str, dtype: np.dtype, items: int, parts: dict[str, memoryview]) -> np.ndarray:
+    """A field in native byte order and memory of its own, which torch may write to."""
     little = dtype.newbyteorder("<")
     if dtype.name in SPLIT_DTYPES:
         planes = np.empty((items, dtype.itemsize), np.uint8)
         for plane in range(dtype.itemsize):
-            planes[:, plane] = np.frombuffer(parts[f"{field}.{plane}"], np.uint8)
-        array = planes.reshape(-1).view(little)
-    else:
-        array = np.frombuffer(parts[field], little)
-    return array.astype(dtype)  # native byte order, and memory of its own, which torch may write to
+            planes[:, plane] = np.frombuffer(parts.pop(f"{field}.{plane}"), np.uint8)
+        return planes.reshape(-1).view(little).astype(dtype, copy=False)
+    return np.frombuffer(parts.pop(field), little).astype(dtype)

@@ -70,7 +70,7 @@ def encode(values: Array | torch.Tensor, bits: int) -> bytes:
     return rans_numpy.encode(array, bits)
 
 
-def decode(blob: bytes, shape: tuple[int, int] | None = None) -> Array:
+def decode(blob: bytes | memoryview, shape: tuple[int, int] | None = None) -> Array:
     """The values of a blob, which may come from a stranger.
 
     Args:
@@ -87,13 +87,13 @@ def decode(blob: bytes, shape: tuple[int, int] | None = None) -> Array:
     if shape is not None and (rows, cols) != tuple(shape):
         raise ValueError(f"it holds values of shape {[rows, cols]}; they must have {list(shape)}")
     if not _use_native():
-        return rans_numpy.decode(blob).copy()
+        return rans_numpy.decode(bytes(blob)).copy()
     buffer, values = np.frombuffer(blob, np.uint8), np.empty((rows, cols), np.int8)
     _C.rans_decode(buffer.ctypes.data, buffer.size, values.ctypes.data, values.size)
     return values
 
 
-def _shape_of(blob: bytes) -> tuple[int, int]:
+def _shape_of(blob: bytes | memoryview) -> tuple[int, int]:
     """What a blob says it holds; the decoders check the rest of its head again."""
     sides, at = [], 2
     for _ in range(2):

@@ -47,7 +47,7 @@ def decompress(data: bytes) -> tuple[str, bytes]:
         if declared > MAX_BYTES:
             said = "no size" if declared == zstandard.CONTENTSIZE_UNKNOWN else f"{declared} bytes"
             raise Malformed(f"its zstd frame declares {said}; a published model declares at most {MAX_BYTES} bytes")
-        return "zstd", CODECS["zstd"].decode(data, Form(1, declared, 8))
+        return "zstd", bytes(CODECS["zstd"].decode(data, Form(1, declared, 8)))
     if len(data) > 1 and data[0] == 0x78 and int.from_bytes(data[:2], "big") % 31 == 0:
         return "zlib", _inflate(data)
     raise Malformed(f"begins with {data[:4]!r}; a published model is compressed by zstd or zlib")
