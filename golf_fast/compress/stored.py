@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,9 @@ from golf_fast.ops import bitpack
 LEFT_SUFFIX, RIGHT_SUFFIX = ":left", ":right"
 """Names of the factors of a low-rank correction: `name:left` `[r, rows]` and `name:right` `[r, cols]`, both quantized;
 the product `left^T right` is added to the quantized matrix `name`."""
+
+CORRECTED_AT_ONCE = 1 << 22
+"""Elements of a matrix whose correction is computed in one product: each takes 16 bytes while it is."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def restore(stored: Stored, dtype: torch.dtype, device: torch.device | str = "cp
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
     if torch.device(device).type != "cpu" and stored.bits in bitpack.WIDTHS:
         return _restore_packed(stored, dtype, device)
-    scales = stored.scales.to(device).float()[:, None]
-    weights = stored.values.to(device).reshape(as_rows(stored.shape)).float() * scales
+    weights = stored.values.to(device).reshape(as_rows(stored.shape)).float()
+    weights *= stored.scales.to(device).float()[:, None]
     return weights.reshape(stored.shape).to(dtype)
 
 
@@ -92,16 +95,36 @@ def dequantize(
         dtype: of every floating-point tensor of the result; integers keep theirs.
         device: where the result is.
     """
-    restored = {
-        name: restore(stored, dtype, device)
-        for name, stored in tensors.items()
-        if not name.endswith((LEFT_SUFFIX, RIGHT_SUFFIX))
-    }
-    for name, stored in tensors.items():
-        if name.endswith(LEFT_SUFFIX):
-            name = name.removesuffix(LEFT_SUFFIX)
-            # In float64, so that the order in which a library adds the few products up does not show.
-            left = restore(stored, torch.float64, device)
-            right = restore(tensors[name + RIGHT_SUFFIX], torch.float64, device)
-            restored[name] = (restore(tensors[name], torch.float64, device) + left.T @ right).to(dtype)
-    return restored
+    return dict(dequantized(tensors, dtype, device))
+
+
+def dequantized(
+    tensors: Mapping[str, Stored], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The names and tensors of `dequantize` one after another, so that none need be kept."""
+    for name in own_names(tensors):
+        corrected = name + LEFT_SUFFIX in tensors
+        yield name, _corrected(tensors, name, dtype, device) if corrected else restore(tensors[name], dtype, device)
+
+
+def own_names(names: Iterable[str]) -> list[str]:
+    """The names among these that are no factor of another tensor's low-rank correction."""
+    return [name for name in names if not name.endswith((LEFT_SUFFIX, RIGHT_SUFFIX))]
+
+
+def _corrected(
+    tensors: Mapping[str, Stored], name: str, dtype: torch.dtype, device: torch.device | str
+) -> torch.Tensor:
+    """A quantized matrix with its low-rank correction, some rows at a time where it is large."""
+    stored = tensors[name]
+    assert isinstance(stored, Quantized)
+    rows, cols = stored.shape
+    # In float64, so that the order in which a library adds the few products up does not show.
+    left, right = (restore(tensors[name + suffix], torch.float64, device) for suffix in (LEFT_SUFFIX, RIGHT_SUFFIX))
+    result = torch.empty(rows, cols, dtype=dtype, device=device)
+    step = max(1, CORRECTED_AT_ONCE // cols)
+    for first in range(0, rows, step):
+        piece = slice(first, first + step)
+        some = Quantized(stored.values[piece], stored.scales[piece], stored.bits)
+        result[piece] = restore(some, torch.float64, device) + left[:, piece].T @ right
+    return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -31,7 +31,28 @@ def export(model: GPT) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in split(banks, model.config).items()}
 
 
-@torch.no_grad()
+def check(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """That a model of this configuration has parameters of these public names and shapes, and no others.
+
+    Nothing is allocated, whatever the configuration says.
+
+    Raises:
+        InputError: a name is missing or unknown, or a shape differs.
+    """
+    wanted = {
+        found.name: found.row.shape if found.index is None else found.row.shape[1:]
+        for found in parameters.slices(config)
+    }
+    for name in wanted:
+        if name not in shapes:
+            raise InputError(f"{name} is missing in the state dict: the model has it")
+    for name, shape in shapes.items():
+        if name not in wanted:
+            raise InputError(f"{name} in the state dict is not a parameter of the model")
+        if tuple(shape) != wanted[name]:
+            raise InputError(f"{name} is {tuple(shape)} in the state dict: the model's is {wanted[name]}")
+
+
 def load(model: GPT, state_dict: Mapping[str, torch.Tensor]) -> None:
     """Copy a state dict with public names into the model; nothing changes unless all of it fits.
 
@@ -39,15 +60,20 @@ def load(model: GPT, state_dict: Mapping[str, torch.Tensor]) -> None:
         InputError: a name is missing or unknown, or a shape differs.
     """
     wanted = split(dict(model.named_parameters()), model.config)
-    for name in wanted:
-        if name not in state_dict:
-            raise InputError(f"{name} is missing in the state dict: the model has it")
-    for name, tensor in state_dict.items():
-        if name not in wanted:
-            raise InputError(f"{name} in the state dict is not a parameter of the model")
-        if tensor.shape != wanted[name].shape:
-            raise InputError(
-                f"{name} is {tuple(tensor.shape)} in the state dict: the model's is {tuple(wanted[name].shape)}"
-            )
-    for name, tensor in state_dict.items():
+    check(model.config, {name: tuple(tensor.shape) for name, tensor in state_dict.items()})
+    _copy(wanted, state_dict.items())
+
+
+def fill(model: GPT, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Copy tensors into the parameters of these public names one after another, so that none need be kept.
+
+    Args:
+        tensors: what `check` has found to be right.
+    """
+    _copy(split(dict(model.named_parameters()), model.config), tensors)
+
+
+@torch.no_grad()
+def _copy(wanted: Mapping[str, torch.Tensor], tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    for name, tensor in tensors:
         wanted[name].copy_(tensor)

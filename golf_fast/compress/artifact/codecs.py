@@ -47,7 +47,7 @@ class Form:
 class Codec:
     """How one blob is coded."""
 
-    encode: Callable[[bytes, Form, int], bytes]
+    encode: Callable[[Bytes, Form, int], Bytes]
     """(raw bytes, form, level of zstd) -> blob. Deterministic for one version of the library behind it."""
     decode: Callable[[Bytes, Form], Bytes]
     """(blob, form) -> exactly `form.size` bytes, or Malformed. Allocates little more than that."""
@@ -55,7 +55,7 @@ class Codec:
     """Whether it fits a model to each matrix, so that matrices are not joined, and bytes of other kinds suit zstd."""
 
 
-def _zstd_encode(raw: bytes, form: Form, level: int) -> bytes:
+def _zstd_encode(raw: Bytes, form: Form, level: int) -> bytes:
     """One frame at the level, short matches left out where they only cost time and bytes.
 
     Among quantized weights matches of 3 to 6 bytes are chance, and cost more than the literals they replace (4 % at
@@ -94,7 +94,7 @@ def require_installed(name: str) -> None:
         raise InputError(_BROTLI_MISSING)
 
 
-def _brotli_encode(raw: bytes, form: Form, level: int) -> bytes:
+def _brotli_encode(raw: Bytes, form: Form, level: int) -> bytes:
     require_installed("brotli")
     blob: bytes = brotli.compress(raw, quality=11, lgwin=24)
     return blob
@@ -114,7 +114,7 @@ def _brotli_decode(blob: Bytes, form: Form) -> Bytes:
     return raw
 
 
-def _rans_encode(raw: bytes, form: Form, level: int) -> bytes:
+def _rans_encode(raw: Bytes, form: Form, level: int) -> bytes:
     return rans.encode(np.frombuffer(raw, np.int8).reshape(form.rows, form.cols), form.bits)
 
 
@@ -140,7 +140,7 @@ CODECS: dict[str, Codec] = {
 """By the name that the header gives them."""
 
 
-def smallest(names: tuple[str, ...], raw: bytes, form: Form, level: int) -> tuple[str, bytes]:
+def smallest(names: tuple[str, ...], raw: Bytes, form: Form, level: int) -> tuple[str, Bytes]:
     """The codec of `names` that makes the smallest blob, the first of equals, and that blob."""
     blobs = [(name, CODECS[name].encode(raw, form, level)) for name in names]
     return min(blobs, key=lambda named: len(named[1]))

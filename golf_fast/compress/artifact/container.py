@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golf_fast.compress.artifact.codecs import CODECS, Form, Malformed, smallest
+import numpy as np
+
+from golf_fast.compress.artifact.codecs import CODECS, Bytes, Form, Malformed, smallest
 from golf_fast.compress.artifact.header import MAX_RAW_BYTES, Blob, Header, dump, form_of, parse
 from golf_fast.compress.artifact.parts import TensorSpec, assemble, part_of, spec_of
 from golf_fast.compress.stored import Stored
@@ -121,9 +123,10 @@ def encode(
     names = sorted(tensors)
     specs = tuple(spec_of(name, tensors[name]) for name in names)
     blobs: list[Blob] = []
-    bodies: list[bytes] = []
+    bodies: list[Bytes] = []
     for part, positions in _groups(specs, codec):
-        raw = b"".join(part_of(tensors[names[position]], part).tobytes() for position in positions)
+        pieces = [np.ascontiguousarray(part_of(tensors[names[position]], part)).data for position in positions]
+        raw = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         form = form_of([specs[position] for position in positions], part)
         used, body = smallest(_tried(codec, part), raw, form, level)
         blobs.append(Blob(used, part, tuple(positions), len(body)))
@@ -137,8 +140,8 @@ def encode(
         raise Malformed(f"its header has {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed")
     parse(text, frozenset(CODECS))  # what would not be read is not written
     header = CODECS["zstd"].encode(text, Form(1, len(text), 8), level)
-    pieces = [PREAMBLE.pack(MAGIC, VERSION, len(header), len(text)), header, *bodies]
-    return b"".join((*pieces, _digest(pieces)))
+    written = [PREAMBLE.pack(MAGIC, VERSION, len(header), len(text)), header, *bodies]
+    return b"".join((*written, _digest(written)))
 
 
 def _groups(specs: tuple[TensorSpec, ...], codec: str) -> list[tuple[str, list[int]]]:
@@ -204,7 +207,7 @@ def _read_header(data: bytes) -> tuple[Header, int]:
     return parse(text, frozenset(CODECS)), start
 
 
-def _digest(pieces: Iterable[bytes | memoryview]) -> bytes:
+def _digest(pieces: Iterable[Bytes]) -> bytes:
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for piece in pieces:
         digest.update(piece)

@@ -142,6 +142,10 @@ def _check_corrections(tensors: dict[str, TensorSpec]) -> None:
         rank = shapes[0][0] if shapes[0] else 0
         if shapes != [(rank, matrix.shape[0]), (rank, matrix.shape[1])]:
             raise Malformed(f"{name}: the factors of {list(matrix.shape)} have shapes {list(map(list, shapes))}")
+        if rank > min(matrix.shape):
+            raise Malformed(
+                f"{name}: has rank {rank}; a matrix of {list(matrix.shape)} has at most {min(matrix.shape)}"
+            )
 
 
 def _blob(item: Any, tensors: tuple[TensorSpec, ...], codecs: frozenset[str]) -> Blob:

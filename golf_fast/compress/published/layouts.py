@@ -13,6 +13,7 @@ the embedding tables; here that rounding is left to the model, whose bf16 comput
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,13 +138,15 @@ def _quantized(name: str, values: torch.Tensor, scales: torch.Tensor, bits: int)
         raise Malformed(f"{name}: its scales are {scales.dtype}; they must be float16 or float32")
     if scales.shape not in (torch.Size(), values.shape[:1]):
         raise Malformed(f"{name}: its scales are {_shape(scales)} for integers of {_shape(values)}; one, or one a row")
-    if not bool(torch.isfinite(scales.float() * limit).all()) or bool((scales < 0).any()):
-        raise Malformed(
-            f"{name}: a scale is {_worst(scales):g}; it must be finite, small enough for float32, not negative"
-        )
+    smallest, largest = _ends(scales)
+    if not 0 <= smallest <= largest <= torch.finfo(torch.float32).max / limit:
+        worst = smallest if smallest < 0 or math.isnan(smallest) else largest
+        raise Malformed(f"{name}: a scale is {worst:g}; it must be finite, small enough for float32, not negative")
     rows = as_rows(tuple(values.shape))[0]
     if scales.ndim == 1 and scales.numel() != rows:
-        return Raw(values.float() * scales.float().reshape(-1, *[1] * (values.ndim - 1)))
+        if 4 * values.numel() > MAX_RAW_BYTES:
+            raise Malformed(f"{name}: its {values.numel()} weights take more than {MAX_RAW_BYTES} bytes in float32")
+        return Raw(values.float().mul_(scales.float().reshape(-1, *[1] * (values.ndim - 1))))
     if scales.dtype == torch.float32 and bits in FLOAT16_SCALED_BITS:
         bits = 8
     return Quantized(values, scales.expand(rows).contiguous(), bits)
@@ -152,8 +155,10 @@ def _quantized(name: str, values: torch.Tensor, scales: torch.Tensor, bits: int)
 def _passed(name: str, tensor: torch.Tensor) -> Raw:
     if tensor.dtype not in FLOATS:
         raise Malformed(f"{name}: its dtype is {tensor.dtype}; it must be float16, bfloat16 or float32")
-    if not bool(torch.isfinite(tensor).all()):
-        raise Malformed(f"{name}: holds {_worst(tensor):g}; its numbers must be finite")
+    ends = _ends(tensor) if tensor.numel() else (0.0, 0.0)
+    for end in ends:
+        if not math.isfinite(end):
+            raise Malformed(f"{name}: holds {end:g}; its numbers must be finite")
     return Raw(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
 
 
@@ -199,8 +204,7 @@ def _shape(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a scalar"
 
 
-def _worst(tensor: torch.Tensor) -> float:
-    """An element that is not finite, else the smallest or largest."""
-    flat = tensor.float().reshape(-1)
-    broken = flat[~torch.isfinite(flat)]
-    return float(broken[0] if broken.numel() else flat[flat.abs().argmax()])
+def _ends(tensor: torch.Tensor) -> tuple[float, float]:
+    """The smallest and the largest number, without a copy of them; both are NaN if one is."""
+    smallest, largest = torch.aminmax(tensor)
+    return float(smallest), float(largest)

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from golf_fast.compress import Quantized, dequantize, quantize, read_artifact, write_artifact
+from golf_fast.compress import Quantized, dequantize, quantize, read_artifact, stored, write_artifact
 from golf_fast.compress.artifact.codecs import Malformed
 from golf_fast.compress.artifact.container import decode, encode
 from golf_fast.compress.integers.low_rank import output_error
-from golf_fast.compress.stored import Raw, Stored
+from golf_fast.compress.stored import Raw, Stored, restore
 from golf_fast.config import CompressConfig
 
 NAMES = [f"blocks.{layer}.mlp.fc.weight" for layer in range(4)]
@@ -85,6 +85,7 @@ def int8(*shape: int) -> Quantized:
         ({"w:right": int8(3, 6)}, "factors of"),
         ({"w:left": Quantized(torch.ones(16, dtype=torch.int8), torch.ones(1, dtype=torch.float16), 8)}, "factors of"),
         ({"w:left": Raw(torch.ones(2, 8))}, "factors of"),
+        ({"w:left": int8(7, 8), "w:right": int8(7, 6)}, r"has rank 7; a matrix of \[8, 6\] has at most 6"),
         ({"w:middle": int8(2, 8)}, "name with a colon"),
         ({":left": int8(2, 8)}, "name with a colon"),
         ({"w:left:left": int8(2, 8)}, "name with a colon"),
@@ -97,3 +98,18 @@ def test_factors_that_fit_nothing_are_refused(changes: dict[str, Stored | None],
         encode(tensors, {}, **CONFIG.coding())
     whole = {name: stored for name, stored in fine.items() if stored is not None}
     assert set(decode(encode(whole, {}, **CONFIG.coding())).tensors) == set(whole)
+
+
+def test_a_large_matrix_is_corrected_in_pieces_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(2)
+    parts = {"m": (40, 24), "m:left": (3, 40), "m:right": (3, 24)}
+    tensors = {
+        name: Quantized(torch.randint(-8, 8, shape, generator=generator).to(torch.int8), torch.rand(shape[0]).half(), 8)
+        for name, shape in parts.items()
+    }
+    whole = dequantize(tensors)["m"]
+    left, right = (restore(tensors[name], torch.float64) for name in ("m:left", "m:right"))
+    assert torch.equal(whole, (restore(tensors["m"], torch.float64) + left.T @ right).float())
+    for at_once in (1, 100, 24 * 39):
+        monkeypatch.setattr(stored, "CORRECTED_AT_ONCE", at_once)
+        torch.testing.assert_close(dequantize(tensors)["m"], whole, rtol=1e-6, atol=0)
