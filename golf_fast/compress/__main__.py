@@ -1,24 +1,21 @@
 """Look into an artifact, write it under another codec, or make one of a model that a published script left."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 
-from golf_fast.compress import Stored
 from golf_fast.compress.artifact.codecs import Malformed
 from golf_fast.compress.artifact.container import VERSION, read_artifact, write_artifact
 from golf_fast.compress.artifact.inspection import forms, groups, overhead, shares
 from golf_fast.compress.published.deduce import Unseen, deduce, notes, with_smear
 from golf_fast.compress.published.layouts import read_published
 from golf_fast.compress.recode import recode, refuse_to_replace
-from golf_fast.config import CodecName, ModelConfig
+from golf_fast.config import CodecName
 from golf_fast.console import exit_with
 from golf_fast.errors import InputError
-from golf_fast.model import GPT, upstream
+from golf_fast.model import upstream
 from golf_fast.report import artifact_plot, table
 
 
@@ -67,7 +64,7 @@ def import_published(
     try:
         config = deduce(published.tensors, unseen)
         tensors = with_smear(published.tensors)
-        _check_parameters(config, tensors)
+        upstream.check(config, {name: stored.shape for name, stored in tensors.items()})
     except (InputError, Malformed) as error:
         raise InputError(f"{file}: {error}") from error
     made = {"imported": f"published, layout {published.layout}"}
@@ -90,12 +87,6 @@ def recode_artifact(artifact: Annotated[Path, tyro.conf.Positional], codec: Code
     before, after = recode(artifact, codec, output)
     print(f"{artifact}: {before:,} bytes")
     print(f"{output}: {after:,} bytes, {codec}, {after / before:.2%} of it")
-
-
-def _check_parameters(config: ModelConfig, tensors: Mapping[str, Stored]) -> None:
-    """That the model has these parameters, by name and shape, and no others."""
-    with torch.device("meta"):
-        upstream.load(GPT(config), {name: torch.empty(stored.shape) for name, stored in tensors.items()})
 
 
 def main() -> None:

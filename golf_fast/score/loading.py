@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from golf_fast import machine
-from golf_fast.compress import dequantize, read_artifact
+from golf_fast.compress import read_artifact
+from golf_fast.compress.stored import dequantized, own_names
 from golf_fast.config import ModelConfig, ScoreConfig
 from golf_fast.data import Dataset, Tokenizer, prepare
 from golf_fast.errors import InputError
@@ -77,11 +78,13 @@ def read_model(path: Path, compute_dtype: torch.dtype) -> GPT:
     """
     artifact = read_artifact(path)
     config = from_plain(ModelConfig, artifact.model_config, path, "model")
-    model = GPT(config, compute_dtype=compute_dtype, seed=None)
     try:
-        upstream.load(model, dequantize(artifact.tensors))
+        # Before anything is allocated: what a file says of its model may be a thousand times what it holds.
+        upstream.check(config, {name: artifact.tensors[name].shape for name in own_names(artifact.tensors)})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    model = GPT(config, compute_dtype=compute_dtype, seed=None)
+    upstream.fill(model, dequantized(artifact.tensors))
     return model
 
 

@@ -106,9 +106,12 @@ def test_no_command_takes_more_than_twice_the_decoded_parts(tmp_path: Path) -> N
             runs.append((allowance, "compress", 2, ["import", path, "--output", f"{path}.golf"]))
             continue
         runs.append((allowance, "compress", 0, ["inspect", path]))
+        flags = ["--tokens", str(tmp_path / "shard.bin"), "--tokenizer", str(tmp_path / "tokenizer.model")]
+        runs.append((allowance, "score", 2, [path, *flags, "--device", "cpu"]))
         runs.append((writing, "compress", 0, ["recode", path, "--codec", "rans", "--output", f"{path}.new"]))
     done = subprocess.run([sys.executable, "-c", COMMANDS, json.dumps(runs)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-500:]
     errors = done.stderr.splitlines()
-    assert len(errors) == 1, done.stderr
-    assert "tok_emb.weight: is missing" in errors[0]
+    assert len(errors) == len(files), done.stderr
+    assert sum("tok_emb.weight is missing in the state dict" in line for line in errors) == len(files) - 1
+    assert sum("tok_emb.weight: is missing" in line for line in errors) == 1

@@ -14,7 +14,7 @@ from golf_fast.compress.recode import CodecName, recode
 from golf_fast.config import CompressConfig
 from golf_fast.errors import InputError
 from golf_fast.model import upstream
-from golf_fast.score.__main__ import read_model
+from golf_fast.score.loading import read_model
 
 CODECS: list[CodecName] = ["rans", "zstd", *(["brotli"] if codecs.brotli else [])]  # type: ignore[list-item]
 

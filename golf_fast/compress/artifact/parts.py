@@ -106,7 +106,7 @@ def assemble(spec: TensorSpec, parts: dict[str, memoryview]) -> Stored:
     """Put a tensor together from parts of the sizes that `spec.parts()` names, and let go of each when it is used.
 
     Raises:
-        Malformed: a value is outside its width, or a float is not finite.
+        Malformed: a value is outside its width, or a float or a weight is not finite.
     """
     arrays = {}
     for field, (dtype, items) in spec.fields().items():
@@ -118,8 +118,12 @@ def assemble(spec: TensorSpec, parts: dict[str, memoryview]) -> Stored:
             raise Malformed(f"{spec.name}: a bool is neither 0 nor 1")
         return Raw(torch.from_numpy(arrays["data"]).reshape(spec.shape))
     values, limit = arrays["values"], 2 ** (spec.bits - 1)
-    if values.min() < -limit or values.max() >= limit:
-        raise Malformed(f"{spec.name}: its values run from {values.min()} to {values.max()}, too wide for {spec.kind}")
+    smallest, largest = int(values.min()), int(values.max())
+    if smallest < -limit or largest >= limit:
+        raise Malformed(f"{spec.name}: its values run from {smallest} to {largest}, too wide for {spec.kind}")
+    coarsest = max(abs(float(arrays["scales"].min())), abs(float(arrays["scales"].max())))
+    if coarsest * max(-smallest, largest) > float(np.finfo(np.float32).max):
+        raise Malformed(f"{spec.name}: a scale is {coarsest:g}; its product with {spec.kind} is not finite in float32")
     return Quantized(torch.from_numpy(values).reshape(spec.shape), torch.from_numpy(arrays["scales"]), spec.bits)
 
 

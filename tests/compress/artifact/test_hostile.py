@@ -240,6 +240,21 @@ def test_contents_that_no_writer_makes(bodies: bytes, says: str, tmp_path: Path)
     refused(tmp_path / "a", build(fresh_header(), bodies), says)
 
 
+def test_weights_that_are_not_finite(tmp_path: Path) -> None:
+    header = fresh_header()
+    header["tensors"][0] |= {"kind": "int8", "dtype": "float32"}
+    header["blobs"][1:3] = [
+        {"codec": "raw", "part": f"scales.{plane}", "tensors": [0], "size": 2} for plane in range(4)
+    ]
+    for scale, value, fine in ((3e38, 1, True), (3e38, 2, False), (-3e38, 2, False), (2.6e36, -128, True)):
+        scales = np.array([1, scale], "<f4").view(np.uint8).reshape(2, 4).T.tobytes()
+        data = build(header, np.array([0, 0, 0, 0, 0, value], np.int8).tobytes() + scales + b"\1\2\3\4")
+        if fine:
+            container.decode(data)
+        else:
+            refused(tmp_path / "a", data, "a scale is .* not finite in float32")
+
+
 def one_tensor(size: int, body: bytes, codec: str = "zstd") -> bytes:
     header = fresh_header()
     header["tensors"] = [{"name": "b", "kind": "raw", "shape": [size], "dtype": "uint8"}]

@@ -18,8 +18,8 @@ from golf_fast.compress.published.deduce import Unseen, deduce, with_smear
 from golf_fast.compress.published.layouts import read_published
 from golf_fast.config import ModelConfig
 from golf_fast.errors import InputError
-from golf_fast.model import GPT, gpt, upstream
-from golf_fast.score.__main__ import read_model
+from golf_fast.model import GPT, embedding, upstream
+from golf_fast.score.loading import read_model
 
 CONFIG = ModelConfig(
     vocab_size=40,
@@ -133,7 +133,7 @@ def test_the_published_baseline_has_no_smear(importer: Importer, monkeypatch: py
         with torch.no_grad(), monkeypatch.context() as patched:
             found = model.logits(TOKENS)
             with_a_gate = logits(config, {**restored, "smear.gate": gate}, dtype)
-            patched.setattr(gpt, "smear", lambda x, gate: x)
+            patched.setattr(embedding, "smear", lambda x, gate, starts: x)
             assert torch.equal(found, logits(config, {**restored, "smear.gate": gate}, dtype))
         assert not torch.equal(found, with_a_gate)
 
