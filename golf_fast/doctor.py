@@ -118,6 +118,8 @@ def _ops() -> Iterator[Finding]:
     from golf_fast import machine
     from golf_fast.ops import backends
 
+    importlib.import_module("golf_fast.compress")  # registers what codes and quantizes
+
     for module in pkgutil.iter_modules(golf_fast.ops.__path__):
         if module.ispkg:
             importlib.import_module(f"golf_fast.ops.{module.name}")

@@ -42,7 +42,7 @@ def test_a_working_machine() -> None:
     assert findings["device"].found in {"cpu", "cuda:0"}
     assert findings["compute dtype"].found in {"bfloat16", "float32"}
     assert {f"op {op}" for op in backends.registered()} <= set(findings)
-    assert "op bitpack" in findings
+    assert {"op bitpack", "op rans", "op trellis"} <= set(findings)
     assert not [finding for finding in findings.values() if finding.found == "cannot be told"]
 
 
@@ -61,6 +61,7 @@ def test_a_part_that_is_missing_leaves_the_others(without: tuple[str, ...]) -> N
         assert "not there" in line
         assert "pip install" in line
         assert "reference" in lines[whats.index("op bitpack")]
+        assert "numpy" in lines[whats.index("op rans")]
 
 
 def test_what_was_found_before_an_error_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,22 +6,18 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
-import torch
 
 import golf_fast
 from golf_fast.compress.artifact import codecs
 from golf_fast.console import exit_with
 from golf_fast.data import write_shard
-from golf_fast.errors import InputError
-from golf_fast.model.backends import resolve_backends
-from golf_fast.ops import backends
+from golf_fast.runs import FinishedRun
 from golf_fast.runs.result import read
 from golf_fast.train.__main__ import main
 
@@ -110,6 +106,14 @@ def test_a_run_leaves_what_the_readme_says(finished: tuple[Path, object]) -> Non
     losses = np.fromfile(run_dir / "token_losses", dtype=np.float32)
     assert result.val_bpb == pytest.approx(losses.sum(dtype=np.float64) / math.log(2) / result.val_bytes)
     assert len(result.baselines) == 4
+    assert set(result.artifact_parts) == {"mlp", "attention", "bigram", "embedding", "control", "header"}
+    assert sum(result.artifact_parts.values()) == result.artifact_bytes
+    assert "Bytes of the submission" in (run_dir / "report.html").read_text()
+    schedule = FinishedRun(run_dir).schedule()
+    assert schedule.steps == 6
+    assert schedule.budget is not None
+    assert schedule.budget.trained + schedule.budget.quantized == result.train_seconds
+    assert schedule.budget.quantized > 0
 
 
 def metrics(run_dir: Path, kind: str) -> list[dict[str, Any]]:
@@ -285,24 +289,6 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.glob("runs/*")] == ["mine"], "a refused run leaves no directory"
     assert named in error
-
-
-def test_a_gpu_does_not_run_a_reference_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = backends.Backend("reference", "plain PyTorch runs anywhere; not triton: Triton is not installed")
-    monkeypatch.setattr(backends, "describe", lambda device: [("relu2_mlp", slow)])
-    assert resolve_backends(torch.device("cpu")) == {"relu2_mlp": slow}
-    with pytest.raises(InputError, match=r"relu2_mlp has only its slow reference .*Triton is not installed"):
-        resolve_backends(torch.device("cuda"))
-    monkeypatch.setattr(backends, "describe", lambda device: [("relu2_mlp", replace(slow, asked_for=True))])
-    assert resolve_backends(torch.device("cuda"))["relu2_mlp"].asked_for
-
-
-def test_an_impossible_backend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    backends.forget()
-    monkeypatch.setenv(backends.VARIABLE, "relu2_mlp=magic")
-    with pytest.raises(InputError, match="relu2_mlp=magic: its backends are"):
-        resolve_backends(torch.device("cpu"))
-    backends.forget()
 
 
 def test_an_interrupted_run_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from golf_fast.compress.artifact.container import Artifact, encode
-from golf_fast.compress.artifact.inspection import shares
+from golf_fast.compress.artifact.inspection import overhead, shares
+from golf_fast.compress.integers.groups import groups_of
 from golf_fast.compress.integers.low_rank import output_error
 from golf_fast.compress.stored import LEFT_SUFFIX, RIGHT_SUFFIX, Raw, Stored, dequantize
 from golf_fast.config import CompressConfig
@@ -111,6 +113,25 @@ def tensor_costs(
             )
         )
     return found
+
+
+def bytes_by_group(artifact: Artifact, groups: Mapping[str, str] | None = None) -> dict[str, int]:
+    """Group of tensors -> bytes of the file that they take, the largest first; with "header" they add up to the file.
+
+    Args:
+        groups: as for `quantize`; a low-rank correction belongs to the group of its matrix.
+    """
+    found = shares(artifact)
+    matrices = {share.name: share.name.removesuffix(LEFT_SUFFIX).removesuffix(RIGHT_SUFFIX) for share in found}
+    group_of = groups_of(dict.fromkeys(matrices.values()), groups)
+    sizes: dict[str, float] = {"header": overhead(artifact.header, artifact.size)}
+    for share in found:
+        group = group_of[matrices[share.name]]
+        sizes[group] = sizes.get(group, 0.0) + share.size
+    # Rounded one after the other along their sum, so that nothing is lost of it.
+    ordered = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
+    ends = [round(end) for end in itertools.accumulate(size for _, size in ordered)]
+    return {name: end - start for (name, _), start, end in zip(ordered, [0, *ends], ends, strict=False)}
 
 
 def _packed_bytes(tensors: Mapping[str, Stored]) -> int:

@@ -40,6 +40,19 @@ class Compressed:
     next_token: int
 
 
+@dataclass(frozen=True)
+class Costs:
+    """What compression cost.
+
+    Attributes:
+        steps: the model after each step.
+        parts: group of tensors -> bytes of the artifact; with "header" they add up to it.
+    """
+
+    steps: list[costs.Step]
+    parts: dict[str, int]
+
+
 def compress(context: Context, inputs: Inputs, budget: Budget, training: TrainingStage) -> Compressed:
     """Quantize and write the artifact; where that looks at training tokens, its time is training time.
 
@@ -78,7 +91,7 @@ def compress(context: Context, inputs: Inputs, budget: Budget, training: Trainin
     return Compressed(weights, pruned, done.hessians, done.config, next_token)
 
 
-def account(context: Context, inputs: Inputs, compressed: Compressed) -> list[costs.Step]:
+def account(context: Context, inputs: Inputs, compressed: Compressed) -> Costs:
     """Measure what each step and each tensor cost, on rank 0, off the clock; the artifact is written already."""
     config, ranks, log = compressed.config, context.ranks, context.log
     evaluate = None
@@ -98,4 +111,4 @@ def account(context: Context, inputs: Inputs, compressed: Compressed) -> list[co
         log.metric(kind="compression", **dataclasses.asdict(step))
     for cost in costs.tensor_costs(weights, artifact, compressed.hessians, evaluate):
         log.metric(kind="tensor", **dataclasses.asdict(cost))
-    return steps
+    return Costs(steps, costs.bytes_by_group(artifact, quantization_groups(context.config.model)))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from golf_fast import code_size, machine
-from golf_fast.compress import costs
 from golf_fast.config import ScoreConfig
 from golf_fast.data import Baseline
 from golf_fast.model import parameters
 from golf_fast.pipeline.budget import Budget
+from golf_fast.pipeline.compression import Costs
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import Inputs
 from golf_fast.report import summary
@@ -28,8 +28,8 @@ class Findings:
     inputs: Inputs
     budget: Budget
     trained: Trained | None = None
-    steps: list[costs.Step] = field(default_factory=list)
-    """Steps of the compression."""
+    costs: Costs | None = None
+    """Of the compression."""
     scores: dict[str, Score] = field(default_factory=dict)
     """By scoring stage."""
     baselines: list[Baseline] = field(default_factory=list)
@@ -71,6 +71,7 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
         compute_dtype=machine.dtype_name(context.dtype),
         recompiles=trained.recompiles if trained else 0,
         peak_memory_bytes=machine.peak_memory_bytes(context.ranks.device),
+        artifact_parts=found.costs.parts if found.costs else {},
         baselines={baseline.name: baseline.bits_per_byte for baseline in found.baselines},
         finished=finished,
     )
@@ -79,7 +80,7 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
 def show(context: Context, found: Findings, result: Result) -> None:
     """Print the tables at the end."""
     log, paths = context.log, context.paths
-    log.line("\n" + summary.compression_table(found.steps))
+    log.line("\n" + summary.compression_table(found.costs.steps if found.costs else []))
     log.line("\n" + summary.stages_table(context.stages))
     if result.baselines:
         log.line("\n" + summary.baselines_table(result))

@@ -115,7 +115,7 @@ class Run:
             note["bytes"] = paths.artifact.stat().st_size
         if context.ranks.main:
             with context.stage("what compression cost"):
-                found.steps = account(context, found.inputs, compressed)
+                found.costs = account(context, found.inputs, compressed)
         fixed = dataclasses.replace(context.config.score, ttt="off")
         self._score(BEFORE, training.weights, fixed)
         restored = dequantize(read_artifact(paths.artifact).tensors, device=context.ranks.device)

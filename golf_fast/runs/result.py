@@ -60,7 +60,7 @@ class Result:
     code_hash: str = ""
     """SHA-256 of the sources that code_bytes counts."""
     artifact_parts: dict[str, int] = field(default_factory=dict)
-    """Part of the artifact -> bytes."""
+    """Group of tensors, or "header" -> bytes of the artifact; they add up to it."""
     baselines: dict[str, float] = field(default_factory=dict)
     """General compressor -> bits per byte of the same validation text."""
     total_bytes: int | None = field(init=False)

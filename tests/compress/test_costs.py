@@ -76,3 +76,18 @@ def test_without_an_evaluation(tmp_path: Path) -> None:
     assert {step.bpb for step in steps} == {None}
     found = costs.tensor_costs(weights, artifact)
     assert {(cost.output_error, cost.bpb_change) for cost in found} == {(None, None)}
+
+
+def test_the_bytes_of_the_groups_add_up_to_the_file(tmp_path: Path) -> None:
+    weights, hessians = model()
+    stored = quantize(weights, dataclasses.replace(CONFIG, low_rank_tensors=2), hessians)
+    assert sum(":" in name for name in stored) == 4
+    size = write_artifact(tmp_path / "a", stored, {}, **CONFIG.coding())
+    artifact = read_artifact(tmp_path / "a")
+    parts = costs.bytes_by_group(artifact)
+    assert set(parts) == {"embedding", "attention", "mlp", "control", "header"}
+    assert sum(parts.values()) == size
+    assert list(parts.values()) == sorted(parts.values(), reverse=True)
+    assert parts["attention"] > 64 * 48 * 2 / 8 + 2 * (64 + 48), "its correction, at least one byte a number"
+    groups = {name: "mlp" if "tok_emb" in name else "control" for name in weights}
+    assert set(costs.bytes_by_group(artifact, groups)) == {"mlp", "control", "header"}

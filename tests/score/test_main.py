@@ -14,6 +14,7 @@ from golf_fast.compress import dequantize, quantize, read_artifact, write_artifa
 from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
 from golf_fast.console import exit_with
 from golf_fast.data import Tokenizer, prepare, write_shard
+from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
 from golf_fast.ops import backends
 from golf_fast.score.__main__ import main
@@ -136,6 +137,18 @@ def test_an_impossible_backend_is_one_line(
     finally:
         backends.forget()
     assert "GOLF_FAST_BACKENDS asks for relu2_mlp=none_such" in capsys.readouterr().err
+
+
+def test_a_gpu_does_not_run_a_reference_unasked(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As far as that shows without a GPU: the program takes the CPU for one, and ends before it computes."""
+    slow = backends.Backend("reference", "plain PyTorch runs anywhere; not triton: Triton is not installed")
+    monkeypatch.setattr(backends, "describe", lambda device: [("relu2_mlp", slow)])
+    gpu = Ranks.single(torch.device("cuda"))
+    monkeypatch.setattr(Ranks, "from_environment", lambda kind: gpu)
+    assert run(monkeypatch, made, "--device", "cpu") == 2
+    assert "relu2_mlp has only its slow reference on this GPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,30 @@ def test_validation_runs_off_the_clock_and_is_told(tmp_path: Path) -> None:
     assert len(calls) == 2
     assert "step:2 val_loss:1.5000 val_bpb:2.5000" in log.lines
     assert [metric["step"] for metric in log.metrics if metric["kind"] == "val"] == [2, 4]
+
+
+def test_the_forecast_of_the_size_runs_off_the_clock_and_is_told(tmp_path: Path) -> None:
+    trainer = trainer_on(np.arange(3000) % 7, tmp_path)
+    trainer.config = replace(TRAIN, log_every=2)
+    time = [0.0]
+
+    def step(rates: Rates) -> torch.Tensor:
+        time[0] += 1.0
+        return torch.tensor(1.5)
+
+    def predict(weights: Mapping[str, torch.Tensor]) -> int:
+        assert weights.keys() == dict(trainer.model.named_parameters()).keys()
+        time[0] += 1000.0
+        return 12345
+
+    trainer.step = step  # type: ignore[method-assign]
+    trainer.config = replace(trainer.config, warmup_steps=0)
+    log = Lines()
+    trained = train(trainer, log, clock=Clock(SINGLE, lambda: time[0]), predict=predict)
+    assert trained.seconds == trained.steps == TRAIN.max_steps
+    sizes = [metric["expected_artifact_bytes"] for metric in log.metrics if metric["kind"] == "train"]
+    assert sizes == [None, 12345, None, 12345]
+    assert log.lines[1].endswith("artifact:about 12,345 bytes")
 
 
 def test_lines_can_be_grepped(tmp_path: Path) -> None:

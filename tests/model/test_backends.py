@@ -1,0 +1,28 @@
+"""Which implementations a model runs with is decided before it runs, in every program alike."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from golf_fast.errors import InputError
+from golf_fast.model.backends import resolve_backends
+from golf_fast.ops import backends
+
+
+def test_a_gpu_does_not_run_a_reference_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = backends.Backend("reference", "plain PyTorch runs anywhere; not triton: Triton is not installed")
+    monkeypatch.setattr(backends, "describe", lambda device: [("relu2_mlp", slow)])
+    assert resolve_backends(torch.device("cpu")) == {"relu2_mlp": slow}
+    with pytest.raises(InputError, match=r"relu2_mlp has only its slow reference .*Triton is not installed"):
+        resolve_backends(torch.device("cuda"))
+    monkeypatch.setattr(backends, "describe", lambda device: [("relu2_mlp", replace(slow, asked_for=True))])
+    assert resolve_backends(torch.device("cuda"))["relu2_mlp"].asked_for
+
+
+def test_an_impossible_backend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    backends.forget()
+    monkeypatch.setenv(backends.VARIABLE, "relu2_mlp=magic")
+    with pytest.raises(InputError, match="relu2_mlp=magic: its backends are"):
+        resolve_backends(torch.device("cpu"))
+    backends.forget()
