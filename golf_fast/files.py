@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from golf_fast.errors import InputError
 
@@ -148,32 +148,37 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+Holder = Literal["us", "another", "nobody"]
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of an open file or folder while the block runs; its death gives a process's locks back.
+def locked(path: Path) -> Iterator[Holder]:
+    """Hold the lock of a file or folder while the block runs; its death gives a process's locks back.
 
     Yields:
-        Whether this process has it; False where another one does, or where the file system has no locks.
+        Who has it: "us", "another" process, or "nobody" where there is no such file or the file system has no locks.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
-        yield False
+        yield "nobody"
         return
     try:
-        yield _try_lock(descriptor)
+        yield _lock(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _lock(descriptor: int) -> Holder:
     try:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "another"
     except (ImportError, OSError):
-        return False
-    return True
+        return "nobody"
+    return "us"
 
 
 def sha256(path: Path, needed: str = "a file is needed") -> str:

@@ -118,7 +118,8 @@ def fetch(
 ) -> None:
     """Download the challenge's shards and tokenizer; what is there already is checked and kept.
 
-    Environment: MATCHED_FINEWEB_REPO_ID, MATCHED_FINEWEB_REMOTE_ROOT_PREFIX, MATCHED_FINEWEB_BASE_URL.
+    Environment: HF_ENDPOINT, HF_TOKEN, MATCHED_FINEWEB_REPO_ID, MATCHED_FINEWEB_REMOTE_ROOT_PREFIX,
+    MATCHED_FINEWEB_BASE_URL. Where huggingface_hub is installed (the extra "hub") it brings what is on a hub.
 
     Args:
         variant: Tokenizer of the shards.

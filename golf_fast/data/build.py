@@ -93,8 +93,8 @@ def _sweep(root: Path) -> None:
     with contextlib.suppress(OSError):
         for folder in [*root.glob(f"{_BUILDING}*"), *root.glob(f"{_DAMAGED}*")]:
             if time.time() - folder.stat().st_mtime > _SWEEP_SECONDS:
-                with locked(folder) as mine:
-                    if mine:
+                with locked(folder) as holder:
+                    if holder == "us":
                         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,84 +1,268 @@
-"""The challenge's shards and tokenizers from the hub, resumed where a download broke off, and checked."""
+"""The challenge's shards and tokenizers from the hub: each file checked against what the hub says of it."""
 
-import http.client
+from __future__ import annotations
+
 import json
 import os
 import re
-import urllib.error
-import urllib.request
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
+from golf_fast import json_files
 from golf_fast.data.documents import Progress, no_progress
-from golf_fast.data.shards import shard_tokens
+from golf_fast.data.download import About, Server
+from golf_fast.data.shards import HEADER_BYTES, shard_tokens, visible
+from golf_fast.data.tokenizer import MAX_BYTES as MAX_TOKENIZER_BYTES
 from golf_fast.data.tokenizer import Tokenizer
-from golf_fast.errors import InputError
+from golf_fast.errors import InputError, printable
+from golf_fast.files import locked, reason, replacing, sha256, sync_folder
 
-BASE_URL = "https://huggingface.co/datasets/{repo}/resolve/main/"
+ENDPOINT = "https://huggingface.co"
+SOURCES = "sources.json"
+"""Where each file of a folder is from, its size and its hash."""
 _FIRST_REPOSITORY = "willdepueoai/parameter-golf"  # sp1024
 _LARGER_REPOSITORY = "kevclark/parameter-golf"  # sp4096 and sp8192
-_BLOCK = 1 << 20
-_TIMEOUT_SECONDS = 60
-_ATTEMPTS = 4
+_MAX_MANIFEST_BYTES = 16 << 20
+_MAX_SHARD_BYTES = HEADER_BYTES + 2 * (2**31 - 1)
+"""The header counts tokens in 31 bits."""
+_MAX_SHARDS = 100_000
+_REVISION = "/resolve/main/"
 
 
 @dataclass(frozen=True)
 class Hub:
-    """Where the files of a repository lie: `root` ends in a slash and includes the prefix."""
+    """Where the files of a repository lie.
+
+    Attributes:
+        root: their address, which ends in a slash and includes the prefix.
+        endpoint: the hub's, whose token is used; "" for another server.
+        repository, prefix: their names on the hub.
+    """
 
     root: str
+    endpoint: str = ""
+    repository: str = ""
+    prefix: str = ""
 
     @classmethod
-    def from_environment(cls, variant: str, base_url: str | None = None) -> "Hub":
-        """The repository of a variant, unless the MATCHED_FINEWEB_ variables or `base_url` name another."""
+    def from_environment(cls, variant: str, base_url: str | None = None) -> Hub:
+        """The repository of a variant, unless the MATCHED_FINEWEB_ variables, HF_ENDPOINT or `base_url` say another."""
         default = _LARGER_REPOSITORY if variant in ("sp4096", "sp8192") else _FIRST_REPOSITORY
-        repository = os.environ.get("MATCHED_FINEWEB_REPO_ID", default)
-        prefix = os.environ.get("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", "datasets").strip("/")
-        base = base_url or os.environ.get("MATCHED_FINEWEB_BASE_URL", BASE_URL)
+        repository = _variable("MATCHED_FINEWEB_REPO_ID") or default
+        prefix = os.environ.get("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", "datasets").strip().strip("/")
+        endpoint = _variable("HF_ENDPOINT").rstrip("/") or ENDPOINT
+        named = base_url or _variable("MATCHED_FINEWEB_BASE_URL")
+        base = named or f"{endpoint}/datasets/{{repo}}{_REVISION}"
         if not base.startswith(("https://", "http://")):
             raise InputError(f"{base}: not a web address; it must begin with https:// or http://")
         root = base.replace("{repo}", repository).rstrip("/") + "/"
-        return cls(f"{root}{prefix}/" if prefix else root)
+        return cls(f"{root}{prefix}/" if prefix else root, "" if named else endpoint, repository, prefix)
+
+    @property
+    def library(self) -> bool:
+        """Whether huggingface_hub brings the files: it is installed, and they are on a hub."""
+        return bool(self.endpoint) and find_spec("huggingface_hub") is not None
+
+    def at(self, commit: str | None) -> Hub:
+        """The same files as of one commit, so that none changes between two of them."""
+        if not commit or not re.fullmatch(r"[0-9a-f]{40}", commit):
+            return self
+        return Hub(self.root.replace(_REVISION, f"/resolve/{commit}/"), self.endpoint, self.repository, self.prefix)
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name, "").strip()
 
 
 def fetch(hub: Hub, variant: str, train_shards: int, out: Path, progress: Progress = no_progress) -> tuple[Path, Path]:
     """Download a variant's validation shards, its first training shards and its tokenizer.
 
+    What is there already stays where the server says that it is the same file, and is replaced where it is another.
+
     Args:
+        hub: where the files lie.
         variant: `sp<digits>` or `byte260`.
         train_shards: how many, at least 1.
-        out: gets `manifest.json`, `datasets/fineweb10B_<variant>/` and `tokenizers/`.
+        out: gets `manifest.json`, `sources.json`, `datasets/fineweb10B_<variant>/` and `tokenizers/`.
 
     Returns:
         The folder of the shards, and the tokenizer's file.
 
     Raises:
-        InputError: an unknown variant, more shards than there are, a file that cannot be had or is damaged.
+        InputError: an unknown variant, more shards than there are, a file that cannot be had or is damaged, another
+            download into the same folder, or shards in it that are from somewhere else.
     """
     if not re.fullmatch(r"sp\d+|byte260", variant):
         raise InputError(f"variant {variant}: it must be sp and digits, or byte260")
-    manifest = out / "manifest.json"
-    _download(hub.root + manifest.name, manifest, _read_manifest, progress, keep=False)
-    available, held_out, model = _listed(manifest, f"fineweb10B_{variant}")
+    lock = out / ".lock"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made ({reason(error)}); name a folder that can") from error
+    with locked(lock) as holder:
+        if holder == "another":
+            raise InputError(f"{out}: another download writes here; wait for it, or name another --out")
+        return _fetch(_Folder(hub, out, progress), variant, train_shards)
+
+
+def _fetch(folder: _Folder, variant: str, train_shards: int) -> tuple[Path, Path]:
+    commit = folder.bring("manifest.json", "manifest.json", _read_manifest, _MAX_MANIFEST_BYTES)
+    folder.hub = folder.hub.at(commit)
+    name = f"fineweb10B_{variant}"
+    available, held_out, model = _listed(folder.out / "manifest.json", name)
     if not 1 <= train_shards <= available:
         raise InputError(f"train shards {train_shards}: {variant} has {available}; ask for 1 to {available}")
-    tokenizer = out / "tokenizers" / model.name
-    _download(f"{hub.root}{model}", tokenizer, Tokenizer, progress)
-    folder = out / "datasets" / f"fineweb10B_{variant}"
-    for part, count in (("val", held_out), ("train", train_shards)):
-        for number in range(count):
-            name = f"fineweb_{part}_{number:06d}.bin"
-            _download(f"{hub.root}datasets/{folder.name}/{name}", folder / name, shard_tokens, progress)
-    return folder, tokenizer
+    shards = f"datasets/{name}"
+    wanted = [f"fineweb_val_{number:06d}.bin" for number in range(held_out)]
+    wanted += [f"fineweb_train_{number:06d}.bin" for number in range(train_shards)]
+    offered = {*wanted, *(f"fineweb_train_{number:06d}.bin" for number in range(train_shards, available))}
+    for path in visible(folder.out / shards, "*.bin") if (folder.out / shards).exists() else ():
+        if path.name not in offered:
+            raise InputError(f"{path}: {folder.hub.root} has no such shard; move it away, or name another --out")
+        if path.name not in wanted:
+            wanted.append(path.name)  # training would read it too
+    tokenizer = f"tokenizers/{model.name}"
+    folder.bring(tokenizer, str(model), Tokenizer, MAX_TOKENIZER_BYTES)
+    for shard in wanted:
+        folder.bring(f"{shards}/{shard}", f"{shards}/{shard}", shard_tokens, _MAX_SHARD_BYTES)
+    return folder.out / shards, folder.out / tokenizer
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+class _Folder:
+    """A folder of fetched files, and where each is from."""
+
+    def __init__(self, hub: Hub, out: Path, progress: Progress) -> None:
+        self.hub = hub
+        self.out = out
+        self._progress = progress
+        self._server = Server(_variable("HF_TOKEN") or None, urlsplit(hub.endpoint).netloc, progress)
+        path = out / SOURCES
+        self._sources = json_files.read_object(path, "remove it to fetch all again") if path.exists() else {}
+
+    def bring(self, name: str, remote: str, check: Callable[[Path], object], most: int) -> str | None:
+        """Bring a file, unless what is there is the same; it gets its name when it is whole and `check` takes it.
+
+        Returns:
+            The commit that it is of, if the server says so.
+        """
+        url, path = self.hub.root + remote, self.out / name
+        about = self._server.about(url)
+        if self._is_there(path, name, url, about, check):
+            return about.commit
+        if about.size is not None and about.size > most:
+            raise InputError(f"{url}: the server offers {about.size:,} bytes; such a file has at most {most:,}")
+        self._need_room(path, about)
+        part = path.with_name(f".{path.name}.part")
+        if self.hub.library:
+            _by_library(self.hub, remote, about, self.out, part)
+        else:
+            self._server.get(url, part, about, most)
+        found = self._accept(part, url, about, check)
+        try:
+            part.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({reason(error)})") from error
+        self._sources[name] = {"url": url, "validator": about.validator, "sha256": found, **_state(path)}
+        self._record()
+        return about.commit
+
+    def _is_there(self, path: Path, name: str, url: str, about: About, check: Callable[[Path], object]) -> bool:
+        """Whether the file is the server's: by its hash, else by what the server said when it came from there."""
+        if not path.exists() or about.size not in (None, path.stat().st_size):
+            return False
+        known = self._sources.get(name)
+        known = known if isinstance(known, dict) else {}
+        unchanged = bool(known) and all(known.get(key) == value for key, value in _state(path).items())
+        try:
+            found = known.get("sha256") if unchanged else sha256(path)
+            if about.sha256 is not None:
+                same = found == about.sha256
+            else:
+                said = (known.get("url"), known.get("validator"), known.get("sha256"))
+                same = about.validator is not None and said == (url, about.validator, found)
+            if same:
+                check(path)
+        except InputError:
+            return False
+        if same and not unchanged:
+            self._sources[name] = {"url": url, "validator": about.validator, "sha256": found, **_state(path)}
+            self._record()
+        return same
+
+    def _accept(self, part: Path, url: str, about: About, check: Callable[[Path], object]) -> str:
+        """The hash of a part that is whole and what the server said; another is removed.
+
+        Raises:
+            InputError: it is not.
+        """
+        try:
+            size, found = part.stat().st_size, sha256(part)
+            if about.size is not None and size != about.size:
+                raise InputError(f"{url}: {size:,} bytes came, but the server says that it has {about.size:,}")
+            if about.sha256 is not None and found != about.sha256:
+                raise InputError(f"{url}: what came has SHA-256 {found}, but the server says {about.sha256}")
+            check(part)
+        except InputError:
+            part.unlink(missing_ok=True)
+            raise
+        return found
+
+    def _need_room(self, path: Path, about: About) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(path.parent).free
+        except OSError as error:
+            raise InputError(f"{path.parent}: cannot be made ({reason(error)}); name a folder that can") from error
+        if about.size is not None and about.size > free:
+            raise InputError(f"{path}: needs {about.size:,} bytes, and its disk has {free:,}; make room")
+
+    def _record(self) -> None:
+        with replacing(self.out / SOURCES, "w") as file:
+            json.dump(self._sources, file, indent=1, sort_keys=True)
+            file.write("\n")
+
+
+def _state(path: Path) -> dict[str, int]:
+    """By which a file is known to be unchanged without reading it."""
+    about = path.stat()
+    return {"bytes": about.st_size, "modified_ns": about.st_mtime_ns}
+
+
+def _by_library(hub: Hub, remote: str, about: About, out: Path, part: Path) -> None:
+    """Bring a file with huggingface_hub, which knows the hub's faster ways; 1.x and 2.x."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    # Its errors derive from those of its HTTP library, which is another one from version to version.
+    failures = (*HfHubHTTPError.__bases__, EntryNotFoundError, OSError, ValueError, RuntimeError)
+    at = re.search(r"/resolve/([^/]+)/", hub.root)
     try:
-        manifest = json.loads(path.read_bytes())
+        came = hf_hub_download(
+            repo_id=hub.repository,
+            filename=f"{hub.prefix}/{remote}" if hub.prefix else remote,
+            repo_type="dataset",
+            revision=at[1] if at else about.commit,
+            local_dir=out / ".hub",
+            endpoint=hub.endpoint,
+        )
+        os.replace(came, part)
+    except failures as error:
+        said = printable(str(error).strip().partition("\n")[0])[:300] or type(error).__name__
+        raise InputError(f"{hub.root}{remote}: huggingface_hub could not get it ({said})") from error
+
+
+def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
+    manifest = json_files.read_object(path, "a manifest with datasets and tokenizers is needed", _MAX_MANIFEST_BYTES)
+    try:
         return {key: {entry["name"]: entry for entry in manifest[key]} for key in ("datasets", "tokenizers")}
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"{path}: not a manifest with datasets and tokenizers ({error!r})") from error
 
 
@@ -86,78 +270,21 @@ def _listed(path: Path, name: str) -> tuple[int, int, PurePosixPath]:
     """Numbers of training and validation shards of a dataset, and where its tokenizer lies."""
     manifest = _read_manifest(path)
     if name not in manifest["datasets"]:
-        raise InputError(f"{path}: no dataset {name}; it lists {', '.join(sorted(manifest['datasets']))}")
+        listed = ", ".join(sorted(map(str, manifest["datasets"]))) or "none"
+        raise InputError(f"{path}: no dataset {name}; it lists {listed[:500]}")
     try:
         entry = manifest["datasets"][name]
-        stats = entry["stats"]
         tokenizer = manifest["tokenizers"][entry["tokenizer_name"]]
         model = PurePosixPath(tokenizer.get("model_path") or tokenizer["path"])
-        counts = int(stats["files_train"]), int(stats["files_val"])
-    except (KeyError, TypeError, ValueError) as error:
+        counts = entry["stats"]["files_train"], entry["stats"]["files_val"]
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: its entry of {name} lacks what is needed ({error!r})") from error
-    if model.is_absolute() or ".." in model.parts or model.suffix != ".model":
-        raise InputError(f"{path}: the tokenizer of {name} is {model}; a relative path of a .model file is needed")
-    return *counts, model
-
-
-def _download(url: str, path: Path, check: Callable[[Path], object], progress: Progress, keep: bool = True) -> None:
-    """Bring `url` to `path`, unless `check` accepts what is there; what has come stays in a `.part` file."""
-    if keep and path.exists():
-        try:
-            check(path)
-            return
-        except InputError:
-            pass  # damaged: it is replaced when the new one is whole
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot be made ({error.strerror}); name a folder that can") from error
-    part = path.with_name(f".{path.name}.part")
-    if not keep:
-        part.unlink(missing_ok=True)
-    for attempt in range(1, _ATTEMPTS + 1):
-        before = part.stat().st_size if part.exists() else 0
-        try:
-            _append(url, part, path.name, progress)
-            break
-        except urllib.error.HTTPError as error:
-            raise InputError(f"{url}: the server says {error.code} {error.reason}") from error
-        except (OSError, http.client.HTTPException) as error:
-            size = part.stat().st_size if part.exists() else 0
-            if attempt == _ATTEMPTS or size == before:
-                raise InputError(f"{url}: broke off at {size} bytes ({error}); run it again to go on") from error
-    try:
-        check(part)
-    except InputError:
-        part.unlink()
-        raise
-    os.replace(part, path)
-
-
-def _append(url: str, part: Path, name: str, progress: Progress) -> None:
-    """Get what `part` lacks.
-
-    Raises:
-        OSError, http.client.HTTPException: the connection broke; `part` holds what came.
-    """
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing is lacking
-            return
-        raise
-    with answer:
-        resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        start = have if resumed else 0
-        length = answer.headers.get("Content-Length")
-        total = start + int(length) if length else 0
-        with part.open("ab" if resumed else "wb") as file:
-            done = start
-            while block := answer.read(_BLOCK):
-                file.write(block)
-                done += len(block)
-                progress(f"get {name}", done, max(total, done))
-    if total and done < total:
-        raise ConnectionError(f"{done} of {total} bytes came")
+    for key, count in zip(("files_train", "files_val"), counts, strict=True):
+        if type(count) is not int or not 1 <= count <= _MAX_SHARDS:
+            raise InputError(f"{path}: {key} of {name} is {count!r:.80}; it must be from 1 to {_MAX_SHARDS:,}")
+    plain = all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", part) for part in model.parts)
+    if model.is_absolute() or not plain or model.suffix != ".model":
+        raise InputError(
+            f"{path}: the tokenizer of {name} is {str(model)!r}; a relative path of a .model file is needed"
+        )
+    return counts[0], counts[1], model

@@ -132,8 +132,8 @@ def test_what_killed_builders_left_is_removed_and_a_living_one_s_is_not(text_fol
         (root / name / "tokenizer.model").touch()
         if name != ".building-new":
             os.utime(root / name, (0, 0))
-    with locked(root / ".building-alive") as mine:
-        assert mine
+    with locked(root / ".building-alive") as holder:
+        assert holder == "us"
         built = build_corpus(text_corpus(text_folder), 300, 0.2, root)
     assert {path.name for path in root.iterdir()} == {built.folder.name, ".building-new", ".building-alive"}
 

@@ -1,44 +1,103 @@
+import hashlib
+import io
 import json
+import shutil
+import ssl
+import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from email.message import Message
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from golf_fast.data import Tokenizer, read_shard, write_shard
+from golf_fast.data import Tokenizer, download, read_shard, write_shard
+from golf_fast.data.download import About, Server
 from golf_fast.data.fetch import Hub, fetch
 from golf_fast.errors import InputError
+from golf_fast.files import locked
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves a folder, honours ranges, and breaks off after `budget` bytes of a file that is in `breaking`."""
+    """Serves a folder as a hub does: ranges, entity tags, and whatever a test scripts.
+
+    Attributes:
+        breaking: file -> bytes after which an answer breaks off, once; or -n - 1, and nothing after byte n ever comes.
+        scripted: file -> answers that come first, each a status and headers.
+        tagged, linked: whether the server gives entity tags, and those of the hub that are hashes.
+        heads: whether it answers HEAD.
+        asked: method, file and Range of each request.
+        tokens: the Authorization of each.
+    """
 
     breaking: dict[str, int]
-    asked: list[tuple[str, str]]
+    scripted: dict[str, list[tuple[int, dict[str, str]]]]
+    tagged: bool
+    linked: bool
+    heads: bool
+    asked: list[tuple[str, str, str]]
+    tokens: list[str | None]
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
 
     def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
         name = self.path.rsplit("/", 1)[-1]
         path = Path(self.translate_path(self.path))
-        self.asked.append((name, self.headers.get("Range", "")))
+        wanted = self.headers.get("Range", "")
+        self.asked.append((self.command, name, wanted))
+        self.tokens.append(self.headers.get("Authorization"))
+        if not body and not self.heads:
+            self.send_error(501)
+            return
+        if body and self.scripted.get(name):
+            status, headers = self.scripted[name].pop(0)
+            self.send_response(status, headers.pop("reason", None))
+            for key, value in {"Content-Length": "0", **headers}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            return
         if not path.is_file():
             self.send_error(404)
             return
         content = path.read_bytes()
-        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        found = hashlib.sha256(content).hexdigest()
+        tag = f'"{found}"'
+        fresh = not self.tagged or self.headers.get("If-Range") == tag
+        start = int(wanted[6:-1]) if wanted and fresh else 0
         if start >= len(content) and start:
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
+        if self.tagged:
+            self.send_header("ETag", tag)
+        if self.linked:
+            self.send_header("X-Linked-Etag", tag)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.end_headers()
-        self.wfile.write(content[start : start + self.breaking.pop(name, len(content))])
+        if body:
+            limit = self.breaking.get(name, len(content))
+            if limit >= 0:
+                self.breaking.pop(name, None)
+            self.wfile.write(content[start : start + limit if limit >= 0 else -limit - 1])
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def asked(method: str = "GET") -> list[tuple[str, str]]:
+    """Files and ranges that were asked for."""
+    return [(name, wanted) for how, name, wanted in Handler.asked if how == method]
 
 
 @pytest.fixture
@@ -61,9 +120,18 @@ def remote(tmp_path: Path, tokenizer: Tokenizer) -> Path:
     return root
 
 
+WAITED: list[float] = []
+"""Seconds that the program under test would have slept."""
+
+
 @pytest.fixture
 def hub(remote: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    Handler.breaking, Handler.asked = {}, []
+    Handler.breaking, Handler.scripted, Handler.asked, Handler.tokens = {}, {}, [], []
+    Handler.tagged, Handler.linked, Handler.heads = True, False, True
+    monkeypatch.setattr(download.time, "sleep", WAITED.append)
+    WAITED.clear()
+    for name in ("HF_TOKEN", "HF_ENDPOINT", "MATCHED_FINEWEB_BASE_URL", "MATCHED_FINEWEB_REMOTE_ROOT_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(remote.parents[2])))
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     monkeypatch.setenv("MATCHED_FINEWEB_REPO_ID", "someone/repository")
@@ -92,7 +160,7 @@ def test_what_is_there_stays_and_what_is_damaged_comes_again(hub: Hub, tmp_path:
     damaged.write_bytes(damaged.read_bytes()[:-1])
     Handler.asked.clear()
     fetch(hub, "sp320", 2, tmp_path / "data")
-    assert [name for name, _ in Handler.asked] == ["manifest.json", damaged.name]
+    assert asked() == [(damaged.name, "")]
     assert read_shard(damaged).size == 900
 
 
@@ -100,28 +168,298 @@ def test_a_broken_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) ->
     name = "fineweb_train_000000.bin"
     Handler.breaking[name] = 1500
     folder, _ = fetch(hub, "sp320", 1, tmp_path / "data")
-    assert [wanted for file, wanted in Handler.asked if file == name] == ["", "bytes=1500-"]
+    assert [wanted for file, wanted in asked() if file == name] == ["", "bytes=1500-"]
+    assert WAITED == [1.0]
     assert read_shard(folder / name).tolist() == list(range(1, 900))
 
 
 def test_a_part_that_lacks_nothing_is_taken(hub: Hub, remote: Path, tmp_path: Path) -> None:
     name = "fineweb_train_000000.bin"
+    Handler.breaking[name] = -1501
+    with pytest.raises(InputError, match=r"broke off .*; 1,500 bytes are kept"):
+        fetch(hub, "sp320", 1, tmp_path / "data")
+    Handler.breaking.clear()
     folder = tmp_path / "data" / "datasets" / "fineweb10B_sp320"
-    folder.mkdir(parents=True)
     (folder / f".{name}.part").write_bytes((remote / "datasets" / "fineweb10B_sp320" / name).read_bytes())
     fetch(hub, "sp320", 1, tmp_path / "data")
+    assert asked()[-1] == (name, "bytes=2822-")
     assert read_shard(folder / name).size == 899
     assert not list(folder.glob(".*"))
 
 
 def test_a_download_that_gets_nowhere_is_an_error_and_can_be_taken_up(hub: Hub, tmp_path: Path) -> None:
     name = "fineweb_train_000000.bin"
-    Handler.breaking[name] = 0
-    with pytest.raises(InputError, match=rf"{name}: broke off at 0 bytes"):
+    Handler.breaking[name] = -1
+    with pytest.raises(InputError, match=rf"{name}: broke off \(0 of 2822 bytes came\)$"):
         fetch(hub, "sp320", 1, tmp_path / "data")
+    assert WAITED == [1.0, 2.0, 4.0, 8.0]
     assert not (tmp_path / "data" / "datasets" / "fineweb10B_sp320" / name).exists()
+    Handler.breaking.clear()
     folder, _ = fetch(hub, "sp320", 1, tmp_path / "data")
     assert read_shard(folder / name).size == 899
+
+
+def change(remote: Path, name: str) -> list[int]:
+    """Another file of the same size under the same name."""
+    path = remote / "datasets" / "fineweb10B_sp320" / name
+    tokens = read_shard(path)[::-1].tolist()
+    write_shard(path, tokens)
+    return tokens
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_file_that_changed_on_the_server_comes_again(hub: Hub, remote: Path, tmp_path: Path, linked: bool) -> None:
+    Handler.linked = linked
+    folder, _ = fetch(hub, "sp320", 2, tmp_path / "data")
+    tokens = change(remote, "fineweb_train_000001.bin")
+    Handler.asked.clear()
+    fetch(hub, "sp320", 1, tmp_path / "data")
+    assert asked() == [("fineweb_train_000001.bin", "")], "it is not asked for, but training would read it"
+    assert read_shard(folder / "fineweb_train_000001.bin").tolist() == tokens
+
+
+def test_a_part_of_a_file_that_changed_is_not_gone_on_with(hub: Hub, remote: Path, tmp_path: Path) -> None:
+    name = "fineweb_train_000000.bin"
+    Handler.breaking[name] = -1501
+    with pytest.raises(InputError, match="broke off"):
+        fetch(hub, "sp320", 1, tmp_path / "data")
+    tokens = change(remote, name)
+    Handler.breaking.clear()
+    Handler.asked.clear()
+    folder, _ = fetch(hub, "sp320", 1, tmp_path / "data")
+    assert read_shard(folder / name).tolist() == tokens
+
+
+def test_a_file_that_changes_between_two_answers_is_not_spliced(hub: Hub, remote: Path, tmp_path: Path) -> None:
+    name = "fineweb_train_000000.bin"
+    Handler.breaking[name] = 1500
+    tokens: list[int] = []
+
+    def changed(stage: str, *_: float) -> None:
+        if "again" in stage:
+            tokens.extend(change(remote, name))
+
+    folder, _ = fetch(hub, "sp320", 1, tmp_path / "data", changed)
+    assert read_shard(folder / name).tolist() == tokens
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_folder_of_another_repository_is_not_continued(
+    hub: Hub, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    Handler.linked = linked
+    out = tmp_path / "data"
+    fetch(hub, "sp320", 2, out)
+    other = remote.parents[1] / "another"
+    shutil.copytree(remote.parent, other)
+    tokens = change(other / "datasets", "fineweb_train_000000.bin")
+    monkeypatch.setenv("MATCHED_FINEWEB_REPO_ID", "someone/another")
+    folder, _ = fetch(Hub.from_environment("sp320", hub.root.split("someone")[0] + "{repo}/"), "sp320", 1, out)
+    assert read_shard(folder / "fineweb_train_000000.bin").tolist() == tokens
+    sources = json.loads((out / "sources.json").read_text())
+    shard = sources["datasets/fineweb10B_sp320/fineweb_train_000000.bin"]
+    assert shard["url"].endswith("/someone/another/datasets/datasets/fineweb10B_sp320/fineweb_train_000000.bin")
+    assert shard["sha256"] == hashlib.sha256((folder / "fineweb_train_000000.bin").read_bytes()).hexdigest()
+
+
+def test_shards_that_the_repository_does_not_have_are_not_mixed_in(hub: Hub, tmp_path: Path) -> None:
+    folder, _ = fetch(hub, "sp320", 1, tmp_path / "data")
+    write_shard(folder / "fineweb_train_000099.bin", range(10))
+    with pytest.raises(InputError, match=r"fineweb_train_000099\.bin: .* has no such shard; move it away"):
+        fetch(hub, "sp320", 1, tmp_path / "data")
+
+
+def test_without_anything_to_compare_by_a_file_comes_again(hub: Hub, tmp_path: Path) -> None:
+    Handler.tagged = Handler.heads = False
+    fetch(hub, "sp320", 1, tmp_path / "data")
+    Handler.asked.clear()
+    fetch(hub, "sp320", 1, tmp_path / "data")
+    assert len(asked()) == 4
+
+
+def test_one_download_at_a_time(hub: Hub, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    out.mkdir()
+    (out / ".lock").touch()
+    with locked(out / ".lock"), pytest.raises(InputError, match=r"data: another download writes here"):
+        fetch(hub, "sp320", 1, out)
+    fetch(hub, "sp320", 1, out)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "waits"),
+    [
+        (503, {"Retry-After": "7"}, [7.0]),
+        (429, {"Retry-After": "0"}, [0.0]),
+        (500, {}, [1.0]),
+        (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, [0.0]),
+        (502, {"Retry-After": "nonsense"}, [1.0]),
+    ],
+)
+def test_a_busy_server_is_asked_again(
+    hub: Hub, tmp_path: Path, status: int, headers: dict[str, str], waits: list[float]
+) -> None:
+    Handler.scripted["fineweb_train_000000.bin"] = [(status, headers)]
+    folder, _ = fetch(hub, "sp320", 1, tmp_path / "data")
+    assert read_shard(folder / "fineweb_train_000000.bin").size == 899
+    assert pytest.approx(waits) == WAITED
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "says"),
+    [
+        (429, {"Retry-After": "86400"}, "the server says 429 .*; it asks to be left alone for 86,400 s"),
+        (
+            403,
+            {"reason": "no\x1b[2J"},
+            r"the server says 403 no\\x1b\[2J; a repository that is not public needs HF_TOKEN",
+        ),
+        (401, {}, "the server says 401 Unauthorized; .*HF_TOKEN"),
+        (410, {}, "the server says 410 Gone"),
+        (302, {"Location": "ftp://127.0.0.1/x"}, "broke off|says"),
+        (302, {"Location": "http://[bad/"}, "is no address that can be asked"),
+        (200, {"Content-Length": "99999999999"}, "the server offers 99,999,999,999 bytes; such a file has at most"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line(
+    hub: Hub, tmp_path: Path, status: int, headers: dict[str, str], says: str
+) -> None:
+    Handler.scripted["fineweb_train_000000.bin"] = [(status, dict(headers)) for _ in range(9)]
+    with pytest.raises(InputError, match=rf"fineweb_train_000000\.bin: ({says})") as caught:
+        fetch(hub, "sp320", 1, tmp_path / "data")
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_body_that_drips_has_stalled(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(download, "_BLOCK", 16)
+    seconds = iter(range(10_000))
+    monkeypatch.setattr(download.time, "monotonic", lambda: float(next(seconds)))
+    with pytest.raises(InputError, match=r"only \d+ bytes came in \d+ s"):
+        Server().get(f"{hub.root}manifest.json", tmp_path / "part", About(), 1 << 20)
+
+
+def test_a_body_without_an_end_is_cut_off(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the server offers \d+ bytes; such a file has at most 10"):
+        Server().get(f"{hub.root}manifest.json", tmp_path / "part", About(), 10)
+
+
+def test_a_certificate_that_is_not_trusted_is_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "self-signed certificate"
+    server = Server()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise urllib.error.URLError(error)
+
+    monkeypatch.setattr(server._opener, "open", refuse)
+    with pytest.raises(InputError, match=r"the certificate of hub\.example is not trusted \(self-signed certificate\)"):
+        server.about("https://hub.example/x")
+
+
+def test_https_is_not_left() -> None:
+    request = urllib.request.Request("https://hub.example/x")
+    with pytest.raises(InputError, match="sends us to http://other/x, which is not https"):
+        download._Redirects().redirect_request(request, io.BytesIO(), 302, "", Message(), "http://other/x")
+
+
+def test_a_token_goes_to_its_hub_alone(hub: Hub, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret\r\n")
+    fetch(hub, "sp320", 1, tmp_path / "plain")
+    assert set(Handler.tokens) == {None}, "another server than the hub's"
+    Handler.tokens.clear()
+    endpoint = hub.root.split("/someone")[0]
+    monkeypatch.setenv("HF_ENDPOINT", f"{endpoint}/")
+    monkeypatch.setattr(Hub, "library", False)
+    place = remote.parents[2] / "datasets" / "someone" / "repository" / "resolve" / "main"
+    shutil.copytree(remote.parent, place)
+    moved = place / "datasets" / "tokenizers" / "small.model"
+    moved.rename(moved.with_name("moved.model"))
+    Handler.scripted["small.model"] = [(302, {"Location": f"{endpoint.replace('127.0.0.1', 'localhost')}/x"})]
+    named = Hub.from_environment("sp320")
+    assert named.root == f"{endpoint}/datasets/someone/repository/resolve/main/datasets/"
+    with pytest.raises(InputError, match="404"):
+        fetch(named, "sp320", 1, tmp_path / "data")
+    assert set(Handler.tokens) == {"Bearer secret"}
+    Server("secret", "127.0.0.1:1")  # and of a redirection:
+    request = urllib.request.Request(f"{endpoint}/x")
+    request.add_unredirected_header("Authorization", "Bearer secret")
+    after = download._Redirects().redirect_request(request, io.BytesIO(), 302, "", Message(), "http://other/x")
+    assert after is not None
+    assert not after.has_header("Authorization")
+
+
+@pytest.mark.parametrize(
+    ("stats", "says"),
+    [
+        ({"files_train": 3, "files_val": 0}, "files_val of fineweb10B_sp320 is 0; it must be from 1"),
+        ({"files_train": 3, "files_val": -1}, "files_val of fineweb10B_sp320 is -1"),
+        ({"files_train": True, "files_val": 1}, "files_train of fineweb10B_sp320 is True"),
+        ({"files_train": 3, "files_val": "1"}, "files_val of fineweb10B_sp320 is '1'"),
+        (
+            {"files_train": 10**15, "files_val": 1},
+            "is 10+; it must be from 1 to 100,000",
+        ),
+        ([], "lacks what is needed"),
+    ],
+)
+def test_numbers_of_files_that_cannot_be(hub: Hub, remote: Path, tmp_path: Path, stats: object, says: str) -> None:
+    manifest = json.loads((remote / "manifest.json").read_text())
+    manifest["datasets"][0]["stats"] = stats
+    (remote / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=says):
+        fetch(hub, "sp320", 1, tmp_path / "data")
+
+
+def test_a_disk_without_room_is_said_before_the_download(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2000))
+    with pytest.raises(InputError, match=r"small\.model: needs [\d,]+ bytes, and its disk has 2,000; make room"):
+        fetch(hub, "sp320", 1, tmp_path / "data")
+
+
+def test_the_hub_s_library_is_used_where_it_is_installed(
+    hub: Hub, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, object]] = []
+
+    class HttpError(Exception):
+        pass
+
+    class HfHubHTTPError(HttpError, OSError):
+        pass
+
+    class EntryNotFoundError(Exception):
+        pass
+
+    def hf_hub_download(**named: object) -> str:
+        calls.append(named)
+        if len(calls) > 4:
+            raise HttpError("busy\nlong story")
+        target = Path(str(named["local_dir"])) / str(named["filename"])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(remote.parent / str(named["filename"]), target)
+        return str(target)
+
+    library = ModuleType("huggingface_hub")
+    library.hf_hub_download = hf_hub_download  # type: ignore[attr-defined]
+    errors = ModuleType("huggingface_hub.errors")
+    errors.HfHubHTTPError, errors.EntryNotFoundError = HfHubHTTPError, EntryNotFoundError  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", library)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    monkeypatch.setattr(Hub, "library", True)
+    endpoint = hub.root.split("/someone")[0]
+    named = Hub(hub.root, endpoint, "someone/repository", "datasets")
+    folder, _ = fetch(named, "sp320", 1, tmp_path / "data")
+    assert read_shard(folder / "fineweb_train_000000.bin").size == 899
+    assert calls[0]["filename"] == "datasets/manifest.json"
+    assert {call["repo_id"] for call in calls} == {"someone/repository"}
+    assert {call["endpoint"] for call in calls} == {endpoint}
+    change(remote, "fineweb_train_000000.bin")
+    with pytest.raises(InputError, match=r"000000\.bin: huggingface_hub could not get it \(busy\)"):
+        fetch(named, "sp320", 1, tmp_path / "data")
 
 
 def test_a_damaged_remote_file_never_gets_its_name(hub: Hub, remote: Path, tmp_path: Path) -> None:
@@ -155,18 +493,24 @@ def test_a_path_that_leaves_the_folder_is_an_error(hub: Hub, remote: Path, tmp_p
 
 def test_a_missing_file_says_what_the_server_says(hub: Hub, remote: Path, tmp_path: Path) -> None:
     (remote / "datasets" / "fineweb10B_sp320" / "fineweb_train_000000.bin").unlink()
-    with pytest.raises(InputError, match=r"fineweb_train_000000\.bin: the server says 404"):
+    with pytest.raises(InputError, match=r"fineweb_train_000000\.bin: the server says 404 Not Found$"):
         fetch(hub, "sp320", 1, tmp_path / "data")
 
 
 def test_where_the_files_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MATCHED_FINEWEB_REPO_ID", "MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", "MATCHED_FINEWEB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("REPO_ID", "REMOTE_ROOT_PREFIX", "BASE_URL"):
+        monkeypatch.delenv(f"MATCHED_FINEWEB_{name}", raising=False)
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
     base = "https://huggingface.co/datasets"
     assert Hub.from_environment("sp1024").root == f"{base}/willdepueoai/parameter-golf/resolve/main/datasets/"
     assert Hub.from_environment("sp8192").root == f"{base}/kevclark/parameter-golf/resolve/main/datasets/"
     monkeypatch.setenv("MATCHED_FINEWEB_REPO_ID", "me/mine")
     monkeypatch.setenv("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", "")
     assert Hub.from_environment("sp1024").root == f"{base}/me/mine/resolve/main/"
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/ ")
+    assert Hub.from_environment("sp1024").root == "https://mirror.example/datasets/me/mine/resolve/main/"
+    commit = "a" * 40
+    assert Hub.from_environment("sp1024").at(commit).root.endswith(f"/resolve/{commit}/")
+    assert Hub.from_environment("sp1024").at("../x").root.endswith("/resolve/main/")
     with pytest.raises(InputError, match="not a web address"):
         Hub.from_environment("sp1024", "file:///etc")
