@@ -1,4 +1,4 @@
-"""Look into an artifact, write it under another codec, or make one of a model that a published script left."""
+"""Look into an artifact, write it under another codec, or make one of a model that a published script wrote."""
 
 import dataclasses
 from pathlib import Path
@@ -24,7 +24,7 @@ def inspect(artifact: Annotated[Path, tyro.conf.Positional], plot: Path | None =
 
     Args:
         artifact: A file that `python -m golf_fast.train` left behind.
-        plot: An .svg or .png to draw the same into.
+        plot: An .svg or .png file to draw the same shares into.
     """
     if plot is not None:
         artifact_plot.check_suffix(plot)
@@ -49,15 +49,15 @@ def import_published(
     output: Path,
     unseen: Annotated[Unseen, tyro.conf.arg(name="")],
 ) -> None:
-    """Write the model in a published final_model.int8.ptz as an artifact, its integers and scales as they are.
+    """Write the model in a published final_model.int8.ptz as an artifact, with the same integers and scales.
 
-    The model's configuration is deduced from the tensors. No file says what its script computed with them: the
-    artifact scores the same if that is docs/seed.md, and a script may differ from it without another tensor.
+    The configuration of the model is deduced from the tensors. No file says which function its script computed: the
+    artifact scores the same if it was that of docs/seed.md, and a script may differ from it without another tensor.
 
     Args:
-        file: What a record script wrote: int8 or mixed layout, zstd or zlib.
-        output: The artifact, a new file; under the codec rans.
-        unseen: What the tensors do not say.
+        file: A file that a record script wrote: int8 or mixed layout, zstd or zlib.
+        output: A new file for the artifact, which is written under the codec rans.
+        unseen: The settings of the script that no tensor tells.
     """
     refuse_to_replace(output)
     published = read_published(file)
@@ -81,8 +81,8 @@ def recode_artifact(artifact: Annotated[Path, tyro.conf.Positional], codec: Code
 
     Args:
         artifact: A file that `python -m golf_fast.train` left behind.
-        codec: Of the quantized integers.
-        output: The new artifact; nothing may be there.
+        codec: Codec of the quantized integers.
+        output: A new file for the artifact; nothing may be there yet.
     """
     before, after = recode(artifact, codec, output)
     print(f"{artifact}: {before:,} bytes")

@@ -18,12 +18,12 @@ from golf_fast.compress.stored import LEFT_SUFFIX, RIGHT_SUFFIX, Raw, Stored, de
 from golf_fast.config import CompressConfig
 
 Evaluate = Callable[[Mapping[str, Tensor]], float]
-"""Bits per byte of a state dict on text that nothing was chosen by."""
+"""Function from a state dict to its bits per byte on text that nothing was chosen by."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """The model after a step."""
+    """Size and score of the model after a step."""
 
     name: str
     bytes: int
@@ -32,19 +32,19 @@ class Step:
 
 @dataclass(frozen=True)
 class TensorCost:
-    """A quantized tensor."""
+    """What a quantized tensor costs."""
 
     name: str
     form: str
     elements: int
     bits: float
-    """Bits an element in the file, scales and corrections included."""
+    """Bits for each element in the file, scales and corrections included."""
     error: float
-    """Root of the squared error as a share of the squares, over its elements."""
+    """Root of the squared error of its elements as a share of their squares."""
     output_error: float | None
-    """The same over its outputs for the inputs of its Hessian."""
+    """Root of the squared error of its outputs as a share of their squares, for the inputs of its Hessian."""
     bpb_change: float | None
-    """What bits per byte lose by this tensor alone."""
+    """Bits per byte that are lost where only this tensor is quantized."""
 
 
 def steps(
@@ -59,8 +59,8 @@ def steps(
 
     Args:
         weights, pruned: float tensors under public names, before and after pruning.
-        artifact: what was read back.
-        config: what made it.
+        artifact: the artifact as it was read back.
+        config: the settings that made it.
         compare_zstd: also code the same tensors as the published submission does, which takes seconds.
     """
 
@@ -135,7 +135,7 @@ def bytes_by_group(artifact: Artifact, groups: Mapping[str, str] | None = None) 
 
 
 def _packed_bytes(tensors: Mapping[str, Stored]) -> int:
-    """Bytes with each integer at its width and nothing coded."""
+    """Size in bytes with each integer at its width and nothing coded."""
     return sum(
         stored.tensor.nbytes
         if isinstance(stored, Raw)

@@ -1,4 +1,4 @@
-"""Quantization inside the training time (docs/rules.md, V9): as asked if it ends in time, else by weights alone."""
+"""Quantization inside the training time (docs/rules.md, V9): as asked if that ends in time, else from weights only."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Check = Callable[[], object]
 
 
 class OutOfTime(Exception):
-    """The time is over; raised on every rank at the same place."""
+    """The time is over. It is raised on every rank at the same place."""
 
 
 class Deadline:
-    """Runs from its construction on. Work that reads training tokens calls `check` now and then."""
+    """A limit on the time since its construction. Work that reads training tokens calls `check` now and then."""
 
     def __init__(self, limit: float, ranks: Ranks) -> None:
         """
@@ -49,13 +49,13 @@ class Deadline:
 
 @dataclass(frozen=True)
 class Quantized:
-    """What became of the weights.
+    """The quantized weights, and how they came about.
 
     Attributes:
-        tensors: by name.
+        tensors: the tensors by name.
         config: the settings that were used in the end.
-        hessians: of the matrices; none if no training tokens had a part in the result.
-        seconds: what is to be counted as training: 0 if no training tokens had a part in the result.
+        hessians: the Hessians of the matrices; none if no training tokens had a part in the result.
+        seconds: the time that counts as training: 0 if no training tokens had a part in the result.
         gave_up: whether training tokens were asked for and the time did not suffice.
     """
 
@@ -72,8 +72,8 @@ class Quantizer:
     Args:
         state_dict, ranks, groups: as for `quantize`.
         model_config: as for `write_artifact`.
-        code_bytes: what the code takes of a target.
-        progress: told in a line of each trial and of what did not work out.
+        code_bytes: the bytes of a target that the code takes.
+        progress: called with a line for each trial and for what did not work out.
     """
 
     def __init__(

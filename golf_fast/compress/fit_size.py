@@ -19,12 +19,12 @@ from golf_fast.config import CompressConfig
 from golf_fast.distributed import Ranks
 
 SLACK = 8192
-"""Bytes that may stay empty below a target."""
+"""Number of bytes that may stay empty below a target."""
 FINEST, COARSEST = 1.0, 6.0
 """The clips that are tried, as logarithms, base 2: at 2 sigmas a twentieth of the weights is clipped, at 64 an int6
 weight is one of about three values."""
 NARROW = 4.0
-"""A target that leads to a clip below so many sigmas is met with a bit more everywhere: it buys more than clipping."""
+"""A target that leads to a clip below this many sigmas is met with a bit more everywhere, which buys more."""
 WIDEST = 8
 SETTINGS = tuple(WIDTHS.values())
 TRIALS = 24
@@ -37,13 +37,13 @@ class Fitted:
 
     tensors: dict[str, Stored]
     config: CompressConfig
-    """The given one with the clip and the widths that were found."""
+    """The given settings with the clip and the widths that were found."""
     size: int
-    """Bytes of the artifact."""
+    """Size of the artifact, in bytes."""
     trials: int
-    """Artifacts that were made to find it."""
+    """Number of artifacts that were made to find it."""
     zeroed: int = 0
-    """Values of ±1 that were made 0 for it."""
+    """Number of values of ±1 that were made 0 for it."""
 
 
 class Fitter:
@@ -58,10 +58,10 @@ class Fitter:
     Equal input gives an equal result.
 
     Args:
-        state_dict, hessians, ranks, check, groups: as for `quantize`; check is called before each trial, too.
+        state_dict, hessians, ranks, check, groups: as for `quantize`; check is also called before each trial.
         model_config: as for `write_artifact`.
-        code_bytes: what the code takes of the target.
-        progress: told of each trial in a line.
+        code_bytes: the bytes of the target that the code takes.
+        progress: called with a line for each trial.
     """
 
     def __init__(

@@ -27,8 +27,10 @@ def recode(source: Path, codec: CodecName, output: Path) -> tuple[int, int]:
 
 
 def refuse_to_replace(path: Path) -> None:
-    """Raises:
-    InputError: there is something at `path`.
+    """Refuse a path at which there is something.
+
+    Raises:
+        InputError: there is a file, a folder or a link at `path`.
     """
     if path.exists() or path.is_symlink():
         raise InputError(f"{path}: is there already and is not replaced; give the name of a new file")

@@ -16,7 +16,7 @@ from golf_fast.compress.stored import as_rows
 from golf_fast.config import CompressConfig
 
 HEADER_BYTES, HEADER_BYTES_OF_A_TENSOR = 400, 12
-"""About what a compressed header has."""
+"""Size of a compressed header, in bytes, about."""
 _FINEST, _COARSEST, _STEPS = -6.0, 8.0, 16
 """Range of the tabled log2 of sigma over scale, and entries to an octave."""
 
@@ -31,7 +31,7 @@ def expected_bytes(
     column scales that the coder uses; each moves the size by a percent or so. Under zstd or brotli it is a lower bound.
 
     Args:
-        state_dict: under public names, on any device; little leaves it but one number a row.
+        state_dict: under public names, on any device; only a few numbers for each row leave the device.
         groups: as for `quantize`.
 
     Raises:

@@ -49,7 +49,7 @@ class Quantized:
 
 Stored = Raw | Quantized
 FLOAT16_SCALED_BITS = (5, 6)
-"""Widths whose scales are always float16."""
+"""Widths of the integers whose scales are always float16."""
 
 
 def as_rows(shape: tuple[int, ...]) -> tuple[int, int]:

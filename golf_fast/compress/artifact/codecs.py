@@ -1,4 +1,4 @@
-"""Coders of the artifact's blobs, each a pair of functions: bytes to a blob, and back under an exact size."""
+"""Codecs of the artifact's blobs: each is a pair of functions, from bytes to a blob and back to an exact size."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Form:
 
 @dataclass(frozen=True)
 class Codec:
-    """How one blob is coded."""
+    """A way to code a blob."""
 
     encode: Callable[[Bytes, Form, int], Bytes]
-    """(raw bytes, form, level of zstd) -> blob. Deterministic for one version of the library behind it."""
+    """Function (raw bytes, form, level of zstd) -> blob, deterministic for one version of the library behind it."""
     decode: Callable[[Bytes, Form], Bytes]
-    """(blob, form) -> exactly `form.size` bytes, or Malformed. Allocates little more than that."""
+    """Function (blob, form) -> exactly `form.size` bytes, or Malformed. It allocates little more than that."""
     by_matrix: bool = False
-    """Whether it fits a model to each matrix, so that matrices are not joined, and bytes of other kinds suit zstd."""
+    """Whether it fits a model to each matrix: matrices are then not joined, and other bytes are tried with zstd too."""
 
 
 def _zstd_encode(raw: Bytes, form: Form, level: int) -> bytes:
@@ -137,10 +137,10 @@ CODECS: dict[str, Codec] = {
     "brotli": Codec(_brotli_encode, _brotli_decode),
     "rans": Codec(_rans_encode, _rans_decode, by_matrix=True),
 }
-"""By the name that the header gives them."""
+"""Each codec by the name that headers give it."""
 
 
 def smallest(names: tuple[str, ...], raw: Bytes, form: Form, level: int) -> tuple[str, Bytes]:
-    """The codec of `names` that makes the smallest blob, the first of equals, and that blob."""
+    """The codec of `names` that makes the smallest blob (the first of equals), and that blob."""
     blobs = [(name, CODECS[name].encode(raw, form, level)) for name in names]
     return min(blobs, key=lambda named: len(named[1]))

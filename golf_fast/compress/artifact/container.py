@@ -29,25 +29,25 @@ from golf_fast.files import replacing
 MAGIC = b"GOLFFAST"
 VERSION = 1
 PREAMBLE = struct.Struct("<8sIII")
-"""Magic, version, bytes of the compressed header, bytes of the header."""
+"""What the file begins with: magic, version, size of the compressed header, size of the header once decompressed."""
 DIGEST_BYTES = 16
 MAX_HEADER_BYTES = 1 << 20
-ALONE_FROM = 1 << 15
-"""Bytes from which a part of one tensor has a blob of its own under a codec that has a model for each matrix."""
+OWN_BLOB_FROM = 1 << 15
+"""Size in bytes from which a part of one tensor has a blob of its own under a codec that models each matrix."""
 LEVELS = range(1, 23)
-"""Levels of zstd."""
+"""The levels of zstd, from the fastest to the smallest."""
 MAX_FILE_BYTES = MAX_RAW_BYTES + 2 * MAX_HEADER_BYTES
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a file held."""
+    """A model that was read from a file."""
 
     tensors: dict[str, Stored]
     model_config: dict[str, Any]
     header: Header
     size: int
-    """Bytes of the file."""
+    """Size of the file, in bytes."""
 
 
 def write_artifact(
@@ -64,9 +64,9 @@ def write_artifact(
     Args:
         tensors: as `quantize` gives them.
         model_config: plain JSON values; handed back by `read_artifact`.
-        codec: of the quantized integers, a key of `CODECS`.
-        level: of zstd, from 1, the fastest, to 22, the smallest.
-        notes: plain JSON values that tell people how the tensors were made; the header has them, codec and level.
+        codec: the codec of the quantized integers, a key of `CODECS`.
+        level: the level of zstd, from 1 (fastest) to 22 (smallest).
+        notes: plain JSON values that tell people how the tensors were made; the header keeps them, codec and level.
 
     Returns:
         The size of the file in bytes.
@@ -111,7 +111,7 @@ def encode(
     level: int = LEVELS[-1],
     notes: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """The bytes of an artifact; arguments as for `write_artifact`.
+    """The bytes of an artifact. The arguments are those of `write_artifact`.
 
     Raises:
         Malformed: the model cannot be written in this format.
@@ -147,18 +147,18 @@ def encode(
 def _groups(specs: tuple[TensorSpec, ...], codec: str) -> list[tuple[str, list[int]]]:
     """Which tensors' parts share a blob, in the order of the file: those whose bytes are distributed alike.
 
-    Under a codec that has a model for each matrix, large parts are on their own.
+    Under a codec that models each matrix, a large part has a blob of its own.
     """
     groups: dict[tuple[str, str, str, int], list[int]] = defaultdict(list)
     for position, spec in enumerate(specs):
         for part, size in spec.parts().items():
-            alone = CODECS[codec].by_matrix and (part == "values" or size >= ALONE_FROM)
-            groups[part, spec.kind, spec.dtype, position if alone else -1].append(position)
+            own = CODECS[codec].by_matrix and (part == "values" or size >= OWN_BLOB_FROM)
+            groups[part, spec.kind, spec.dtype, position if own else -1].append(position)
     return [(key[0], positions) for key, positions in sorted(groups.items())]
 
 
 def _tried(codec: str, part: str) -> tuple[str, ...]:
-    """The codecs that a part is tried with. What is not quantized may suit zstd better than the entropy coder."""
+    """The codecs that a part is tried with. What is not quantized may suit zstd better than an entropy coder."""
     if CODECS[codec].by_matrix and part != "values":
         return ("raw", codec, "zstd")
     return ("raw", codec)

@@ -31,7 +31,7 @@ class Blob:
     tensors: tuple[int, ...]
     """Positions in the header's list of tensors, rising."""
     size: int
-    """Bytes in the file. Blobs lie one behind the other in the header's order, so none can overlap another."""
+    """Size in the file, in bytes. Blobs lie one behind the other in the header's order, so none can overlap another."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Header:
     """Everything that the header says."""
 
     tensors: tuple[TensorSpec, ...]
-    """Ordered by name."""
+    """The tensors, ordered by name."""
     blobs: tuple[Blob, ...]
     model_config: dict[str, Any]
     compress: dict[str, Any]
-    """The settings that made the artifact; for people, nothing reads them."""
+    """Notes for people on how the artifact was made; nothing depends on them."""
 
     def form(self, blob: Blob) -> Form:
         """What a blob holds: the matrix of one tensor whose part has a byte for each element, else a row of bytes."""

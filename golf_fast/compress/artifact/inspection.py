@@ -24,13 +24,13 @@ class Share:
     kind: str
     shape: tuple[int, ...]
     dtype: str
-    """Of a raw tensor's data, else of the scales."""
+    """Dtype of a raw tensor's data, or of the scales of a quantized one."""
     codecs: tuple[str, ...]
     elements: int
     entropy: float
-    """Bits an element at order 0: what a perfect coder of independent bytes would need, scales included."""
+    """Entropy of order 0 in bits an element: what an ideal coder of independent bytes would need, scales included."""
     size: float
-    """Bytes of the file. A blob that several tensors share is divided among them by their entropies."""
+    """Size in the file, in bytes. A blob that several tensors share is divided among them by their entropies."""
 
     @property
     def bits(self) -> float:
@@ -48,24 +48,24 @@ class Group:
     """One tensor's part of a file, or that of all tensors of one role."""
 
     name: str
-    """Of the tensor, or with `*` for the number of the block."""
+    """Name of the tensor, or of all alike, with `*` for the number of the block."""
     form: str
-    """What the numbers are, and the codecs of all that are so: `int6: rans+zstd`."""
+    """Form of the numbers, and the codecs of all numbers of this form: `int6: rans+zstd`."""
     size: float
-    """Bytes of the file."""
+    """Size in the file, in bytes."""
     entropy: float
-    """Bytes at order 0."""
+    """Entropy of order 0, in bytes."""
 
 
-def groups(found: list[Share], alone: int = 30) -> list[Group]:
-    """What a picture shows of the tensors, the largest first: each alone if there are at most `alone`.
+def groups(found: list[Share], most: int = 30) -> list[Group]:
+    """What a picture shows of the tensors, the largest first: a group for each tensor if there are at most `most`.
 
-    Else the same tensor of all blocks is one group, as far as it has one form.
+    Otherwise the same tensor of all blocks is one group, as far as it has one form.
     """
     members: dict[tuple[str, str], list[Share]] = defaultdict(list)
     codecs: dict[str, set[str]] = defaultdict(set)
     for share in found:
-        name = share.name if len(found) <= alone else re.sub(r"\bblocks\.\d+\.", "blocks.*.", share.name)
+        name = share.name if len(found) <= most else re.sub(r"\bblocks\.\d+\.", "blocks.*.", share.name)
         members[name, share.form].append(share)
         codecs[share.form].update(share.codecs)
     made = [
@@ -116,7 +116,7 @@ def overhead(header: Header, size: int) -> int:
 
 
 def part_entropies(name: str, stored: Stored) -> dict[str, float]:
-    """part -> order-0 entropy of its bytes, in bytes."""
+    """Part -> entropy of order 0 of its bytes, in bytes."""
     return {part: _entropy_bytes(part_of(stored, part)) for part in spec_of(name, stored).parts()}
 
 

@@ -28,7 +28,7 @@ RAW_DTYPES = {
     "int64": torch.int64,
 }
 SPLIT_DTYPES = ("float16", "float32")
-"""Written as byte planes: the high bytes of neighbours resemble each other, the low ones are noise."""
+"""Dtypes that are written as byte planes: the high bytes of neighbours resemble each other, the low ones are noise."""
 PIECE = 1 << 20
 """Elements that are looked at together where looking takes memory."""
 
@@ -39,10 +39,10 @@ class TensorSpec:
 
     name: str
     kind: str
-    """raw, or the width of quantized integers: int2 to int8."""
+    """Kind of the numbers: raw, or the width of quantized integers, int2 to int8."""
     shape: tuple[int, ...]
     dtype: str
-    """Of a raw tensor's data, else of the scales."""
+    """Dtype of a raw tensor's data, or of the scales of a quantized one."""
 
     @property
     def elements(self) -> int:
@@ -51,17 +51,17 @@ class TensorSpec:
 
     @property
     def bits(self) -> int:
-        """Width of the quantized integers; 0 of a raw tensor."""
+        """Width of the quantized integers; 0 for a raw tensor."""
         return 0 if self.kind == "raw" else int(self.kind[3:])
 
     def fields(self) -> dict[str, tuple[str, int]]:
-        """field -> (NumPy dtype, items)."""
+        """Each field -> (NumPy dtype, number of items)."""
         if self.kind == "raw":
             return {"data": (self.dtype, self.elements)}
         return {"values": ("int8", self.elements), "scales": (self.dtype, as_rows(self.shape)[0])}
 
     def parts(self) -> dict[str, int]:
-        """Every part that a file must hold of this tensor -> its bytes."""
+        """Each part that a file must hold of this tensor -> its size in bytes."""
         sizes: dict[str, int] = {}
         for field, (dtype, items) in self.fields().items():
             width = np.dtype(dtype).itemsize
@@ -73,7 +73,7 @@ class TensorSpec:
 
 
 def spec_of(name: str, stored: Stored) -> TensorSpec:
-    """The header's words for a tensor.
+    """What the header says about a tensor.
 
     Raises:
         Malformed: its dtype has no place in the format.

@@ -1,4 +1,4 @@
-"""The entropy coder in NumPy alone, for submissions to carry; byte-identical with csrc/rans/; see docs/artifact.md."""
+"""The entropy coder in plain NumPy, for submissions to carry; byte-identical with csrc/rans/; see docs/artifact.md."""
 
 from decimal import Decimal
 from typing import Any, NamedTuple

@@ -13,9 +13,9 @@ WIDTHS = {
     "bigram": "bigram_bits",
     "embedding": "embedding_bits",
 }
-"""Each group that is quantized -> the setting for the width of its integers."""
+"""The groups that are quantized, each with the setting for the width of its integers."""
 GROUPS = (*WIDTHS, "control")
-"""Tensors of the group control steer the others and are never quantized."""
+"""All groups. Tensors of the group control steer the others and are never quantized."""
 CONTROL_NAMES = (
     "attn_scale",
     "mlp_scale",
@@ -30,7 +30,7 @@ CONTROL_NAMES = (
 
 
 def groups_of(names: Iterable[str], given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """name -> group, one of `GROUPS`, of each name.
+    """The group of each name, one of `GROUPS`.
 
     Args:
         names: The names of tensors.

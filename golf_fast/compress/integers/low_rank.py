@@ -29,7 +29,7 @@ def correct(
     Args:
         weights: name -> the float32 matrix that was quantized.
         stored: what became of it.
-        hessians: as for `quantize`; a matrix without one is left alone.
+        hessians: as for `quantize`; a matrix without one gets no correction.
     """
     if config.low_rank == 0:
         return {}
@@ -48,7 +48,7 @@ def correct(
 
 
 def output_error(weights: torch.Tensor, approximate: torch.Tensor, hessian: torch.Tensor) -> float:
-    """Squared error of a matrix' outputs as a share of the outputs' squares, over the inputs of its Hessian."""
+    """Squared error of a matrix's outputs as a share of the outputs' squares, over the inputs of its Hessian."""
     matrix = weights.to(hessian.device)
     error = matrix - approximate.to(hessian.device)
     total = float(((matrix @ hessian) * matrix).sum(dtype=torch.float64))

@@ -93,7 +93,7 @@ def _form(name: str, tensor: torch.Tensor, group: str, config: CompressConfig) -
 
 
 def _matrix(name: str, weights: torch.Tensor, bits: int, config: CompressConfig) -> Matrix:
-    """A matrix with its scales, and with its integers where both are made together.
+    """The matrix with its scales, and with its integers where both are made together.
 
     Raises:
         ValueError: a scale does not fit float16.

@@ -21,12 +21,12 @@ class Matrix:
 
     name: str
     weights: torch.Tensor
-    """float32, on any device."""
+    """The weights in float32, on any device."""
     scales: torch.Tensor
-    """float16 [rows] ([1] if not 2-D), on the CPU: what the integer 1 stands for."""
+    """What the integer 1 stands for: float16 [rows] ([1] if not 2-D), on the CPU."""
     bits: int
     values: torch.Tensor | None = None
-    """int8, on the CPU, where the integers came with the scales."""
+    """The integers where they came with the scales: int8, on the CPU."""
 
 
 def absmax_scales(weights: torch.Tensor, bits: int) -> torch.Tensor:

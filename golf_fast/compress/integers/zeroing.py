@@ -10,7 +10,7 @@ from golf_fast.compress.stored import Quantized, Raw, Stored, as_rows
 
 
 def ones_and_minus_ones(tensors: Mapping[str, Stored]) -> int:
-    """How many values `zero_smallest` could zero."""
+    """Number of values that `zero_smallest` could zero."""
     return sum(int((stored.values.abs() == 1).sum()) for stored in _zeroable(tensors).values())
 
 
@@ -20,7 +20,7 @@ def zero_smallest(tensors: Mapping[str, Stored], count: int) -> dict[str, Stored
     Whole rows come first to last, so their context becomes narrower and the entropy coder pays less for all of them.
 
     Args:
-        tensors: as `quantize` gives them; raw tensors and the factors of low-rank corrections are left alone.
+        tensors: as `quantize` gives them; raw tensors and the factors of low-rank corrections stay as they are.
         count: at most `ones_and_minus_ones(tensors)`.
     """
     candidates = _zeroable(tensors)

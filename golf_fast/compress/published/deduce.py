@@ -21,17 +21,17 @@ _DEFAULTS = ModelConfig()
 
 @dataclass(frozen=True)
 class Unseen:
-    """What no tensor of a published model tells."""
+    """The settings of a published script that no tensor of its model tells."""
 
     rope_base: float = _DEFAULTS.rope_base
-    """ROPE_BASE of the script."""
+    """Value of ROPE_BASE in the script."""
     logit_softcap: float = _DEFAULTS.logit_softcap
-    """LOGIT_SOFTCAP of the script."""
+    """Value of LOGIT_SOFTCAP in the script."""
     backout_layer: int = _DEFAULTS.backout_layer
-    """BACKOUT_LAYER of the script; it counts only where the model has a backout."""
+    """Value of BACKOUT_LAYER in the script; it counts only where the model has a backout."""
     rope_bf16_frequencies: bool = True
-    """Round the rotary frequencies to bf16: the scripts cast the whole model, these tables too, so a model trained by
-    one needs it. Switch it off for weights that were trained with frequencies in float32."""
+    """Round the rotary frequencies to bf16. The scripts cast the whole model, these tables too, so a model that one of
+    them trained needs it. Switch it off for weights that were trained with frequencies in float32."""
 
 
 def with_smear(tensors: Mapping[str, Stored]) -> dict[str, Stored]:

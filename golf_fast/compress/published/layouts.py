@@ -39,13 +39,13 @@ class Published:
     """What a published file held."""
 
     layout: str
-    """int8 or mixed."""
+    """Name of the layout: int8 or mixed."""
     compressor: str
-    """zstd or zlib."""
+    """Name of the compressor: zstd or zlib."""
     size: int
-    """Bytes of the file."""
+    """Size of the file, in bytes."""
     tensors: dict[str, Stored]
-    """Under their public names."""
+    """The tensors under their public names."""
     bfloat16: tuple[str, ...]
     """Quantized tensors that the script rounds to bf16 on loading, as far as the layout says so."""
 
@@ -120,7 +120,7 @@ def _int8(content: dict[str, Any]) -> tuple[dict[str, Stored], tuple[str, ...]]:
     bfloat16 = tuple(name for name in values if _take(dtypes, name, "dtypes") == "bfloat16")
     tensors = {name: _quantized(name, value, _take(scales, name, "scales"), 8) for name, value in values.items()}
     for name in [*scales, *dtypes, *(name for name in passed if name in tensors)]:
-        raise Malformed(f"{name}: must be in quantized, scales and dtypes, or in passthrough alone")
+        raise Malformed(f"{name}: must be in quantized, scales and dtypes, or only in passthrough")
     return tensors | {name: _passed(name, tensor) for name, tensor in passed.items()}, bfloat16
 
 
