@@ -25,6 +25,7 @@ from golf_fast.config import CompressConfig, ScoreConfig
 from golf_fast.data import Tokenizer, prepare
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
+from golf_fast.model.parameters import quantization_groups
 from golf_fast.pipeline.calibration import gram_matrices, next_batches
 from golf_fast.report import table
 from golf_fast.runs import FinishedRun
@@ -75,9 +76,9 @@ def main(arguments: list[str]) -> None:
     rows = []
     for name, config in ways(run.compress):
         pruned = prune(run.weights, config)
-        stored = quantize(pruned, config, hessians)
+        stored = quantize(pruned, config, hessians, groups=run.groups)
         size, bpb = len(encode(stored, run.model_config, **config.coding())), run.bpb(dequantize(stored))
-        expected = expected_bytes(pruned, config)
+        expected = expected_bytes(pruned, config, run.groups)
         rows.append([name, f"{size:,}", f"{expected / size - 1:+.2%}", f"{bpb - before:+.5f}"])
         measured = {"bytes": size, "expected": expected, "bpb": bpb, "bpb_before": before, "val_tokens": scored}
         results.append({"op": "quantizers", "run": options.run_dir.name, "way": name, **measured, **around})
@@ -94,6 +95,7 @@ class Run:
         self.ranks = Ranks.single(device)
         dtype, _ = machine.choose_compute_dtype("auto", device)
         self.model_config = dataclasses.asdict(config.model)
+        self.groups = quantization_groups(config.model)
         self.model = GPT(config.model, compute_dtype=dtype, seed=None).to(device)
         self.compress = dataclasses.replace(config.compress, fp16_keep=(), calibration_tokens=1)
         self.weights = safetensors.torch.load_file(finished.paths.weights)
