@@ -94,7 +94,7 @@ def test_many_tensors_are_grouped_by_role_and_form() -> None:
     alone = groups(few)
     assert [group.name for group in alone] == sorted(part.name for part in few)
     many = [*few, share("tok_emb.weight", "raw", 800), share("blocks.10.mlp.fc.weight", "raw", 40)]
-    together = groups(many, alone=11)
+    together = groups(many, most=11)
     assert [(group.name, group.form, group.size, group.entropy) for group in together] == [
         ("blocks.*.mlp.fc.weight", "int5: rans", 200, 400),
         ("tok_emb.weight", "float16: rans", 200, 400),
