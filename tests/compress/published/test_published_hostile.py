@@ -124,7 +124,7 @@ CASES: list[tuple[Any, Callable[[dict[str, Any]], None], tuple[str, ...]]] = [
     (int8, put("qmeta", FC, {"scheme": torch.ones(2), "axis": 0}), (FC, "axis 0")),
     (int8, put("qmeta", FC, 4), (FC, "must be a dict")),
     (int8, put("scales", "extra", torch.ones(2)), ("extra", "must be in quantized, scales and dtypes")),
-    (int8, put("passthrough", FC, torch.ones(2)), (FC, "or in passthrough alone")),
+    (int8, put("passthrough", FC, torch.ones(2)), (FC, "or only in passthrough")),
     (int8, lambda content: content.update(more={}), ("int8_clean_per_row_v1", "more")),
     (int8, lambda content: content.update(__quant_format__="v2"), ("int8_clean_per_row_v1",)),
     (int8, lambda content: content.update(__quant_format__=torch.ones(2)), ("int8_clean_per_row_v1",)),
