@@ -22,7 +22,7 @@ from golf_fast.compress import dequantize, prune, quantize
 from golf_fast.compress.artifact.container import encode
 from golf_fast.compress.size_estimate import expected_bytes
 from golf_fast.config import CompressConfig, ScoreConfig
-from golf_fast.data import Tokenizer, prepare
+from golf_fast.data import Tokenizer, Validation, prepare
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
 from golf_fast.model.parameters import quantization_groups
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> None:
     hessians = run.hessians(options.tokens)
     before = run.bpb(run.weights)
     around = results.environment("cuda" if run.ranks.device.type == "cuda" else "cpu")
-    scored = len(run.tokens) - 1
+    scored = run.validation.targets
     print(f"{options.run_dir}: {before:.5f} bits per byte on {scored:,} validation tokens", flush=True)
     rows = []
     for name, config in ways(run.compress):
@@ -100,12 +100,12 @@ class Run:
         self.compress = dataclasses.replace(config.compress, fp16_keep=(), calibration_tokens=1)
         self.weights = safetensors.torch.load_file(finished.paths.weights)
         spoken = Tokenizer(finished.paths.tokenizer)
-        self.token_bytes = spoken.token_bytes()
         self.dataset = prepare(config.data, spoken.vocab_size, device.type == "cuda")
         self.seq_len = config.train.seq_len
         window = config.score.window
         self.scoring = ScoreConfig(window=window, stride=window, ttt="off", ttt_chunk_tokens=window)
-        self.tokens = self.dataset.val_tokens(window)[: windows * window + 1]
+        tokens = self.dataset.val_tokens(window)[: windows * window + 1]
+        self.validation = Validation.counted(tokens, spoken.token_bytes())
         self.position = finished.schedule().steps * (config.train.batch_tokens + config.train.micro_batches)
 
     def hessians(self, tokens: int) -> dict[str, torch.Tensor]:
@@ -115,4 +115,4 @@ class Run:
 
     def bpb(self, weights: Mapping[str, torch.Tensor]) -> float:
         upstream.load(self.model, weights)
-        return score_tokens(self.model, self.tokens, self.token_bytes, self.scoring, self.ranks).bpb
+        return score_tokens(self.model, self.validation, self.scoring, self.ranks).bpb

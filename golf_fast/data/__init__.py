@@ -15,6 +15,7 @@ from golf_fast.data.shards import Shard, find_shards, read_shard, shard_tokens, 
 from golf_fast.data.text import text_corpus
 from golf_fast.data.token_bytes import TokenBytes
 from golf_fast.data.tokenizer import BOS_ID, Tokenizer, train_tokenizer
+from golf_fast.data.validation import Validation
 
 __all__ = [
     "BOS_ID",
@@ -29,6 +30,7 @@ __all__ = [
     "TokenBytes",
     "TokenStream",
     "Tokenizer",
+    "Validation",
     "build_corpus",
     "byte_compressors",
     "embedded_corpus",

@@ -21,4 +21,4 @@ def compare(context: Context, inputs: Inputs, val_bytes: int) -> list[Baseline]:
         context.log.line(f"byte compressors: left out, the text is larger than {MAX_BYTES:,} bytes")
         return []
     with context.stage("byte compressors"):
-        return byte_compressors(train_text, inputs.dataset.val_text(inputs.tokens))
+        return byte_compressors(train_text, inputs.dataset.val_text(inputs.validation.tokens))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from golf_fast.data import Dataset, TokenBytes, prepare
-from golf_fast.data.shards import Tokens
+from golf_fast.data import Dataset, TokenBytes, Validation, prepare
 from golf_fast.files import replacing
 from golf_fast.pipeline.context import Context
-from golf_fast.score import check_input
+from golf_fast.score import check_protocol
 
 
 @dataclass(frozen=True)
@@ -16,12 +15,12 @@ class Inputs:
     """What `prepare_inputs` found.
 
     Attributes:
-        tokens: to be scored, uint16 `[whole windows + 1]`.
+        validation: the tokens to be scored, `[whole windows + 1]`, and their bytes.
         token_bytes: byte lengths of the tokenizer's tokens.
     """
 
     dataset: Dataset
-    tokens: Tokens
+    validation: Validation
     token_bytes: TokenBytes
 
 
@@ -39,6 +38,6 @@ def prepare_inputs(context: Context) -> Inputs:
     if ranks.main:
         with replacing(context.paths.tokenizer) as file:
             file.write(dataset.tokenizer_path.read_bytes())
-    tokens, token_bytes = dataset.val_tokens(config.score.window), dataset.tokenizer().token_bytes()
-    check_input(tokens, token_bytes, config.score)
-    return Inputs(dataset, tokens, token_bytes)
+    check_protocol(config.score)
+    token_bytes = dataset.tokenizer().token_bytes()
+    return Inputs(dataset, Validation.counted(dataset.val_tokens(config.score.window), token_bytes), token_bytes)

@@ -88,7 +88,7 @@ class Run:
         with context.stage("data"):
             self.found = Findings(prepare_inputs(context), budget)
         context.log.line(f"data: {self.found.inputs.dataset.why}")
-        context.log.line(f"validation: {len(self.found.inputs.tokens) - 1:,} tokens")
+        context.log.line(f"validation: {self.found.inputs.validation.targets:,} tokens")
 
     def go(self) -> None:
         """Train, compress and score what `prepare` found, and leave the results."""
@@ -138,8 +138,7 @@ class Run:
             upstream.load(context.scored_model, weights)
             score = score_tokens(
                 context.scored_model,
-                inputs.tokens,
-                inputs.token_bytes,
+                inputs.validation,
                 config,
                 context.ranks,
                 ledger,

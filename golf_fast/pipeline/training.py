@@ -109,5 +109,5 @@ def _validate(context: Context, inputs: Inputs, model: GPT) -> tuple[float, floa
         stride=config.score.window,
         batch_windows=max(1, config.train.val_batch_tokens // config.score.window),
     )
-    score = score_tokens(model, inputs.tokens, inputs.token_bytes, whole_windows, context.ranks)
+    score = score_tokens(model, inputs.validation, whole_windows, context.ranks)
     return score.nats / score.tokens, score.bpb

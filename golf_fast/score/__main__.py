@@ -11,6 +11,7 @@ import tyro
 from golf_fast import machine
 from golf_fast.config import compiles
 from golf_fast.console import exit_with
+from golf_fast.data import Validation
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model.backends import resolve_backends
@@ -53,8 +54,7 @@ def rescore(
         log.line(f"torch.compile in scoring: {compiled} ({config.compile}, on {ranks.device.type})")
         score = score_tokens(
             loaded.model,
-            loaded.dataset.val_tokens(config.window),
-            loaded.tokenizer.token_bytes(),
+            Validation.counted(loaded.dataset.val_tokens(config.window), loaded.tokenizer.token_bytes()),
             config,
             ranks,
             progress=lambda done, total: log.progress("score", done, total),

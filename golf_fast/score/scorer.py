@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from golf_fast.config import ScoreConfig, compiles
-from golf_fast.data.token_bytes import TokenBytes
+from golf_fast.data import Validation
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
@@ -23,8 +23,6 @@ from golf_fast.score.rows import TokenRows
 from golf_fast.score.sliding import TokenLosses, score_windows
 from golf_fast.score.ttt import Adapter, restoring
 from golf_fast.score.windows import Windows
-
-_COUNTED_AT_ONCE = 1 << 22  # tokens whose bytes are looked up at a time, to keep the int64 counts small
 
 Progress = Callable[[int, int], None]
 """Called with the windows done and the windows there are."""
@@ -56,33 +54,30 @@ class Score:
 
 def score_tokens(
     model: GPT,
-    tokens: npt.NDArray[np.uint16],
-    token_bytes: TokenBytes,
+    validation: Validation,
     config: ScoreConfig,
     ranks: Ranks | None = None,
     ledger: Ledger | None = None,
     progress: Progress | None = None,
 ) -> Score:
-    """Score every token but the first exactly once with sliding windows, adapting the model as `config.ttt` says.
+    """Score every target exactly once with sliding windows, adapting the model as `config.ttt` says.
 
     The model's parameters are as before afterwards, bit for bit. Every rank calls this with the same model and tokens.
 
     Args:
         model: on the device of `ranks`; test-time training adapts its parameters in the dtype they have.
-        tokens: `[at least 2]` uint16.
-        token_bytes: byte lengths of the tokenizer's tokens.
+        validation: its byte counts turn the losses of its tokens into bits per byte.
         ranks: who shares the windows and the rows; by default this process alone.
         ledger: a new one, given a path on one rank at most; by default one without a file.
 
     Raises:
-        InputError: there are fewer than 2 tokens, an id is not in `token_bytes`, the tokens stand for no bytes, the
-            protocol is not legal and not allowed, or more blocks are to be frozen than there are.
+        InputError: the protocol is not legal and not allowed, or more blocks are to be frozen than there are.
     """
     began = time.perf_counter()
     if ranks is None:
         ranks = Ranks.single(next(model.parameters()).device)
-    total_bytes = check_input(tokens, token_bytes, config)
-    scoring = _Pass(model, TokenRows(tokens, ranks.device), config, ranks, ledger or Ledger(), progress)
+    check_protocol(config)
+    scoring = _Pass(model, TokenRows(validation.tokens, ranks.device), config, ranks, ledger or Ledger(), progress)
     if config.ttt == "off":
         scoring.score_all()
     else:
@@ -98,8 +93,8 @@ def score_tokens(
     return Score(
         nats=nats,
         tokens=len(losses),
-        bytes=total_bytes,
-        bpb=nats / math.log(2) / total_bytes,
+        bytes=validation.bytes,
+        bpb=nats / math.log(2) / validation.bytes,
         losses=losses,
         legal=ledger.legal,
         violations=ledger.violations,
@@ -108,40 +103,17 @@ def score_tokens(
     )
 
 
-def count_bytes(tokens: npt.NDArray[np.uint16], token_bytes: TokenBytes) -> int:
-    """Bytes of text that all tokens but the first stand for.
+def check_protocol(config: ScoreConfig) -> None:
+    """What `score_tokens` checks first, for a program that wants to know before it trains a model.
 
     Raises:
-        InputError: there are fewer than 2 tokens, an id is not in `token_bytes`, or there are no bytes.
-    """
-    assert tokens.dtype == np.uint16
-    assert tokens.ndim == 1
-    if len(tokens) < 2:
-        raise InputError(f"the validation tokens are {len(tokens)}: at least 2 are needed to score one")
-    total = 0
-    for start in range(0, len(tokens) - 1, _COUNTED_AT_ONCE):
-        piece = tokens[start : start + _COUNTED_AT_ONCE + 1]
-        if (largest := int(piece.max())) >= len(token_bytes.base):
-            at = start + int(np.argmax(piece == largest))
-            raise InputError(f"validation token {at} is {largest}: the tokenizer has {len(token_bytes.base)} ids")
-        total += int(token_bytes.count(piece[:-1], piece[1:]).sum())
-    if total == 0:
-        raise InputError(f"the {len(tokens)} validation tokens stand for 0 bytes of text: bits per byte need some")
-    return total
-
-
-def check_input(tokens: npt.NDArray[np.uint16], token_bytes: TokenBytes, config: ScoreConfig) -> int:
-    """Bytes of text that `score_tokens` would score, for a program that wants to know before it trains a model.
-
-    Raises:
-        InputError: `count_bytes` does, or `config` asks for what the rules forbid without `allow_illegal`.
+        InputError: `config` asks for what the rules forbid without `allow_illegal`.
     """
     if config.violations and not config.allow_illegal:
         raise InputError(
             f"score.ttt is {config.ttt}: the rules forbid it ({', '.join(config.violations)}); "
             "choose chunked, or add --score.allow-illegal to run it with that label"
         )
-    return count_bytes(tokens, token_bytes)
 
 
 class _Pass:

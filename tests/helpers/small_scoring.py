@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from golf_fast.config import ModelConfig, ScoreConfig
-from golf_fast.data.token_bytes import TokenBytes
+from golf_fast.data import TokenBytes, Validation
 from golf_fast.model import GPT
 from golf_fast.model.parameters import Constant, Part, Row
 from golf_fast.score import Score, score_tokens
@@ -88,4 +88,4 @@ def small_config(**changes: object) -> ScoreConfig:
 
 
 def score(model: nn.Module, tokens: npt.NDArray[np.uint16], config: ScoreConfig, **more: object) -> Score:
-    return score_tokens(model, tokens, some_bytes(), config, **more)  # type: ignore[arg-type]
+    return score_tokens(model, Validation.counted(tokens, some_bytes()), config, **more)  # type: ignore[arg-type]

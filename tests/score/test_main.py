@@ -13,7 +13,7 @@ from golf_fast import score
 from golf_fast.compress import dequantize, quantize, read_artifact, write_artifact
 from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
 from golf_fast.console import exit_with
-from golf_fast.data import Tokenizer, prepare, write_shard
+from golf_fast.data import Tokenizer, Validation, prepare, write_shard
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
 from golf_fast.ops import backends
@@ -47,7 +47,9 @@ def expected(run_dir: Path, config: ScoreConfig, tokens: object = None) -> score
     data = DataConfig(source="text", text=run_dir / "texts.jsonl", built=run_dir / "built", val_fraction=0.3)
     if tokens is None:
         tokens = prepare(data, VOCABULARY, has_gpu=False).val_tokens(config.window)
-    return score.score_tokens(model, tokens, Tokenizer(run_dir / "tokenizer.model").token_bytes(), config)
+    return score.score_tokens(
+        model, Validation.counted(tokens, Tokenizer(run_dir / "tokenizer.model").token_bytes()), config
+    )
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

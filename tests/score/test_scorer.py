@@ -1,6 +1,5 @@
 """Scoring without adapting: every token once, in the right context, and the sums that come of it."""
 
-import dataclasses
 import itertools
 import math
 
@@ -8,12 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from helpers.small_scoring import VOCABULARY, Tables, score, small_config, small_gpt, some_bytes, some_tokens
+from helpers.small_scoring import Tables, score, small_config, small_gpt, some_bytes, some_tokens
 from torch import Tensor
 
-from golf_fast.errors import InputError
+from golf_fast.data import Validation
 from golf_fast.score import Ledger, score_tokens
-from golf_fast.score.scorer import count_bytes
 
 
 def one_by_one(model: Tables, tokens: npt.NDArray[np.uint16], window: int, stride: int) -> list[float]:
@@ -53,7 +51,7 @@ def test_each_token_is_scored_exactly_once(count: int, ttt: str) -> None:
             return super().token_losses(tokens, targets, documents, first)
 
     tokens = np.arange(1, count + 1, dtype=np.uint16)  # 0 is padding
-    score_tokens(Spy(count + 1), tokens, some_bytes(count + 1), small_config(ttt=ttt))  # type: ignore[arg-type]
+    score_tokens(Spy(count + 1), Validation.counted(tokens, some_bytes(count + 1)), small_config(ttt=ttt))  # type: ignore[arg-type]
     assert [target for target in seen if target] == list(range(2, count + 1))
 
 
@@ -87,14 +85,6 @@ def test_sums_bytes_and_bits_follow_from_the_losses() -> None:
     assert (result.legal, result.violations, result.track) == (True, [], "A")
 
 
-def test_bytes_are_counted_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens, lengths = some_tokens(90), some_bytes()
-    expected = lengths.count(tokens[:-1], tokens[1:]).sum()
-    for piece in (1, 7, 88, 89, 90):
-        monkeypatch.setattr("golf_fast.score.scorer._COUNTED_AT_ONCE", piece)
-        assert count_bytes(tokens, lengths) == expected
-
-
 def test_large_ids_keep_their_sign() -> None:
     """Tokens wait on the device in 16 signed bits."""
     tokens = np.array([65535, 3, 40000, 32768, 32767, 0], np.uint16)
@@ -107,7 +97,7 @@ def test_large_ids_keep_their_sign() -> None:
             seen.extend([tokens[0].tolist(), targets[0].tolist()])
             return torch.ones(tokens.shape)
 
-    score_tokens(Spy(), tokens, some_bytes(65536), small_config(ttt="off"))  # type: ignore[arg-type]
+    score_tokens(Spy(), Validation.counted(tokens, some_bytes(65536)), small_config(ttt="off"))  # type: ignore[arg-type]
     assert seen == [tokens[:-1].tolist(), tokens[1:].tolist()]
 
 
@@ -118,21 +108,6 @@ def test_progress_ends_at_the_number_of_windows() -> None:
         done = [now for now, _ in told]
         assert done == sorted(set(done))
         assert told[-1] == (29, 29)
-
-
-def test_tokens_that_cannot_be_scored_are_named() -> None:
-    config = small_config(ttt="off")
-    with pytest.raises(InputError, match="validation tokens are 1: at least 2"):
-        score(Tables(), some_tokens(1), config)
-    foreign = some_tokens(30)
-    foreign[17] = VOCABULARY
-    with pytest.raises(InputError, match="validation token 17 is 40: the tokenizer has 40 ids"):
-        score(Tables(), foreign, config)
-    nothing = dataclasses.replace(
-        some_bytes(), base=np.zeros(VOCABULARY, np.int16), leading_space=np.zeros(VOCABULARY, np.bool_)
-    )
-    with pytest.raises(InputError, match="0 bytes"):
-        score_tokens(Tables(), some_tokens(30), nothing, config)  # type: ignore[arg-type]
 
 
 def test_a_ledger_serves_one_pass_and_names_what_it_saw() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from golf_fast.config import ScoreConfig
+from golf_fast.data import Validation
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.score import Ledger, score_tokens, ttt
@@ -125,7 +126,7 @@ def test_a_chunk_is_trained_on_after_it_is_scored_and_the_last_one_never() -> No
 
     count = len(TOKENS)
     tokens = np.arange(1, count + 1, dtype=np.uint16)
-    score_tokens(Spy(count + 1), tokens, some_bytes(count + 1), small_config())  # type: ignore[arg-type]
+    score_tokens(Spy(count + 1), Validation.counted(tokens, some_bytes(count + 1)), small_config())  # type: ignore[arg-type]
     assert scored == set(range(2, count + 1))
     rows = [37 * chunk + 12 * row for chunk in range(CHUNKS - 1) for row in range(3)]
     assert trained == {target + 2 for row in rows for target in range(row, row + 12)}

@@ -1,0 +1,71 @@
+"""What is scored: tokens, and how many bytes of text each of them stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from golf_fast.data.token_bytes import TokenBytes
+from golf_fast.errors import InputError
+
+_COUNTED_AT_ONCE = 1 << 22  # tokens whose bytes are looked up at a time, to keep the int64 counts small
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Tokens to score, and the bytes that each target stands for. All but the first token are targets.
+
+    Attributes:
+        tokens: uint16 `[targets + 1]`.
+        byte_counts: uint16 `[targets]`, UTF-8 bytes of the text of each target after the token before it.
+
+    Raises:
+        InputError: there are fewer than 2 tokens, or there are no bytes.
+    """
+
+    tokens: npt.NDArray[np.uint16]
+    byte_counts: npt.NDArray[np.uint16]
+
+    def __post_init__(self) -> None:
+        assert self.tokens.dtype == self.byte_counts.dtype == np.uint16
+        assert self.tokens.ndim == self.byte_counts.ndim == 1
+        _require_two(self.tokens)
+        assert len(self.byte_counts) == len(self.tokens) - 1
+        if not self.byte_counts.any():
+            raise InputError(
+                f"the {len(self.tokens)} validation tokens stand for 0 bytes of text: bits per byte need some"
+            )
+
+    @property
+    def targets(self) -> int:
+        """How many tokens are scored."""
+        return len(self.byte_counts)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of text that they stand for together."""
+        return int(self.byte_counts.sum(dtype=np.int64))
+
+    @classmethod
+    def counted(cls, tokens: npt.NDArray[np.uint16], token_bytes: TokenBytes) -> Validation:
+        """`tokens` with the byte counts of a tokenizer.
+
+        Raises:
+            InputError: there are fewer than 2 tokens, an id is not in `token_bytes`, or there are no bytes.
+        """
+        _require_two(tokens)
+        byte_counts = np.empty(len(tokens) - 1, np.uint16)
+        for start in range(0, len(byte_counts), _COUNTED_AT_ONCE):
+            piece = tokens[start : start + _COUNTED_AT_ONCE + 1]
+            if (largest := int(piece.max())) >= len(token_bytes.base):
+                at = start + int(np.argmax(piece == largest))
+                raise InputError(f"validation token {at} is {largest}: the tokenizer has {len(token_bytes.base)} ids")
+            byte_counts[start : start + _COUNTED_AT_ONCE] = token_bytes.count(piece[:-1], piece[1:])
+        return cls(tokens, byte_counts)
+
+
+def _require_two(tokens: npt.NDArray[np.uint16]) -> None:
+    if len(tokens) < 2:
+        raise InputError(f"the validation tokens are {len(tokens)}: at least 2 are needed to score one")
