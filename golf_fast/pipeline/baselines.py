@@ -7,14 +7,14 @@ from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import Inputs
 
 MAX_BYTES = 64 << 20
-"""Byte compressors are run beside us on up to this much; on more they take longer than the run."""
+"""Byte compressors are run on texts up to this size; on larger ones they take longer than the run."""
 
 
 def compare(context: Context, inputs: Inputs, val_bytes: int) -> list[Baseline]:
-    """The byte compressors on the validation text, alone and after the training text; none where that is large.
+    """What byte compressors reach on the validation text, by itself and after the training text; none on a large text.
 
     Args:
-        val_bytes: of the validation text.
+        val_bytes: the size of the validation text.
     """
     train_text = inputs.dataset.train_text(MAX_BYTES)
     if train_text is None or val_bytes > MAX_BYTES:

@@ -18,24 +18,24 @@ class Budget:
     """
 
     limit: float
-    """What the run may take; 0 for no limit."""
+    """The longest time that the run may take; 0 for no limit."""
     kept: float
-    """What of the limit is kept for calibrating and quantizing."""
+    """The part of the limit that is kept for calibrating and quantizing."""
     replayed: bool = False
     """Whether the schedule of an earlier run is followed."""
     gave_up: bool = False
     """Whether the quantization does without the training tokens that it was to read."""
     trained: float = 0.0
-    """What training took."""
+    """The time that training took."""
     quantized: float = 0.0
-    """What calibrating and quantizing took where training tokens have a part in the result, else 0."""
+    """The time that calibrating and quantizing took where training tokens have a part in the result, else 0."""
 
     @classmethod
     def of(cls, config: RunConfig, replayed: RecordedSchedule | None = None) -> Budget:
         """The budget of a run, before it begins.
 
         Args:
-            replayed: the schedule that it follows, if it follows one.
+            replayed: the schedule that the run follows, if it follows that of an earlier run.
         """
         limit, compress = config.train.max_seconds, config.compress
         return cls(

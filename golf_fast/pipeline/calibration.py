@@ -29,7 +29,7 @@ class GramMatrices:
 
     def __init__(self, config: ModelConfig) -> None:
         self.names: dict[tuple[Activation, int | None], list[str]] = {}
-        """Of the matrices that read an activation of a block, or of none."""
+        """The matrices that read an activation of a block, or of none, by that and the block."""
         for found in parameters.slices(config):
             if found.part.reads is not None:
                 self.names.setdefault((found.part.reads, found.layer), []).append(found.name)
@@ -99,7 +99,7 @@ def next_batches(
 
 
 def bits_per_byte(model: GPT, batches: Sequence[Batch], token_bytes: TokenBytes, device: torch.device) -> float:
-    """Of the targets of `batches`, under the model as it is."""
+    """Bits per byte of the targets of `batches`, under the model as it is."""
     nats, size = 0.0, 0
     with torch.inference_mode():
         for batch in batches:

@@ -27,7 +27,8 @@ class Compressed:
     """What the compression stage leaves beside the artifact; tensors are under public names, on the CPU.
 
     Attributes:
-        weights, pruned: as they were trained, and after pruning.
+        weights: as they were trained.
+        pruned: the same after pruning.
         hessians: of the matrices; none if no training tokens had a part in the result.
         config: the settings that were used in the end.
         next_token: position in the training stream after the last token that had a part in the result.
@@ -97,8 +98,8 @@ def account(context: Context, inputs: Inputs, compressed: Compressed) -> Costs:
     evaluate = None
     if config.report_tokens:
         stream, seq_len = inputs.dataset.train_stream(), context.config.train.seq_len
-        alone = Ranks.single(ranks.device)
-        batches, _ = next_batches(stream, compressed.next_token, config.report_tokens, seq_len, alone)
+        single = Ranks.single(ranks.device)
+        batches, _ = next_batches(stream, compressed.next_token, config.report_tokens, seq_len, single)
 
         def evaluate(state_dict: Mapping[str, torch.Tensor]) -> float:
             upstream.load(context.scored_model, state_dict)

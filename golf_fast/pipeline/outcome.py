@@ -29,9 +29,9 @@ class Findings:
     budget: Budget
     trained: Trained | None = None
     costs: Costs | None = None
-    """Of the compression."""
+    """What the compression cost, in bytes and in bits per byte."""
     scores: dict[str, Score] = field(default_factory=dict)
-    """By scoring stage."""
+    """The score of each scoring stage that has ended, by its name."""
     baselines: list[Baseline] = field(default_factory=list)
 
     def final(self, config: ScoreConfig) -> Score | None:

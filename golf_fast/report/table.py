@@ -16,7 +16,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """Aligned text, one line a row, without a newline at the end.
 
     Whole numbers get thousands separators, other numbers four decimals (give a text for another format), None a dash.
-    A column of numbers is aligned to the right. The width depends on the cells alone.
+    A column of numbers is aligned to the right. The width depends on nothing but the cells.
     """
     for row in rows:
         assert len(row) == len(headers), f"a row of {len(row)} cells under {len(headers)} headers"

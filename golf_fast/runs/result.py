@@ -27,13 +27,13 @@ class Result:
     recipe: str
     seed: int
     params: int
-    """Elements of all parameters."""
+    """How many numbers the parameters are."""
     steps: int
     train_seconds: float
     tokens_per_second: float | None
-    """Training tokens, over all ranks."""
+    """Training tokens a second, over all ranks."""
     val_loss: float | None
-    """Nats a token."""
+    """The loss behind the score, in nats a token."""
     val_bpb: float | None
     """Bits per byte of the artifact, with test-time training if the run has it: the score."""
     val_tokens: int | None
@@ -45,7 +45,7 @@ class Result:
     track: Literal["A", "B"]
     """A: a fixed predictor. B: it adapts while it is scored."""
     violations: list[str]
-    """Rules that the run breaks, by their number."""
+    """The rules that the run breaks, by their number."""
     eval_seconds: float | None
     device: str
     world_size: int

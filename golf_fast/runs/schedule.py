@@ -19,13 +19,13 @@ class Times:
     """How a run's training time was shared out, in seconds."""
 
     limit: float
-    """What the run was given; 0 for no limit."""
+    """The longest time that the run was allowed; 0 for no limit."""
     kept: float
-    """What of the limit was kept for calibrating and quantizing."""
+    """The part of the limit that was kept for calibrating and quantizing."""
     trained: float
-    """What training took."""
+    """The time that training took."""
     quantized: float
-    """What calibrating and quantizing took where training tokens have a part in the result, else 0."""
+    """The time that calibrating and quantizing took where training tokens have a part in the result, else 0."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class RecordedSchedule:
     """What a run leaves of its schedule, for a replay."""
 
     steps: int
+    """How many steps the run did."""
     lr_factor: list[float]
     """The factor on every learning rate at each step, 0 or more."""
     momentum: list[float]
@@ -40,7 +41,7 @@ class RecordedSchedule:
     gave_up_calibration: bool = later(False)
     """Whether the clock ran out before the quantization that reads training tokens was done."""
     budget: Times | None = later(None)
-    """Not part of what is replayed."""
+    """How the time was shared out, where the run recorded it; a replay does not depend on it."""
 
     def __post_init__(self) -> None:
         held = min(len(self.lr_factor), len(self.momentum))

@@ -47,7 +47,7 @@ def rescore(
     elif tokens and tokenizer:
         loaded = load_artifact(run, ranks.device, tokens, tokenizer)
     else:
-        raise InputError(f"{run}: an artifact alone is scored on --tokens SHARD with --tokenizer MODEL; give both")
+        raise InputError(f"{run}: an artifact without its run needs --tokens SHARD and --tokenizer MODEL")
     config = loaded.config if ttt is None else replace(loaded.config, ttt=ttt)
     with RunLog(None, ranks.main) as log:
         compiled = "yes" if compiles(config.compile, ranks.device.type) else "no"

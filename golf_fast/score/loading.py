@@ -23,7 +23,7 @@ class Scorable:
     """A model, and what it is scored on.
 
     Attributes:
-        config: how it is scored, where nobody says otherwise.
+        config: how the model is scored, where nobody says otherwise.
     """
 
     model: GPT
@@ -40,7 +40,7 @@ def load_run(
     Args:
         device: where the model goes; it computes in the run's number format.
         tokens: a shard to score instead of the run's validation tokens.
-        tokenizer: of those tokens; by default the run's.
+        tokenizer: the SentencePiece model of those tokens; by default the run's.
 
     Raises:
         InputError: a file of the run is missing or damaged, or does not fit to the others.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # it needs more packages than an optimizer does
     from golf_fast.data import Batches
 
 MERGED_TOKENS = 4096
-"""Micro-batches are run together up to so many tokens: smaller ones cost more overhead than arithmetic."""
+"""Micro-batches are run together up to this many tokens: smaller ones cost more overhead than arithmetic."""
 
 
 class Log(Protocol):

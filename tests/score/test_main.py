@@ -104,7 +104,7 @@ def test_an_artifact_alone_is_scored_as_the_seed_is(
     assert printed[:2] == ["off", f"{result.tokens:,}"]
     assert printed[3:5] == [f"{result.nats / result.tokens:.4f}", f"{result.bpb:.4f}"]
     assert run(monkeypatch, alone, "--device", "cpu", *flags[:2]) == 2
-    assert "imported.golf: an artifact alone is scored on --tokens SHARD with" in capsys.readouterr().err
+    assert "imported.golf: an artifact without its run needs --tokens SHARD and" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("setting", ["auto", "on"])
