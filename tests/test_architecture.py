@@ -10,7 +10,7 @@ import pytest
 import golf_fast
 
 PACKAGE = Path(golf_fast.__file__).parent
-STAGES = {"data", "ops", "model", "train", "compress", "score", "report", "runs", "pipeline"}
+STAGES = {"data", "ops", "model", "train", "compress", "score", "report", "runs", "pipeline", "audit"}
 BASE = {
     "errors": set(),
     "rules": set(),
@@ -32,6 +32,7 @@ ALLOWED = {
     "train": SHARED | {"distributed", "data", "model", "ops", "runs"},
     "compress": SHARED | {"distributed", "ops", "_C"},
     "score": SHARED | {"distributed", "machine", "data", "model", "compress", "runs"},
+    "audit": SHARED | {"score", "runs"},
     "pipeline": SHARED
     | {"distributed", "machine", "command_line", "code_size"}
     | {"data", "model", "train", "compress", "score", "runs", "report"},
@@ -44,6 +45,7 @@ ROOMS = {
     "compress/integers": {"compress.stored"},
     "compress/artifact": {"compress.stored"},
     "compress/published": {"compress.stored", "compress.artifact"},
+    "audit/script": set(),
 }
 """Folders within a stage -> the modules and folders of that stage that they may use beside their own."""
 

@@ -1,0 +1,383 @@
+"""How a walk evaluates expressions."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from golf_fast.audit.script import loops, names
+from golf_fast.audit.script.calls import call_node
+from golf_fast.audit.script.machine import Machine, constant, known
+from golf_fast.audit.script.scoring import report
+from golf_fast.audit.script.statements import bind, bound, condition, function
+from golf_fast.audit.script.values import (
+    NOTHING,
+    UNKNOWN,
+    Class,
+    Container,
+    External,
+    Generator,
+    Instance,
+    Scope,
+    Stamps,
+    Value,
+    blend,
+    join,
+)
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.LShift: operator.lshift,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+}
+_SMALL = 1 << 40
+_TRUNCATED = 4097
+"""A constant length below which a slice is a header or a window and not a shorter split."""
+
+
+def evaluate(m: Machine, node: ast.expr) -> Value:
+    """What an expression may be."""
+    m.step(node)
+    match node:
+        case ast.Constant(value):
+            return _constant(value)
+        case ast.Name(name):
+            return _name(m, name)
+        case ast.Attribute():
+            return attribute(m, m.evaluate(node.value), node.attr)
+        case ast.Call():
+            return call_node(m, node)
+        case ast.Subscript():
+            return _subscript(m, node)
+        case ast.BinOp():
+            return _binary(m, node)
+        case ast.Compare():
+            return _compare(m, node)
+        case ast.BoolOp(op, values):
+            return _boolean(m, isinstance(op, ast.And), [m.evaluate(value) for value in values])
+        case ast.UnaryOp(op, operand):
+            return _unary(m, op, m.evaluate(operand))
+        case ast.IfExp():
+            return _if_expression(m, node)
+        case ast.Tuple(elements) | ast.List(elements) | ast.Set(elements):
+            return _display(m, node, elements)
+        case ast.Dict(keys, values):
+            return _dict(m, keys, values)
+        case ast.Lambda():
+            return Value(things=(function(m, node),))
+        case (
+            ast.ListComp(element, generators) | ast.SetComp(element, generators) | ast.GeneratorExp(element, generators)
+        ):
+            return _comprehension(m, generators, [element])
+        case ast.DictComp(key, value, generators):
+            return _comprehension(m, generators, [key, value])
+        case ast.JoinedStr(values):
+            return _text(m, values)
+        case ast.FormattedValue(value):
+            return m.evaluate(value)
+        case ast.NamedExpr(target, value):
+            found = m.evaluate(value)
+            bind(m, target, found)
+            return found
+        case ast.Slice(lower, upper, step):
+            return blend([m.evaluate(part) for part in (lower, upper, step) if part is not None])
+        case ast.Yield(value):
+            _yield(m, m.evaluate(value) if value is not None else NOTHING)
+            return NOTHING
+        case ast.YieldFrom(value):
+            loops.iterate(m, node, m.evaluate(value), lambda element: _yield(m, element))
+            return NOTHING
+        case ast.Await(value) | ast.Starred(value):
+            return m.evaluate(value)
+        case _:
+            return NOTHING
+
+
+def _constant(value: object) -> Value:
+    marks = set()
+    if isinstance(value, str):
+        if names.is_validation_path(value):
+            marks.add("val path")
+        if names.is_training_path(value):
+            marks.add("train path")
+    elif isinstance(value, float) and (abs(value - math.log(2)) < 1e-6 or abs(value - 1 / math.log(2)) < 1e-6):
+        marks.add("ln2")
+    return Value(constant=value, marks=frozenset(marks))
+
+
+def _name(m: Machine, name: str) -> Value:
+    scope = m.scope.find(name)
+    if scope is not None:
+        return scope.variables[name]
+    if name == "__name__":
+        return Value(marks=frozenset({"__name__"}))
+    return Value(things=(External(name),))
+
+
+def attribute(m: Machine, holder: Value, name: str) -> Value:
+    """An attribute of what a value may be."""
+    found: list[Value] = []
+    for thing in holder.things:
+        match thing:
+            case Instance():
+                value = thing.attributes.get(name) or thing.type.lookup(name)
+                if value is None:
+                    continue
+                if "property" in value.marks:
+                    value = m.call(bound(value, thing, holder), [], {}, ast.Pass())
+                elif name not in thing.attributes:
+                    value = bound(value, thing, holder)
+                value = value.stamped(holder.stamps)
+                found.append(m.moved(value) if name in m.streams else value)
+            case Class():
+                value = thing.lookup(name)
+                if value is not None:
+                    found.append(bound(value, thing, holder) if "classmethod" in value.marks else value)
+            case External() if thing.owner is None:
+                found.append(Value(things=(External(f"{thing.path}.{name}"),)))
+            case Container() if name in thing.items:
+                found.append(thing.items[name].stamped(holder.stamps))
+            case _:
+                pass
+    if found:
+        value = join(*found)
+        return value.marked("bytes") if "byte" in name.lower() else value
+    if name in ("data", "module", "_orig_mod", "T", "mT"):
+        return holder
+    content = m.content(holder)
+    if name in ("shape", "ndim", "dtype", "device", "size", "nbytes", "itemsize"):
+        content = content.with_(parts=NOTHING.parts, losses=NOTHING.losses)
+    if name == "grad":
+        content = content.marked("grad")
+    if "byte" in name.lower():
+        content = content.marked("bytes")
+    return content.with_(things=(External(name, owner=holder),))
+
+
+def _subscript(m: Machine, node: ast.Subscript) -> Value:
+    holder = m.evaluate(node.value)
+    if isinstance(node.slice, ast.Slice):
+        bounds = [None if part is None else m.evaluate(part) for part in (node.slice.lower, node.slice.upper)]
+        key = blend([value for value in bounds if value is not None])
+        if bounds[1] is not None and bounds[1].constant == 0 and not isinstance(bounds[1].constant, bool):
+            return NOTHING
+        if bounds[1] is not None:
+            _truncated(m, node, holder, bounds[1])
+        key = key.with_(stamps=key.stamps | _sides(m, node.slice, bounds))
+    else:
+        key = m.evaluate(node.slice)
+    found: list[Value] = []
+    for thing in holder.things:
+        match thing:
+            case Container() if isinstance(node.slice, ast.Slice):
+                found.append(Value(things=(Container(rest=thing.all().stamped(key.stamps | holder.stamps)),)))
+            case Container():
+                found.append(thing.at(key.constant).stamped(key.stamps | holder.stamps))
+            case Instance():
+                method = thing.type.lookup("__getitem__")
+                if method is not None:
+                    found.append(m.call(bound(method, thing, holder), [key], {}, node))
+            case _:
+                pass
+    if found:
+        extra = holder.with_(things=(), constant=UNKNOWN, cell=None, cells=holder.cells)
+        return join(*found, extra.stamped(key.stamps)).with_(cell=holder.cell if len(found) > 1 else join(*found).cell)
+    content = m.content(holder)
+    index = m.content(key)
+    picked = content.stamped(index.stamps)
+    if content.parts:
+        return picked.with_(cell=None if index.parts else holder.cell)
+    marks = picked.marks | index.marks & {"bytes"}
+    return join(picked, index).with_(cell=None if index.parts else holder.cell, marks=marks, constant=UNKNOWN)
+
+
+def _sides(m: Machine, node: ast.Slice, bounds: list[Value | None]) -> Stamps:
+    """Stamps of the two sides of a bound: `x[:n]` and `x[n:]` share nothing."""
+    found = set()
+    for expression, value, side in zip((node.lower, node.upper), bounds, (1, 0), strict=True):
+        if value is None or expression is None or (known(value) and isinstance(expression, ast.Constant | ast.UnaryOp)):
+            continue
+        found.add((m.bound(expression, value), side))
+    return frozenset(found)
+
+
+def _truncated(m: Machine, node: ast.Subscript, holder: Value, upper: Value) -> None:
+    length = upper.constant
+    if not isinstance(length, int) or isinstance(length, bool) or length <= 0:
+        return
+    content = m.content(holder)
+    files = "val path" in content.marks and not content.parts
+    if "train path" in content.marks or content.losses:
+        return
+    if (files and bool(holder.things)) or (content.parts and length >= _TRUNCATED):
+        m.trace.truncations.append((m.where(), ast.unparse(node)))
+
+
+def _binary(m: Machine, node: ast.BinOp) -> Value:
+    left, right = m.evaluate(node.left), m.evaluate(node.right)
+    if isinstance(node.op, ast.Div | ast.Mult):
+        per_byte = isinstance(node.op, ast.Div)
+        report(m, left, right, per_byte)
+        report(m, right, left, False)
+    folded = _fold(_ARITHMETIC.get(type(node.op)), left, right)
+    boxes = [thing for value in (left, right) for thing in value.things if isinstance(thing, Container)]
+    mixed = m.mix(left, right)
+    if isinstance(node.op, ast.Div) and "ln2" in right.marks and known(left):
+        mixed = mixed.marked("ln2")
+    elif isinstance(node.op, ast.Div | ast.Mult | ast.Add | ast.Sub) and (left.losses or right.losses):
+        mixed = mixed.with_(marks=mixed.marks - {"ln2"})
+    if boxes and isinstance(node.op, ast.Add | ast.Mult):
+        repeated = isinstance(node.op, ast.Mult) or (len(boxes) == 2 and _share(m, left, right))
+        box = Container(rest=join(*(box.all() for box in boxes)))
+        return mixed.with_(things=(box,)).marked(*(["repeated"] if repeated else []))
+    return mixed.with_(constant=folded)
+
+
+def _share(m: Machine, left: Value, right: Value) -> bool:
+    return any(thing in right.things for thing in left.things)
+
+
+def _fold(operation: Callable[[Any, Any], Any] | None, left: Value, right: Value) -> Any:
+    if operation is None or not known(left) or not known(right):
+        return UNKNOWN
+    try:
+        result = operation(left.constant, right.constant)
+    except Exception:
+        return UNKNOWN
+    too_large = (isinstance(result, int) and abs(result) > _SMALL) or (isinstance(result, str) and len(result) > 400)
+    return UNKNOWN if too_large else result
+
+
+def _compare(m: Machine, node: ast.Compare) -> Value:
+    values = [m.evaluate(node.left), *(m.evaluate(value) for value in node.comparators)]
+    mixed = m.mix(*values)
+    if "__name__" in mixed.marks:
+        return mixed
+    folded = _fold(_COMPARISONS.get(type(node.ops[0])), *values) if len(values) == 2 else UNKNOWN
+    # Where something is equal says where to look, and is not the tokens themselves.
+    return mixed.with_(constant=folded, parts=NOTHING.parts, losses=NOTHING.losses, marks=mixed.marks - {"bytes"})
+
+
+def _boolean(m: Machine, conjunction: bool, values: list[Value]) -> Value:
+    mixed = m.mix(*values)
+    things = tuple(thing for value in values for thing in value.things)
+    truths = [bool(value.constant) for value in values if known(value)]
+    decided = not all(truths) if conjunction else any(truths)
+    if decided:
+        marks = frozenset(mark for v in values if known(v) and bool(v.constant) != conjunction for mark in v.marks)
+        return mixed.with_(constant=not conjunction, things=things, marks=marks)
+    if len(truths) == len(values):
+        return mixed.with_(constant=conjunction, things=things)
+    return mixed.with_(things=things)
+
+
+def _unary(m: Machine, op: ast.unaryop, value: Value) -> Value:
+    mixed = m.mix(value)
+    if known(value) and isinstance(op, ast.Not):
+        return mixed.with_(constant=not value.constant)
+    if known(value) and isinstance(op, ast.USub) and isinstance(value.constant, int | float):
+        return mixed.with_(constant=-value.constant)
+    return mixed
+
+
+def _if_expression(m: Machine, node: ast.IfExp) -> Value:
+    m.evaluate(node.test)
+    key, outcomes = condition(m, node.test)
+    with m.in_arm(key, outcomes[0]):
+        first = m.evaluate(node.body)
+    with m.in_arm(key, outcomes[1]):
+        second = m.evaluate(node.orelse)
+    return join(first, second)
+
+
+def _display(m: Machine, node: ast.expr, elements: list[ast.expr]) -> Value:
+    box = Container()
+    for place, element in enumerate(elements):
+        value = m.evaluate(element)
+        if isinstance(element, ast.Starred):
+            box.rest = join(box.rest, loops.element_of(m, value))
+        else:
+            box.items[place] = value
+    cell = m.new_cell() if isinstance(node, ast.List) else None
+    return Value(things=(box,), cell=cell)
+
+
+def _dict(m: Machine, keys: list[ast.expr | None], values: list[ast.expr]) -> Value:
+    box = Container()
+    for key, expression in zip(keys, values, strict=True):
+        value = m.evaluate(expression)
+        if key is None:
+            box.rest = join(box.rest, *(t.all() for t in value.things if isinstance(t, Container)), m.content(value))
+            continue
+        name = m.evaluate(key)
+        if isinstance(name.constant, str | int):
+            box.items[name.constant] = value
+        else:
+            box.rest = join(box.rest, value.stamped(name.stamps))
+    return Value(things=(box,), cell=m.new_cell())
+
+
+def _comprehension(m: Machine, generators: list[ast.comprehension], elements: list[ast.expr]) -> Value:
+    outer = m.scope
+    m.scope = Scope(parent=outer)
+    found: list[Value] = []
+
+    def level(depth: int) -> None:
+        if depth == len(generators):
+            found.append([m.evaluate(element) for element in elements][-1])  # of a mapping, what is at its keys
+            return
+        generator = generators[depth]
+
+        def body(element: Value) -> None:
+            bind(m, generator.target, element)
+            for test in generator.ifs:
+                m.evaluate(test)
+            level(depth + 1)
+
+        iterable = m.evaluate(generator.iter)
+        head = f"{ast.unparse(generator.target)} {ast.unparse(generator.iter)}"
+        loops.iterate(m, generator, iterable, body, names.counts_epochs(head))
+
+    try:
+        level(0)
+    finally:
+        m.scope = outer
+    return Value(things=(Container(rest=join(*found)),), cell=m.new_cell())
+
+
+def _text(m: Machine, values: list[ast.expr]) -> Value:
+    parts = [m.evaluate(value) for value in values]
+    mixed = m.mix(*parts)
+    if all(known(part) for part in parts):
+        return mixed.with_(constant="".join(str(part.constant) for part in parts)[:400])
+    return mixed
+
+
+def _yield(m: Machine, value: Value) -> None:
+    frame = m.frames[-1]
+    if frame.on_yield is not None:
+        frame.on_yield(value)
+    else:
+        frame.returns.append(value)
+
+
+__all__ = ["Generator", "attribute", "constant", "evaluate"]
