@@ -169,7 +169,7 @@ class TrainConfig:
     grad_clip: float = 0.3
     """Limit of the L2 norm over all gradients in training; 0: none."""
     ema: bool = True
-    """Average the weights exponentially; wins over swa."""
+    """Average the weights exponentially; wins over swa once it has begun."""
     ema_decay: float = 0.997
     """Share of the exponential average that is kept at each step."""
     ema_start_step: int = 50

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -245,6 +246,21 @@ def test_the_published_protocol_says_that_it_is_not_legal(
     assert result["legal"] is False
     assert result["violations"] == ["V1"]
     assert "NOT LEGAL (V1)" in run.stdout
+
+
+def test_adapting_that_leaves_no_number_fails_and_the_score_without_it_stays(
+    finished: tuple[Path, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished[0])
+    diverging = ["--score.ttt-lr=1e9", "--score.ttt-grad-clip=0", "--score.ttt-schedule=constant", "--run-id=diverged"]
+    assert exit_code(monkeypatch, [*SMALL, "--data.text=text.jsonl", *diverging]) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"^error: the loss of validation target \d+ of \d+ is nan, in chunk 1 of \d+: adapting", error)
+    assert error.count("\n") == 1
+    result = read(finished[0] / "runs" / "diverged" / "result.json")
+    assert not result.finished
+    assert result.val_bpb is None
+    assert result.bpb_without_ttt == read(finished[0] / "runs" / "first" / "result.json").bpb_without_ttt
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,8 @@ def score_tokens(
         ledger: a new one, given a path on one rank at most; by default one without a file.
 
     Raises:
-        InputError: the protocol is not legal and not allowed, or more blocks are to be frozen than there are.
+        InputError: the protocol is not legal and not allowed, more blocks are to be frozen than there are, or a loss
+            is not finite: then the ledger has no end.
     """
     began = time.perf_counter()
     if ranks is None:
@@ -87,8 +88,9 @@ def score_tokens(
             else:
                 scoring.train_then_score()
     ledger = scoring.ledger
-    ledger.end()
     losses = ranks.all_sum_(scoring.losses).cpu().numpy()
+    _require_numbers(losses, config)
+    ledger.end()
     nats = float(losses.sum(dtype=np.float64))
     return Score(
         nats=nats,
@@ -114,6 +116,27 @@ def check_protocol(config: ScoreConfig) -> None:
             f"score.ttt is {config.ttt}: the rules forbid it ({', '.join(config.violations)}); "
             "choose chunked, or add --score.allow-illegal to run it with that label"
         )
+
+
+def _require_numbers(losses: npt.NDArray[np.float32], config: ScoreConfig) -> None:
+    """That every loss `[targets]` is finite: the same on every rank, so that none is left waiting.
+
+    Raises:
+        InputError: names the first that is not, and what most likely made it so.
+    """
+    broken = np.flatnonzero(~np.isfinite(losses))
+    if not broken.size:
+        return
+    first = int(broken[0])
+    said = f"the loss of validation target {first} of {len(losses)} is {losses[first]}"
+    if config.ttt == "off":
+        raise InputError(f"{said}: the model's weights give no number there, so it has no score")
+    chunk, chunks = first // config.ttt_chunk_tokens, math.ceil(len(losses) / config.ttt_chunk_tokens)
+    where = f", in chunk {chunk} of {chunks}" if config.ttt == "chunked" else ""
+    raise InputError(
+        f"{said}{where}: adapting with score.ttt_lr {config.ttt_lr:g} and score.ttt_grad_clip {config.ttt_grad_clip:g} "
+        "left no number; lower the rate, clip more, or choose score.ttt off"
+    )
 
 
 class _Pass:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from golf_fast.config import TrainConfig
@@ -9,46 +11,52 @@ from golf_fast.model import GPT
 
 
 class Averages:
-    """EMA or SWA of a model's parameters, in float32, under the names of its parameters.
+    """EMA and SWA of a model's parameters, in float32, under the names of its parameters.
 
     EMA: a copy after step `ema_start_step`, then `e = decay * e + (1 - decay) * w` every step. SWA: the mean of the
     weights at steps that are multiples of `swa_every` while the learning-rate factor is below `swa_start_factor`, used
-    if there are at least two. EMA wins if both are on.
+    if there are at least two. Where both are on EMA wins, once it has begun.
     """
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
         self._parameters = {row.name: parameter for row, parameter in model.claimed("the averages")}
         self.config = config
-        self.kind = "ema" if config.ema else "swa" if config.swa else "none"
-        self.count = 0
-        self._average: dict[str, torch.Tensor] = {}
+        self._ema, self._swa = _Mean(), _Mean()
 
     @torch.no_grad()
     def update(self, step: int, lr_factor: float) -> None:
         """Take in the weights after `step` steps, the last of which ran at `lr_factor`."""
         c = self.config
-        if self.kind == "ema" and step >= c.ema_start_step:
-            self._accumulate(1 - c.ema_decay)
-        elif self.kind == "swa" and lr_factor < c.swa_start_factor and step % c.swa_every == 0:
-            self._accumulate(1 / (self.count + 1))
-
-    def _accumulate(self, weight: float) -> None:
-        parameters = {name: p.detach().float() for name, p in self._parameters.items()}
-        if not self._average:
-            self._average = {name: p.clone() for name, p in parameters.items()}
-        else:
-            averages = [self._average[name] for name in parameters]
-            torch._foreach_lerp_(averages, list(parameters.values()), weight)
-        self.count += 1
+        if c.ema and step >= c.ema_start_step:
+            self._ema.take(self._parameters, 1 - c.ema_decay)
+            self._swa = _Mean()  # nothing will ask for it any more
+        elif c.swa and lr_factor < c.swa_start_factor and step % c.swa_every == 0:
+            self._swa.take(self._parameters, 1 / (self._swa.count + 1))
 
     @property
     def used(self) -> str:
         """Which average `weights` returns: "ema", "swa", or "none" where there is too little to average."""
-        enough = self.count >= (2 if self.kind == "swa" else 1)
-        return self.kind if self.kind != "none" and enough else "none"
+        return "ema" if self._ema.count else "swa" if self._swa.count >= 2 else "none"
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The weights that go on to compression: float32, under the names of the model's parameters."""
         if self.used == "none":
             return {name: p.detach().float().clone() for name, p in self._parameters.items()}
-        return self._average
+        return (self._ema if self.used == "ema" else self._swa).weights
+
+
+class _Mean:
+    """A weighted mean of parameters, and how often some were taken in."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def take(self, named: Mapping[str, torch.Tensor], weight: float) -> None:
+        """Move the mean towards the parameters of these names by `weight`; the first time, all the way."""
+        parameters = {name: p.detach().float() for name, p in named.items()}
+        if not self.weights:
+            self.weights = {name: p.clone() for name, p in parameters.items()}
+        else:
+            torch._foreach_lerp_([self.weights[name] for name in parameters], list(parameters.values()), weight)
+        self.count += 1

@@ -170,9 +170,9 @@ def average(training: Training, factor: float, settings: Settings) -> None:
 
 
 def averaged(training: Training, settings: Settings) -> State:
-    """The weights that go on to compression. EMA wins if both are on; SWA is used if there are at least two."""
-    if settings.ema:
-        return training.ema or training.weights
+    """The weights that go on to compression. EMA wins once it has begun; SWA is used if there are at least two."""
+    if training.ema is not None:
+        return training.ema
     if training.swa_sum is not None and training.swa_count >= 2:
         return {name: total / training.swa_count for name, total in training.swa_sum.items()}
     return training.weights

@@ -269,3 +269,30 @@ def test_allowing_what_is_illegal_does_not_make_a_legal_pass_illegal() -> None:
 def test_the_published_protocol_scores_what_is_shorter_than_a_row() -> None:
     result = score(Tables(), TOKENS[:9], small_config(ttt="train_then_score", allow_illegal=True))
     assert result.tokens == 8
+
+
+@pytest.mark.parametrize("protocol", ["chunked", "train_then_score"])
+def test_adapting_that_leaves_no_number_is_an_error_and_says_where(tmp_path: Path, protocol: str) -> None:
+    model = small_gpt()
+    before = [parameter.clone() for parameter in model.parameters()]
+    config = small_config(ttt=protocol, ttt_lr=1e9, ttt_grad_clip=0.0, ttt_schedule="constant", allow_illegal=True)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    with pytest.raises(InputError) as raised:
+        score(model, TOKENS, config, ledger=ledger)
+    message = str(raised.value)
+    assert "is nan" in message
+    assert "score.ttt_lr 1e+09" in message
+    if protocol == "chunked":  # the first windows of a chunk are scored before anything was learned from it
+        assert "the loss of validation target 37 of 167 is nan, in chunk 1 of 5: " in message
+    assert all(map(torch.equal, model.parameters(), before))
+    events = [json.loads(line)["event"] for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
+    assert events[0] == "begin"
+    assert "end" not in events
+
+
+def test_a_model_without_a_number_has_no_score() -> None:
+    model = small_gpt()
+    with torch.no_grad():
+        model.tok_emb[3, 2] = math.inf
+    with pytest.raises(InputError, match=r"target \d+ of 167 is nan: the model's weights give no number there"):
+        score(model, TOKENS, small_config(ttt="off"))

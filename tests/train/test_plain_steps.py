@@ -222,6 +222,16 @@ def test_ema_wins_over_swa():
     assert all(torch.equal(trained.weights[name], only.weights[name]) for name in only.weights)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_swa_stands_in_for_an_ema_that_never_began(dtype):
+    settings = dataclasses.replace(SWA, ema=True, ema_start_step=STEPS + 1)
+    expected = check_run(SMALL, settings, dtype)
+    assert expected.swa_count >= 3
+    assert average_differs(expected, settings)
+    trained, _, _ = run_package(SMALL, first_state(SMALL, dtype), settings, 0)
+    assert trained.average == "swa"
+
+
 def test_one_update_from_given_gradients():
     """Gradients of very different sizes for each parameter, rates other than the schedule's, in float64."""
     plain = dataclasses.replace(UNTIED, layers=2)
