@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Timing, timing
-from golf_fast.model import GPT
+from golf_fast.model import GPT, parameters, upstream
 from golf_fast.model.block import rotary_tables
+from golf_fast.model.parameters import Constant
 
 Milliseconds = Callable[[Callable[[], object]], float]
 Output = torch.Tensor | tuple[torch.Tensor, ...]
@@ -38,15 +39,12 @@ class Part:
 def fill(model: GPT, seed: int = 0) -> None:
     """Random values for what starts at zero, for products of zeros run faster than those of a trained model; and an
     embedding that makes logits of size 2, for the loss of a young model is that of no model at all."""
-    layers = model.config.layers
     generator = torch.Generator().manual_seed(seed)
-    zeros = [model.qo_bank[layers:], model.mlp_down]
-    if model.config.bigram_buckets:
-        zeros.append(model.bigram_embed)
-    if not model.config.tied_embeddings:
-        zeros.append(model.lm_head)
-    for tensor in zeros:
-        tensor.copy_(torch.randn(tensor.shape, generator=generator) / tensor.shape[-1] ** 0.5)
+    public = upstream.split(dict(model.named_parameters()), model.config)
+    for found in parameters.slices(model.config):
+        tensor = public[found.name]
+        if found.part.initial == Constant(0) and tensor.ndim == 2:
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) / tensor.shape[-1] ** 0.5)
     model.tok_emb.copy_(torch.randn(model.tok_emb.shape, generator=generator) * 2 / model.config.dim**0.5)
     model.resid_mix[:, 1].normal_(0, 0.1, generator=generator)
 
@@ -85,7 +83,7 @@ def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]
         return mixed, block.project(normed)
 
     def attention(packed: torch.Tensor, *_: torch.Tensor) -> Output:
-        return block.attend(packed, rotary)
+        return block.attention(packed, rotary)
 
     def output(x: torch.Tensor, attended: torch.Tensor, *_: torch.Tensor) -> Output:
         return block.output(attended, x)

@@ -126,9 +126,13 @@ class Block:
         """Queries, keys and values side by side, `[B, T, heads + 2 * kv_heads, head_dim]`, of `[B, T, D]`."""
         return F.linear(x, self.wqkv).view(*x.shape[:2], -1, self.head_dim)
 
-    def attend(self, qkv: torch.Tensor, rotary: Rotary, documents: torch.Tensor | None = None) -> torch.Tensor:
-        """What attention makes of those, `[B, T, D]`; `documents` as in `GPT.forward`."""
-        return ops.qkv_attention(qkv, self.gain, *rotary, cu_seqlens=documents).flatten(2)
+    def attention(self, qkv: torch.Tensor, rotary: Rotary, documents: torch.Tensor | None = None) -> torch.Tensor:
+        """What the queries find, `[B, T, heads, head_dim]`; `documents` as in `GPT.forward`."""
+        return ops.qkv_attention(qkv, self.gain, *rotary, cu_seqlens=documents)
+
+    def attend(self, x: torch.Tensor, rotary: Rotary, documents: torch.Tensor | None = None) -> torch.Tensor:
+        """What the output matrix reads, `[B, T, D]`, of what attention reads, likewise."""
+        return self.attention(self.project(x), rotary, documents).flatten(2)
 
     def output(self, attended: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`x` `[B, T, D]` plus what attention found, and the factor `[B, T]` of the norm of that, float32."""

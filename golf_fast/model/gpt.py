@@ -138,7 +138,7 @@ class GPT(nn.Module):
                 before, x, into_attention = block.mix(x, x0, branch, skip)
                 if i - 1 in kept:
                     outputs[i - 1] = before
-            attended = block.attend(block.project(into_attention), rotary, documents)
+            attended = block.attend(into_attention, rotary, documents)
             if first and i == len(plan.slots) - 1:
                 # After the last attention no position sees another.
                 x, attended = x[:, first:], attended[:, first:]

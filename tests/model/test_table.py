@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from golf_fast.compress import quantize
 from golf_fast.compress.integers.groups import groups_of
-from golf_fast.config import ModelConfig, ScoreConfig, TrainConfig
+from golf_fast.config import CompressConfig, ModelConfig, ScoreConfig, TrainConfig
 from golf_fast.data import Batch
 from golf_fast.distributed import Ranks
+from golf_fast.errors import InputError
 from golf_fast.model import GPT, parameters, upstream
 from golf_fast.model.parameters import Constant, Orthogonal, Part, Row
 from golf_fast.pipeline.calibration import gram_matrices
@@ -60,6 +62,16 @@ def test_a_row_without_a_parameter_is_named_by_every_reader(
     monkeypatch.setattr(parameters, "table", lambda config: (*rows, STRAY))
     with pytest.raises(ValueError, match=r"gate_bank has a row .* the model lacks it"):
         read(model)
+
+
+def test_quantization_names_a_tensor_without_a_row_and_a_row_without_a_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, rows = upstream.export(GPT(TINY)), parameters.table(TINY)
+    stray = state | {"blocks.0.attn.gate": torch.ones(4, 16)}
+    with pytest.raises(InputError, match=r"blocks\.0\.attn\.gate"):
+        quantize(stray, CompressConfig(), groups=parameters.quantization_groups(TINY))
+    monkeypatch.setattr(parameters, "table", lambda config: (*rows, STRAY))
+    with pytest.raises(InputError, match=r"blocks\.0\.attn\.gate"):
+        quantize(state, CompressConfig(), groups=parameters.quantization_groups(TINY))
 
 
 def test_a_matrix_that_reads_nothing_known_is_no_row() -> None:
