@@ -161,17 +161,11 @@ def train(
         clock.step_issued()
         reported = step <= 10 or step % config.log_every == 0
         if reported:
-            size = None
-            if predict and step % config.log_every == 0:
-                with clock.stopped():
-                    size = predict(trainer.averages.weights())
+            size = _forecast(trainer, clock, predict) if predict and step % config.log_every == 0 else None
             _report(trainer, log, clock, step, rates, _mean_loss(loss, step, ranks), size)
         _show_progress(log, config, clock, step)
         if validate and config.val_every and step % config.val_every == 0:
-            with clock.stopped():
-                val_loss, bpb = validate()
-            log.line(f"step:{step} val_loss:{val_loss:.4f} val_bpb:{bpb:.4f}")
-            log.metric(kind="val", step=step, seconds=clock.elapsed, loss=val_loss, bpb=bpb)
+            _report_validation(log, clock, step, validate)
     clock.drain()
     last_loss = _mean_loss(loss, step, ranks)
     if not reported:
@@ -202,6 +196,11 @@ def _compiled_graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"]) if "torch._dynamo" in sys.modules else 0
 
 
+def _forecast(trainer: Trainer, clock: Clock, predict: Callable[[Mapping[str, torch.Tensor]], int]) -> int:
+    with clock.stopped():
+        return predict(trainer.averages.weights())
+
+
 def _report(
     trainer: Trainer, log: Log, clock: Clock, step: int, rates: Rates, loss: float, size: int | None = None
 ) -> None:
@@ -221,6 +220,13 @@ def _report(
         tokens_per_second=finished * config.batch_tokens / clock.elapsed if clock.elapsed else 0.0,
         expected_artifact_bytes=size,
     )
+
+
+def _report_validation(log: Log, clock: Clock, step: int, validate: Callable[[], tuple[float, float]]) -> None:
+    with clock.stopped():
+        loss, bpb = validate()
+    log.line(f"step:{step} val_loss:{loss:.4f} val_bpb:{bpb:.4f}")
+    log.metric(kind="val", step=step, seconds=clock.elapsed, loss=loss, bpb=bpb)
 
 
 def _show_progress(log: Log, config: TrainConfig, clock: Clock, step: int) -> None:
