@@ -11,6 +11,7 @@ import torch
 from golf_fast.compress import Fitter, Quantizer, Stored, dequantize, quantize
 from golf_fast.compress.deadline import Check, Deadline, OutOfTime, Quantized
 from golf_fast.config import CompressConfig, ModelConfig
+from golf_fast.data import Batch
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
 from golf_fast.pipeline.calibration import gram_matrices
@@ -43,9 +44,9 @@ def model() -> GPT:
     return model
 
 
-def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches() -> list[Batch]:
     ids = torch.randint(70, (3, 2, 33), generator=torch.Generator().manual_seed(2))
-    return [(rows[:, :-1], rows[:, 1:]) for rows in ids]
+    return [Batch(rows[:, :-1], rows[:, 1:]) for rows in ids]
 
 
 def test_a_deadline_passes_once_the_time_is_over() -> None:
