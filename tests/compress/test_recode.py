@@ -6,17 +6,15 @@ from subprocess import CompletedProcess
 
 import pytest
 import torch
+from helpers.installed_codecs import CODECS
 from helpers.small_scoring import score, small_config, small_gpt, some_tokens
 
 from golf_fast.compress import Quantized, Raw, Stored, quantize, read_artifact, write_artifact
-from golf_fast.compress.artifact import codecs
-from golf_fast.compress.recode import CodecName, recode
+from golf_fast.compress.recode import recode
 from golf_fast.config import CompressConfig
 from golf_fast.errors import InputError
 from golf_fast.model import upstream
 from golf_fast.score.loading import read_model
-
-CODECS: list[CodecName] = ["rans", "zstd", *(["brotli"] if codecs.brotli else [])]  # type: ignore[list-item]
 
 
 def same(one: Stored, other: Stored) -> bool:
@@ -55,7 +53,7 @@ def test_through_every_codec_and_back(artifact: Path, tmp_path: Path) -> None:
     source = artifact
     for codec in [*CODECS, CODECS[0], "zstd"]:
         output = tmp_path / f"{source.stem}-{codec}.golf"
-        before, after = recode(source, codec, output)  # type: ignore[arg-type]
+        before, after = recode(source, codec, output)
         assert (before, after) == (source.stat().st_size, output.stat().st_size)
         held = read_artifact(output)
         assert held.model_config == first.model_config
