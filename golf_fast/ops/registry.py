@@ -64,7 +64,8 @@ class Cases:
     `function` is the public function and `reference` its plain definition, called with the same arguments. `samples`
     makes small, odd-sized random calls on a device in a dtype (float64 for `gradcheck`). `operator_calls` makes at
     least one call of each registered operator (float32 on the CPU, for the interpreter). `builds` lists every kernel
-    with every configuration that its heuristic can return; it may import triton.
+    with every configuration that its heuristic can return; it may import triton. `rms_factor` is how much larger than
+    the plain version's the root mean square of the kernels' errors may be; what is above 1.1 says why.
     """
 
     function: Callable[..., Any]
@@ -72,6 +73,7 @@ class Cases:
     samples: Callable[[torch.device, torch.dtype], list[Sample]]
     operator_calls: Callable[[torch.device, torch.dtype], list[OperatorCall]] = lambda device, dtype: []
     builds: Callable[[], list[Build]] = list
+    rms_factor: float = 1.1
 
 
 def op_folders() -> list[str]:

@@ -55,8 +55,10 @@ def require_same(cases: Cases, sample: Sample, function: Callable[..., Any] | No
     low, low_gradients = run(cases.reference, sample, chosen)
     exact, exact_gradients = run(cases.reference, sample, chosen, double=True)
     dtype = next(value.dtype for value in sample.arguments if isinstance(value, torch.Tensor))
+    rms = cases.rms_factor
     for i, (a, b, c) in enumerate(zip(ours, exact, low, strict=True)):
-        require_close(a, b, c, f"{sample.label}: output {i}", dtype)
+        require_close(a, b, c, f"{sample.label}: output {i}", dtype, rms_factor=rms)
     largest = max((float(g.abs().max()) for g in exact_gradients if g.numel()), default=0.0)
     for i, (a, b, c) in enumerate(zip(our_gradients, exact_gradients, low_gradients, strict=True)):
-        require_close(a, b, c, f"{sample.label}: gradient of argument {sample.differentiable[i]}", dtype, largest)
+        what = f"{sample.label}: gradient of argument {sample.differentiable[i]}"
+        require_close(a, b, c, what, dtype, largest, rms_factor=rms)

@@ -50,4 +50,5 @@ def builds() -> list[Build]:
     return made
 
 
-CASES = Cases(softcap_cross_entropy, reference.softcap_cross_entropy, samples, operator_calls, builds)
+# The gradient of a loss is multiplied in after the product and not before it: that is one rounding more.
+CASES = Cases(softcap_cross_entropy, reference.softcap_cross_entropy, samples, operator_calls, builds, rms_factor=1.4)

@@ -45,8 +45,9 @@ def _backward(ctx: Any, g: torch.Tensor | None, _auxiliary: None) -> tuple[torch
     if ctx.needs_input_grad[0]:
         d_x = ((change @ weight) * g[:, None]).to(x.dtype)
     if ctx.needs_input_grad[1]:
-        # g is 1 / rows in training, too small for float16: only its shape goes through the product
-        size = torch.linalg.vector_norm(g).clamp_min(torch.finfo(torch.float32).tiny)
+        # g is 1 / rows in training, too small for float16: only its shape goes through the product. A power of two
+        # rounds nothing on the way back.
+        size = torch.linalg.vector_norm(g).clamp_min(torch.finfo(torch.float32).tiny).log2().ceil().exp2()
         d_weight = (change.T @ (x * (g / size)[:, None]).to(x.dtype)) * size
     return d_x, d_weight, None, None, None
 
