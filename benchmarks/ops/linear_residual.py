@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks.ops.gate import Function, forward_of, step_of, wrong
+from benchmarks.ops.gate import Function, Gate, forward_of, step_of
 from benchmarks.ops.registry import Case
 from golf_fast.ops import backends, linear_residual
 from golf_fast.ops.linear_residual import reference
@@ -58,7 +58,12 @@ def cases(device_kind: str) -> Iterator[Case]:
 
 def gate(function: Function) -> str | None:
     """None if both results and every gradient of `function` are right."""
-    return wrong(function, reference.linear_residual, inputs(GATE_TOKENS), DIFFERENTIABLE)
+    return rule().wrong(function)
+
+
+def rule() -> Gate:
+    """What is right, for any number of functions."""
+    return Gate(reference.linear_residual, inputs(GATE_TOKENS), DIFFERENTIABLE)
 
 
 def inputs(tokens: int) -> list[torch.Tensor]:

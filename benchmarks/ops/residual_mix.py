@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks.ops.gate import Function, forward_of, step_of, wrong
+from benchmarks.ops.gate import Function, Gate, forward_of, step_of
 from benchmarks.ops.registry import Case
 from golf_fast.ops import backends, residual_mix
 from golf_fast.ops.residual_mix import reference
@@ -60,8 +60,13 @@ def used(function: Function, second: bool) -> Function:
 
 def gate(function: Function, second: bool) -> str | None:
     """None if outputs and every gradient of `function`, a result of `used`, are right on one row."""
+    return rule(second).wrong(function)
+
+
+def rule(second: bool) -> Gate:
+    """What is right, for any number of functions."""
     arguments = inputs(1, second)
-    return wrong(function, used(reference.residual_mix, second), arguments, range(len(arguments)))
+    return Gate(used(reference.residual_mix, second), arguments, range(len(arguments)))
 
 
 def inputs(rows: int, second: bool) -> list[torch.Tensor]:

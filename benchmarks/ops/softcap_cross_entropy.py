@@ -13,6 +13,7 @@ from benchmarks.ops.gate import forward_of, step_of, wrong
 from benchmarks.ops.registry import Case
 from golf_fast.ops import backends, softcap_cross_entropy
 from golf_fast.ops.softcap_cross_entropy import reference
+from golf_fast.ops.softcap_cross_entropy.cases import CASES
 
 DEVICE = "cuda"
 WIDTH, VOCABULARY, SOFTCAP = 512, 1024, 30.0
@@ -57,7 +58,7 @@ def cases(device_kind: str) -> Iterator[Case]:
 
 def gate(function: Callable[..., torch.Tensor]) -> str | None:
     """None if losses and gradients are right."""
-    return wrong(function, reference.softcap_cross_entropy, inputs(GATE), (0, 1))
+    return wrong(function, reference.softcap_cross_entropy, inputs(GATE), (0, 1), CASES.rms_factor)
 
 
 def inputs(rows: int) -> list[Any]:

@@ -32,11 +32,18 @@ def describe(choice: Any) -> str:
 
 
 def differs(found: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> str | None:
-    """None if what a choice wrote is what the present one wrote, but for the order of sums."""
+    """None if what a choice wrote is what the present one wrote, but for the order of sums.
+
+    Differences are of the rounding of a bfloat16: the largest, and the root of the mean of all squares.
+    """
     for i, (a, b) in enumerate(zip(found, right, strict=True)):
-        error, largest = float((a.double() - b.double()).abs().max()), float(b.double().abs().max())
+        difference = a.double() - b.double()
+        error, largest = float(difference.abs().max()), float(b.double().abs().max())
         if not error <= 2**-7 * largest:  # a NaN is never within the limit
             return f"output {i} is off by {error:.3g}, and its largest number is {largest:.3g}"
+        error, size = (float(torch.linalg.vector_norm(t)) for t in (difference, b.double()))
+        if not error <= 2**-9 * size:
+            return f"output {i} is off by {error / size:.3g} of its norm"
     return None
 
 
@@ -49,18 +56,24 @@ def run_poisoned(launch: Launch, outputs: Sequence[torch.Tensor]) -> list[torch.
 
 
 def as_case(kernel: Kernel) -> Case:
-    """The present choice against each other one."""
+    """The present choice against each other one, each behind the gate of the op that runs it with that choice.
+
+    What it writes at the shapes that are timed must then be what the present one writes.
+    """
     now = kernel.launch(kernel.choices[0])
     peers = {describe(choice): kernel.launch(choice) for choice in kernel.choices[1:]}
 
-    def gate(launch: Launch) -> str | None:
-        return differs(run_poisoned(launch, kernel.outputs), run_poisoned(now, kernel.outputs))
+    def gate(choice: Any) -> str | None:
+        with kernel.using(choice):
+            problem = kernel.gate()
+        launch = kernel.launch(choice)
+        return problem or differs(run_poisoned(launch, kernel.outputs), run_poisoned(now, kernel.outputs))
 
     return Case(
         "tune", kernel.name, describe(kernel.choices[0]), now, peers,
         gate=kernel.gate,
         bytes_moved=kernel.bytes_moved, flops=kernel.flops,
-        peer_gates={name: functools.partial(gate, launch) for name, launch in peers.items()},
+        peer_gates={describe(choice): functools.partial(gate, choice) for choice in kernel.choices[1:]},
     )  # fmt: skip
 
 

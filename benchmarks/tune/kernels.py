@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.ops import linear_residual, qk_norm_rope, qkv_attention, relu2_mlp, residual_mix
-from benchmarks.ops.gate import wrong
+from benchmarks.ops.gate import Function, Gate
 from golf_fast import ops
 from golf_fast.ops.launch import Launch, multiprocessors
 from golf_fast.ops.relu2_mlp.reference import relu2_mlp as plain_relu2_mlp
@@ -46,7 +47,8 @@ class Kernel:
 
     Attributes:
         name: on the command line, too.
-        gate: of the op that runs it as it is now: None, or what is wrong.
+        gate: of the op that runs it: None, or what is wrong.
+        using: the op runs the kernel with these parameters inside of it.
         launch: makes the launch for parameters.
         choices: the present choice first.
         outputs: what the launch writes.
@@ -56,11 +58,23 @@ class Kernel:
 
     name: str
     gate: Callable[[], str | None]
+    using: Callable[[Any], AbstractContextManager[None]]
     launch: Callable[[Any], Launch]
     choices: list[Any]
     outputs: list[torch.Tensor]
     flops: int
     bytes_moved: int
+
+
+@contextmanager
+def chosen(module: Any, chooser: str, choose: Callable[..., Any]) -> Iterator[None]:
+    """`module.chooser` is `choose`, which gets what it would choose and then its arguments."""
+    now = getattr(module, chooser)
+    setattr(module, chooser, lambda *at, **named: choose(now(*at, **named), *at, **named))
+    try:
+        yield
+    finally:
+        setattr(module, chooser, now)
 
 
 def kernels(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
@@ -90,6 +104,7 @@ def _processors(device: torch.device) -> int:
 
 
 def _of_mlp(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
+    from golf_fast.ops.relu2_mlp import triton
     from golf_fast.ops.relu2_mlp.triton import TILES, Tiles, dpre_launch, up_launch
 
     tokens, dim, hidden, processors = shapes.tokens, shapes.dim, shapes.hidden, _processors(device)
@@ -112,22 +127,33 @@ def _of_mlp(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
     ]  # fmt: skip
     only_up = [tiles(128, 128, 64, 8, 3, programs=2, registers=128), tiles(128, 128, 64, 4, 3, programs=2)]
 
-    def gate() -> str | None:
+    def rule() -> Gate:
         arguments = relu2_mlp.inputs(relu2_mlp.GATE_TOKENS, scaled=True)
-        return wrong(ops.relu2_mlp, plain_relu2_mlp, arguments, range(len(arguments)))
+        return Gate(plain_relu2_mlp, arguments, range(len(arguments)))
 
+    gate = _gate(rule, ops.relu2_mlp)
+
+    def using(which: str, choice: Tiles) -> AbstractContextManager[None]:
+        return chosen(triton, "choose_tiles", lambda now, kernel, *_: choice if kernel == which else now)
+
+    up, dpre = (functools.partial(using, which) for which in ("up", "dpre"))
     flops = 2 * tokens * dim * hidden
     of_up: Callable[[Tiles], Launch] = lambda at: up_launch(x, w_up, rstd, post, None, 0.0, at, processors)  # noqa: E731
     of_dpre: Callable[[Tiles], Launch] = lambda at: dpre_launch(g, w_down, saved, rstd, change, 0.0, at, processors)  # noqa: E731
     now = TILES["up", ARCH][0]
     size = x.element_size()
-    yield Kernel("mlp-up", gate, of_up, _first(now, [*shared, *only_up]), [post], flops, size * tokens * (dim + hidden))
+    yield Kernel(
+        "mlp-up", gate, up, of_up, _first(now, [*shared, *only_up]), [post], flops, size * tokens * (dim + hidden)
+    )
     now = TILES["dpre", ARCH][0]
-    yield Kernel("mlp-dpre", gate, of_dpre, _first(now, shared), [change], flops, size * tokens * (dim + 2 * hidden))
+    yield Kernel(
+        "mlp-dpre", gate, dpre, of_dpre, _first(now, shared), [change], flops, size * tokens * (dim + 2 * hidden)
+    )
 
 
 def _of_linear_residual(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
     from golf_fast.ops.gemm import Tiles
+    from golf_fast.ops.linear_residual import triton
     from golf_fast.ops.linear_residual.triton import TILES, launch
 
     tokens, dim = shapes.tokens, shapes.dim
@@ -148,8 +174,12 @@ def _of_linear_residual(shapes: Shapes, device: torch.device) -> Iterator[Kernel
         tiles(64, 128, 64, 4, 3, programs=2),
     ]  # fmt: skip
     flops, moved = 2 * tokens * dim * dim, x.element_size() * tokens * dim * 3
-    gate = functools.partial(linear_residual.gate, ops.linear_residual)
-    yield Kernel("linear-residual", gate, of, _first(TILES[ARCH][0], tries), [out, rstd], flops, moved)
+
+    def using(choice: Tiles) -> AbstractContextManager[None]:
+        return chosen(triton, "choose_tiles", lambda *_: choice)
+
+    gate = _gate(linear_residual.rule, ops.linear_residual)
+    yield Kernel("linear-residual", gate, using, of, _first(TILES[ARCH][0], tries), [out, rstd], flops, moved)
 
 
 def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
@@ -183,8 +213,7 @@ def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
         at = dataclasses.replace(now, forward=choice)
         return launches.forward(q, k, v, None, s.window, bound, out, lse, at)
 
-    def gate() -> str | None:
-        return qkv_attention.gate(qkv_attention.one_product)
+    gate = _gate(qkv_attention.rule, qkv_attention.one_product)
 
     def backward(at: launches.Tiles) -> tuple[Launch, Launch]:
         parts = _floats(launches.origin_parts(q, s.kv_heads, at), device)
@@ -197,6 +226,10 @@ def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
     def d_key_value(choice: Tile) -> Launch:
         return backward(dataclasses.replace(now, d_key_value=choice))[1]
 
+    def using(which: str, choice: Tile) -> AbstractContextManager[None]:
+        return chosen(launches, "choose_tiles", lambda now, *_: dataclasses.replace(now, **{which: choice}))
+
+    at_forward, at_dq, at_dkv = (functools.partial(using, name) for name in ("forward", "d_query", "d_key_value"))
     if device.type != "meta":  # what the gradients start from
         forward(now.forward)()
         d_query(now.d_query)()
@@ -209,19 +242,19 @@ def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
         tile(128, 64, 4, 3), tile(128, 128, 4, 2), tile(64, 64, 4, 3, 168), tile(64, 64, 4, 2, 128),
         tile(64, 128, 4, 2), tile(256, 64, 8, 2),
     ]  # fmt: skip
-    yield Kernel("attention", gate, forward, _first(now.forward, tries), [out, lse], 2 * product, moved)
+    yield Kernel("attention", gate, at_forward, forward, _first(now.forward, tries), [out, lse], 2 * product, moved)
     tries = [
         tile(64, 64, 4, 2, 168), tile(64, 64, 4, 4, 168), tile(64, 64, 4, 2, 128), tile(64, 128, 4, 2),
-        tile(128, 64, 8, 2), tile(128, 64, 8, 2, 128), tile(128, 64, 8, 3), tile(128, 128, 8, 2),
-        tile(128, 32, 8, 3, 128),
+        tile(128, 64, 8, 2), tile(128, 64, 8, 2, 128), tile(128, 64, 8, 3, 128), tile(128, 64, 8, 3),
+        tile(128, 128, 8, 2), tile(128, 32, 8, 3, 128),
     ]  # fmt: skip
-    yield Kernel("attention-dq", gate, d_query, _first(now.d_query, tries), [d_q, delta], 3 * product, 2 * moved)
+    yield Kernel("attention-dq", gate, at_dq, d_query, _first(now.d_query, tries), [d_q, delta], 3 * product, 2 * moved)
     tries = [
         tile(64, 128, 8, 2), tile(64, 128, 8, 4), tile(128, 128, 8, 2), tile(32, 128, 8, 3), tile(32, 128, 8, 3, 128),
         tile(64, 64, 4, 3), tile(64, 64, 4, 2), tile(64, 64, 4, 3, 168), tile(128, 64, 4, 2), tile(64, 128, 4, 3),
     ]  # fmt: skip
     yield Kernel(
-        "attention-dkv", gate, d_key_value, _first(now.d_key_value, tries), [d_k, d_v], 4 * product,
+        "attention-dkv", gate, at_dkv, d_key_value, _first(now.d_key_value, tries), [d_k, d_v], 4 * product,
         2 * moved,
     )  # fmt: skip
 
@@ -245,8 +278,10 @@ def _of_norm_and_rotation(shapes: Shapes, device: torch.device) -> Iterator[Kern
     q_grad, k_grad = _draw(tuple(q.shape), device, 8), _draw(tuple(k.shape), device, 9)
     gain, cos, sin = (_draw(size, device, 10) for size in ((s.heads,), *[(s.length, s.head_dim // 2)] * 2))
 
-    def gate() -> str | None:
-        return qk_norm_rope.wrong(ops.qk_norm_rope, s.head_dim // 2)
+    gate = _gate(lambda: qk_norm_rope.rule(qk_norm_rope.HEAD_DIM // 2), ops.qk_norm_rope)
+
+    def using(choice: Block) -> AbstractContextManager[None]:
+        return chosen(triton, "choose_block", lambda *_: choice)
 
     def d_gain(choice: Block) -> torch.Tensor:
         return _floats((-(-s.tokens // choice.tokens), s.heads), device)
@@ -260,8 +295,8 @@ def _of_norm_and_rotation(shapes: Shapes, device: torch.device) -> Iterator[Kern
     tries = [Block(tokens, warps) for tokens in (2, 4, 8, 16, 32) for warps in (4, 8) if tokens * s.heads <= 32 * warps]
     choices = _first(choose_block(s.heads, s.head_dim), tries)
     moved = q.element_size() * s.tokens * (s.heads + s.kv_heads) * s.head_dim
-    yield Kernel("qk", gate, forward, choices, [q_out, k_out], 0, 2 * moved)
-    yield Kernel("qk-backward", gate, backward, choices, [d_q, d_k], 0, 3 * moved)
+    yield Kernel("qk", gate, using, forward, choices, [q_out, k_out], 0, 2 * moved)
+    yield Kernel("qk-backward", gate, using, backward, choices, [d_q, d_k], 0, 3 * moved)
 
 
 def _of_residual_mix(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
@@ -276,8 +311,12 @@ def _of_residual_mix(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
     summed, mixed, normed, d_stream, d_x0, d_skip = (torch.empty_like(x) for _ in range(6))
     rstd = _floats((tokens,), device)
 
-    def gate() -> str | None:
-        return residual_mix.gate(residual_mix.used(ops.residual_mix, second=True), second=True)
+    gate = _gate(lambda: residual_mix.rule(second=True), residual_mix.used(ops.residual_mix, second=True))
+
+    def using(of_backward: bool, choice: Block) -> AbstractContextManager[None]:
+        return chosen(triton, "choose_block", lambda now, width, backward: choice if backward == of_backward else now)
+
+    at_forward, at_backward = functools.partial(using, False), functools.partial(using, True)
 
     def forward(choice: Block) -> Launch:
         return triton.forward(x, x0, mix, branch, skip, weight, EPS, summed, mixed, normed, rstd, choice)
@@ -294,12 +333,20 @@ def _of_residual_mix(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
     unit = x.element_size() * tokens * dim
     # 8, 16 or 32 numbers of a tensor for each thread; a row in one warp, or over two or more.
     tries = [Block(rows, warps) for warps in (1, 2, 4, 8) for rows in (warps // 2, warps, 2 * warps) if rows]
-    yield Kernel("residual-mix", gate, forward, _first(now[0], tries), [summed, mixed, normed, rstd], 0, 7 * unit)
+    outputs = [summed, mixed, normed, rstd]
+    yield Kernel("residual-mix", gate, at_forward, forward, _first(now[0], tries), outputs, 0, 7 * unit)
     tries = [
         Block(2, 4, 3), Block(2, 4, 2), Block(1, 2, 8), Block(1, 2, 6), Block(1, 1, 10), Block(1, 1, 8), Block(2, 2, 6),
         Block(2, 2, 4), Block(4, 4, 2), Block(4, 8, 2), Block(1, 4, 8), Block(2, 8, 4),
     ]  # fmt: skip
-    yield Kernel("residual-mix-backward", gate, backward, _first(now[1], tries), [d_stream, d_x0, d_skip], 0, 8 * unit)
+    outputs, choices = [d_stream, d_x0, d_skip], _first(now[1], tries)
+    yield Kernel("residual-mix-backward", gate, at_backward, backward, choices, outputs, 0, 8 * unit)
+
+
+def _gate(rule: Callable[[], Gate], function: Function) -> Callable[[], str | None]:
+    """The gate of an op, whose plain version is computed once for all choices of all of its kernels."""
+    once = functools.cache(rule)
+    return lambda: once().wrong(function)
 
 
 def _first(now: Any, tries: Sequence[Any]) -> list[Any]:

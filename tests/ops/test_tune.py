@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import pytest
 import torch
@@ -24,19 +25,52 @@ SMALL = tune.Shapes(rows=1, length=140, dim=64, hidden=320, heads=2, kv_heads=1,
 NAMES = [kernel.name for kernel in tune.kernels(tune.Shapes(), torch.device("meta"))]
 
 
-@pytest.mark.interpreter
-@pytest.mark.parametrize("name", NAMES)
-def test_every_choice_computes_the_same(name: str) -> None:
+@pytest.fixture
+def small_gates(monkeypatch: pytest.MonkeyPatch, use_triton) -> Counter[str]:
+    """The gates of the ops at sizes of the interpreter; the launches of kernels."""
+    small = {
+        tune_kernels.relu2_mlp: {"WIDTH": 64, "HIDDEN": 128, "GATE_TOKENS": 17},
+        tune_kernels.qkv_attention: {"LENGTH": 24, "WIDTH": 48, "HEADS": 4, "KV_HEADS": 2, "HEAD_DIM": 32},
+        tune_kernels.linear_residual: {"WIDTH": 64, "GATE_TOKENS": 17},
+        tune_kernels.residual_mix: {"LENGTH": 24, "WIDTH": 48},
+        tune_kernels.qk_norm_rope: {"LENGTH": 24, "HEADS": 4, "KV_HEADS": 2, "HEAD_DIM": 32},
+    }
+    for module, values in small.items():
+        monkeypatch.setattr(module, "DEVICE", "cpu")
+        for key, value in values.items():
+            monkeypatch.setattr(module, key, value)
+    # bfloat16 is what a GPU gets, and the interpreter multiplies it wrongly
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda tensor: tensor.half())
+    return use_triton
+
+
+def small_kernel(name: str) -> tune_kernels.Kernel:
     # Rows are no tiles: 29 are no multiple of a block, and as residual-mix is now some program takes two blocks.
     shapes = dataclasses.replace(SMALL, length=29) if name.startswith(("residual", "qk")) else SMALL
-    kernel = next(kernel for kernel in tune.kernels(shapes, torch.device("cpu")) if kernel.name == name)
-    case = tune.as_case(kernel)
+    return next(kernel for kernel in tune.kernels(shapes, torch.device("cpu")) if kernel.name == name)
+
+
+@pytest.mark.interpreter
+@pytest.mark.parametrize("name", NAMES)
+def test_every_choice_computes_the_same_and_is_right(name: str, small_gates: Counter[str]) -> None:
+    case = tune.as_case(small_kernel(name))
     assert len(case.peers) >= 5
+    assert case.gate() is None
     assert {label: peers.obstacle(case, label) for label in case.peers} == dict.fromkeys(case.peers)
 
 
 @pytest.mark.interpreter
-def test_a_wrong_or_unwritten_output_is_left_out() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gate_of_an_op_runs_the_choice(name: str, small_gates: Counter[str]) -> None:
+    """With a choice that a launch cannot be made for, the op cannot run; after it, it can again."""
+    kernel = small_kernel(name)
+    with kernel.using(None), pytest.raises(Exception, match="NoneType"):
+        kernel.gate()
+    assert kernel.gate() is None
+
+
+@pytest.mark.interpreter
+def test_a_wrong_or_unwritten_output_is_left_out(small_gates: Counter[str]) -> None:
     kernel = next(iter(tune.kernels(SMALL, torch.device("cpu"))))
     other = kernel.choices[1]
 
@@ -69,27 +103,6 @@ def test_the_first_choice_is_what_the_seed_runs() -> None:
         "residual-mix": choose_rows(512, backward=False),
         "residual-mix-backward": choose_rows(512, backward=True),
     }
-
-
-@pytest.mark.interpreter
-@pytest.mark.parametrize("name", ["mlp-up", "linear-residual", "attention", "residual-mix"])
-def test_the_present_choice_has_a_gate(name: str, monkeypatch: pytest.MonkeyPatch, use_triton) -> None:
-    """Of the op as it is; that of norm and rotation draws on a GPU."""
-    small = {
-        tune_kernels.relu2_mlp: {"WIDTH": 64, "HIDDEN": 128, "GATE_TOKENS": 17},
-        tune_kernels.qkv_attention: {"LENGTH": 24, "WIDTH": 48, "HEADS": 4, "KV_HEADS": 2, "HEAD_DIM": 32},
-        tune_kernels.linear_residual: {"WIDTH": 64, "GATE_TOKENS": 17},
-        tune_kernels.residual_mix: {"LENGTH": 24, "WIDTH": 48},
-    }
-    for module, values in small.items():
-        monkeypatch.setattr(module, "DEVICE", "cpu")
-        for key, value in values.items():
-            monkeypatch.setattr(module, key, value)
-    # bfloat16 is what a GPU gets, and the interpreter multiplies it wrongly
-    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda tensor: tensor.half())
-    kernel = next(kernel for kernel in tune.kernels(SMALL, torch.device("cpu")) if kernel.name == name)
-    assert kernel.gate() is None
-    assert sum(use_triton.values()) > 0
 
 
 def test_the_gates_run_the_tiles_that_are_timed() -> None:
