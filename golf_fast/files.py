@@ -129,6 +129,16 @@ def _named(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be written ({reason(error)}); make room, or name another folder") from error
 
 
+def write_all(file: IO[bytes], content: bytes) -> None:
+    """Write to a file that holds nothing back: a disk that fills takes a part first, and says so when it gets the rest.
+
+    Raises:
+        OSError: it does.
+    """
+    while content:
+        content = content[file.write(content) :]
+
+
 def _sync(descriptor: int) -> None:
     """Wait until a file is on the disk, where there is a disk to wait for."""
     try:

@@ -307,7 +307,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert named in error
 
 
-def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so(tmp_path: Path, number: signal.Signals) -> None:
     text(tmp_path)
     endless = [argument for argument in SMALL if not argument.startswith("--train.max-steps")]
     command = [sys.executable, "-m", "golf_fast.train", "tiny", *endless, "--data.text=text.jsonl", "--run-id=cut"]
@@ -326,10 +327,51 @@ def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
     for line in run.stdout:
         if line.startswith("step:3/"):
             break
-    run.send_signal(signal.SIGINT)
+    run.send_signal(number)
     run.stdout.read()
-    assert run.stderr.read() == "interrupted\n"
-    assert run.wait(timeout=60) == 130
+    assert run.stderr.read() == ("interrupted\n" if number == signal.SIGINT else "interrupted: SIGTERM\n")
+    assert run.wait(timeout=60) == 128 + number
     result = read(tmp_path / "runs" / "cut" / "result.json")
     assert not result.finished
     assert result.val_bpb is None
+
+
+def test_files_that_only_accompany_a_run_do_not_end_it(
+    finished: tuple[Path, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished[0]
+    monkeypatch.chdir(folder)
+    secondary = {"weights.safetensors", "schedule.json", "token_losses", "report.html"}
+    sync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if any(name in os.readlink(f"/proc/self/fd/{descriptor}") for name in secondary):
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert exit_code(monkeypatch, [*SMALL, "--data.text=text.jsonl", "--run-id=full"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("cannot be written (No space left on device)") >= 4
+    assert {path.name for path in (folder / "runs" / "full").iterdir()} == FILES - secondary
+    assert read(folder / "runs" / "full" / "result.json").finished
+
+
+def test_an_artifact_that_cannot_be_written_ends_the_run_in_one_line(
+    finished: tuple[Path, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished[0]
+    monkeypatch.chdir(folder)
+    sync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if any(name in os.readlink(f"/proc/self/fd/{descriptor}") for name in ("artifact.golf", "result.json")):
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert exit_code(monkeypatch, [*SMALL, "--data.text=text.jsonl", "--run-id=fuller"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: runs/fuller/artifact.golf: cannot be written (No space left on device)")
+    assert error.count("\n") == 1
+    assert (folder / "runs" / "fuller" / "checkpoint" / "weights.safetensors").exists()

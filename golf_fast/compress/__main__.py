@@ -1,22 +1,31 @@
 """Look into an artifact, write it under another codec, or make one of a model that a published script wrote."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated
 
+import safetensors.torch
+import torch
 import tyro
 
+from golf_fast import code_size
+from golf_fast.compress import Quantizer, prune
 from golf_fast.compress.artifact.codecs import Malformed
 from golf_fast.compress.artifact.container import VERSION, read_artifact, write_artifact
 from golf_fast.compress.artifact.inspection import forms, groups, overhead, shares
 from golf_fast.compress.published.deduce import Unseen, deduce, notes, with_smear
 from golf_fast.compress.published.layouts import read_published
 from golf_fast.compress.recode import recode, refuse_to_replace
-from golf_fast.config import CodecName
+from golf_fast.config import CodecName, ModelConfig
 from golf_fast.console import exit_with
+from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
+from golf_fast.files import read_bytes
 from golf_fast.model import upstream
+from golf_fast.model.parameters import quantization_groups
 from golf_fast.report import artifact_plot, table
+from golf_fast.runs import FinishedRun
 
 
 def inspect(artifact: Annotated[Path, tyro.conf.Positional], plot: Path | None = None) -> None:
@@ -89,10 +98,56 @@ def recode_artifact(artifact: Annotated[Path, tyro.conf.Positional], codec: Code
     print(f"{output}: {after:,} bytes, {codec}, {after / before:.2%} of it")
 
 
+def make(checkpoint: Annotated[Path, tyro.conf.Positional], output: Path | None = None) -> None:
+    """Make an artifact of a run's checkpoint, as for a run that ended after its training.
+
+    The settings are the run's, but for what reads training tokens: those matrices are rounded to the nearest integers.
+
+    Args:
+        checkpoint: The directory of a run, or checkpoint/weights.safetensors in it.
+        output: The artifact, a new file; by default the run's artifact.golf.
+    """
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.absolute().parent.parent
+    run = FinishedRun(folder)
+    weights, config = run.paths.weights if checkpoint.is_dir() else checkpoint, run.config
+    output = output or run.paths.artifact
+    refuse_to_replace(output)
+    state_dict = read_checkpoint(weights, config.model)
+    settings = config.compress.uncalibrated()
+    if settings != config.compress:
+        print(
+            f"quantizer {config.compress.quantizer} reads training tokens: {settings.quantizer} is used, which does not"
+        )
+    code_bytes = run.result().code_bytes if run.paths.result.exists() else code_size.code_bytes()
+    model, groups = dataclasses.asdict(config.model), quantization_groups(config.model)
+    quantizer = Quantizer(prune(state_dict, settings), model, code_bytes, Ranks.single(), print, groups)
+    done = quantizer.in_time(settings, lambda check: {}, math.inf)
+    size = write_artifact(output, done.tensors, model, **done.config.coding())
+    print(f"{output}: {size:,} bytes, {done.config.codec}")
+
+
+def read_checkpoint(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
+    """The weights in a run's checkpoint, float32 by public name.
+
+    Raises:
+        InputError: the file cannot be read, is no safetensors file, or does not hold the parameters of such a model.
+    """
+    content = read_bytes(path, "the checkpoint of a run is needed")
+    try:
+        weights = safetensors.torch.load(content)
+        upstream.check(config, {name: tuple(tensor.shape) for name, tensor in weights.items()})
+    except (safetensors.SafetensorError, InputError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: is not the checkpoint of this run's model ({error})") from error
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+            raise InputError(f"{path}: {name} is not all finite numbers; nothing can be made of it")
+    return {name: tensor.float() for name, tensor in weights.items()}
+
+
 def main() -> None:
     """Run the subcommand that the command line names."""
     tyro.extras.subcommand_cli_from_dict(
-        {"inspect": inspect, "import": import_published, "recode": recode_artifact},
+        {"inspect": inspect, "make": make, "import": import_published, "recode": recode_artifact},
         prog="python -m golf_fast.compress",
         description=__doc__,
     )

@@ -84,10 +84,10 @@ def compress(context: Context, inputs: Inputs, budget: Budget, training: Trainin
     if done.gave_up:
         next_token = training.next_token  # nothing came of the tokens, as in a replay, which does not look at them
     if ranks.main:
-        if done.seconds or done.gave_up:
-            write_schedule(context, budget, training.trained.schedule)
         size = write_artifact(context.paths.artifact, done.tensors, model_config, **done.config.coding())
         log.line(f"artifact: {size:,} bytes, {done.config.codec}")
+        if done.seconds or done.gave_up:
+            write_schedule(context, budget, training.trained.schedule)
     ranks.barrier()
     return Compressed(weights, pruned, done.hessians, done.config, next_token)
 

@@ -13,6 +13,7 @@ import torch
 from golf_fast import machine
 from golf_fast.config import RunConfig, compiles
 from golf_fast.distributed import Ranks
+from golf_fast.errors import InputError
 from golf_fast.model import GPT
 from golf_fast.model.backends import resolve_backends
 from golf_fast.report import RunLog
@@ -61,6 +62,14 @@ class Context:
         size = int(note["bytes"]) if "bytes" in note else None
         self.stages.append(Stage(name, time.perf_counter() - began, size, note.get("bpb")))
         self.log.metric(kind="stage", **self.stages[-1]._asdict())
+
+    @contextmanager
+    def secondary(self) -> Iterator[None]:
+        """Write what the result does not hang on: a failure is said, and the run goes on without the file."""
+        try:
+            yield
+        except InputError as error:
+            self.log.line(f"{error}; the run goes on without it")
 
     def model(self, embedding_dtype: torch.dtype) -> GPT:
         """A new model of the run's shape and seed, on its device."""

@@ -15,7 +15,6 @@ from golf_fast.compress import dequantize, read_artifact
 from golf_fast.compress.artifact.codecs import require_installed
 from golf_fast.config import RunConfig, ScoreConfig
 from golf_fast.distributed import Ranks
-from golf_fast.errors import InputError
 from golf_fast.files import replacing
 from golf_fast.model import upstream
 from golf_fast.pipeline import baselines, outcome
@@ -24,9 +23,10 @@ from golf_fast.pipeline.compression import account, compress
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import prepare_inputs
 from golf_fast.pipeline.outcome import ADAPTING, AFTER, BEFORE, Findings
+from golf_fast.pipeline.space import require_room
 from golf_fast.pipeline.training import train_model
 from golf_fast.report import RunLog, write_html
-from golf_fast.runs import FinishedRun, RunPaths, new_run_directory
+from golf_fast.runs import FinishedRun, RunPaths, new_run_directory, run_folder
 from golf_fast.score import Ledger, Score, score_tokens
 from golf_fast.train.schedule import make_schedule
 
@@ -40,8 +40,10 @@ def execute(parsed: Parsed) -> None:
     config = parsed.config
     device, device_reason = machine.choose_device(config.device)
     ranks = Ranks.from_environment(device.type, config.train.micro_batches)
-    directory = new_run_directory(config, ranks.broadcast_float(time.time()), ranks.main)
-    paths, began = RunPaths(directory.path), False
+    stamp = ranks.broadcast_float(time.time())
+    directory = new_run_directory(config, stamp) if ranks.main else None
+    number = int(ranks.broadcast_float(directory.number if directory else 0))
+    paths, began = RunPaths(run_folder(config, stamp, number)), False
     try:
         with RunLog(paths.folder, ranks.main) as log:
             for line in parsed.lines:
@@ -55,13 +57,14 @@ def execute(parsed: Parsed) -> None:
             run.prepare()
             began = True
             run.go()
-    except (InputError, KeyboardInterrupt):
+            if ranks.main:
+                with run.context.secondary():
+                    write_html(paths.folder)
+    except BaseException:
         # What ended before the training is no run: the same --run-id must do the next time.
-        if ranks.main and not began:
+        if directory is not None and not began:
             directory.discard()
         raise
-    if ranks.main:
-        write_html(paths.folder)
     ranks.close()
 
 
@@ -87,6 +90,8 @@ class Run:
         require_installed(config.compress.codec)
         with context.stage("data"):
             self.found = Findings(prepare_inputs(context), budget)
+        if context.ranks.main:
+            require_room(context.paths.folder, config, len(self.found.inputs.tokens))
         context.log.line(f"data: {self.found.inputs.dataset.why}")
         context.log.line(f"validation: {self.found.inputs.validation.targets:,} tokens")
 
@@ -97,7 +102,8 @@ class Run:
             self._train_compress_score()
         except BaseException:
             if context.ranks.main:
-                outcome.result(context, found, finished=False).write(context.paths.result)
+                with context.secondary():  # what ended the run is what has to be said in the end
+                    outcome.result(context, found, finished=False).write(context.paths.result)
             raise
         if context.ranks.main:
             found.baselines = baselines.compare(context, found.inputs, found.scores[AFTER].bytes)
@@ -126,7 +132,7 @@ class Run:
             self._score(AFTER, restored, fixed)
             final = self._score(ADAPTING, restored, context.config.score, ledger)
         if context.ranks.main:
-            with replacing(paths.token_losses) as file:
+            with context.secondary(), replacing(paths.token_losses) as file:
                 file.write(final.losses.tobytes())
 
     def _score(

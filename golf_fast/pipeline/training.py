@@ -72,7 +72,7 @@ def train_model(context: Context, inputs: Inputs, budget: Budget, schedule: Sche
     weights = upstream.split(trained.weights, config.model)
     if ranks.main:
         write_schedule(context, budget, schedule)
-        with replacing(context.paths.weights) as file:
+        with context.secondary(), replacing(context.paths.weights) as file:
             file.write(safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}))
     log.line(f"trained: {trained.steps} steps in {trained.seconds:.1f} s, average: {trained.average}")
     return TrainingStage(trained, weights, batches.state()["position"])
@@ -80,7 +80,8 @@ def train_model(context: Context, inputs: Inputs, budget: Budget, schedule: Sche
 
 def write_schedule(context: Context, budget: Budget, schedule: Schedule) -> None:
     """Leave what a replay needs in the run directory."""
-    schedule.as_recorded(budget.gave_up, budget.times()).write(context.paths.schedule)
+    with context.secondary():
+        schedule.as_recorded(budget.gave_up, budget.times()).write(context.paths.schedule)
 
 
 def _say(context: Context, budget: Budget) -> None:

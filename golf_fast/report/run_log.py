@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from golf_fast.console import Stream
 from golf_fast.errors import InputError, printable
-from golf_fast.files import reason
+from golf_fast.files import reason, write_all
 from golf_fast.report.live import Live, on_terminal
 from golf_fast.runs import RunPaths
 from golf_fast.runs.plain import plain
@@ -72,7 +72,7 @@ class RunLog:
         if file is None:
             return None
         try:
-            _write_all(file, f"{line}\n".encode())
+            write_all(file, f"{line}\n".encode())
             return file
         except OSError as error:
             _close(file)
@@ -116,12 +116,6 @@ def _appending(path: Path) -> IO[bytes]:
         return path.open("ab", buffering=0)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({reason(error)}); name a folder that can") from error
-
-
-def _write_all(file: IO[bytes], content: bytes) -> None:
-    """A disk that fills takes a part of what it is given, and says so only when it gets the rest."""
-    while content:
-        content = content[file.write(content) :]
 
 
 def _close(file: IO[bytes]) -> None:

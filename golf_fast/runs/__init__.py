@@ -1,8 +1,8 @@
 """What a run leaves behind: its files by name, their content, and a directory to leave it in. Needs no torch."""
 
-from golf_fast.runs.directory import RunDirectory, new_run_directory
+from golf_fast.runs.directory import RunDirectory, new_run_directory, run_folder
 from golf_fast.runs.finished import FinishedRun
 from golf_fast.runs.paths import RunPaths
 from golf_fast.runs.result import Result
 
-__all__ = ["FinishedRun", "Result", "RunDirectory", "RunPaths", "new_run_directory"]
+__all__ = ["FinishedRun", "Result", "RunDirectory", "RunPaths", "new_run_directory", "run_folder"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from golf_fast.errors import InputError
+from golf_fast.files import reason, write_all
 from golf_fast.score.rows import TokenRows, TrainingRows
 
 
@@ -33,13 +34,13 @@ class Ledger:
         Raises:
             InputError: the file cannot be written.
         """
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = path.open("w", encoding="utf-8")
+                self._file = path.open("wb", buffering=0)
             except OSError as error:
-                raise InputError(f"{path}: cannot be written ({error.strerror}); name a file that can") from error
+                raise InputError(f"{path}: cannot be written ({reason(error)}); name a file that can") from error
         self._rows: TokenRows | None = None
         self._scored = 0  # targets before this one are scored: they are scored from left to right
         self._adapted = False
@@ -136,6 +137,11 @@ class Ledger:
         return TrainingRows(self._all, start, count, window)
 
     def _write(self, **fields: object) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(fields) + "\n")
-            self._file.flush()
+        if self._file is None:
+            return
+        try:
+            write_all(self._file, f"{json.dumps(fields)}\n".encode())
+        except OSError as error:
+            raise InputError(
+                f"{self._file.name}: cannot be written ({reason(error)}); without it no score is legal, make room"
+            ) from error

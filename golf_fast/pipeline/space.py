@@ -1,0 +1,48 @@
+"""Room on the disk for what a run will leave, looked at before anything is computed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from golf_fast.config import RunConfig
+from golf_fast.errors import InputError
+from golf_fast.files import reason
+from golf_fast.model import parameters
+
+_REPORT_BYTES = 96 << 10
+"""The page, the lines, the configuration and the tokenizer of a small run."""
+_STEP_BYTES = 320
+"""A record of the metrics, a line of the log and the two rates of a step."""
+_MOST_STEPS = 10_000
+"""A run that ends by the clock does not reach more."""
+
+
+def needed(config: RunConfig, validation_tokens: int) -> dict[str, int]:
+    """Bytes that a run will leave, about, by what they are for."""
+    count = parameters.count(config.model)
+    return {
+        "the checkpoint": 4 * count,
+        "the artifact": count,
+        "the losses of the tokens": 4 * validation_tokens,
+        "the rest": _REPORT_BYTES + _STEP_BYTES * min(config.train.max_steps, _MOST_STEPS),
+    }
+
+
+def require_room(folder: Path, config: RunConfig, validation_tokens: int) -> None:
+    """That a folder's disk has room for a run.
+
+    Raises:
+        InputError: it has not; says how much of it is for what.
+    """
+    wanted = needed(config, validation_tokens)
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise InputError(f"{folder}: its disk cannot be asked for room ({reason(error)})") from error
+    if free < sum(wanted.values()):
+        parts = ", ".join(f"{what} {size:,}" for what, size in wanted.items())
+        raise InputError(
+            f"{folder}: its disk has {free:,} bytes left, and the run needs about {sum(wanted.values()):,} ({parts}); "
+            "make room, or choose another --runs-dir"
+        )
