@@ -91,7 +91,7 @@ class Run:
         with context.stage("data"):
             self.found = Findings(prepare_inputs(context), budget)
         if context.ranks.main:
-            require_room(context.paths.folder, config, len(self.found.inputs.tokens))
+            require_room(context.paths.folder, config, self.found.inputs.validation.targets)
         context.log.line(f"data: {self.found.inputs.dataset.why}")
         context.log.line(f"validation: {self.found.inputs.validation.targets:,} tokens")
 
