@@ -16,6 +16,9 @@ from golf_fast.checks import require, require_not_negative, require_numbers, req
 CodecName = Literal["rans", "zstd", "brotli"]
 """Coders of the artifact's quantized integers; a reader knows them all."""
 Compile = Literal["auto", "on", "off"]
+MOST_TOGETHER = 1 << 22
+"""Most tokens that a rank may score in one pass of the model, whose activations are in memory together."""
+_TOGETHER = f"at most {MOST_TOGETHER} tokens"
 
 
 def compiles(setting: Compile, device_type: str) -> bool:
@@ -197,7 +200,8 @@ class TrainConfig:
     """A run directory whose recorded schedule (rates, momentum, last step) is followed instead of the clock."""
 
     def __post_init__(self) -> None:
-        require_numbers(self, "train", warmup_steps=10**6, micro_batches=65536, seq_len=1 << 20, muon_iterations=100)
+        require_numbers(self, "train", warmup_steps=10**6, micro_batches=65536, seq_len=65536, muon_iterations=100)
+        require(self.val_batch_tokens <= MOST_TOGETHER, "train.val_batch_tokens", self.val_batch_tokens, _TOGETHER)
         require_positive(self, "train", "max_steps", "batch_tokens", "micro_batches", "seq_len", "muon_iterations")
         require_positive(self, "train", "swa_every", "val_batch_tokens", "log_every", "adam_eps")
         require_not_negative(self, "train", "max_seconds", "warmdown_steps", "warmup_steps", "grad_clip", "val_every")
@@ -351,9 +355,11 @@ class ScoreConfig:
     """Run a protocol that the rules forbid; every output then says so."""
 
     def __post_init__(self) -> None:
-        require_numbers(self, "score", window=1 << 20, batch_windows=65536, ttt_epochs=1000, ttt_batch_rows=65536)
+        require_numbers(self, "score", window=65536, ttt_epochs=1000, ttt_batch_rows=65536)
         require_positive(self, "score", "window", "stride", "batch_windows", "ttt_epochs", "ttt_batch_rows")
         require_not_negative(self, "score", "ttt_lr", "ttt_freeze_blocks", "ttt_grad_clip")
+        together = self.window * self.batch_windows
+        require(together <= MOST_TOGETHER, "score.window * score.batch_windows", together, _TOGETHER)
         require(self.stride <= self.window, "score.stride", self.stride, f"at most score.window = {self.window}")
         require(0 <= self.ttt_momentum < 1, "score.ttt_momentum", self.ttt_momentum, "at least 0 and below 1")
         require(

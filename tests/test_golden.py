@@ -66,6 +66,8 @@ LEFT_OUT = {
     "versions",
     "backends",
     "data_fingerprint",
+    "file_hashes",
+    "validation_shards",
     "peak_memory_bytes",
 }
 """Of result.json: what depends on the machine or the text of the program."""

@@ -16,11 +16,13 @@ import numpy as np
 import sentencepiece
 
 from golf_fast import json_files
+from golf_fast.checks import require
 from golf_fast.data.documents import Corpus, Progress, no_progress, split
 from golf_fast.data.shards import SHARD_TOKENS, Tokens, write_shard
 from golf_fast.data.tokenizer import Tokenizer, train_tokenizer
-from golf_fast.errors import InputError
+from golf_fast.errors import InputError, printable
 from golf_fast.files import locked, reason, replacing, sha256, sync_folder
+from golf_fast.from_plain import from_plain
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.model"
@@ -63,7 +65,7 @@ def build_corpus(
     """
     key = f"{_FORMAT} {corpus.sha256} {vocab_size} {val_fraction} {sentencepiece.__version__}"
     folder = root / f"{corpus.name}-{vocab_size}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    manifest = _sound_manifest(folder)
+    manifest = sound_manifest(folder)
     if manifest is not None:
         return Built(folder, manifest, reused=True)
     _sweep(root)
@@ -108,7 +110,7 @@ def _install(work: Path, folder: Path) -> None:
         except OSError as error:
             if not folder.exists():
                 raise InputError(f"{folder}: cannot be written ({reason(error)})") from error
-        if _sound_manifest(folder) is not None:
+        if sound_manifest(folder) is not None:
             return
         damaged = _new_folder(folder.parent, _DAMAGED)
         try:
@@ -120,10 +122,36 @@ def _install(work: Path, folder: Path) -> None:
     raise InputError(f"{folder}: cannot be replaced; remove it")
 
 
-def _sound_manifest(folder: Path) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class _Part:
+    documents: int
+    bytes: int
+    tokens: int
+    shards: list[str]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is relied on of a manifest."""
+
+    corpus: str
+    corpus_sha256: str
+    vocab_size: int
+    tokenizer: str
+    train: _Part
+    val: _Part
+    files: dict[str, dict[str, int | str]]
+
+    def __post_init__(self) -> None:
+        for name in (self.tokenizer, *self.train.shards, *self.val.shards):
+            require(name in self.files and Path(name).name == name, "a file", ascii(name), "listed in files, no path")
+
+
+def sound_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest, if every file it lists is there with its size and (in folders that are not large) its hash."""
     try:
         manifest = json_files.read_object(folder / MANIFEST, "the manifest of a built folder is needed")
+        from_plain(_Manifest, manifest, folder / MANIFEST, lenient=True)
         files: dict[str, dict[str, Any]] = manifest["files"]
         small = sum(entry["bytes"] for entry in files.values()) <= _FULL_HASH_BYTES
         for name, entry in files.items():
@@ -134,6 +162,15 @@ def _sound_manifest(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return manifest
+
+
+def listed_hashes(path: Path) -> dict[str, str]:
+    """File name -> SHA-256, as a manifest of a built folder lists them; empty where there is no such manifest."""
+    try:
+        files = json_files.read_object(path, "a manifest is needed")["files"]
+        return {name: printable(entry["sha256"]) for name, entry in files.items()}
+    except (InputError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _fill(work: Path, corpus: Corpus, vocab_size: int, val_fraction: float, progress: Progress) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Where a run's tokens come from: decided once, checked, and said with its reason."""
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from golf_fast.config import DataConfig
-from golf_fast.data.build import Built, build_corpus
+from golf_fast.data.build import MANIFEST, TOKENIZER, Built, build_corpus, listed_hashes, sound_manifest
 from golf_fast.data.corpus import embedded_corpus
 from golf_fast.data.documents import Corpus, Progress, no_progress
 from golf_fast.data.loader import TokenStream
@@ -102,6 +104,23 @@ def prepare(data: DataConfig, vocab_size: int, has_gpu: bool, progress: Progress
     return _from_built(built, corpus, reason)
 
 
+def find(data: DataConfig, fingerprint: str) -> Dataset | None:
+    """The data that have this fingerprint, if they are shards or a built folder where `data` says; nothing is built.
+
+    No text is read: a built folder says itself what is in it.
+    """
+    found: list[Dataset] = []
+    with contextlib.suppress(InputError):
+        if data.shards.is_dir():
+            found.append(_from_shards(data, Tokenizer(data.tokenizer).vocab_size, "it was looked for"))
+    folders = sorted(path.parent for path in data.built.glob(f"*/{MANIFEST}")) if data.built.is_dir() else []
+    for folder in folders:
+        with contextlib.suppress(InputError):
+            if (manifest := sound_manifest(folder)) is not None:
+                found.append(_in_folder(folder, manifest, manifest["corpus"], f"found in {folder}"))
+    return next((dataset for dataset in found if dataset.fingerprint == fingerprint), None)
+
+
 def _given(path: Path | None) -> Path:
     assert path is not None, "DataConfig checks it"
     return path
@@ -135,6 +154,8 @@ def _from_shards(data: DataConfig, vocab_size: int, reason: str) -> Dataset:
         raise InputError(
             f"{data.tokenizer}: {tokenizer.vocab_size} pieces, but model.vocab_size is {vocab_size}; they must be equal"
         )
+    small = sum(path.stat().st_size for path in (*train, *val)) <= _FULL_HASH_BYTES
+    _compare_with_manifest([*train, *val] if small else val, tokenizer)
     return Dataset(
         name=data.shards.name,
         train_shards=train,
@@ -147,21 +168,48 @@ def _from_shards(data: DataConfig, vocab_size: int, reason: str) -> Dataset:
     )
 
 
+def _compare_with_manifest(shards: list[Path], tokenizer: Tokenizer) -> None:
+    """That shards beside a manifest of ours are those that it lists, and the tokenizer is theirs.
+
+    Raises:
+        InputError: names the manifest and what is not as it says.
+    """
+    path = shards[0].parent / MANIFEST
+    hashes = listed_hashes(path)
+    theirs = hashes.get(TOKENIZER)
+    if theirs is not None and theirs != tokenizer.sha256:
+        raise InputError(
+            f"{tokenizer.path}: has SHA-256 {tokenizer.sha256[:12]}, but by {path} the shards beside it were made with "
+            f"{theirs[:12]}: use {path.parent / TOKENIZER}"
+        )
+    for shard in shards:
+        wanted = hashes.get(shard.name)
+        if wanted is not None and (found := sha256(shard)) != wanted:
+            raise InputError(f"{shard}: has SHA-256 {found[:12]}, but {path} says {wanted[:12]}: get or build it again")
+
+
 def _from_built(built: Built, corpus: Corpus, reason: str) -> Dataset:
     folder, manifest = built.folder, built.manifest
-    train, val = ([folder / name for name in manifest[part]["shards"]] for part in ("train", "val"))
-    tokenizer = folder / manifest["tokenizer"]
     whole = manifest["train"]["bytes"] + manifest["val"]["bytes"]
     documents = manifest["train"]["documents"] + manifest["val"]["documents"]
+    why = (
+        f"{corpus.origin}, {whole:,} bytes in {documents:,} documents with {manifest['val']['documents']:,} held "
+        f"out, {'found' if built.reused else 'built'} in {folder}: {reason}{_left_out(corpus.left_out)}"
+    )
+    return _in_folder(folder, manifest, corpus.name, why)
+
+
+def _in_folder(folder: Path, manifest: dict[str, Any], name: str, why: str) -> Dataset:
+    train, val = ([folder / shard for shard in manifest[part]["shards"]] for part in ("train", "val"))
+    tokenizer = folder / manifest["tokenizer"]
     return Dataset(
-        name=corpus.name,
+        name=name,
         train_shards=train,
         val_shards=val,
         tokenizer_path=tokenizer,
         vocab_size=manifest["vocab_size"],
         fingerprint=_fingerprint([*train, *val], f"{sha256(tokenizer)} {manifest['corpus_sha256']}"),
-        why=f"{corpus.origin}, {whole:,} bytes in {documents:,} documents with {manifest['val']['documents']:,} held "
-        f"out, {'found' if built.reused else 'built'} in {folder}: {reason}{_left_out(corpus.left_out)}",
+        why=why,
     )
 
 

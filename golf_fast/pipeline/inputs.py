@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from golf_fast.data import Dataset, TokenBytes, Validation, prepare
-from golf_fast.files import replacing
+from golf_fast.files import replacing, sha256
 from golf_fast.pipeline.context import Context
 from golf_fast.score import check_protocol
 
@@ -17,11 +17,13 @@ class Inputs:
     Attributes:
         validation: the tokens to be scored, `[whole windows + 1]`, and their bytes.
         token_bytes: byte lengths of the tokenizer's tokens.
+        shards: path of each validation shard, in order -> SHA-256.
     """
 
     dataset: Dataset
     validation: Validation
     token_bytes: TokenBytes
+    shards: dict[str, str]
 
 
 def prepare_inputs(context: Context) -> Inputs:
@@ -40,4 +42,5 @@ def prepare_inputs(context: Context) -> Inputs:
             file.write(dataset.tokenizer_path.read_bytes())
     check_protocol(config.score)
     token_bytes = dataset.tokenizer().token_bytes()
-    return Inputs(dataset, Validation.counted(dataset.val_tokens(config.score.window), token_bytes), token_bytes)
+    validation = Validation.counted(dataset.val_tokens(config.score.window), token_bytes)
+    return Inputs(dataset, validation, token_bytes, {str(path): sha256(path) for path in dataset.val_shards})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from golf_fast import code_size, machine
 from golf_fast.config import ScoreConfig
 from golf_fast.data import Baseline
+from golf_fast.files import sha256
 from golf_fast.model import parameters
 from golf_fast.pipeline.budget import Budget
 from golf_fast.pipeline.compression import Costs
@@ -74,6 +75,8 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
         artifact_parts=found.costs.parts if found.costs else {},
         baselines={baseline.name: baseline.bits_per_byte for baseline in found.baselines},
         finished=finished,
+        file_hashes={path.name: sha256(path) for path in (paths.artifact, paths.tokenizer) if path.exists()},
+        validation_shards=found.inputs.shards,
     )
 
 

@@ -63,6 +63,10 @@ class Result:
     """Group of tensors, or "header" -> bytes of the artifact; they add up to it."""
     baselines: dict[str, float] = field(default_factory=dict)
     """General compressor -> bits per byte of the same validation text."""
+    file_hashes: dict[str, str] = field(default_factory=dict)
+    """Name of a file of the run directory that the score depends on -> SHA-256: the artifact and the tokenizer."""
+    validation_shards: dict[str, str] = field(default_factory=dict)
+    """Path of each shard that was scored, in order -> SHA-256."""
     total_bytes: int | None = field(init=False)
     fits: bool = field(init=False)
     legal: bool = field(init=False)

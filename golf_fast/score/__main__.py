@@ -52,6 +52,8 @@ def rescore(
     with RunLog(None, ranks.main) as log:
         compiled = "yes" if compiles(config.compile, ranks.device.type) else "no"
         log.line(f"torch.compile in scoring: {compiled} ({config.compile}, on {ranks.device.type})")
+        for sentence in loaded.unlike:
+            log.line(f"not the score of a run: {sentence}")
         score = score_tokens(
             loaded.model,
             Validation.counted(loaded.dataset.val_tokens(config.window), loaded.tokenizer.token_bytes()),
@@ -59,7 +61,9 @@ def rescore(
             ranks,
             progress=lambda done, total: log.progress("score", done, total),
         )
-        verdict = "legal" if score.legal else f"NOT LEGAL ({', '.join(score.violations)})"
+        verdict = f"NOT LEGAL ({', '.join(score.violations)})"
+        if score.legal:  # what cannot be compared with a run may have been trained on what it is scored on
+            verdict = "unverified" if loaded.unlike else "legal"
         found = [config.ttt, score.tokens, score.bytes, score.nats / score.tokens, score.bpb, score.track, verdict]
         headers = ["adapting", "tokens", "bytes", "nats a token", "bits per byte", "track", "rules", "seconds"]
         log.line(table(headers, [[*found, f"{score.seconds:.1f}"]]))

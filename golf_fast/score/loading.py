@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,11 +12,18 @@ from golf_fast import machine
 from golf_fast.compress import read_artifact
 from golf_fast.compress.stored import dequantized, own_names
 from golf_fast.config import ModelConfig, ScoreConfig
-from golf_fast.data import Dataset, Tokenizer, prepare
-from golf_fast.errors import InputError
+from golf_fast.data import Dataset, Tokenizer
+from golf_fast.data.dataset import find
+from golf_fast.data.shards import HEADER_BYTES
+from golf_fast.errors import InputError, printable
+from golf_fast.files import open_regular, sha256
 from golf_fast.from_plain import from_plain
 from golf_fast.model import GPT, upstream
-from golf_fast.runs import FinishedRun
+from golf_fast.runs import FinishedRun, Result
+
+_MAX_SHARD_BYTES = HEADER_BYTES + 2 * (2**31 - 1)
+"""Bytes of the longest shard that there can be: a run directory may name a file of any size."""
+_BY_HAND = "name others with --tokens SHARD and --tokenizer MODEL"
 
 
 @dataclass(frozen=True)
@@ -24,12 +32,15 @@ class Scorable:
 
     Attributes:
         config: how the model is scored, where nobody says otherwise.
+        unlike: sentences on what is not as it was in the run that the model is from, because somebody asked for it;
+            without one the score is the run's.
     """
 
     model: GPT
     tokenizer: Tokenizer
     dataset: Dataset
     config: ScoreConfig
+    unlike: tuple[str, ...]
 
 
 def load_run(
@@ -37,23 +48,38 @@ def load_run(
 ) -> Scorable:
     """The artifact of a run, to be scored as the run did.
 
+    Every file is compared with the hash that the run recorded. Outside of its directory nothing is read but the shards
+    that it names, and those only if they are the ones that were scored; nothing is built or written.
+
     Args:
         device: where the model goes; it computes in the run's number format.
         tokens: a shard to score instead of the run's validation tokens.
         tokenizer: the SentencePiece model of those tokens; by default the run's.
 
     Raises:
-        InputError: a file of the run is missing or damaged, or does not fit to the others.
+        InputError: a file is missing or damaged, is not the one of the run, or does not fit to the others.
     """
-    config = run.config
+    config, recorded = run.config, run.result()
+    if not recorded.file_hashes:
+        recorded = _of_an_earlier_version(run, recorded)
+    _require_own(run.paths.artifact, recorded)
     model, spoken = _model_and_tokenizer(
         run.paths.artifact, tokenizer or run.paths.tokenizer, config.train.compute_dtype, device
     )
+    unlike = []
+    if tokenizer is None:
+        _require_own(run.paths.tokenizer, recorded)
+    elif spoken.sha256 != recorded.file_hashes.get(run.paths.tokenizer.name):
+        unlike.append(f"{tokenizer} (SHA-256 {_short(spoken.sha256)}) is not the tokenizer of the run")
     if tokens is None:
-        dataset = prepare(config.data, spoken.vocab_size, device.type == "cuda")
+        shards = [_own_shard(Path(name), digest) for name, digest in recorded.validation_shards.items()]
+        if not shards:
+            raise InputError(f"{run.paths.result}: names no validation shard; {_BY_HAND}")
     else:
-        dataset = _only(tokens, spoken)
-    return Scorable(model, spoken, dataset, config.score)
+        shards, digest = [tokens], sha256(tokens, "a token shard is needed")
+        if [digest] != list(recorded.validation_shards.values()):
+            unlike.append(f"{tokens} (SHA-256 {_short(digest)}) is not what the run was scored on")
+    return Scorable(model, spoken, _held_out(shards, spoken), config.score, tuple(unlike))
 
 
 def load_artifact(artifact: Path, device: torch.device, tokens: Path, tokenizer: Path) -> Scorable:
@@ -67,7 +93,55 @@ def load_artifact(artifact: Path, device: torch.device, tokens: Path, tokenizer:
         InputError: a file is missing or damaged, or they do not fit together.
     """
     model, spoken = _model_and_tokenizer(artifact, tokenizer, "auto", device)
-    return Scorable(model, spoken, _only(tokens, spoken), ScoreConfig())
+    unlike = f"{tokens} and {tokenizer} were named by hand; nothing says that {artifact} was made with them"
+    return Scorable(model, spoken, _held_out([tokens], spoken), ScoreConfig(), (unlike,))
+
+
+def _of_an_earlier_version(run: FinishedRun, recorded: Result) -> Result:
+    """A result without hashes as one with those of the data that have its fingerprint, looked for and never built."""
+    dataset = find(run.config.data, recorded.data_fingerprint)
+    if dataset is None:
+        raise InputError(
+            f"{run.paths.result}: records no hash of a file, and the data with its fingerprint are neither in "
+            f"{run.config.data.shards} nor in {run.config.data.built}; {_BY_HAND}"
+        )
+    size = run.paths.artifact.stat().st_size if run.paths.artifact.is_file() else None
+    if size != recorded.artifact_bytes:
+        raise InputError(f"{run.paths.artifact}: has {size} bytes, the run left {recorded.artifact_bytes}; {_BY_HAND}")
+    hashes = {run.paths.artifact.name: sha256(run.paths.artifact), run.paths.tokenizer.name: dataset.tokenizer().sha256}
+    shards = {str(path): sha256(path) for path in dataset.val_shards}
+    return replace(recorded, file_hashes=hashes, validation_shards=shards)
+
+
+def _require_own(path: Path, recorded: Result) -> None:
+    """That a file of a run directory is the one that the run left there."""
+    wanted = recorded.file_hashes.get(path.name)
+    if wanted is None:
+        raise InputError(f"{path}: the result.json beside it records no hash of it; score it by itself: {_BY_HAND}")
+    if (found := sha256(path, "a file that a run left is needed")) != wanted:
+        raise InputError(
+            f"{path}: has SHA-256 {_short(found)}, the run left {_short(wanted)}; "
+            f"put that file back, or score without the run: {_BY_HAND}"
+        )
+
+
+def _own_shard(path: Path, wanted: str) -> Path:
+    """A shard that a run was scored on, if it is still that."""
+    needed = f"it is the shard that the run was scored on: score where the run was made, or {_BY_HAND}"
+    with open_regular(path, needed) as file:
+        size = os.fstat(file.fileno()).st_size
+    if size > _MAX_SHARD_BYTES:
+        raise InputError(f"{path}: has {size} bytes; a shard has at most {_MAX_SHARD_BYTES}")
+    if (found := sha256(path, needed)) != wanted:
+        raise InputError(
+            f"{path}: has SHA-256 {_short(found)}, the run was scored on {_short(wanted)}; "
+            f"put that shard back, or {_BY_HAND}"
+        )
+    return path
+
+
+def _short(digest: str) -> str:
+    return printable(digest[:12])
 
 
 def read_model(path: Path, compute_dtype: torch.dtype) -> GPT:
@@ -101,6 +175,6 @@ def _model_and_tokenizer(
     return model, spoken
 
 
-def _only(tokens: Path, spoken: Tokenizer) -> Dataset:
-    """One shard, held out."""
-    return Dataset(tokens.name, [], [tokens], spoken.path, spoken.vocab_size, "", "")
+def _held_out(shards: list[Path], spoken: Tokenizer) -> Dataset:
+    """Shards with nothing to train on."""
+    return Dataset(shards[0].parent.name, [], shards, spoken.path, spoken.vocab_size, "", "")

@@ -6,6 +6,7 @@ import pytest
 
 from golf_fast.config import DataConfig
 from golf_fast.data import Corpus, Dataset, Tokenizer, prepare, write_shard
+from golf_fast.data.tokenizer import train_tokenizer
 from golf_fast.errors import InputError
 
 
@@ -102,6 +103,24 @@ def test_the_fingerprint_follows_the_shards(shards: DataConfig, monkeypatch: pyt
 def test_a_tokenizer_of_another_size_is_an_error(shards: DataConfig) -> None:
     with pytest.raises(InputError, match=r"tokenizer\.model: 300 pieces, but model\.vocab_size is 1024"):
         prepare(shards, 1024, has_gpu=False)
+
+
+def test_shards_beside_their_manifest_are_those_it_lists_and_take_its_tokenizer(
+    built: Dataset, tmp_path: Path, documents: list[str]
+) -> None:
+    folder = built.tokenizer_path.parent
+    data = DataConfig(source="shards", shards=folder, tokenizer=built.tokenizer_path)
+    assert prepare(data, 300, has_gpu=False).val_tokens(8).tolist() == built.val_tokens(8).tolist()
+    other = tmp_path / "other.model"
+    train_tokenizer(["".join(chr(0x430 + n * 7 % 32) if n % 5 else " " for n in range(20000))], 300, other)
+    with pytest.raises(InputError, match=r"other\.model: has SHA-256 \w{12}, but by .*manifest\.json the shards"):
+        prepare(DataConfig(source="shards", shards=folder, tokenizer=other), 300, has_gpu=False)
+    write_shard(built.val_shards[0], built.val_tokens(1)[::-1])
+    with pytest.raises(InputError, match=r"text_val_000000\.bin: has SHA-256 \w{12}, but .*manifest\.json says \w{12}"):
+        prepare(data, 300, has_gpu=False)
+    for another in ('{"shards": 3}', "{", '{"files": {"tokenizer.model": 1}}', "[]"):
+        (folder / "manifest.json").write_text(another)  # somebody else's is passed over
+        assert prepare(data, 300, has_gpu=False).vocab_size == 300
 
 
 def test_validation_ids_beyond_the_vocabulary_are_an_error(shards: DataConfig) -> None:

@@ -85,7 +85,7 @@ def test_the_names(tmp_path: Path) -> None:
     RESULT.write(tmp_path / "result.json")
     held = json.loads((tmp_path / "result.json").read_text())
     assert set(NAMES) <= set(held)
-    assert set(held) - set(NAMES) == {"code_hash", "artifact_parts", "baselines"}
+    assert set(held) - set(NAMES) == {"code_hash", "artifact_parts", "baselines", "file_hashes", "validation_shards"}
     assert set(held) == {field.name for field in fields(Result)}
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,10 +14,13 @@ from golf_fast import score
 from golf_fast.compress import dequantize, quantize, read_artifact, write_artifact
 from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
 from golf_fast.console import exit_with
-from golf_fast.data import Tokenizer, Validation, prepare, write_shard
+from golf_fast.data import Tokenizer, Validation, prepare, read_shard, write_shard
+from golf_fast.data.tokenizer import train_tokenizer
 from golf_fast.distributed import Ranks
+from golf_fast.files import sha256
 from golf_fast.model import GPT, upstream
 from golf_fast.ops import backends
+from golf_fast.runs import Result
 from golf_fast.score.__main__ import main
 
 VOCABULARY = 270
@@ -38,7 +42,43 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = CompressConfig()
     weights = quantize(upstream.export(GPT(MODEL, seed=3)), settings)
     write_artifact(folder / "artifact.golf", weights, dataclasses.asdict(MODEL), **settings.coding())
+    record(folder, dataset.val_shards)
     return folder
+
+
+def record(folder: Path, shards: list[Path]) -> None:
+    """The result.json of a run that was scored on these shards, with the files that are in its directory."""
+    Result(
+        run_id="made",
+        recipe="tiny",
+        seed=42,
+        params=1,
+        steps=1,
+        train_seconds=1.0,
+        tokens_per_second=None,
+        val_loss=1.0,
+        val_bpb=1.0,
+        val_tokens=1,
+        val_bytes=1,
+        bpb_before_compression=None,
+        bpb_without_ttt=None,
+        artifact_bytes=1,
+        code_bytes=1,
+        track="A",
+        violations=[],
+        eval_seconds=None,
+        device="cpu",
+        world_size=1,
+        versions={},
+        data_fingerprint="",
+        backends={},
+        compute_dtype="float32",
+        recompiles=0,
+        peak_memory_bytes=1,
+        finished=True,
+        file_hashes={name: sha256(folder / name) for name in ("artifact.golf", "tokenizer.model")},
+        validation_shards={str(path): sha256(path) for path in shards},
+    ).write(folder / "result.json")
 
 
 def expected(run_dir: Path, config: ScoreConfig, tokens: object = None) -> score.Score:
@@ -105,6 +145,90 @@ def test_an_artifact_alone_is_scored_as_the_seed_is(
     assert printed[3:5] == [f"{result.nats / result.tokens:.4f}", f"{result.bpb:.4f}"]
     assert run(monkeypatch, alone, "--device", "cpu", *flags[:2]) == 2
     assert "imported.golf: an artifact without its run needs --tokens SHARD and" in capsys.readouterr().err
+
+
+@pytest.fixture
+def moved(made: Path, tmp_path: Path) -> Path:
+    """A run directory to change, with its shard beside it."""
+    folder = tmp_path / "run"
+    shutil.copytree(made, folder)
+    shard = tmp_path / "x_val_000000.bin"
+    shutil.copy(next((made / "built").glob("*/text_val_000000.bin")), shard)
+    record(folder, [shard])
+    return folder
+
+
+def other_tokenizer(path: Path) -> Path:
+    train_tokenizer(["".join(chr(0x430 + n * 7 % 32) if n % 5 else " " for n in range(20000))], VOCABULARY, path)
+    return path
+
+
+def other_tokens(path: Path) -> Path:
+    write_shard(path, read_shard(path)[::-1])
+    return path
+
+
+def test_a_run_is_scored_on_what_it_was_scored_on_though_its_text_grew(
+    moved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = expected(moved, dataclasses.replace(SCORE, ttt="off"))
+    with (moved / "texts.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "QUITE ANOTHER TEXT " * 50}) + "\n")
+    shutil.rmtree(moved / "built")
+    assert run(monkeypatch, moved, "--device", "cpu", "--ttt", "off") == 0
+    printed = capsys.readouterr().out
+    assert f"{before.bpb:.4f}" in printed
+    assert "legal" in printed.splitlines()[-1]
+    assert not (moved / "built").exists(), "a score builds nothing"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda run: other_tokens(run.parent / "x_val_000000.bin"), "x_val_000000.bin: has SHA-256"),
+        (lambda run: (run.parent / "x_val_000000.bin").unlink(), "x_val_000000.bin: cannot be read"),
+        (lambda run: os.truncate(run.parent / "x_val_000000.bin", 1 << 40), "has 1099511627776 bytes; a shard has"),
+        (lambda run: fifo(run.parent / "x_val_000000.bin"), "x_val_000000.bin: is a named pipe, not a file"),
+        (lambda run: other_tokenizer(run / "tokenizer.model"), "tokenizer.model: has SHA-256"),
+        (lambda run: (run / "artifact.golf").write_bytes(b"x"), "artifact.golf: has SHA-256"),
+        (lambda run: (run / "result.json").unlink(), "result.json: cannot be read"),
+        (lambda run: record(run, []), "result.json: names no validation shard"),
+    ],
+)
+def test_what_is_not_as_the_run_recorded_is_refused(
+    moved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: object, said: str
+) -> None:
+    change(moved)  # type: ignore[operator]
+    assert run(monkeypatch, moved, "--device", "cpu") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert said in errors[0]
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def test_other_tokens_and_tokenizers_are_said_where_they_are_asked_for(
+    moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "x_val_000000.bin"
+    flags = ["--device", "cpu", "--ttt", "off"]
+    assert run(monkeypatch, moved, *flags, "--tokens", own, "--tokenizer", moved / "tokenizer.model") == 0
+    printed = capsys.readouterr().out
+    assert "not the score of a run" not in printed
+    assert "legal" in printed.splitlines()[-1], "named by hand, and the same"
+    shutil.copy(own, tmp_path / "other.bin")
+    for flag, path, what in (
+        ("--tokens", other_tokens(tmp_path / "other.bin"), "is not what the run was scored on"),
+        ("--tokenizer", other_tokenizer(tmp_path / "other.model"), "is not the tokenizer of the run"),
+    ):
+        assert run(monkeypatch, moved, *flags, flag, path) == 0
+        printed = capsys.readouterr().out
+        assert f"not the score of a run: {path} (SHA-256 {sha256(path)[:12]}) {what}" in printed
+        assert "unverified" in printed.splitlines()[-1]
+        assert "legal" not in printed.splitlines()[-1]
 
 
 @pytest.mark.parametrize("setting", ["auto", "on"])
