@@ -78,7 +78,7 @@ def _form(name: str, tensor: torch.Tensor, group: str, config: CompressConfig) -
     if not tensor.is_floating_point():
         return Raw(tensor.cpu())
     weights = tensor.float()
-    if not bool(torch.isfinite(weights).all()):
+    if not _all_finite(weights):
         raise InputError(f"{name}: holds {_first_not_finite(weights)}; only finite weights can be stored")
     if kept is not None:
         return Raw((_as_float16(name, weights) if kept == torch.float16 else weights).cpu())
@@ -134,6 +134,11 @@ def _as_float16(name: str, weights: torch.Tensor) -> torch.Tensor:
     if not bool(torch.isfinite(half).all()):
         raise InputError(f"{name}: its largest magnitude is {weights.abs().max():g}; float16 ends at 65504")
     return half
+
+
+def _all_finite(weights: torch.Tensor) -> bool:
+    """In one pass without memory of its own: the extremes of what holds a NaN are NaN."""
+    return weights.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(weights))).all())
 
 
 def _first_not_finite(weights: torch.Tensor) -> str:
