@@ -18,6 +18,7 @@ import torch
 
 from benchmarks import results
 from golf_fast import machine
+from golf_fast.checks import for_file
 from golf_fast.compress import dequantize, prune, quantize
 from golf_fast.compress.artifact.container import encode
 from golf_fast.compress.size_estimate import expected_bytes
@@ -94,7 +95,7 @@ class Run:
         device, _ = machine.choose_device("auto")
         self.ranks = Ranks.single(device)
         dtype, _ = machine.choose_compute_dtype("auto", device)
-        self.model_config = dataclasses.asdict(config.model)
+        self.model_config = for_file(config.model)
         self.groups = quantization_groups(config.model)
         self.model = GPT(config.model, compute_dtype=dtype, seed=None).to(device)
         self.compress = dataclasses.replace(config.compress, fp16_keep=(), calibration_tokens=1)

@@ -20,6 +20,17 @@ def later(default: Value) -> Value:
     return made
 
 
+def for_file(config: Any) -> dict[str, Any]:
+    """The fields of a flat dataclass for a file, but for those that were added later and have the value that is meant
+    where a file lacks them: so a file that has no use for them is the same to the byte as before they were there."""
+    unused = {
+        field.name
+        for field in dataclasses.fields(config)
+        if field.metadata.get("later") and getattr(config, field.name) == field.default
+    }
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in unused}
+
+
 def require(condition: bool, name: str, value: object, expected: str) -> None:
     """Refuse a value.
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from golf_fast.checks import later
+from golf_fast.checks import for_file, later
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
 from golf_fast.from_plain import from_plain
@@ -141,3 +141,12 @@ def test_no_field_of_a_run_takes_a_value_of_another_kind(path: tuple[str, ...]) 
             continue  # a text that is only shown
         with pytest.raises(InputError, match=path[-1]):
             print(path, value, from_plain(RunConfig, changed(path, value), FILE))
+
+
+def test_a_file_says_nothing_of_a_later_field_that_it_has_no_use_for() -> None:
+    """So the artifact of an earlier recipe stays the same to the byte when a field is added."""
+    assert "new" not in for_file(Inner())
+    assert for_file(Inner(new=8))["new"] == 8
+    assert list(for_file(Inner())) == [field.name for field in dataclasses.fields(Inner)][:-1]
+    for inner in (Inner(), Inner(count=4, new=8)):
+        assert from_plain(Inner, json.loads(json.dumps(for_file(inner))), FILE) == inner

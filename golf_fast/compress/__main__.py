@@ -1,6 +1,5 @@
 """Look into an artifact, write it under another codec, or make one of a model that a published script wrote."""
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ import torch
 import tyro
 
 from golf_fast import code_size
+from golf_fast.checks import for_file
 from golf_fast.compress import Quantizer, prune
 from golf_fast.compress.artifact.codecs import Malformed
 from golf_fast.compress.artifact.container import VERSION, read_artifact, write_artifact
@@ -77,7 +77,7 @@ def import_published(
     except (InputError, Malformed) as error:
         raise InputError(f"{file}: {error}") from error
     made = {"imported": f"published, layout {published.layout}"}
-    size = write_artifact(output, tensors, dataclasses.asdict(config), notes=made)
+    size = write_artifact(output, tensors, for_file(config), notes=made)
     print(f"{file}: layout {published.layout}, {published.compressor}, {published.size:,} bytes")
     print(table(["form", "tensors", "elements"], forms(published.tensors)))
     for note in notes(published):
@@ -119,7 +119,7 @@ def make(checkpoint: Annotated[Path, tyro.conf.Positional], output: Path | None 
             f"quantizer {config.compress.quantizer} reads training tokens: {settings.quantizer} is used, which does not"
         )
     code_bytes = run.result().code_bytes if run.paths.result.exists() else code_size.code_bytes()
-    model, groups = dataclasses.asdict(config.model), quantization_groups(config.model)
+    model, groups = for_file(config.model), quantization_groups(config.model)
     quantizer = Quantizer(prune(state_dict, settings), model, code_bytes, Ranks.single(), print, groups)
     done = quantizer.in_time(settings, lambda check: {}, math.inf)
     size = write_artifact(output, done.tensors, model, **done.config.coding())

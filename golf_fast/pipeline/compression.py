@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from golf_fast import code_size
+from golf_fast.checks import for_file
 from golf_fast.compress import Quantizer, costs, prune, read_artifact, write_artifact
 from golf_fast.config import CompressConfig
 from golf_fast.distributed import Ranks
@@ -62,7 +63,7 @@ def compress(context: Context, inputs: Inputs, budget: Budget, training: Trainin
     """
     config, ranks, log = context.config, context.ranks, context.log
     weights = {name: tensor.cpu() for name, tensor in training.weights.items()}
-    pruned, model_config = prune(weights, config.compress), dataclasses.asdict(config.model)
+    pruned, model_config = prune(weights, config.compress), for_file(config.model)
     next_token = training.next_token
 
     def calibrate(check: Callable[[], object]) -> dict[str, torch.Tensor]:
