@@ -126,10 +126,9 @@ def _step_section(row: Row) -> str:
         ahead, back = part["forward"], part["backward"]
         rows.append([part.get("name", ""), *_against(ahead), *_against(back)])
     rows += [[f"update: {part.get('name', '')}", *_against(part), "", "", ""] for part in row["optimizer"]]
-    floors = [sum(part[way]["floor"] for part in row["parts"]) for way in ("forward", "backward")]
     whole = [
         cell
-        for way, floor in zip(("forward", "backward"), floors, strict=True)
+        for way, floor in zip(("forward", "backward"), row["floors"], strict=True)
         for cell in _against({"ms": row[way], "floor": floor})
     ]
     rows.append(["measured as a whole", *whole])
@@ -138,11 +137,19 @@ def _step_section(row: Row) -> str:
         f"One micro-step of `{row['recipe']}`, {row['tokens']:,} tokens, {row['dtype']}: "
         f"{_span(row['micro_step'])} ms.",
         _table(headers, rows),
-        f"Projected step of {row['projected_devices']} such devices: {row['projected_step']:.4g} ms (a projection).",
+        *_projection(row),
         *_upstream(row),
         _conditions([row]),
     ]
     return "\n\n".join(lines)
+
+
+def _projection(row: Row) -> list[str]:
+    if "projected_step" not in row:
+        return []
+    return [
+        f"Projected step of {row['projected_devices']} such devices: {row['projected_step']:.4g} ms (a projection)."
+    ]
 
 
 def _against(part: Row) -> list[str]:

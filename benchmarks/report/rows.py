@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.step.rows import merged
 from golf_fast.errors import InputError
 
 Row = dict[str, Any]
@@ -29,9 +30,7 @@ ALONE = "none"
 COMPARISON = Kind(("case", "implementation", "peer"), ("ratio", "ratio_p20", "ratio_p80"), ("ours", "theirs"))
 WITHOUT_A_PEER = Kind(COMPARISON.texts, (), ("ours",))
 KINDS = {
-    "step": Kind(
-        ("recipe", "dtype"), ("tokens", "projected_step", "projected_devices"), ("micro_step", "forward", "backward")
-    ),
+    "step": Kind(("recipe", "dtype", "run", "section"), ("tokens", "projected_devices")),
     "codec": Kind(("coder", "weights"), ("bits", "bits_per_weight", "of_zstd")),
     "quantizers": Kind(("run", "way"), ("bytes", "expected", "bpb", "bpb_before", "val_tokens")),
 }
@@ -80,16 +79,25 @@ def _problem(row: object) -> str | None:
 
 
 def _step_problem(row: Row) -> str | None:
-    if not isinstance(row.get("parts"), list) or not isinstance(row.get("optimizer"), list):
-        return "parts and optimizer are not both lists"
-    for part in row["parts"]:
+    section, floors = row["section"], row.get("floors")
+    if not isinstance(floors, list) or len(floors) != 2 or not all(map(is_positive, floors)):
+        return f"floors is {floors!r}, not two positive numbers"
+    if not isinstance(row.get("updates"), list):
+        return f"updates is {row.get('updates')!r}, not a list"
+    if section == "whole":
+        found = (_timing_problem(row, name) for name in ("micro_step", "forward", "backward"))
+        return next(filter(None, found), None)
+    if section == "update":
+        problem = _part_problem(row.get("update"))
+        return f"the update: {problem}" if problem else None
+    if section == "part":
+        part = row.get("part")
         for way in ("forward", "backward"):
             if problem := _part_problem(part.get(way) if isinstance(part, dict) else None):
                 return f"{way} of a part: {problem}"
-    for part in row["optimizer"]:
-        if problem := _part_problem(part):
-            return f"the optimizer: {problem}"
-    return None
+        return None
+    known = ("kernels", "upstream")
+    return None if section in known else f"section is {section!r}, not whole, part, update, {' or '.join(known)}"
 
 
 def _part_problem(part: object) -> str | None:
@@ -127,9 +135,12 @@ def newest_runs(rows: list[Row]) -> list[list[Row]]:
 
 
 def newest_steps(rows: list[Row]) -> list[Row]:
-    """The newest row for each device, recipe, number of tokens and dtype."""
+    """The newest run for each device, recipe, number of tokens and dtype, of those that measured a whole micro-step
+    and computed it right."""
     newest: dict[tuple[str, str, int, str], Row] = {}
-    for row in rows:
+    for row in merged(rows):
+        if "micro_step" not in row or row.get("wrong"):
+            continue
         key = (row["device"], row["recipe"], row["tokens"], row["dtype"])
         if key not in newest or row["time"] >= newest[key]["time"]:
             newest[key] = row

@@ -151,3 +151,9 @@ def optimizer(
 def floor_ms(pieces: list[Work], at: Ceilings) -> float:
     """Milliseconds of pieces that run one after the other."""
     return sum(piece.floor_ms(at) for piece in pieces)
+
+
+def flops(shapes: Shapes) -> float:
+    """Floating-point operations of a micro-step, forward and backward."""
+    ways = (forward(shapes), backward(shapes))
+    return sum(piece.flops for way in ways for pieces in way.values() for piece in pieces)

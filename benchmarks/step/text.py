@@ -1,4 +1,4 @@
-"""A measured micro-step for people."""
+"""A measured micro-step for people: a line for each section as it comes, and all of it together."""
 
 from __future__ import annotations
 
@@ -6,48 +6,67 @@ from typing import Any
 
 from golf_fast.report.table import Cell, table
 
+Row = dict[str, Any]
 
-def as_text(row: dict[str, Any]) -> str:
-    """Tables and sentences of a row of `benchmarks.step`."""
-    whole, floors = row["micro_step"], _floors(row)
-    rate = row["teraflop"] / whole["median"] * 1e3
-    lines = [
-        f"{row['recipe']}: one micro-step of {row['tokens']:,} tokens in rows of {row['seq_len']:,}, {row['dtype']}, "
-        f"{'compiled' if row['compiled'] else 'not compiled'}, on {row['device']}",
-        f"ceilings of this run: {row['ceiling_teraflops']:.3g} TFLOP/s (product), "
-        f"{row['ceiling_gigabytes_per_second']:,.0f} GB/s (copy, read + write)",
-        "ops: " + ", ".join(f"{op} {name}" for op, name in row["backends"].items()),
-        "",
-        table(["part", "forward ms", "floor", "x", "backward ms", "floor", "x"], _part_rows(row, floors)),
-        "",
-        table(["update", "ms", "floor", "x"], [_cells(part["name"], part) for part in row["optimizer"]]),
-        "",
-        f"micro-step {_span(whole)} ms, {whole['median'] / sum(floors):.2f} x its floor of {sum(floors):.3g} ms; "
-        f"{row['teraflop']:.3g} TFLOP at {rate:.3g} TFLOP/s, {100 * rate / row['ceiling_teraflops']:.0f} % of the "
-        "product's ceiling",
-        f"memory at most {row['peak_memory_bytes'] / 2**20:,.0f} MiB in forward and backward",
-        f"projected step of {row['projected_devices']} such devices, {row['projected_devices'] * row['tokens']:,} "
-        f"tokens: {row['projected_step']:.4g} ms. A projection: the micro-step and the update of one device, without "
-        "what the devices say to each other, and with Newton-Schulz not yet shared among them",
-        *_kernel_lines(row),
-        *_upstream_lines(row),
+
+def section_line(row: Row) -> str:
+    """What a row of `benchmarks.step.measure` has found, in a line or a table."""
+    section = row["section"]
+    if section == "whole":
+        return _whole(row)
+    if section == "part":
+        part = row["part"]
+        ways = [f"{way} {_beside_floor(part[way])}" for way in ("forward", "backward")]
+        return f"{_name(part)}: {', '.join(ways)}"
+    if section == "update":
+        return f"update, {row['update']['name']}: {_beside_floor(row['update'])}{_host(row['update'])}"
+    return "\n".join(_kernel_lines(row) if section == "kernels" else _upstream_lines(row))
+
+
+def as_text(record: Row) -> str:
+    """Tables and sentences of a record of `benchmarks.step.rows` that has a whole; not what its rows were tables of."""
+    blocks = [
+        f"{record['recipe']}: one micro-step of {record['tokens']:,} tokens in rows of {record['seq_len']:,}, "
+        f"{record['dtype']}, {'compiled' if record['compiled'] else 'not compiled'}, on {record['device']}\n"
+        f"ceilings of this run: {record['ceiling_teraflops']:.3g} TFLOP/s (product), "
+        f"{record['ceiling_gigabytes_per_second']:,.0f} GB/s (copy, read + write)\n"
+        "ops: " + ", ".join(f"{op} {name}" for op, name in record["backends"].items())
     ]
-    return "\n".join(lines)
+    if record["parts"]:
+        blocks.append(table(["part", "forward ms", "floor", "x", "backward ms", "floor", "x"], _part_rows(record)))
+    if record["optimizer"]:
+        rows = [[*_cells(part["name"], part), _milliseconds(part["host_ms"])] for part in record["optimizer"]]
+        blocks.append(table(["update", "ms", "floor", "x", "host ms"], rows))
+    blocks.append(_whole(record))
+    if "projected_step" in record:
+        devices = record["projected_devices"]
+        blocks.append(
+            f"projected step of {devices} such devices, {devices * record['tokens']:,} tokens: "
+            f"{record['projected_step']:.4g} ms. A projection: the micro-step and the update of one device, without "
+            "what the devices say to each other, and with Newton-Schulz not yet shared among them"
+        )
+    if record.get("wrong"):
+        blocks.append(f"WRONG, so these times are no measurements: {record['wrong']}")
+    return "\n\n".join(blocks)
 
 
-def _floors(row: dict[str, Any]) -> tuple[float, float]:
-    """Forward and backward of all parts."""
-    ahead, back = (sum(part[way]["floor"] for part in row["parts"]) for way in ("forward", "backward"))
-    return ahead, back
+def _whole(row: Row) -> str:
+    whole, floor = row["micro_step"], sum(row["floors"])
+    rate = row["teraflop"] / whole["median"] * 1e3
+    return (
+        f"micro-step {_span(whole)} ms{_host(row)}, {whole['median'] / floor:.2f} x its floor of {floor:.3g} ms; "
+        f"{row['teraflop']:.3g} TFLOP at {rate:.3g} TFLOP/s, {100 * rate / row['ceiling_teraflops']:.0f} % of the "
+        f"product's ceiling\nmemory at most {row['peak_memory_bytes'] / 2**20:,.0f} MiB in forward and backward"
+    )
 
 
-def _part_rows(row: dict[str, Any], floors: tuple[float, float]) -> list[list[Cell]]:
+def _part_rows(record: Row) -> list[list[Cell]]:
     rows = []
-    for part in row["parts"]:
-        name = part["name"] if part["times"] == 1 else f"{part['name']}, {part['times']} times"
-        rows.append([*_cells(name, part["forward"]), *_cells("", part["backward"])[1:]])
-    whole = [row[way]["median"] for way in ("forward", "backward")]
-    of_parts = [sum(part[way]["ms"]["median"] for part in row["parts"]) for way in ("forward", "backward")]
+    for part in record["parts"]:
+        rows.append([*_cells(_name(part), part["forward"]), *_cells("", part["backward"])[1:]])
+    whole = [record[way]["median"] for way in ("forward", "backward")]
+    of_parts = [sum(part[way]["ms"]["median"] for part in record["parts"]) for way in ("forward", "backward")]
+    floors = [sum(part[way]["floor"] for part in record["parts"]) for way in ("forward", "backward")]
 
     def line(name: str, times: list[float], against: bool = True) -> list[Cell]:
         cells: list[Cell] = [name]
@@ -59,24 +78,41 @@ def _part_rows(row: dict[str, Any], floors: tuple[float, float]) -> list[list[Ce
     return [*rows, line("all parts", of_parts), line("measured as a whole", whole), line("not in a part", rest, False)]
 
 
-def _cells(name: str, part: dict[str, Any]) -> list[Cell]:
+def _name(part: Row) -> str:
+    return part["name"] if part["times"] == 1 else f"{part['name']}, {part['times']} times"
+
+
+def _cells(name: str, part: Row) -> list[Cell]:
     ratio = part["times_floor"]
     return [name, f"{part['ms']['median']:.3f}", f"{part['floor']:.3f}", None if ratio is None else f"{ratio:.2f}"]
+
+
+def _beside_floor(part: Row) -> str:
+    ratio = f", {part['times_floor']:.2f} x its floor" if part["times_floor"] else ""
+    return f"{part['ms']['median']:.3f} ms{ratio}"
+
+
+def _host(row: Row) -> str:
+    return "" if row["host_ms"] is None else f" (queued by the host in {row['host_ms']:.2f} ms)"
+
+
+def _milliseconds(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f}"
 
 
 def _span(timing: dict[str, float]) -> str:
     return f"{timing['median']:.4g} ({timing['p20']:.4g} to {timing['p80']:.4g})"
 
 
-def _kernel_lines(row: dict[str, Any]) -> list[str]:
-    if not row["kernels"]:
+def _kernel_lines(row: Row) -> list[str]:
+    if not row.get("kernels"):
         return []
     rows: list[list[Cell]] = [[k["name"][:70], f"{k['ms']:.3f}", k["calls"]] for k in row["kernels"]]
-    return ["", table(["kernel, of one profiled micro-step", "ms", "calls"], rows)]
+    return [table(["kernel, of one profiled micro-step", "ms", "calls"], rows)]
 
 
-def _upstream_lines(row: dict[str, Any]) -> list[str]:
-    found = row["upstream"]
+def _upstream_lines(row: Row) -> list[str]:
+    found = row.get("upstream")
     if found is None:
         return []
     ratio = "no ratio, for it computes another function"

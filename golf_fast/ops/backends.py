@@ -8,7 +8,8 @@ bare name such as `reference` for every op that has a backend of that name. A re
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -120,6 +121,22 @@ def resolve(op: str, device: torch.device | str) -> Backend:
 # on the answers of before would fail, and compile again, once this one is among them. This is
 # torch.compiler.assume_constant_result without its import of torch._dynamo and triton, which takes seconds.
 resolve._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@contextmanager
+def requested(text: str) -> Iterator[None]:
+    """What is decided inside is decided by `text` in place of GOLF_FAST_BACKENDS: for tests and benchmarks."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = text
+    forget()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+        forget()
 
 
 def forget() -> None:

@@ -44,27 +44,35 @@ def row(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def step_row(**changes: Any) -> dict[str, Any]:
-    def against(ms: float, floor: float) -> dict[str, Any]:
-        return {"ms": timing(ms), "floor": floor, "times_floor": ms / floor}
+def against(ms: float, floor: float) -> dict[str, Any]:
+    return {"ms": timing(ms), "floor": floor, "times_floor": ms / floor}
 
-    parts = [{"name": "attention", "times": 4, "forward": against(6.0, 2.0), "backward": against(10.0, 4.0)}]
+
+PART = {"name": "attention", "times": 4, "forward": against(6.0, 2.0), "backward": against(10.0, 4.0)}
+
+
+def step_row(section: str = "whole", run: str = "a1", **changes: Any) -> dict[str, Any]:
+    """A line of a measured micro-step, as `benchmarks.step` writes it."""
+    sections: dict[str, dict[str, Any]] = {
+        "whole": {"micro_step": timing(25.0), "forward": timing(9.0), "backward": timing(16.0)},
+        "part": {"part": PART},
+        "update": {"update": {"name": "Muon", **against(3.0, 1.5)}},
+        "upstream": {},
+    }
     step = {
         "op": "step",
+        "section": section,
+        "run": run,
         "recipe": "seed",
         "tokens": 98304,
         "dtype": "bfloat16",
-        "micro_step": timing(25.0),
-        "forward": timing(9.0),
-        "backward": timing(16.0),
-        "parts": parts,
-        "optimizer": [{"name": "Muon", **against(3.0, 1.5)}],
+        "floors": [2.0, 4.0],
+        "updates": ["Muon"],
         "projected_devices": 8,
-        "projected_step": 28.0,
-        "upstream": None,
+        "wrong": None,
     }
     around = {key: value for key, value in row().items() if key in ("time", "device", "device_kind", "versions")}
-    return around | step | changes
+    return around | step | sections[section] | changes
 
 
 def write(folder: Path, *rows: object, name: str = "bitpack.jsonl") -> Path:
@@ -137,9 +145,10 @@ def test_on_a_gpu_rates_are_shares_of_its_ceilings(tmp_path: Path, capsys: pytes
 
 
 def test_a_micro_step_is_a_table_of_its_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    old = step_row(time="2025-01-01T00:00:00+00:00", projected_step=99.0)
+    old = step_row(run="b2", time="2025-01-01T00:00:00+00:00", micro_step=timing(99.0))
     beside = {"file": "train_gpt.py", "theirs": timing(50.0), "ratio": 2.0, "ratio_p20": 1.9, "ratio_p80": 2.1}
-    write(tmp_path, step_row(upstream=beside), old, name="step.jsonl")
+    of_run = [step_row(), step_row("part"), step_row("update"), step_row("upstream", upstream=beside)]
+    write(tmp_path, *of_run, old, name="step.jsonl")
     text = said(tmp_path, capsys)
     assert "One micro-step of `seed`, 98,304 tokens, bfloat16: 25 (22.5 to 30) ms." in text
     assert cells(text, "attention") == ["attention", "6", "2", "3.00", "10", "4", "2.50"]
@@ -148,6 +157,18 @@ def test_a_micro_step_is_a_table_of_its_parts(tmp_path: Path, capsys: pytest.Cap
     assert "Projected step of 8 such devices: 28 ms (a projection)." in text
     assert "99" not in text
     assert "train_gpt.py on the same tokens in the same run: 50 (45 to 60) ms, 2.00 x ours (1.90 to 2.10)." in text
+
+
+def test_a_run_that_was_cut_off_shows_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, step_row(), step_row("part"), name="step.jsonl")
+    text = said(tmp_path, capsys)
+    assert cells(text, "attention")[1] == "6"
+    assert "rojected" not in text
+
+
+def test_a_time_of_what_is_wrong_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, step_row(wrong="loss is off"), step_row("part", run="c3"), name="step.jsonl")
+    assert "micro-step" not in said(tmp_path, capsys)
 
 
 def test_coders_are_a_table_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,9 +195,10 @@ def test_coders_are_a_table_of_their_own(tmp_path: Path, capsys: pytest.CaptureF
         (row(ours={"median": 1.0}), "ours is .*, not three positive numbers"),
         (row(theirs=timing(-1.0)), "theirs is .*, not three positive numbers"),
         (step_row(tokens="many"), "tokens is 'many', not a positive number"),
-        (step_row(parts=[3]), "forward of a part: it is no object"),
-        (step_row(optimizer=[{"ms": timing(1.0)}]), "the optimizer: floor is None, not a positive number"),
-        (step_row(parts=None), "parts and optimizer are not both lists"),
+        (step_row("part", part=3), "forward of a part: it is no object"),
+        (step_row("update", update={"ms": timing(1.0)}), "the update: floor is None, not a positive number"),
+        (step_row() | {"section": "half"}, "section is 'half', not whole, part"),
+        (step_row(floors=[1.0]), r"floors is \[1.0\], not two positive numbers"),
         (step_row(micro_step=None), "micro_step is None, not three positive numbers"),
     ],
 )

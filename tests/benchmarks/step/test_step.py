@@ -7,16 +7,16 @@ import sys
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import results
-from benchmarks.measure import milliseconds
 from benchmarks.step import command as step
 from benchmarks.step import gate as step_gate
+from benchmarks.step import measure, record_script, roofline, rows
 from benchmarks.step import parts as step_parts
-from benchmarks.step import record_script, roofline
 from golf_fast.config import ModelConfig, RunConfig, TrainConfig
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
@@ -80,8 +80,8 @@ def own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "results"
     monkeypatch.setenv(results.VARIABLE, str(folder))
     monkeypatch.setitem(RECIPES, "small", small)
-    monkeypatch.setattr(step, "CPU_PRODUCT", 64)
-    monkeypatch.setattr(step, "CPU_COPY_BYTES", 1 << 16)
+    monkeypatch.setattr(measure, "CPU_PRODUCT", 64)
+    monkeypatch.setattr(measure, "CPU_COPY_BYTES", 1 << 16)
     return folder
 
 
@@ -186,17 +186,17 @@ def test_gate_passes_the_model_and_sees_what_is_wrong(model: GPT, monkeypatch: p
     x, y = batch()
     assert step_gate.wrong(model, model, x, y) is None
     assert "the compiled loss" in str(step_gate.wrong(model, lambda x, y: model(x, y) * 1.05, x, y))
-    honest = step_gate._results
+    honest = step_gate.results
     for name, factor in (("the gradient of mlp_up", 1.2), ("the gradient of kv_bank", float("nan")), ("loss", 1.1)):
         calls = count()
 
         def spoiled(*arguments, calls=calls, name=name, factor=factor):
             found = honest(*arguments)
-            if next(calls) == 0:  # ours
+            if next(calls) == 2:  # ours, after the exact and the plain one
                 found[name] = found[name] * factor
             return found
 
-        monkeypatch.setattr(step_gate, "_results", spoiled)
+        monkeypatch.setattr(step_gate, "results", spoiled)
         assert str(step_gate.wrong(model, model, x, y)).startswith(name)
 
 
@@ -220,7 +220,7 @@ def test_the_command_measures_prints_and_records(own_results: Path, capsys: pyte
     assert "one micro-step of 48 tokens in rows of 24, float32, not compiled" in text
     assert "projected step of 2 such devices, 96 tokens" in text
     assert "A projection" in text
-    (row,) = map(json.loads, (own_results / "step.jsonl").read_text().splitlines())
+    (row,) = rows.merged([json.loads(line) for line in (own_results / "step.jsonl").read_text().splitlines()])
     assert [part["name"] for part in row["parts"]] == list(roofline.PARTS)
     assert [part["name"] for part in row["optimizer"]] == ["clip", "Muon", "AdamW", "average"]
     updates = sum(part["ms"]["median"] for part in row["optimizer"])
@@ -234,12 +234,106 @@ def test_the_command_measures_prints_and_records(own_results: Path, capsys: pyte
     assert row["upstream"] is None
 
 
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "step.jsonl").read_text().splitlines()]
+
+
+def test_each_time_is_on_disk_as_soon_as_it_is_known(
+    own_results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cuts a run off leaves what was measured before: here the third part fails."""
+    honest, calls = measure.time_passes, count()
+
+    def failing(*arguments: Any) -> Any:
+        if next(calls) == 3:  # the whole, two parts, ...
+            raise RuntimeError("cut off")
+        return honest(*arguments)
+
+    monkeypatch.setattr(measure, "time_passes", failing)
+    with pytest.raises(RuntimeError, match="cut off"):
+        step.main(["--recipe", "small", "--device", "cpu", "--rounds", "1"])
+    rows_left = recorded(own_results)
+    assert [row["section"] for row in rows_left] == ["whole", "part", "part"]
+    assert len({row["run"] for row in rows_left}) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("micro-step ")
+    assert "embedding: forward " in said
+    (record,) = rows.merged(rows_left)
+    assert "projected_step" not in record
+
+
+def test_only_what_is_asked_for_is_measured(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--rounds", "1", "--only", "update,whole", "--results", str(own_results / "other")]
+    step.main(["--recipe", "small", "--device", "cpu", *flags])
+    assert [row["section"] for row in recorded(own_results / "other")] == ["whole"] + ["update"] * 4
+    assert "projected step of 2" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        step.main(["--recipe", "small", "--device", "cpu", "--only", "whole,half"])
+    assert "'half' is no section: they are whole,parts,update,kernels" in capsys.readouterr().err
+
+
+def test_what_compiles_while_it_is_timed_has_no_time() -> None:
+    compiled = torch.compile(lambda x: x * 2, backend="eager", dynamic=False)
+    with measure.compiling_nothing("it"):
+        pass
+    with pytest.raises(InputError, match="no time of it: it was compiled again"), measure.compiling_nothing("it"):
+        compiled(torch.ones(3))
+    with measure.compiling_nothing("it"):
+        compiled(torch.ones(3))
+    with pytest.raises(InputError), measure.compiling_nothing("it"):
+        compiled(torch.ones(4))
+
+
+def test_the_gated_graph_is_the_timed_one(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate compiles the model, once; nothing after it compiles it again."""
+    monkeypatch.setattr(measure, "compiles", lambda *_: True)
+    honest = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **_: honest(function, backend="eager", dynamic=False))
+    torch._dynamo.reset()
+    made = measure.MicroStep(small(), 48, torch.device("cpu"), 1)
+    before = measure.graphs()
+    assert made.wrong() is None
+    assert measure.graphs() - before == 1
+    made.conditions()
+    list(made.whole())
+    list(made.kernels(1))
+    assert measure.graphs() - before == 1
+
+
+def test_a_compiled_model_with_a_wrong_gradient_is_seen(model: GPT) -> None:
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            return 1.05 * grad
+
+    found = step_gate.wrong(model, lambda x, y: Doubled.apply(model(x, y)), *batch())
+    assert found is not None
+    assert found.startswith("compiled, the gradient of ")
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_wrong_model_is_timed_where_that_is_asked_for(
+    own_results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(step_gate, "wrong", lambda *_: "loss is off")
+    step.main(["--recipe", "small", "--device", "cpu", "--rounds", "1", "--only", "whole", "--anyway"])
+    assert "WRONG, so these times are no measurements: loss is off" in capsys.readouterr().out
+    assert recorded(own_results)[0]["wrong"] == "loss is off"
+
+
 def test_the_optimizer_is_timed_without_moving_the_weights(model: GPT) -> None:
     x, y = batch()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     torch.autograd.backward(model(x, y))
-    found = step._optimizer(model, small(), roofline.Ceilings(1, 1), milliseconds, 2)
-    assert all(part["ms"]["median"] > 0 and part["floor"] > 0 for part in found)
+    found = measure.update_of(model, small())
+    assert [name for name, _, _ in found] == ["clip", "Muon", "AdamW", "average"]
+    for _, work, pieces in found:
+        work()
+        assert sum(piece.bytes_moved for piece in pieces) > 0
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.detach(), before[name], rtol=0, atol=0)
         parameter.grad = None
@@ -281,9 +375,11 @@ def script(tmp_path: Path, text: str) -> Path:
 
 def test_a_record_script_is_timed_beside_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = script(tmp_path, PLAIN_SCRIPT)
-    step.main(["--recipe", "small", "--device", "cpu", "--rounds", "1", "--json", "--upstream", str(path)])
+    step.main(
+        ["--recipe", "small", "--device", "cpu", "--rounds", "1", "--json", "--only", "whole", "--upstream", str(path)]
+    )
     said = capsys.readouterr()
-    found = json.loads(said.out)["upstream"]
+    found = json.loads(said.out.splitlines()[-1])["upstream"]
     assert found["file"] == "train_gpt.py"
     assert found["theirs"]["median"] > 0
     assert found["ratio"] is None  # three times a loss of another function
@@ -305,14 +401,16 @@ def test_a_script_that_computes_the_same_gets_a_ratio(
         return []
 
     monkeypatch.setattr(record_script, "_copy_weights", copy)
-    found = step._upstream(path, model, model, *batch())
+    made = measure.MicroStep(small(), 48, torch.device("cpu"), 1)
+    found = next(made.upstream(path))["upstream"]
     assert found["losses"][0] == pytest.approx(found["losses"][1])
     assert found["ratio"] > 0
     assert found["notes"] == []
 
     # A model of other weights has about the same loss, which proves nothing.
     monkeypatch.setattr(record_script, "_copy_weights", lambda ours, theirs: copy(ours, theirs) or ["novelty"])
-    found = step._upstream(path, model, model, *batch())
+    made = measure.MicroStep(small(), 48, torch.device("cpu"), 1)
+    found = next(made.upstream(path))["upstream"]
     assert found["losses"][0] == pytest.approx(found["losses"][1])
     assert found["ratio"] is None
 
@@ -367,7 +465,7 @@ class GPT(nn.Module):
 def test_a_script_that_cannot_be_used_is_one_line(tmp_path: Path, model: GPT, text: str, message: str) -> None:
     path = script(tmp_path, text)
     with pytest.raises(InputError, match=message) as caught:
-        step._upstream(path, model, model, *batch())
+        next(measure.MicroStep(small(), 48, torch.device("cpu"), 1).upstream(path))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     if "while it was loaded" in message:
