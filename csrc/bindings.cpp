@@ -15,6 +15,7 @@ py::dict build_info() {
     info["compiler"] = GOLF_COMPILER;
     info["cuda"] = py::none();
     info["cuda_archs"] = py::list();
+    info["cuda_note"] = GOLF_CUDA_NOTE;
 #ifdef GOLF_CUDA
     info["cuda"] = GOLF_CUDA;
     info["cuda_archs"] = py::str(GOLF_CUDA_ARCHS).attr("split")(",");
@@ -33,7 +34,8 @@ py::tuple cuda_error(int code) {
 
 PYBIND11_MODULE(_C, module) {
     module.doc() = "C++ and CUDA kernels of golf_fast. Functions take addresses and check nothing; use golf_fast.ops.";
-    module.def("build_info", &build_info, "What this was built by and for: compiler, cuda (version or None), cuda_archs.");
+    module.def("build_info", &build_info,
+               "What this was built by and for: compiler, cuda (version or None), cuda_archs, cuda_note (which, or why none).");
 #ifdef GOLF_CUDA
     module.def("cuda_error", &cuda_error, py::arg("code"), "Name and description of a cudaError_t.");
 #endif

@@ -9,6 +9,7 @@ class BuildInfo(TypedDict):
     compiler: str
     cuda: str | None
     cuda_archs: list[str]
+    cuda_note: str
 
 def build_info() -> BuildInfo: ...
 def cuda_error(code: int) -> tuple[str, str]: ...

@@ -109,8 +109,7 @@ def _extension() -> Iterator[Finding]:
         yield Finding("golf_fast._C", "not there", f"{error}; {_REMEDY}")
         return
     built = extension.build_info()
-    cuda = f"CUDA {built['cuda']} for {', '.join(built['cuda_archs'])}" if built["cuda"] else "without CUDA kernels"
-    yield Finding("golf_fast._C", f"built by {built['compiler']}", cuda)
+    yield Finding("golf_fast._C", f"built by {built['compiler']}", built.get("cuda_note", ""))
 
 
 def _ops() -> Iterator[Finding]:
