@@ -24,7 +24,7 @@ from golf_fast.audit.script.values import (
     join,
 )
 
-_TRAINS = re.compile(r"\bbackward\(|autograd\.grad|\.step\(|optim\.|ln2|log\(2|bpb", re.IGNORECASE)
+_TRAINS = re.compile(r"\bbackward\(|autograd\.grad|\.step\(|optim\.|\bLN2\b|log\(2|bpb")
 _texts: dict[ast.AST, bool] = {}
 REST = "*"
 """Key of what stands for any further argument."""

@@ -165,7 +165,9 @@ def attribute(m: Machine, holder: Value, name: str) -> Value:
         return holder
     content = m.content(holder)
     if name in ("shape", "ndim", "dtype", "device", "size", "nbytes", "itemsize"):
-        content = content.with_(parts=NOTHING.parts, losses=NOTHING.losses)
+        content = content.with_(parts=NOTHING.parts, losses=NOTHING.losses, models=NOTHING.models)
+    elif name.startswith("_"):
+        content = content.with_(models=NOTHING.models)  # what a script hangs onto a module is no weight of it
     if name == "grad":
         content = content.marked("grad")
     if "byte" in name.lower():

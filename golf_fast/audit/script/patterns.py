@@ -330,31 +330,69 @@ def documents_leak(tree: ast.Module) -> Found:
         return "V13", "pass", [], "no separate documents are declared: one stream is cut into windows"
     leaks: list[int] = []
     masked: list[int] = []
+    off: list[tuple[int, str]] = []
+    settings = _settings_that_are_off(tree)
     for node in _definitions(tree):
         inner = any(child is not node for child in _definitions(node))
-        for line, around in _shifts(node):
-            if inner or names.is_calibration(node.name):
-                continue
-            (masked if re.search(r"bos|BOS|doc|cu_seqlens|boundary|same_|not_first|segment", around) else leaks).append(
-                line
-            )
+        a_document_each = "ttt" in node.name or any(argument.arg == "lora" for argument in node.args.args)
+        if inner or a_document_each or names.is_calibration(node.name):
+            continue
+        for line, near, conditions in _shifts(node):
+            gates = [settings[name] for name in sorted(conditions & settings.keys())]
+            if _MASKED.search(near):
+                masked.append(line)
+            elif gates:
+                off.append((line, gates[0]))
+            else:
+                leaks.append(line)
     if leaks:
         return "V13", "flag", leaks, "a position is mixed with the one before it, across the begin of a document"
+    if off:
+        lines = [line for line, _ in off]
+        return "V13", "unknown", lines, f"mixes across the begin of a document if {off[0][1]} says so; by default not"
     if masked:
         return "V13", "pass", masked, "the mix with the position before is masked at the begin of a document"
     return "V13", "pass", [], "no mix with the position before was found"
 
 
-def _shifts(node: Definition) -> list[tuple[int, str]]:
-    """Lines that shift a hidden state by one position, with the statements around them."""
-    found = []
-    for statement in ast.walk(node):
+_MASKED = re.compile(r"bos|doc_start|document|same_doc|is_start|boundar|segment|not_first", re.IGNORECASE)
+_NEAR = 6
+"""Lines around a shift in which its mask is looked for."""
+
+
+def _settings_that_are_off(tree: ast.AST) -> dict[str, str]:
+    """Names of settings that an environment name turns on, and that name."""
+    found = {}
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None):
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        for call in _calls(node.value, "get", "getenv"):
+            if len(call.args) == 2 and all(isinstance(argument, ast.Constant) for argument in call.args):
+                name, default = (ast.literal_eval(argument) for argument in call.args)
+                if str(default).lower() in ("0", "false", "", "0.0"):
+                    found[_last(target)] = str(name)
+    return found
+
+
+def _shifts(node: Definition) -> list[tuple[int, str, set[str]]]:
+    """Lines that shift a hidden state by one position, the text around them, and names in the conditions above them."""
+    found: list[tuple[int, str, set[str]]] = []
+    lines = {n.lineno: n for n in ast.walk(node) if isinstance(n, ast.stmt) and not isinstance(n, ast.If | ast.For)}
+    for statement in lines.values():
         if not isinstance(statement, ast.Assign | ast.Return | ast.AugAssign) or statement.value is None:
             continue
         text = ast.unparse(statement.value)
         shifted = re.search(r"\b(cat|pad|roll)\(", text) and re.search(
             r"\[:, :-1(, ?:)?\]|\[:, ?:-1|\(0, 0, 1, (0|-1)\)", text
         )
-        if shifted and re.search(r"\b(x|h|hidden|xn|residual|stream)\b", text):
-            found.append((statement.lineno, ast.unparse(node)))
+        if not (shifted and re.search(r"\b(x|h|hidden|xn|residual|stream)\b", text)):
+            continue
+        around = [other for line, other in lines.items() if abs(line - statement.lineno) <= _NEAR]
+        near = "\n".join(ast.unparse(other) for other in around if not isinstance(other, Definition | ast.With))
+        conditions: set[str] = set()
+        for other in ast.walk(node):
+            if isinstance(other, ast.If) and statement in list(ast.walk(other)):
+                conditions |= {_last(child) for child in ast.walk(other.test)}
+        found.append((statement.lineno, near, conditions))
     return found

@@ -7,7 +7,7 @@ import ast
 from golf_fast.audit.script import names
 from golf_fast.audit.script.machine import Machine
 from golf_fast.audit.script.trace import Forward
-from golf_fast.audit.script.values import NOTHING, Container, Value, join
+from golf_fast.audit.script.values import NOTHING, Container, Value, intersection, join
 
 
 def accumulate(m: Machine, before: Value, addend: Value) -> Value:
@@ -19,7 +19,7 @@ def accumulate(m: Machine, before: Value, addend: Value) -> Value:
         cell = m.new_cell()
         m.cells[cell] = m.content(before)
     if scores:
-        m.trace.score(m.where(), content, m.trained(content), cell)
+        m.trace.score(m.where(), _about(m, content), m.trained(content), cell)
     if cell is not None:
         m.cells[cell] = join(m.cells.get(cell, NOTHING), content)
         return before.with_(
@@ -32,6 +32,14 @@ def accumulate(m: Machine, before: Value, addend: Value) -> Value:
     return m.mix(before, addend).with_(things=before.things)
 
 
+def _about(m: Machine, loss: Value) -> Value:
+    """A loss with those of its tokens that its models were run for; what a cache in it holds is history."""
+    forwards = [m.trace.forwards[number].parts for number in loss.losses if number in m.trace.forwards]
+    seen = frozenset(part for parts in forwards for part in parts)
+    shared = intersection(loss.parts, seen)
+    return loss.with_(parts=shared) if shared else loss
+
+
 def report(m: Machine, loss: Value, scale: Value, per_byte: bool) -> None:
     """A loss meets ln 2, or is divided by a number of bytes: what it is the sum of is a score."""
     if "ln2" not in scale.marks and not (per_byte and "bytes" in scale.marks):
@@ -42,7 +50,7 @@ def report(m: Machine, loss: Value, scale: Value, per_byte: bool) -> None:
     cells = content.cells | (frozenset() if loss.cell is None else frozenset({loss.cell}))
     m.trace.reported |= cells
     summed = {scored.cell for scored in m.trace.scored}
-    if cells & summed:
+    if cells & summed or "ln2" not in scale.marks:
         return
     for number in content.losses:
         forward = m.trace.forwards.get(number)
@@ -96,7 +104,7 @@ def parameter_written(m: Machine, target: Value, value: Value) -> None:
     if "grad" in value.marks:
         step(m, target)
         return
-    if not target.models:
+    if not target.models or "loss" in target.marks:
         return
     content = m.content(value)
     trained = content.trained | (m.trace.trained_into(content.models) if content.models else frozenset())
@@ -124,16 +132,31 @@ def snapshot(m: Machine, value: Value) -> Value:
     return content.with_(models=frozenset(), trained=trained)
 
 
+def _of_targets(m: Machine, mixed: Value, arguments: list[Value]) -> Value:
+    """What a loss is about: the tokens that were given, and not those that came through another output of a model.
+
+    A state that is carried on from the chunk before is context of this chunk.
+    """
+    contents = [m.content(argument) for argument in arguments]
+    plain = [content.parts for content in contents if content.parts and not content.losses]
+    return mixed.with_(parts=frozenset().union(*plain)) if plain else mixed
+
+
+def targets_only(m: Machine, mixed: Value, arguments: list[Value]) -> Value:
+    """The same, for a loss of logits and targets."""
+    return _of_targets(m, mixed, arguments).marked("loss")
+
+
 def model_output(m: Machine, node: ast.AST, model: Value, arguments: list[Value]) -> Value:
     """What a model gives for its arguments: predictions or a loss."""
     m.line = getattr(node, "lineno", m.line)
-    given = m.mix(model, *arguments)
+    given = _of_targets(m, m.mix(model, *arguments), arguments)
     if not given.parts:
         return given.marked("loss")
     number = m.fresh()
     trained = m.trained(given)
     m.trace.forwards[number] = Forward(m.where(), given.parts, given.models, trained)
-    output = given.with_(losses=given.losses | {number}, trained=trained).marked("loss")
+    output = given.with_(losses=frozenset({number}), trained=trained).marked("loss")
     hooks, m.hooks = m.hooks, []
     for hook in hooks:
         inputs = Value(things=(Container({0: given.with_(losses=frozenset())}),))

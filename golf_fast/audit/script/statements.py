@@ -135,7 +135,7 @@ def bind(m: Machine, target: ast.expr, value: Value) -> None:
                     old = thing.attributes.get(attribute)
                     keep = old is not None and (m.arms or len(holder.things) > 1)
                     thing.attributes[attribute] = join(old, value) if keep and old is not None else value
-            if attribute in ("data", "weight", "bias", "grad") or holder.models:
+            if not attribute.startswith("_"):
                 parameter_written(m, holder, value)
         case ast.Subscript(owner, index):
             holder, key = m.evaluate(owner), m.evaluate(index)

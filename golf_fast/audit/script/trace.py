@@ -160,8 +160,9 @@ class Trace:
                 if training.id in scored.trained or places.get(id(scored), 0) < training.scored_before
             )
             later = [scored for scored in counted if places.get(id(scored), 0) >= training.scored_before]
+            later.sort(key=lambda s: (not overlap(training.parts, s.parts), len(s.where.gates)))
             if training.models and not used and later:
-                found.append((training, next((s for s in later if overlap(training.parts, s.parts)), later[0])))
+                found.append((training, later[0]))
         return found
 
     def _reported(self, scored: Scored) -> bool:

@@ -259,6 +259,11 @@ def overlap(first: Parts, second: Parts) -> bool:
     return any(not _disjoint(one, other) for one in first for other in second)
 
 
+def intersection(first: Parts, second: Parts) -> Parts:
+    """The tokens that two sets of parts may share."""
+    return _capped(frozenset(one | other for one in first for other in second if not _disjoint(one, other)))
+
+
 def _disjoint(one: Part, other: Part) -> bool:
     for loop in {loop for loop, _ in one} & {loop for loop, _ in other}:
         turns = {turn for at, turn in one if at == loop}

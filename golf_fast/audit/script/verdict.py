@@ -68,9 +68,8 @@ def _order(trace: Trace) -> list[Finding]:
         sorted_out[_kind(training, scored)].append((training, scored))
         if any(_same_sum(scored, earlier) for earlier in _before(trace, training)):
             sorted_out["V3"].append((training, scored))
-    unused = trace.unused()
-    if not any(sorted_out.values()):
-        sorted_out["V1"] = unused
+    if not any(not _gates(pair) for pairs in sorted_out.values() for pair in pairs):
+        sorted_out["V1"] += trace.unused()
     nothing = _nothing_seen(trace)
     return [_finding(trace, rule, pairs, nothing) for rule, pairs in sorted_out.items()]
 
