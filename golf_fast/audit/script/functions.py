@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable
+from typing import Any
 
 from golf_fast.audit.script import loops, scoring
 from golf_fast.audit.script.machine import Machine, known
@@ -47,7 +48,7 @@ def _environment(m: Machine, node: ast.AST, callee: External, arguments: Argumen
 def _converted(m: Machine, node: ast.AST, callee: External, arguments: Arguments) -> Value:
     positional, named = arguments
     mixed = m.mix(*positional, *named.values())
-    kinds: dict[str, Callable[[object], object]] = {"int": int, "float": float, "bool": bool, "str": str}  # type: ignore[dict-item]
+    kinds: dict[str, Callable[[Any], object]] = {"int": int, "float": float, "bool": bool, "str": str}
     if len(positional) == 1 and known(positional[0]):
         try:
             return mixed.with_(constant=kinds[callee.last](positional[0].constant))
@@ -59,7 +60,8 @@ def _converted(m: Machine, node: ast.AST, callee: External, arguments: Arguments
 def _logarithm(m: Machine, node: ast.AST, callee: External, arguments: Arguments) -> Value:
     mixed = m.mix(*arguments[0], *arguments[1].values())
     value = arguments[0][0].constant if arguments[0] else UNKNOWN
-    return mixed.marked("ln2") if value in (2, 2.0, math.e) else mixed
+    wanted = math.e if callee.last == "log2" else 2
+    return mixed.marked("ln2") if value == wanted else mixed
 
 
 def _save(m: Machine, node: ast.AST, callee: External, arguments: Arguments) -> Value:
