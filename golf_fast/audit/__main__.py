@@ -15,8 +15,7 @@ from golf_fast.audit.script.judge import judge
 from golf_fast.audit.script.smoke import smoke
 from golf_fast.console import exit_with
 from golf_fast.errors import InputError
-
-RESULT = "result.json"
+from golf_fast.runs import RunPaths
 
 
 def main() -> None:
@@ -30,8 +29,9 @@ def main() -> None:
     arguments = parser.parse_args()
     path: Path = arguments.path
     if path.is_dir():
-        if not (path / RESULT).is_file():
-            raise InputError(f"{path}: a folder without {RESULT}; name a script, or the folder of a run")
+        result = RunPaths(path).result
+        if not result.is_file():
+            raise InputError(f"{path}: a folder without {result.name}; name a script, or the folder of a run")
         raise InputError(f"{path}: the audit of a run is not there yet; name a script (.py)")
     imported = smoke(unpack.read(path).text) if arguments.smoke else None
     verdict = judge(path, imported)

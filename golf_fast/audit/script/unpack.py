@@ -212,9 +212,9 @@ def _decompressor(data: bytes, node: ast.Call) -> tuple[bytes, str]:
         return _limited(reader.read(MOST_BYTES + 1)), "zstd"
     try:
         return _limited(zlib.decompressobj().decompress(data, MOST_BYTES + 1)), "zlib"
-    except zlib.error:
+    except zlib.error as error:
         if brotli is None:
-            raise
+            raise ValueError(f"{error}; if it is brotli's, install the package brotli") from error
     return _brotli(data), "brotli"
 
 
