@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from golf_fast.checks import require, require_not_negative, require_numbers, require_positive
+from golf_fast.checks import MOST, later, require, require_not_negative, require_numbers, require_positive
 
 CodecName = Literal["rans", "zstd", "brotli"]
 """Coders of the artifact's quantized integers; a reader knows them all."""
@@ -64,6 +64,9 @@ class ModelConfig:
     """Initial value of the learned share of the backout."""
     backout_layer: int = -1
     """Block whose output the backout subtracts; -1 takes layers // 2."""
+    window: tuple[int, ...] = later((0,))
+    """Positions that attention sees, each position's own included; 0: all before it. One number for all blocks, or one
+    for each."""
 
     def __post_init__(self) -> None:
         require_numbers(self, "model", dim=65536, layers=1024, mlp_mult=1024, bigram_buckets=1 << 24, bigram_dim=65536)
@@ -81,6 +84,9 @@ class ModelConfig:
             "0 or at least 2",
         )
         require(-1 <= self.backout_layer < self.layers, "model.backout_layer", self.backout_layer, "-1 or a block")
+        numbers = f"one number for all blocks, or {self.layers}, one for each"
+        require(len(self.window) in (1, self.layers), "model.window", self.window, numbers)
+        require(all(0 <= window <= MOST for window in self.window), "model.window", self.window, "0 or more for each")
 
     @property
     def head_dim(self) -> int:
@@ -93,6 +99,12 @@ class ModelConfig:
     @property
     def hidden(self) -> int:
         return int(self.mlp_mult * self.dim)
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The window of each block; None: all positions before."""
+        each = self.window if len(self.window) == self.layers else self.window * self.layers
+        return tuple(window or None for window in each)
 
     @property
     def backout_block(self) -> int:

@@ -58,6 +58,9 @@ FIRST_FIELDS = {
     ("stage", "values", "named"),
     [
         ("model", {"dim": 0}, "model.dim is 0"),
+        ("model", {"window": (-1,)}, "model.window is (-1,): it must be 0 or more for each"),
+        ("model", {"window": ()}, "model.window is (): it must be one number for all blocks, or 10, one for each"),
+        ("model", {"layers": 2, "window": (8, 8, 0)}, "model.window is (8, 8, 0)"),
         ("model", {"vocab_size": 65537}, "65536"),
         ("model", {"heads": 7}, "model.heads is 7: it must be a divisor of model.dim = 512"),
         ("model", {"dim": 24, "heads": 8}, "model.dim / model.heads is 3: it must be even"),

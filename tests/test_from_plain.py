@@ -136,7 +136,7 @@ def changed(path: tuple[str, ...], value: object) -> dict[str, Any]:
 @pytest.mark.parametrize("path", list(leaves(RunConfig().as_dict())), ids=".".join)
 def test_no_field_of_a_run_takes_a_value_of_another_kind(path: tuple[str, ...]) -> None:
     """What a value is decides, for each field there is or will be; and no number is without a limit."""
-    for value in ({}, [[]], {"a": 1}, [1], [None], 1e300, float("nan"), float("inf"), 2**64, -(2**64), "\0"):
+    for value in ({}, [[]], {"a": 1}, [1.5], [None], 1e300, float("nan"), float("inf"), 2**64, -(2**64), "\0"):
         if path == ("recipe",) and value == "\0":
             continue  # a text that is only shown
         with pytest.raises(InputError, match=path[-1]):

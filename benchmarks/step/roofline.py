@@ -52,6 +52,12 @@ class Shapes:
         """Bytes of the residual stream, the unit that traffic is counted in."""
         return self.tokens * self.model.dim * self.itemsize
 
+    @property
+    def pairs(self) -> float:
+        """Pairs of a query and a key that it sees, of a row in all layers together."""
+        seen = (min(window or self.length, self.length) for window in self.model.windows)
+        return sum(window * (window + 1) / 2 + (self.length - window) * window for window in seen)
+
     def product(self, columns: int, rows: int) -> float:
         """Operations of the activations times a matrix `[columns, rows]`."""
         return 2.0 * self.tokens * columns * rows
@@ -61,14 +67,13 @@ def forward(shapes: Shapes) -> dict[str, list[Work]]:
     """The pieces of each of `PARTS`."""
     m, unit, times = shapes.model, shapes.stream, shapes.model.layers
     kv, hidden = m.kv_dim / m.dim, m.hidden / m.dim
-    pairs = shapes.length * (shapes.length + 1) / 2
     return {
         "embedding": [
             Work("embedding", shapes.product(m.bigram_dim, m.dim) if m.bigram_buckets else 0.0, 2.0 * unit),
         ],
         # The mix: the stream and x0 are read, their mix is written.
         "QKV": [Work("QKV", times * shapes.product(m.dim, m.dim + 2 * m.kv_dim), times * (4 + 2 * kv) * unit)],
-        "attention": [Work("attention", times * 4.0 * shapes.rows * pairs * m.dim, times * (2 + 2 * kv) * unit)],
+        "attention": [Work("attention", 4.0 * shapes.rows * shapes.pairs * m.dim, times * (2 + 2 * kv) * unit)],
         "output + residual": [Work("output + residual", times * shapes.product(m.dim, m.dim), times * 3 * unit)],
         "MLP + residual": [
             Work("MLP up", times * shapes.product(m.dim, m.hidden), times * (1 + hidden) * unit),

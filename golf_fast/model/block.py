@@ -85,6 +85,7 @@ class Block:
 
     Attributes:
         head_dim: width of a head.
+        window: positions that attention sees, each position's own included; None: all before it.
         shares: `[2, D]`, of the stream and of the embedding in what the block adds to; of a first block `[D]`, their
             sum, as its stream is the embedding.
         skip_weight: `[D]`, of the skip; None: it takes none, or it takes the stream itself and `shares` say so.
@@ -96,6 +97,7 @@ class Block:
     """
 
     head_dim: int
+    window: int | None
     shares: torch.Tensor
     skip_weight: torch.Tensor | None
     wqkv: torch.Tensor
@@ -128,7 +130,7 @@ class Block:
 
     def attention(self, qkv: torch.Tensor, rotary: Rotary, documents: torch.Tensor | None = None) -> torch.Tensor:
         """What the queries find, `[B, T, heads, head_dim]`; `documents` as in `GPT.forward`."""
-        return ops.qkv_attention(qkv, self.gain, *rotary, cu_seqlens=documents)
+        return ops.qkv_attention(qkv, self.gain, *rotary, self.window, cu_seqlens=documents)
 
     def attend(self, x: torch.Tensor, rotary: Rotary, documents: torch.Tensor | None = None) -> torch.Tensor:
         """What the output matrix reads, `[B, T, D]`, of what attention reads, likewise."""
@@ -174,6 +176,7 @@ def views(weights: Weights, plan: Plan, config: ModelConfig, dtype: torch.dtype)
     blocks = [
         Block(
             head_dim=config.head_dim,
+            window=config.windows[slot.layer],
             shares=shares[i],
             skip_weight=None if slot.skip_row is None or plan.added(i) is None else skip_weights[slot.skip_row],
             wqkv=wqkv[slot.layer],

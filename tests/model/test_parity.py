@@ -30,6 +30,9 @@ SHAPES = {
     "no backout": dataclasses.replace(SMALL, backout=False),
     "backout of the first": dataclasses.replace(SMALL, backout_layer=0),
     "backout of the last": dataclasses.replace(SMALL, backout_layer=3),
+    "a window": dataclasses.replace(SMALL, window=(5,)),
+    "a window of two positions": dataclasses.replace(SMALL, window=(2,)),
+    "a window for each block": dataclasses.replace(SMALL, window=(3, 0, 40, 7)),
     "bf16 frequencies": dataclasses.replace(SMALL, rope_bf16_frequencies=True),
     "other constants": dataclasses.replace(SMALL, rope_base=37.0, logit_softcap=4.0, mlp_mult=1.7),
 }

@@ -41,6 +41,7 @@ class Plain:
     backout: bool = True
     backout_lambda_init: float = 0.2
     backout_layer: int = -1
+    window: tuple[int, ...] = (0,)
 
 
 def int32(number: int) -> int:
@@ -123,6 +124,7 @@ def attention(state: State, block: int, x_TD: Tensor, plain: Plain) -> Tensor:
     q, k, v = (x_TD @ state[f"{name}{part}.weight"].T for part in ("c_q", "c_k", "c_v"))
     share = heads // (k.shape[1] // d)
     angles = rotary_angles(length, d, plain, x_TD.dtype)
+    window = plain.window[block % len(plain.window)] or length
     outputs = []
     for head in range(heads):
         columns = slice(head * d, head * d + d)
@@ -132,8 +134,9 @@ def attention(state: State, block: int, x_TD: Tensor, plain: Plain) -> Tensor:
         values = v[:, kv_columns]
         rows = []
         for i in range(length):
-            scores = (keys[: i + 1] @ queries[i]) / math.sqrt(d)
-            rows.append(torch.softmax(scores, dim=0) @ values[: i + 1])
+            seen = slice(max(0, i + 1 - window), i + 1)
+            scores = (keys[seen] @ queries[i]) / math.sqrt(d)
+            rows.append(torch.softmax(scores, dim=0) @ values[seen])
         outputs.append(torch.stack(rows))
     return torch.cat(outputs, dim=1) @ state[name + "proj.weight"].T
 
