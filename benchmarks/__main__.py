@@ -11,6 +11,7 @@ from golf_fast.console import exit_with
 from golf_fast.errors import InputError
 
 COMMANDS = {
+    "gpu": ("benchmarks.gpu.command", "all that is worth measuring while there is a GPU for minutes"),
     "step": ("benchmarks.step.command", "a whole training micro-step, by part"),
     "tune": ("benchmarks.tune.command", "launch parameters of the kernels"),
     "compile": ("benchmarks.compile_ahead", "compile all kernels, in parallel, before anything is timed"),

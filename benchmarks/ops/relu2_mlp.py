@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from benchmarks.ops import peers
-from benchmarks.ops.gate import forward_of, step_of, wrong
+from benchmarks.ops.gate import Gate, forward_of, step_of, wrong
 from benchmarks.ops.registry import Case
 from golf_fast.ops import backends, relu2_mlp
 from golf_fast.ops.relu2_mlp import reference
@@ -85,6 +85,17 @@ def quack(scaled: bool) -> tuple[Callable[..., torch.Tensor] | None, str]:
         return out
 
     return run, ""
+
+
+def gate(function: Callable[..., torch.Tensor]) -> str | None:
+    """None if the output and every gradient of `function` are right, with a row factor."""
+    return rule().wrong(function)
+
+
+def rule() -> Gate:
+    """What is right, for any number of functions."""
+    arguments = inputs(GATE_TOKENS, scaled=True)
+    return Gate(reference.relu2_mlp, arguments, range(len(arguments)))
 
 
 def _cases(use: str, tokens: int, scaled: bool) -> Iterator[Case]:

@@ -17,7 +17,6 @@ from benchmarks.ops import linear_residual, qk_norm_rope, qkv_attention, relu2_m
 from benchmarks.ops.gate import Function, Gate
 from golf_fast import ops
 from golf_fast.ops.launch import Launch, multiprocessors
-from golf_fast.ops.relu2_mlp.reference import relu2_mlp as plain_relu2_mlp
 
 ARCH = 90
 """Whose tiles are tried."""
@@ -127,11 +126,7 @@ def _of_mlp(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
     ]  # fmt: skip
     only_up = [tiles(128, 128, 64, 8, 3, programs=2, registers=128), tiles(128, 128, 64, 4, 3, programs=2)]
 
-    def rule() -> Gate:
-        arguments = relu2_mlp.inputs(relu2_mlp.GATE_TOKENS, scaled=True)
-        return Gate(plain_relu2_mlp, arguments, range(len(arguments)))
-
-    gate = _gate(rule, ops.relu2_mlp)
+    gate = _gate(relu2_mlp.rule, ops.relu2_mlp)
 
     def using(which: str, choice: Tiles) -> AbstractContextManager[None]:
         return chosen(triton, "choose_tiles", lambda now, kernel, *_: choice if kernel == which else now)

@@ -27,7 +27,7 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
-import benchmarks.__main__, benchmarks.step.command, benchmarks.tune.command
+import benchmarks.__main__, benchmarks.gpu.command, benchmarks.step.command, benchmarks.tune.command
 import benchmarks.compile_ahead, golf_fast.train.optimizer
 from benchmarks.ops import registry
 for op in registry.OPS:

@@ -5,6 +5,7 @@ Under the interpreter in float32 and float16 (its bf16 `dot` is wrong), on a GPU
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 
 import pytest
@@ -60,56 +61,115 @@ def test_on_gpu(op: str, dtype: torch.dtype, index: int, compiled: bool, use_tri
     assert use_triton.total() > 0
 
 
+def step_of(cases: registry.Cases, sample: registry.Sample, chosen: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Outputs, and gradients of those arguments that require one, for gradients `chosen` of the outputs."""
+    outputs = cases.function(*sample.arguments, **sample.keywords)
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+    inputs = [sample.arguments[position] for position in sample.differentiable]
+    return outputs + (list(torch.autograd.grad(outputs, inputs, chosen)) if inputs else [])
+
+
+def with_leaves(sample: registry.Sample) -> registry.Sample:
+    """The sample on tensors of its own, those that have gradients as leaves."""
+    arguments = [v.detach().clone() if isinstance(v, torch.Tensor) else v for v in sample.arguments]
+    for position in sample.differentiable:
+        arguments[position].requires_grad_()
+    return dataclasses.replace(sample, arguments=tuple(arguments))
+
+
+def floats(sample: registry.Sample) -> list[torch.Tensor]:
+    return [v for v in sample.arguments if isinstance(v, torch.Tensor) and v.is_floating_point()]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("op", CASES)
 def test_on_another_stream(op: str, use_triton) -> None:
-    """Work that is queued on a side stream before the op must be seen by it."""
+    """Work that is queued on a side stream before the op must be seen by it, and by its backward."""
     cases = CASES[op]
     sample = cases.samples(GPU, torch.bfloat16)[-1]
-    expected, _ = run(cases.function, sample)
+    chosen = upstream_gradients(run(cases.function, sample)[0])
+    expected = step_of(cases, with_leaves(sample), chosen)
+    late, late_chosen = with_leaves(sample), [torch.zeros_like(g) for g in chosen]
+    with torch.no_grad():
+        for value in floats(late):
+            value.zero_()
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        late = [torch.zeros_like(v) if isinstance(v, torch.Tensor) else v for v in sample.arguments]
         torch.cuda._sleep(50_000_000)
-        for value, source in zip(late, sample.arguments, strict=True):
-            if isinstance(value, torch.Tensor):
+        with torch.no_grad():
+            for value, source in zip((*floats(late), *late_chosen), (*floats(sample), *chosen), strict=True):
                 value.copy_(source)
-        outputs = cases.function(*late, **sample.keywords)
+        found = step_of(cases, late, late_chosen)
     stream.synchronize()
-    for a, b in zip([outputs] if isinstance(outputs, torch.Tensor) else outputs, expected, strict=True):
-        require_close(a, b, b, "side stream")
+    for i, (a, b) in enumerate(zip(found, expected, strict=True)):
+        require_close(a, b, b, f"result {i} on a side stream")
+
+
+def check_replays(op: str, index: int, device: torch.device, dtype: torch.dtype, record, replays: int) -> None:
+    """What `record` made of a step on a sample is replayed on new data, with the results of the replay before
+    overwritten.
+
+    `record(step)` returns the step's results and what computes them again in place.
+    """
+    cases = CASES[op]
+    sample = with_leaves(cases.samples(device, dtype)[index])
+    chosen = upstream_gradients(run(cases.function, sample)[0])
+    kept = [value.detach().clone() for value in floats(sample)]
+    captured, replay = record(lambda: step_of(cases, sample, chosen))
+    generator = torch.Generator(device).manual_seed(0)
+    for i in range(replays):
+        with torch.no_grad():
+            for value, first in zip(floats(sample), kept, strict=True):
+                value.copy_(first * (0.5 + torch.rand((), device=device, generator=generator)).to(first.dtype))
+            for g in chosen:
+                g.copy_(torch.randn(g.shape, device=device, generator=generator))
+            for result in captured:
+                result.fill_(float("nan"))
+        replay()
+        for number, (a, b) in enumerate(zip(captured, step_of(cases, sample, chosen), strict=True)):
+            require_close(a, b, b, f"replay {i}, result {number}")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("op", CASES)
 def test_captured_in_a_graph(op: str, use_triton) -> None:
-    """Forward and backward are captured once and replayed on other data."""
-    cases = CASES[op]
-    sample = cases.samples(GPU, torch.bfloat16)[-1]
-    arguments = list(sample.arguments)
-    for position in sample.differentiable:
-        arguments[position] = arguments[position].clone().requires_grad_()
-    inputs = [arguments[position] for position in sample.differentiable]
+    """Forward and backward are captured once and replayed on new data, also after the allocator has moved on."""
 
-    def step() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        outputs = cases.function(*arguments, **sample.keywords)
-        outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
-        return outputs, list(torch.autograd.grad(outputs, inputs, chosen)) if inputs else []
+    def record(step):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = step()
+        torch.cuda.empty_cache()
+        return captured, graph.replay
 
-    chosen = upstream_gradients(run(cases.function, sample)[0])
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    with torch.no_grad():
-        for value in inputs:
-            value.mul_(0.5)
-    graph.replay()
-    for kind, a, b in zip(("output", "gradient"), captured, step(), strict=True):
-        for got, expected in zip(a, b, strict=True):
-            require_close(got, expected, expected, kind)
+    check_replays(op, -1, GPU, torch.bfloat16, record, 20)
+
+
+@pytest.mark.interpreter
+@pytest.mark.parametrize("op", CASES)
+def test_replays_are_checked_against_new_data(op: str, use_triton) -> None:
+    """The check itself, with a graph that is made up: one that computes again passes, one that stays behind fails."""
+
+    def honest(step):
+        captured = [result.detach().clone() for result in step()]
+
+        def replay() -> None:
+            for result, new in zip(captured, step(), strict=True):
+                result.copy_(new.detach())
+
+        return captured, replay
+
+    def stale(step):
+        captured = [result.detach().clone() for result in step()]
+        first = [result.clone() for result in captured]
+        return captured, lambda: [result.copy_(old) for result, old in zip(captured, first, strict=True)]
+
+    check_replays(op, 0, CPU, torch.float16, honest, 2)
+    with pytest.raises(AssertionError, match="replay 0"):
+        check_replays(op, 0, CPU, torch.float16, stale, 1)
