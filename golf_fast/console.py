@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import IO, Any, NoReturn, TextIO, cast
 
-from golf_fast.errors import InputError, printable
+from golf_fast.errors import InputError, StoppedError, printable
 
 
 class Stream(io.TextIOBase):
@@ -173,7 +173,8 @@ def as_meant(word: str) -> str:
 
 
 def exit_with(main: Callable[[], None], *, prints: bool = True) -> NoReturn:
-    """Run `main` and exit: with 2 and one line on stderr after an `InputError`, with 128 + n after signal n.
+    """Run `main` and exit: with 2 and one line on stderr after an `InputError`, 1 after a `StoppedError`, 128 + n after
+    signal n.
 
     Ctrl-C is 130. Where the output is what the program is for, losing it is a failure, exit code 1: in silence after a
     reader that goes away (`| head`), else with the reason on stderr.
@@ -200,6 +201,9 @@ def _run(main: Callable[[], None]) -> int:
     except InputError as error:
         print(f"error: {printable(error)}", file=sys.stderr, flush=True)
         return 2
+    except StoppedError as error:
+        print(f"error: {printable(error)}", file=sys.stderr, flush=True)
+        return 1
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Terminated) else signal.SIGINT
         print("interrupted" if number == signal.SIGINT else f"interrupted: {stop}", file=sys.stderr, flush=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from golf_fast.errors import InputError
+from golf_fast.peers import Peers
 
 _BUCKET_BYTES = 32 << 20  # large enough to fill the links, small enough for the copy to stay cheap
 _LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -27,6 +29,8 @@ class Ranks:
     rank: int
     world_size: int
     device: torch.device
+    peers: Peers | None = None
+    """The others; None where there are none."""
 
     @staticmethod
     def single(device: torch.device | str = "cpu") -> Ranks:
@@ -44,6 +48,8 @@ class Ranks:
         Raises:
             InputError: some of torchrun's names are missing or no numbers, the world size does not divide
                 `micro_batches`, or there are fewer GPUs than local ranks.
+            StoppedError: another rank does not come; says which. Every later exchange raises it too, where a rank is
+                waited for longer than GOLF_FAST_PEER_SECONDS.
         """
         assert device_kind in ("cpu", "cuda"), device_kind
         world_size = 1
@@ -60,11 +66,7 @@ class Ranks:
             device = torch.device("cuda", local_rank)
             torch.cuda.set_device(device)
         if world_size > 1:
-            for name in _LAUNCHER[3:]:
-                if name not in os.environ:
-                    raise InputError(f"{name} is not set: {world_size} ranks need it to meet; start with torchrun")
-            backend = "gloo" if device_kind == "cpu" else "cpu:gloo,cuda:nccl"
-            dist.init_process_group(backend, rank=rank, world_size=world_size)
+            return Ranks(rank, world_size, device, _join(rank, world_size, device_kind))
         return Ranks(rank, world_size, device)
 
     @property
@@ -101,10 +103,10 @@ class Ranks:
         data = tensor.detach()
         if data.device.type == "cpu" and data.dtype in (torch.bfloat16, torch.float16):
             wide = data.float()  # gloo would round to 16 bits after every addition, or refuse
-            dist.all_reduce(wide)
+            self._exchange(lambda: dist.all_reduce(wide))
             data.copy_(wide)
         else:
-            dist.all_reduce(data)
+            self._exchange(lambda: dist.all_reduce(data))
         return tensor
 
     def all_gather_into(self, out: Tensor, shard: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ class Ranks:
             return out
         # torch renamed the function; both names do the same.
         gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-        gather(_as_bytes(out), _as_bytes(shard))
+        self._exchange(lambda: gather(_as_bytes(out), _as_bytes(shard)))
         return out
 
     def broadcast_(self, tensors: Sequence[Tensor]) -> None:
@@ -130,25 +132,50 @@ class Ranks:
         if self.world_size == 1:
             return
         for tensor in tensors:
-            dist.broadcast(_as_bytes(tensor), src=0)
+            self._exchange(partial(dist.broadcast, _as_bytes(tensor), src=0))
 
     def broadcast_float(self, x: float) -> float:
         """Rank 0's number, exactly. It travels between the hosts: no GPU is waited for."""
         if self.world_size == 1:
             return x
         number = torch.tensor([x], dtype=torch.float64)
-        dist.broadcast(number, src=0)
+        self._exchange(lambda: dist.broadcast(number, src=0))
         return float(number.item())
 
     def barrier(self) -> None:
         """Wait until every rank's host is here. Work queued on a GPU is not waited for."""
         if self.world_size > 1:
-            dist.all_reduce(torch.zeros(1))
+            self._exchange(lambda: dist.all_reduce(torch.zeros(1)))
+
+    def _exchange(self, collective: Callable[[], object]) -> None:
+        """Run a collective of torch; where it waits in vain, say for whom."""
+        try:
+            collective()
+        except RuntimeError as error:
+            if self.peers is None:
+                raise
+            raise self.peers.lost(error) from error
 
     def close(self) -> None:
         """Leave the run. No collective may follow."""
         if self.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _join(rank: int, world_size: int, device_kind: str) -> Peers:
+    for name in _LAUNCHER[3:]:
+        if name not in os.environ:
+            raise InputError(f"{name} is not set: {world_size} ranks need it to meet; start with torchrun")
+    port = _whole_number("MASTER_PORT")
+    if not 0 < port < 65536:
+        raise InputError(f"MASTER_PORT is {port}: it must be from 1 to 65535")
+    peers = Peers(rank, world_size, os.environ["MASTER_ADDR"], port)
+    backend = "gloo" if device_kind == "cpu" else "cpu:gloo,cuda:nccl"
+    try:
+        dist.init_process_group(backend, store=peers.store, rank=rank, world_size=world_size, timeout=peers.exchange)
+    except RuntimeError as error:
+        raise peers.lost(error) from error
+    return peers
 
 
 def _whole_number(name: str) -> int:

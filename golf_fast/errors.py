@@ -12,6 +12,12 @@ class InputError(ValueError):
     """What the user gave is wrong. The message is one line: the thing, the value, and what would be right."""
 
 
+class StoppedError(RuntimeError):
+    """What ends a program and is neither its user's fault nor ours, such as a machine that is gone. The message is one
+    line: the thing, and what happened to it.
+    """
+
+
 def printable(text: object, keep: str = "") -> str:
     """`text` with every character that would not stand as itself on a line of a terminal escaped (`\\x1b`).
 

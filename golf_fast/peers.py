@@ -1,0 +1,108 @@
+"""How the ranks of a run meet, and who is missing when one of them is waited for in vain."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+
+from golf_fast.errors import InputError, StoppedError
+
+VARIABLE = "GOLF_FAST_PEER_SECONDS"
+"""How long a rank waits for another, in seconds, at the start and in every exchange."""
+MEETING_SECONDS = 300.0
+"""The same at the start, without the variable: ranks are started together, and a rank's import takes a minute."""
+EXCHANGE_SECONDS = 1800.0
+"""The same afterwards: rank 0 builds the data and accounts for the compression while the others wait."""
+_GRACE_SECONDS = 5.0
+"""How much later than the first another rank may notice that somebody is missing."""
+
+
+class Peers:
+    """The other ranks of a run, and a store in which they leave notes.
+
+    Args:
+        rank, world_size: this one's place.
+        address, port: of the store, which rank 0 or the launcher holds.
+
+    Raises:
+        InputError: the port or the variable is no such number.
+        StoppedError: a rank did not come in time; says which.
+    """
+
+    def __init__(self, rank: int, world_size: int, address: str, port: int) -> None:
+        self.rank = rank
+        self.world_size = world_size
+        asked = _asked_seconds()
+        self.exchange = timedelta(seconds=asked or EXCHANGE_SECONDS)
+        seconds = asked or MEETING_SECONDS
+        self.store = self._open(address, port, timedelta(seconds=seconds))
+        self._meet(seconds)
+
+    def _open(self, address: str, port: int, limit: timedelta) -> Any:
+        # torchrun holds the store itself; without it rank 0 does.
+        holds = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        try:
+            store = dist.TCPStore(  # type: ignore[attr-defined]
+                address, port, self.world_size, holds, timeout=limit, wait_for_workers=False, multi_tenant=True
+            )
+            # torchrun starts the ranks again after a failure, with the same store.
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            return dist.PrefixStore(f"golf_fast/{attempt}", store)  # type: ignore[attr-defined]
+        except RuntimeError as error:
+            why = "cannot be held here" if holds else f"rank 0 did not open it within {limit.total_seconds():g} s"
+            message = str(error).partition("\n")[0]
+            raise StoppedError(f"the store of the ranks at {address}:{port}: {why} ({message})") from error
+
+    def _meet(self, seconds: float) -> None:
+        self.store.set(f"here/{self.rank}", f"rank {self.rank} (process {os.getpid()} on {platform.node()})")
+        try:
+            self.store.wait([f"here/{rank}" for rank in range(self.world_size)], timedelta(seconds=seconds))
+        except RuntimeError as error:
+            missing = [f"rank {rank}" for rank in range(self.world_size) if not self._has(f"here/{rank}")]
+            raise StoppedError(
+                f"{', '.join(missing) or 'a rank'} of {self.world_size} did not come within {seconds:g} s; "
+                f"{VARIABLE} waits longer"
+            ) from error
+
+    def _has(self, key: str) -> bool:
+        try:
+            return bool(self.store.check([key]))
+        except RuntimeError:  # the store went with its holder
+            return False
+
+    def lost(self, error: RuntimeError) -> StoppedError:
+        """What to raise after an exchange has failed: every rank that still answers notices it, the others are named."""
+        said = str(error).partition("\n")[0]
+        others = [rank for rank in range(self.world_size) if rank != self.rank]
+        names = {rank: f"rank {rank}" for rank in others}
+        try:
+            self.store.set(f"noticed/{self.rank}", "yes")
+            names = {rank: self.store.get(f"here/{rank}").decode() for rank in others}
+            end = time.monotonic() + _GRACE_SECONDS
+            while others and time.monotonic() < end:
+                others = [rank for rank in others if not self._has(f"noticed/{rank}")]
+                time.sleep(0.05)
+        except RuntimeError:  # the store went with its holder
+            others = [0]
+        absent = ", ".join(names[rank] for rank in others)
+        if absent:
+            return StoppedError(f"{absent} does not answer: it has stopped, hangs, or has ended ({said})")
+        return StoppedError(f"the ranks could not exchange what they had to, and all of them still answer ({said})")
+
+
+def _asked_seconds() -> float | None:
+    text = os.environ.get(VARIABLE)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise InputError(f"{VARIABLE} is {text!r}: it must be a number of seconds, more than 0 and less than 1,000,000")
+    return seconds
