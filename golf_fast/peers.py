@@ -76,7 +76,7 @@ class Peers:
             return False
 
     def lost(self, error: RuntimeError) -> StoppedError:
-        """What to raise after an exchange has failed: every rank that still answers notices it, the others are named."""
+        """What to raise after an exchange has failed: whoever still answers notices it, the others are named."""
         said = str(error).partition("\n")[0]
         others = [rank for rank in range(self.world_size) if rank != self.rank]
         names = {rank: f"rank {rank}" for rank in others}
