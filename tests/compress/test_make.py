@@ -1,6 +1,5 @@
 """An artifact can be made of a run's checkpoint after the run."""
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from golf_fast.checks import for_file
 from golf_fast.compress import dequantize, quantize, read_artifact
 from golf_fast.compress.__main__ import main
 from golf_fast.config import CompressConfig, ModelConfig, RunConfig
@@ -51,7 +51,7 @@ def test_the_artifact_is_the_one_of_a_calibration_that_was_given_up(
     assert "quantizer gptq reads training tokens: sigma is used" in said
     assert f"{run.artifact}: {run.artifact.stat().st_size:,} bytes, rans" in said
     held = read_artifact(run.artifact)
-    assert held.model_config == dataclasses.asdict(MODEL)
+    assert held.model_config == for_file(MODEL)
     settings = CompressConfig(quantizer="sigma", prune_quantile=0.0)
     weights = safetensors.torch.load_file(run.weights)
     expected = dequantize(quantize(weights, settings, groups=quantization_groups(MODEL)))
