@@ -113,6 +113,10 @@ def _frequent_characters(texts: list[str], room: int) -> set[str]:
     return kept
 
 
+MAX_PIECE_BYTES = 4096
+"""UTF-8 bytes of the longest piece that is read: the counts of `TokenBytes` have 16 bits."""
+
+
 class Tokenizer:
     """A SentencePiece model read from a file.
 
@@ -134,6 +138,21 @@ class Tokenizer:
             raise InputError(f"{path}: {len(content)} bytes that are no SentencePiece model; a .model file is needed")
         self.vocab_size: int = self._model.get_piece_size()
         self.bos_id: int = self._model.bos_id()
+        for token in range(self.vocab_size):
+            self._check_piece(token)
+
+    def _check_piece(self, token: int) -> None:
+        """That a piece is text of a length that can be counted, and that of a byte names one."""
+        try:
+            piece = self._model.id_to_piece(token)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{self.path}: piece {token} is not UTF-8 ({error.reason}); get the model again"
+            ) from error
+        if (size := len(piece.encode(errors="replace"))) > MAX_PIECE_BYTES:
+            raise InputError(f"{self.path}: piece {token} has {size} bytes; at most {MAX_PIECE_BYTES} are counted")
+        if self._model.is_byte(token) and not re.fullmatch("<0x[0-9A-F]{2}>", piece):
+            raise InputError(f"{self.path}: piece {token} is {piece[:20]!a} and stands for a byte; it must name one")
 
     def encode(self, text: str) -> list[int]:
         """The ids of a document, without BOS."""

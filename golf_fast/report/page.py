@@ -19,6 +19,9 @@ from golf_fast.report.style import STYLE
 from golf_fast.rules import SIZE_LIMIT_BYTES
 from golf_fast.runs import FinishedRun
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""The page is whole in itself: its own styles apply, and nothing is run, loaded or sent, whatever a name in it says."""
+
 
 def write_html(run_dir: Path) -> Path:
     """Write the page into `run_dir` and return its path.
@@ -46,7 +49,7 @@ def _page(run: FinishedRun) -> str:
     config, result = run.as_written(run.paths.config), run.as_written(run.paths.result)
     records, losses = run.records(), run.paths.token_losses
     name = str(result.get("run_id") or run.paths.folder.resolve().name)
-    artifact = dict(result.get("artifact_parts") or {})
+    artifact = {name: size for name, size in _object(result.get("artifact_parts")).items() if isinstance(size, int)}
     if artifact and isinstance(result.get("code_bytes"), int):
         artifact["code"] = result["code_bytes"]
     figures = [
@@ -68,6 +71,7 @@ def _page(run: FinishedRun) -> str:
     body = "\n".join(section for section in sections if section)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(name)}</title>\n<style>\n{STYLE.strip()}\n</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
@@ -75,27 +79,28 @@ def _page(run: FinishedRun) -> str:
 
 
 def _header(name: str, result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    recipe = result.get("recipe") or (config.get("config") or {}).get("recipe")
+    recipe = result.get("recipe") or _object(config.get("config")).get("recipe")
     facts = [f"recipe {recipe}" if recipe else "", *(str(result.get(key) or "") for key in ("device", "compute_dtype"))]
     if result.get("world_size"):
         facts.append(f"{result['world_size']} rank" + ("s" if result["world_size"] != 1 else ""))
     if not result.get("finished"):
         facts.append("not finished")
     said = " · ".join(escape(fact) for fact in facts if fact)
-    violations = ", ".join(map(str, result.get("violations") or ()))
+    found = result.get("violations")
+    violations = ", ".join(map(str, found)) if isinstance(found, list) else ""
     warning = f'<p class="warning">Not legal. This run breaks {escape(violations)}.</p>' if violations else ""
     return f"<header><h1>{escape(name)}</h1><p>{said}</p>{warning}</header>"
 
 
 def _tiles(result: Mapping[str, Any]) -> str:
     def number(key: str, form: str) -> str:
-        value = result.get(key)
-        return format(value, form) if isinstance(value, int | float) else "-"
+        return _number(result.get(key), form) or "-"
 
     if not result:
         return ""
-    total = result.get("total_bytes")
-    room = f"{abs(SIZE_LIMIT_BYTES - total):,} bytes {'left' if result.get('fits') else 'too many'}" if total else ""
+    total, room = result.get("total_bytes"), ""
+    if total and isinstance(total, int):
+        room = f"{abs(SIZE_LIMIT_BYTES - total):,} bytes {'left' if result.get('fits') else 'too many'}"
     tiles = [
         ("bits per byte", number("val_bpb", ".4f"), f"without adapting {number('bpb_without_ttt', '.4f')}", ""),
         ("bytes, code and model", number("total_bytes", ",d"), room, "good" if result.get("fits") else "bad"),
@@ -132,7 +137,7 @@ def _stages(records: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> 
     ]
     rows += [
         (f"byte compressor: {name}", "", "", _number(bpb, ".4f"))
-        for name, bpb in (result.get("baselines") or {}).items()
+        for name, bpb in _object(result.get("baselines")).items()
     ]
     return _table(("stage", "seconds", "bytes", "bits per byte"), rows, numbers=(1, 2, 3)) if rows else ""
 
@@ -157,7 +162,7 @@ def _difference(after: Mapping[str, Any], before: Mapping[str, Any], key: str) -
 def _tensors(records: Sequence[Mapping[str, Any]]) -> str:
     """What each quantized tensor takes and loses, the worst for the loss first."""
     tensors = [record for record in records if record.get("kind") == "tensor"]
-    tensors.sort(key=lambda record: -(record.get("bpb_change") or 0.0))
+    tensors.sort(key=lambda record: -_magnitude(record.get("bpb_change")))
     rows = [
         (
             record.get("name"),
@@ -179,7 +184,7 @@ def _fields(result: Mapping[str, Any]) -> str:
 
 
 def _config(config: Mapping[str, Any]) -> str:
-    values, origins = config.get("config") or {}, config.get("origins") or {}
+    values, origins = _object(config.get("config")), _object(config.get("origins"))
     rows = [(field, _shown(value), origins.get(field, "")) for field, value in _flat(values, "")]
     if not rows:
         return ""
@@ -198,7 +203,18 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
 
 
 def _number(value: Any, form: str) -> str:
-    return format(value, form) if isinstance(value, int | float) else ""
+    """A number in a format; nothing for what is none, as a version that is not known here may have left it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    return format(value, form.replace("d", ".0f") if isinstance(value, float) else form)
+
+
+def _magnitude(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _shown(value: Any) -> str:

@@ -170,3 +170,23 @@ def test_a_text_with_every_private_use_character_keeps_its_bytes(tokenizer: Toke
     everything = "".join(map(chr, [*range(0x800, 0xD800), *range(0xE000, 0x10000)]))
     with pytest.raises(InputError, match=r"every character of three UTF-8 bytes"):
         tokenizer.encode(everything)
+
+
+def test_pieces_that_cannot_be_counted_are_an_error(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, path = tokenizer.path.read_bytes(), tmp_path / "foreign.model"
+    piece = next(
+        p for n in range(tokenizer.vocab_size) if len(p := tokenizer._model.id_to_piece(n)) == 2 and p.isascii()
+    )
+    held = b"\x0a\x02" + piece.encode()  # a field of two bytes in the model's protocol buffer
+    assert content.count(held) == 1
+    path.write_bytes(content.replace(held, b"\x0a\x02\xff\xfe"))
+    with pytest.raises(InputError, match=r"foreign\.model: piece \d+ is not UTF-8"):
+        Tokenizer(path)
+    path.write_bytes(content.replace(b"<0x41>", b"<0xZZ>"))
+    with pytest.raises(InputError, match=r"foreign\.model: "):
+        Tokenizer(path)
+    monkeypatch.setattr("golf_fast.data.tokenizer.MAX_PIECE_BYTES", 5)
+    with pytest.raises(InputError, match=r"piece \d+ has \d+ bytes; at most 5 are counted"):
+        Tokenizer(tokenizer.path)

@@ -133,8 +133,37 @@ def test_values_are_shown_and_escaped(page: str) -> None:
     assert not {"script", "b", "i"} & set(reader.tags)
 
 
+def test_a_browser_is_told_to_run_and_load_nothing(page: str) -> None:
+    attributes = Reader(page).attributes
+    place = attributes.index(("http-equiv", "Content-Security-Policy"))
+    rules = str(attributes[place + 1][1]).split("; ")
+    assert rules == ["default-src 'none'", "style-src 'unsafe-inline'", "base-uri 'none'", "form-action 'none'"]
+    assert page.index("Content-Security-Policy") < page.index("<style>"), "it counts for what comes after it"
+
+
+def test_values_of_any_kind_make_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of another version, or from somebody else, may hold anything that is JSON."""
+    for plot in ("training", "token_losses", "parts"):
+        monkeypatch.setattr(plots, plot, lambda *_: "")
+    leave(tmp_path)
+    paths = [tmp_path / name for name in ("result.json", "config.json")]
+    wholes = [json.loads(path.read_text()) for path in paths]
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()[-2:]]
+    records.append({"kind": "tensor", "name": "a", "elements": 1, "bits": 1.0, "bpb_change": 0.1})
+    records.append({"kind": "compression", "name": "a", "bytes": 1, "bpb": 1.0})
+    for value in (None, True, 1e308, "<script>", [1], {"a": [1]}):
+        for path, whole in zip(paths, wholes, strict=True):
+            for key in whole:
+                path.write_text(json.dumps({**whole, key: value}))
+                assert "<script>" not in write_html(tmp_path).read_text()
+            path.write_text(json.dumps(whole))
+        changed = [{**record, key: value} for record in records for key in record if key != "kind"]
+        (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, changed)))
+        write_html(tmp_path)
+
+
 def test_nothing_is_fetched(page: str) -> None:
-    assert "http" not in page
+    assert "http" not in page.replace("http-equiv", "")
     assert "url(" not in page.replace("url(#", "")
     assert "@import" not in page
     references = [value for name, value in Reader(page).attributes if name in {"src", "href", "xlink:href"}]
