@@ -12,18 +12,23 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from golf_fast.checks import MOST, later, require, require_not_negative, require_numbers, require_positive
+from golf_fast.score_config import MOST_TOGETHER, Compile, ScoreConfig, compiles
+
+__all__ = [
+    "CodecName",
+    "Compile",
+    "CompressConfig",
+    "DataConfig",
+    "ModelConfig",
+    "RunConfig",
+    "ScoreConfig",
+    "TrainConfig",
+    "compiles",
+]
 
 CodecName = Literal["rans", "zstd", "brotli"]
 """Coders of the artifact's quantized integers; a reader knows them all."""
-Compile = Literal["auto", "on", "off"]
-MOST_TOGETHER = 1 << 22
-"""Most tokens that a rank may score in one pass of the model, whose activations are in memory together."""
 _TOGETHER = f"at most {MOST_TOGETHER} tokens"
-
-
-def compiles(setting: Compile, device_type: str) -> bool:
-    """Whether a model on a device of this type ("cpu", "cuda") goes through torch.compile; auto: on a GPU."""
-    return setting == "on" or (setting == "auto" and device_type == "cuda")
 
 
 @dataclass(frozen=True)
@@ -329,62 +334,6 @@ class CompressConfig:
     def coding(self) -> dict[str, Any]:
         """The keyword arguments with which `write_artifact` writes a run's artifact."""
         return {"codec": self.codec, "level": self.zstd_level, "notes": self.notes()}
-
-
-@dataclass(frozen=True)
-class ScoreConfig:
-    """From an artifact and validation tokens to bits per byte."""
-
-    window: int = 2048
-    """Length of a sliding window, and of a row of test-time training, in tokens."""
-    stride: int = 64
-    """Tokens between the starts of two windows."""
-    batch_windows: int = 32
-    """Windows that a rank scores at a time."""
-    ttt: Literal["off", "chunked", "train_then_score"] = "chunked"
-    """Test-time training: chunked scores each chunk before training on it (legal); train_then_score is the seed's
-    published protocol and is not legal."""
-    ttt_lr: float = 0.002
-    """Initial learning rate of SGD in test-time training."""
-    ttt_schedule: Literal["cosine", "constant"] = "cosine"
-    """Course of the learning rate of test-time training over the chunks."""
-    ttt_momentum: float = 0.9
-    """Momentum of SGD in test-time training, carried from chunk to chunk."""
-    ttt_epochs: int = 3
-    """Number of times that each scored chunk is trained on."""
-    ttt_chunk_tokens: int = 32768
-    """Tokens that are scored before the weights adapt to them."""
-    ttt_batch_rows: int = 32
-    """Rows of a step of test-time training: over all ranks in the chunked protocol, for each rank in the published
-    one."""
-    ttt_freeze_blocks: int = 0
-    """Number of blocks, from the first on, that test-time training leaves as they are."""
-    ttt_grad_clip: float = 1.0
-    """Limit of the L2 norm over all gradients in test-time training; 0: none."""
-    compile: Compile = "auto"
-    """Whether scoring and test-time training go through torch.compile; auto: on a GPU."""
-    allow_illegal: bool = False
-    """Run a protocol that the rules forbid; every output then says so."""
-
-    def __post_init__(self) -> None:
-        require_numbers(self, "score", window=65536, ttt_epochs=1000, ttt_batch_rows=65536)
-        require_positive(self, "score", "window", "stride", "batch_windows", "ttt_epochs", "ttt_batch_rows")
-        require_not_negative(self, "score", "ttt_lr", "ttt_freeze_blocks", "ttt_grad_clip")
-        together = self.window * self.batch_windows
-        require(together <= MOST_TOGETHER, "score.window * score.batch_windows", together, _TOGETHER)
-        require(self.stride <= self.window, "score.stride", self.stride, f"at most score.window = {self.window}")
-        require(0 <= self.ttt_momentum < 1, "score.ttt_momentum", self.ttt_momentum, "at least 0 and below 1")
-        require(
-            self.ttt_chunk_tokens >= self.window,
-            "score.ttt_chunk_tokens",
-            self.ttt_chunk_tokens,
-            f"at least score.window = {self.window}",
-        )
-
-    @property
-    def violations(self) -> list[str]:
-        """Rules that the protocol breaks, by their number in the rules (V1: train, then score)."""
-        return ["V1"] if self.ttt == "train_then_score" else []
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,19 @@ class Ranks:
         self._exchange(lambda: gather(_as_bytes(out), _as_bytes(shard)))
         return out
 
+    def gather_bytes(self, data: bytes) -> list[bytes]:
+        """Every rank's bytes, of any length, in rank order. They travel between the hosts: no GPU is waited for."""
+        if self.world_size == 1:
+            return [data]
+        lengths = torch.zeros(self.world_size, dtype=torch.int64)
+        self.all_gather_into(lengths, torch.tensor([len(data)]))
+        longest = int(lengths.max())
+        padded = torch.frombuffer(bytearray(data.ljust(max(longest, 1), b"\0")), dtype=torch.uint8)
+        gathered = torch.empty(self.world_size * len(padded), dtype=torch.uint8)
+        self.all_gather_into(gathered, padded)
+        rows = gathered.view(self.world_size, -1)
+        return [row[:length].numpy().tobytes() for row, length in zip(rows, lengths.tolist(), strict=True)]
+
     def broadcast_(self, tensors: Sequence[Tensor]) -> None:
         """Replace each contiguous tensor (any dtype) by rank 0's, bit for bit."""
         if self.world_size == 1:

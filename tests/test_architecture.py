@@ -19,7 +19,8 @@ BASE = {
     "files": {"errors"},
     "json_files": {"errors", "files"},
     "from_plain": {"errors"},
-    "config": {"checks"},
+    "score_config": {"checks"},
+    "config": {"checks", "score_config"},
 }
 """Modules that every stage but `ops` may use, and what of ours they use themselves; none needs torch."""
 SHARED = set(BASE)

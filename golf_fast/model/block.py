@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -16,6 +16,9 @@ from golf_fast import ops
 from golf_fast.config import ModelConfig
 from golf_fast.model.embedding import rms_norm
 from golf_fast.ops.relu2_mlp.reference import hidden
+
+if TYPE_CHECKING:
+    from golf_fast.model.adapters import SlotAdapters
 
 Weights = Mapping[str, torch.Tensor]
 """The parameters of a model by the names of their rows in the table."""
@@ -94,6 +97,8 @@ class Block:
         wo: `[D, D]`, times `attn_scale`.
         w_up: `[H, D]`.
         w_down: `[D, H]`, times `mlp_scale`.
+        attn_scale: `[D]`, what an adapter of the attention's output is multiplied with.
+        mlp_scale: `[D]`, likewise of the MLP's output.
     """
 
     head_dim: int
@@ -105,6 +110,8 @@ class Block:
     wo: torch.Tensor
     w_up: torch.Tensor
     w_down: torch.Tensor
+    attn_scale: torch.Tensor
+    mlp_scale: torch.Tensor
 
     def begin(self, x0: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of a first block, what it adds to and what its attention reads, each `[B, T, D]` as the embedding `x0`."""
@@ -124,28 +131,53 @@ class Block:
         """
         return ops.residual_mix(x, x0, self.shares, branch, skip, self.skip_weight)
 
-    def project(self, x: torch.Tensor) -> torch.Tensor:
+    def project(self, x: torch.Tensor, own: SlotAdapters | None = None) -> torch.Tensor:
         """Queries, keys and values side by side, `[B, T, heads + 2 * kv_heads, head_dim]`, of `[B, T, D]`."""
-        return F.linear(x, self.wqkv).view(*x.shape[:2], -1, self.head_dim)
+        qkv = F.linear(x, self.wqkv)
+        if own is not None:
+            q, kv = len(self.gain) * self.head_dim, (qkv.shape[-1] - len(self.gain) * self.head_dim) // 2
+            parts = zip("qkv", torch.split(qkv, [q, kv, kv], dim=-1), strict=True)
+            qkv = torch.cat([own.add(part, x, name) for name, part in parts], dim=-1)
+        return qkv.view(*x.shape[:2], -1, self.head_dim)
 
     def attention(self, qkv: torch.Tensor, rotary: Rotary, documents: torch.Tensor | None = None) -> torch.Tensor:
         """What the queries find, `[B, T, heads, head_dim]`; `documents` as in `GPT.forward`."""
         return ops.qkv_attention(qkv, self.gain, *rotary, self.window, cu_seqlens=documents)
 
-    def attend(self, x: torch.Tensor, rotary: Rotary, documents: torch.Tensor | None = None) -> torch.Tensor:
-        """What the output matrix reads, `[B, T, D]`, of what attention reads, likewise."""
-        return self.attention(self.project(x), rotary, documents).flatten(2)
+    def attend(
+        self,
+        x: torch.Tensor,
+        rotary: Rotary,
+        documents: torch.Tensor | None = None,
+        own: SlotAdapters | None = None,
+    ) -> torch.Tensor:
+        """What the output matrix reads, `[B, T, D]`, of what attention reads, likewise; `own` as in `output`."""
+        return self.attention(self.project(x, own), rotary, documents).flatten(2)
 
-    def output(self, attended: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`x` `[B, T, D]` plus what attention found, and the factor `[B, T]` of the norm of that, float32."""
+    def output(
+        self,
+        attended: torch.Tensor,
+        x: torch.Tensor,
+        own: SlotAdapters | None = None,
+        into_attention: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`x` `[B, T, D]` plus what attention found, and the factor `[B, T]` of the norm of that, float32.
+
+        Args:
+            own: the adapters of the slot that the block runs in; None: none.
+            into_attention: what attention read, as `x`, for them.
+        """
+        if own is not None and into_attention is not None:
+            x = own.add(x, into_attention, "o", self.attn_scale)
         return ops.linear_residual(attended, self.wo, x)
 
-    def mlp(self, x: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
-        """What the block adds to `x` `[B, T, D]` at its end, likewise; `rstd` is from `output`.
+    def mlp(self, x: torch.Tensor, rstd: torch.Tensor, own: SlotAdapters | None = None) -> torch.Tensor:
+        """What the block adds to `x` `[B, T, D]` at its end, likewise; `rstd` is from `output`, `own` as there.
 
         The norm is a factor of each row: the normalised tensor is never written.
         """
-        return ops.relu2_mlp(x, self.w_up, self.w_down, rstd)
+        branch = ops.relu2_mlp(x, self.w_up, self.w_down, rstd)
+        return branch if own is None else own.add(branch, rms_norm(x), "mlp", self.mlp_scale)
 
     def hidden(self, normed: torch.Tensor) -> torch.Tensor:
         """The MLP's hidden units `[B, T, H]` of its normalised input `[B, T, D]`."""
@@ -172,6 +204,7 @@ def views(weights: Weights, plan: Plan, config: ModelConfig, dtype: torch.dtype)
     w_up = weights["mlp_up"].to(dtype).unbind()
     w_down = (weights["mlp_scale"][:, :, None] * weights["mlp_down"]).to(dtype).unbind()
     gains = weights["q_gain"].to(dtype).unbind()
+    attn_scales, mlp_scales = weights["attn_scale"].to(dtype).unbind(), weights["mlp_scale"].to(dtype).unbind()
     shares, skip_weights = _shares(weights, plan, dtype), weights["skip_weights"].to(dtype).unbind()
     blocks = [
         Block(
@@ -184,6 +217,8 @@ def views(weights: Weights, plan: Plan, config: ModelConfig, dtype: torch.dtype)
             wo=wo[slot.layer],
             w_up=w_up[slot.layer],
             w_down=w_down[slot.layer],
+            attn_scale=attn_scales[slot.layer],
+            mlp_scale=mlp_scales[slot.layer],
         )
         for i, slot in enumerate(plan.slots)
     ]

@@ -10,6 +10,7 @@ from torch import nn
 from golf_fast import ops
 from golf_fast.config import ModelConfig
 from golf_fast.model import parameters
+from golf_fast.model.adapters import HEAD, Adapters, SlotAdapters, head_losses
 from golf_fast.model.block import Block, Pass, Plan, Weights, rotary_tables, u_net, views
 from golf_fast.model.embedding import Observer, embed, rms_norm
 from golf_fast.model.parameters import Row
@@ -90,10 +91,19 @@ class GPT(nn.Module):
         return self.token_losses(tokens, targets, documents).mean()
 
     def token_losses(
-        self, tokens: torch.Tensor, targets: torch.Tensor, documents: torch.Tensor | None = None, first: int = 0
+        self,
+        tokens: torch.Tensor,
+        targets: torch.Tensor,
+        documents: torch.Tensor | None = None,
+        first: int = 0,
+        adapters: Adapters | None = None,
     ) -> torch.Tensor:
-        """The loss of each position from `first` on: `[B, T - first]` float32, nats. Arguments as in `forward`."""
-        return self.head(self._stream(tokens, documents, first), targets[:, first:])
+        """The loss of each position from `first` on: `[B, T - first]` float32, nats. Arguments as in `forward`.
+
+        Args:
+            adapters: what is added to the matrices for each of the B rows; None: nothing.
+        """
+        return self.head(self._stream(tokens, documents, first, adapters), targets[:, first:], adapters)
 
     def logits(self, tokens: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
         """Soft-capped logits `[B, T, V]` float32 of the token after each of `tokens` `[B, T]` int64."""
@@ -108,12 +118,15 @@ class GPT(nn.Module):
         """The weights of the blocks, in the compute dtype."""
         return views(self._weights(), self.plan, self.config, self.compute_dtype)
 
-    def head(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def head(self, x: torch.Tensor, targets: torch.Tensor, adapters: Adapters | None = None) -> torch.Tensor:
         """The losses `[B, T]` float32, in nats, of `targets` `[B, T]` int64 after the stream `x` `[B, T, D]`."""
         x = rms_norm(x)
         if self.observer is not None:
             self.observer.sees("head", None, x)
-        return ops.softcap_cross_entropy(x, self._output_matrix(), targets, self.config.logit_softcap)
+        weight, softcap = self._output_matrix(), self.config.logit_softcap
+        if adapters is not None and (HEAD, "head") in adapters.pairs:
+            return head_losses(x, weight, targets, softcap, lambda y, x: adapters.add(y, x, HEAD, "head"))
+        return ops.softcap_cross_entropy(x, weight, targets, softcap)
 
     def _output_matrix(self) -> torch.Tensor:
         return _output_matrix(self._weights(), self.config).to(self.compute_dtype)
@@ -121,7 +134,13 @@ class GPT(nn.Module):
     def _weights(self) -> dict[str, torch.Tensor]:
         return dict(self.named_parameters())
 
-    def _stream(self, tokens: torch.Tensor, documents: torch.Tensor | None = None, first: int = 0) -> torch.Tensor:
+    def _stream(
+        self,
+        tokens: torch.Tensor,
+        documents: torch.Tensor | None = None,
+        first: int = 0,
+        adapters: Adapters | None = None,
+    ) -> torch.Tensor:
         """The residual stream `[B, T - first, D]` after the plan and the backout, from position `first` on."""
         plan, weights = self.plan, self.views()
         kept = plan.kept
@@ -138,14 +157,15 @@ class GPT(nn.Module):
                 before, x, into_attention = block.mix(x, x0, branch, skip)
                 if i - 1 in kept:
                     outputs[i - 1] = before
-            attended = block.attend(into_attention, rotary, documents)
+            own = None if adapters is None else SlotAdapters(adapters, i)
+            attended = block.attend(into_attention, rotary, documents, own)
             if first and i == len(plan.slots) - 1:
                 # After the last attention no position sees another.
-                x, attended = x[:, first:], attended[:, first:]
-            x, rstd = block.output(attended, x)
+                x, attended, into_attention = x[:, first:], attended[:, first:], into_attention[:, first:]
+            x, rstd = block.output(attended, x, own, into_attention)
             if self.observer is not None:
                 _show(self.observer, slot.layer, block, into_attention, attended, x)
-            branch = block.mlp(x, rstd)
+            branch = block.mlp(x, rstd, own)
             if i == plan.backout_from:
                 x, branch = x + branch, None
                 middle = x

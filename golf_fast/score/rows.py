@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -34,22 +37,48 @@ class TokenRows:
             Contiguous tokens and targets, `[B, length]` each. Id 0 stands for what is beyond the end.
         """
         index = starts[:, None] + torch.arange(length + 1, device=self.device)
-        ids = self._tokens[index.clamp(max=self.targets)].long() & 0xFFFF
+        ids = _ids(self._tokens[index.clamp(max=self.targets)])
         ids = ids.masked_fill_(index > self.targets, 0)
         return Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
 
+    def on_host(self) -> npt.NDArray[np.uint16]:
+        """All tokens, `[targets + 1]`."""
+        return self._tokens.cpu().numpy().view(np.uint16)
+
+    def copies(self, ranges: Sequence[tuple[int, int]], most: int) -> tuple[Tensor, Tensor]:
+        """The first `most` inputs and targets of `ranges` of targets, each int16 `[most]` with memory of its own."""
+        inputs = torch.cat([self._tokens[start:stop] for start, stop in ranges])[:most].clone()
+        return inputs, torch.cat([self._tokens[start + 1 : stop + 1] for start, stop in ranges])[:most].clone()
+
 
 class TrainingRows:
-    """Rows that a `Ledger` handed out for training: `count` of them, `window` tokens each, one after another."""
+    """Rows that a `Ledger` handed out for training: a copy, which reaches no other token."""
 
-    def __init__(self, source: TokenRows, start: int, count: int, window: int) -> None:
-        self._source = source
-        self._start = start
-        self.count = count
+    def __init__(self, source: TokenRows, ranges: Sequence[tuple[int, int]], window: int) -> None:
+        """The targets of `ranges` one after another, cut into rows of `window`; what is left over is dropped."""
         self.window = window
+        self.count = sum(stop - start for start, stop in ranges) // window
+        self._tokens, self._targets = source.copies(ranges, self.count * window)
+
+    def part(self, first: int, stop: int) -> TrainingRows:
+        """Rows `first` to `stop` (exclusive) of these."""
+        assert 0 <= first < stop <= self.count, f"rows {first} to {stop} of {self.count}"
+        part = copy(self)
+        span = slice(first * self.window, stop * self.window)
+        part.count, part._tokens, part._targets = stop - first, self._tokens[span], self._targets[span]
+        return part
 
     def batch(self, first: int, stop: int) -> Batch:
         """Rows `first` to `stop` (exclusive): tokens and targets `[stop - first, window]`."""
         assert 0 <= first < stop <= self.count, f"rows {first} to {stop} of {self.count}"
-        starts = torch.arange(first, stop, device=self._source.device) * self.window + self._start
-        return self._source.gather(starts, self.window)
+        span = slice(first * self.window, stop * self.window)
+        return Batch(*(_ids(part[span]).view(-1, self.window) for part in (self._tokens, self._targets)))
+
+
+def of_training(tokens: npt.NDArray[np.uint16], window: int, device: torch.device) -> TrainingRows:
+    """Rows of training tokens `[n]`, which no ledger needs to hand out."""
+    return TrainingRows(TokenRows(tokens, device), [(0, len(tokens) - 1)], window)
+
+
+def _ids(tokens: Tensor) -> Tensor:
+    return tokens.long() & 0xFFFF

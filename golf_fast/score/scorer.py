@@ -5,27 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from golf_fast.config import ScoreConfig, compiles
+from golf_fast.config import ScoreConfig
 from golf_fast.data import Validation
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
+from golf_fast.score.examiner import Examiner, Progress
 from golf_fast.score.ledger import Ledger
+from golf_fast.score.pace import Pace
 from golf_fast.score.rows import TokenRows
-from golf_fast.score.sliding import TokenLosses, score_windows
-from golf_fast.score.ttt import Adapter, restoring
-from golf_fast.score.windows import Windows
-
-Progress = Callable[[int, int], None]
-"""Called with the windows done and the windows there are."""
+from golf_fast.score.ttt import STRATEGIES, Work
+from golf_fast.score.ttt.weights import restoring
+from golf_fast.score.verdict import Facts, Order, judge
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,10 @@ class Score:
     """B if validation tokens were trained on, else A."""
     seconds: float
     """Wall time of the pass."""
+    order: Order = "stream"
+    """In which documents were scored."""
+    not_judged: list[str] = field(default_factory=list)
+    """What the ledger leaves open, in words."""
 
 
 def score_tokens(
@@ -59,8 +61,12 @@ def score_tokens(
     ranks: Ranks | None = None,
     ledger: Ledger | None = None,
     progress: Progress | None = None,
+    *,
+    training: npt.NDArray[np.uint16] | None = None,
+    log: Callable[[str], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Score:
-    """Score every target exactly once with sliding windows, adapting the model as `config.ttt` says.
+    """Score every target exactly once, adapting the model as the strategy `config.ttt` says.
 
     The model's parameters are as before afterwards, bit for bit. Every rank calls this with the same model and tokens.
 
@@ -69,39 +75,44 @@ def score_tokens(
         validation: its byte counts turn the losses of its tokens into bits per byte.
         ranks: who shares the windows and the rows; by default this process alone.
         ledger: a new one, given a path on one rank at most; by default one without a file.
+        progress: is told of what is done, of all there is.
+        training: training tokens `[n]`, for the strategy held_out.
+        log: is told what is given up to score within `config.max_seconds`.
+        clock: in seconds.
 
     Raises:
-        InputError: the protocol is not legal and not allowed, more blocks are to be frozen than there are, or a loss
-            is not finite: then the ledger has no end.
+        InputError: the protocol is not legal and not allowed, more blocks are to be frozen than there are, held_out
+            has no training tokens, or a loss is not finite: then the ledger has no end.
     """
-    began = time.perf_counter()
+    began = clock()
     if ranks is None:
         ranks = Ranks.single(next(model.parameters()).device)
     check_protocol(config)
-    scoring = _Pass(model, TokenRows(validation.tokens, ranks.device), config, ranks, ledger or Ledger(), progress)
-    if config.ttt == "off":
-        scoring.score_all()
-    else:
-        with restoring(model):
-            if config.ttt == "chunked":
-                scoring.score_chunks_then_train()
-            else:
-                scoring.train_then_score()
-    ledger = scoring.ledger
-    losses = ranks.all_sum_(scoring.losses).cpu().numpy()
+    ledger = ledger or Ledger()
+    strategy = STRATEGIES[config.ttt]
+    pace = Pace(config.max_seconds, ranks, clock, log)
+    rows = TokenRows(validation.tokens, ranks.device)
+    examiner = Examiner(model, rows, config, ranks, ledger, progress, pace)
+    with restoring(model) if config.ttt != "off" else nullcontext():
+        strategy.run(Work(examiner, model, config, ranks, training))
+    losses = ranks.all_sum_(examiner.losses).cpu().numpy()
     _require_numbers(losses, config)
     ledger.end()
+    seconds = clock() - began
+    verdict = judge(ledger.events, Facts(finished=True, eval_limit=config.max_seconds or None, eval_seconds=seconds))
     nats = float(losses.sum(dtype=np.float64))
     return Score(
         nats=nats,
         tokens=len(losses),
         bytes=validation.bytes,
         bpb=nats / math.log(2) / validation.bytes,
-        losses=losses,
-        legal=ledger.legal,
-        violations=ledger.violations,
-        track="B" if ledger.adapted else "A",
-        seconds=time.perf_counter() - began,
+        losses=losses.astype(np.float32, copy=False),
+        legal=verdict.legal,
+        violations=verdict.violations,
+        track=verdict.track,
+        seconds=seconds,
+        order=verdict.order,
+        not_judged=verdict.not_judged,
     )
 
 
@@ -133,87 +144,14 @@ def _require_numbers(losses: npt.NDArray[np.float32], config: ScoreConfig) -> No
         raise InputError(f"{said}: the model's weights give no number there, so it has no score")
     chunk, chunks = first // config.ttt_chunk_tokens, math.ceil(len(losses) / config.ttt_chunk_tokens)
     where = f", in chunk {chunk} of {chunks}" if config.ttt == "chunked" else ""
+    strategy = STRATEGIES[config.ttt]
     raise InputError(
-        f"{said}{where}: adapting with score.ttt_lr {config.ttt_lr:g} and score.ttt_grad_clip {config.ttt_grad_clip:g} "
+        f"{said}{where}: adapting with {strategy.rate} {strategy.rate_of(config):g}{_clip(config)} "
         "left no number; lower the rate, clip more, or choose score.ttt off"
     )
 
 
-class _Pass:
-    """One pass over the tokens. Every method is called by all ranks together."""
-
-    def __init__(
-        self,
-        model: GPT,
-        rows: TokenRows,
-        config: ScoreConfig,
-        ranks: Ranks,
-        ledger: Ledger,
-        progress: Progress | None,
-    ) -> None:
-        self.model = model
-        self.rows = rows
-        self.config = config
-        self.ranks = ranks
-        self.ledger = ledger
-        self.progress = progress
-        self.windows = Windows(rows.targets, config.window, config.stride)
-        self.compiled: TokenLosses | None = None
-        if compiles(config.compile, rows.device.type):
-            # One graph for the whole pass. A graph break or one recompilation too many is an error: uncompiled, a pass
-            # of the challenge may not end in time.
-            self.compiled = torch.compile(model.token_losses, dynamic=False, fullgraph=True)
-        self.losses: Tensor = torch.zeros(rows.targets, dtype=torch.float32, device=rows.device)
-        """Of the targets of this rank's windows; the others' are 0."""
-        ledger.begin(rows)
-
-    def score_all(self) -> None:
-        """Score every window with the model as it is."""
-        self._score(0, self.windows.count)
-
-    def score_chunks_then_train(self) -> None:
-        """The legal protocol: score a chunk, then train on it, until nothing is left to score."""
-        c = self.config
-        chunks = math.ceil(self.rows.targets / c.ttt_chunk_tokens)
-        adapter = Adapter(self.model, c, self.ranks)
-        for chunk in range(chunks):
-            start = chunk * c.ttt_chunk_tokens
-            stop = min(start + c.ttt_chunk_tokens, self.rows.targets)
-            self._score(*self.windows.scoring_from(start, stop))
-            if self.ledger.complete:
-                break
-            rows = self.ledger.rows_for_training(start, (stop - start) // c.window, c.window)
-            adapter.train_on_chunk(rows, chunk, chunks)
-
-    def train_then_score(self) -> None:
-        """The seed's published protocol: train on all rows, then score them. Not legal."""
-        adapter = Adapter(self.model, self.config, self.ranks)
-        count = self.rows.targets // self.config.window
-        if count:
-            adapter.train_on_everything(self.ledger.unscored_rows(0, count, self.config.window))
-        self.score_all()
-
-    def _score(self, first: int, stop: int) -> None:
-        """Score windows `first` to `stop` (exclusive), each rank its contiguous share, and record it."""
-        if first == stop:
-            return
-        own_first, own_stop = self.ranks.share(first, stop)
-
-        def report(done: int) -> None:
-            if self.progress is not None:
-                # The other ranks are taken to be as far as this one.
-                self.progress(first + (stop - first) * done // (own_stop - own_first), self.windows.count)
-
-        c = self.config
-        score_windows(
-            self.model.token_losses,
-            self.compiled,
-            self.rows,
-            self.windows,
-            own_first,
-            own_stop,
-            c.batch_windows,
-            self.losses,
-            report,
-        )
-        self.ledger.scored(self.windows.first_scored(first), self.windows.end(stop - 1))
+def _clip(config: ScoreConfig) -> str:
+    if config.ttt in ("chunked", "train_then_score"):
+        return f" and score.ttt_grad_clip {config.ttt_grad_clip:g}"
+    return f" and score.held_out.grad_clip {config.held_out.grad_clip:g}" if config.ttt == "held_out" else ""

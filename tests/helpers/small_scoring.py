@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,6 +18,8 @@ from golf_fast.model.parameters import Constant, Part, Row
 from golf_fast.score import Score, score_tokens
 
 VOCABULARY = 40
+NOTED = {"strategy", "phase", "weights", "adapters", "tokens"}
+"""What a ledger says beside the order of events."""
 
 
 class Tables(nn.Module):
@@ -89,3 +94,9 @@ def small_config(**changes: object) -> ScoreConfig:
 
 def score(model: nn.Module, tokens: npt.NDArray[np.uint16], config: ScoreConfig, **more: object) -> Score:
     return score_tokens(model, Validation.counted(tokens, some_bytes()), config, **more)  # type: ignore[arg-type]
+
+
+def recorded(path: Path) -> list[dict[str, object]]:
+    """The lines of a ledger without its hashes and phases."""
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{name: value for name, value in event.items() if name not in NOTED} for event in events]

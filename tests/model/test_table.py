@@ -19,7 +19,7 @@ from golf_fast.errors import InputError
 from golf_fast.model import GPT, parameters, upstream
 from golf_fast.model.parameters import Constant, Orthogonal, Part, Row
 from golf_fast.pipeline.calibration import gram_matrices
-from golf_fast.score.ttt import Adapter
+from golf_fast.score.ttt.weights import Descent, WeightTrainer
 from golf_fast.train.averages import Averages
 from golf_fast.train.optimizer import Optimizer
 
@@ -34,7 +34,7 @@ TOKENS = torch.arange(8).view(1, 8)
 READERS: dict[str, Callable[[GPT], object]] = {
     "optimizer": lambda model: Optimizer(model, TrainConfig(), Ranks.single()),
     "averages": lambda model: Averages(model, TrainConfig()),
-    "adaptation": lambda model: Adapter(model, ScoreConfig(), Ranks.single()),
+    "adaptation": lambda model: WeightTrainer(model, Descent.of(ScoreConfig()), Ranks.single()),
     "calibration": lambda model: gram_matrices(model, [Batch(TOKENS, TOKENS)], Ranks.single()),
     "export": upstream.export,
     "import": lambda model: upstream.load(model, {}),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from golf_fast.config import ScoreConfig, compiles
 from golf_fast.ops import backends
-from golf_fast.score import ttt
+from golf_fast.score.ttt import weights
 
 TOKENS = some_tokens(2 * 156 + 20)
 two_blocks = functools.partial(small_gpt, layers=2)
@@ -51,7 +51,7 @@ def test_the_losses_are_the_same_and_graphs_are_made_once(
     graphs: Callable[[], int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(ttt._MICRO_BATCH_TOKENS, "cpu", 4 * config.window)
+    monkeypatch.setitem(weights._MICRO_BATCH_TOKENS, "cpu", 4 * config.window)
     plain = score(make(), TOKENS, config)
     assert graphs() == 0
     model = make()

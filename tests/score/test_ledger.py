@@ -1,11 +1,11 @@
 """What the ledger refuses, and what it writes."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.small_scoring import recorded
 
 from golf_fast.errors import InputError
 from golf_fast.score import Ledger, LegalityError
@@ -87,7 +87,7 @@ def test_every_event_is_a_line_as_soon_as_it_happens(tmp_path: Path) -> None:
     expected = [{"event": "begin", "targets": 30}]
 
     def written() -> list[dict[str, object]]:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return recorded(path)
 
     assert written() == expected
     ledger.scored(0, 8)

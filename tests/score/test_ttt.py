@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from helpers.small_scoring import Tables, score, small_config, small_gpt, some_bytes, some_tokens
+from helpers.small_scoring import Tables, recorded, score, small_config, small_gpt, some_bytes, some_tokens
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,9 +16,10 @@ from golf_fast.config import ScoreConfig
 from golf_fast.data import Validation
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
-from golf_fast.score import Ledger, score_tokens, ttt
+from golf_fast.score import Ledger, score_tokens
 from golf_fast.score.rows import TokenRows, TrainingRows
-from golf_fast.score.ttt import Adapter, rate
+from golf_fast.score.ttt import weights
+from golf_fast.score.ttt.weights import Descent, WeightTrainer, rate
 
 CHUNKS = 5
 TOKENS = some_tokens(37 * 4 + 20)  # targets: four chunks of 37 and one of 19, no chunk a multiple of a row
@@ -148,7 +149,7 @@ def test_a_short_end_is_scored_and_not_trained_on(targets: int, tmp_path: Path) 
 
 def test_the_ledger_holds_the_protocol(tmp_path: Path) -> None:
     score(Tables(), TOKENS[:100], small_config(), ledger=Ledger(tmp_path / "ledger.jsonl"))
-    events = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
+    events = recorded(tmp_path / "ledger.jsonl")
     training = {"event": "train", "window": 12, "scored": True}
     assert events == [
         {"event": "begin", "targets": 99},
@@ -200,7 +201,8 @@ def _some_rows() -> TrainingRows:
 def test_frozen_blocks_do_not_move_and_all_else_does(blocks: int) -> None:
     model = small_gpt(layers=4)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    Adapter(model, small_config(ttt_freeze_blocks=blocks), Ranks.single()).train_on_chunk(_some_rows(), 0, 2)
+    descent = Descent.of(small_config(ttt_freeze_blocks=blocks))
+    WeightTrainer(model, descent, Ranks.single()).train(_some_rows(), 0.5, 3)
     for name, parameter in model.named_parameters():
         moved = (parameter != before[name]).flatten(1).any(1) if parameter.ndim > 1 else parameter != before[name]
         if name in ("qo_bank", "kv_bank"):
@@ -218,7 +220,7 @@ def test_frozen_gradients_do_not_count_in_the_clip() -> None:
     config = small_config(
         ttt_freeze_blocks=3, ttt_grad_clip=1e-3, ttt_lr=1.0, ttt_epochs=1, ttt_batch_rows=6, ttt_momentum=0.0
     )
-    Adapter(model, config, Ranks.single()).train_on_chunk(_some_rows(), 0, 2)
+    WeightTrainer(model, Descent.of(config), Ranks.single()).train(_some_rows(), 1.0, 1)
     moved = sum(
         float((a.detach() - b).double().square().sum()) for a, b in zip(model.parameters(), before, strict=True)
     )
@@ -233,17 +235,16 @@ def test_more_frozen_blocks_than_there_are_is_named() -> None:
 def test_a_step_in_pieces_is_the_step_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config(ttt_batch_rows=3)
     whole = score(Tables(), TOKENS, config)
-    monkeypatch.setitem(ttt._MICRO_BATCH_TOKENS, "cpu", 2 * 12)
+    monkeypatch.setitem(weights._MICRO_BATCH_TOKENS, "cpu", 2 * 12)
     np.testing.assert_allclose(score(Tables(), TOKENS, config).losses, whole.losses, rtol=1e-5, atol=1e-6)
 
 
 def test_the_rate_falls_by_half_a_cosine() -> None:
-    config = small_config(ttt_lr=0.002)
-    assert [rate(config, chunk, 5) for chunk in range(5)] == pytest.approx(
+    assert [rate(0.002, "cosine", chunk, 5) for chunk in range(5)] == pytest.approx(
         [0.002, 0.001 * (1 + 0.5**0.5), 0.001, 0.001 * (1 - 0.5**0.5), 0]
     )
-    assert rate(config, 0, 1) == 0.002
-    assert rate(small_config(ttt_lr=0.002, ttt_schedule="constant"), 3, 5) == 0.002
+    assert rate(0.002, "cosine", 0, 1) == 0.002
+    assert rate(0.002, "constant", 3, 5) == 0.002
 
 
 def test_the_published_protocol_is_refused_unless_asked_for() -> None:
@@ -255,7 +256,7 @@ def test_the_published_protocol_is_labelled_by_what_it_did(tmp_path: Path) -> No
     config = small_config(ttt="train_then_score", allow_illegal=True)
     result = score(Tables(), TOKENS, config, ledger=Ledger(tmp_path / "ledger.jsonl"))
     assert (result.legal, result.violations, result.track) == (False, ["V1"], "B")
-    events = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
+    events = recorded(tmp_path / "ledger.jsonl")
     assert [event["event"] for event in events] == ["begin", "train", "score", "end"]
     assert events[1] == {"event": "train", "start": 0, "stop": 156, "window": 12, "scored": False}
     assert events[-1]["legal"] is False

@@ -1,15 +1,17 @@
-"""Test-time training: SGD on rows that the ledger handed out."""
+"""Training of all weights in a scoring pass, on rows that were handed out for it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from golf_fast.config import ScoreConfig, compiles
+from golf_fast.config import Compile, ScoreConfig, compiles
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
@@ -24,52 +26,90 @@ Spans = list[tuple[int, int]]
 """For each rank, the rows `(first, stop)` that it takes of a training step."""
 
 
-class Adapter:
-    """The optimizer of one scoring pass: SGD whose momentum lives as long as the pass."""
+@dataclass(frozen=True)
+class Descent:
+    """How the weights are trained.
 
-    def __init__(self, model: GPT, config: ScoreConfig, ranks: Ranks) -> None:
-        """Adapt all of `model` but its first `config.ttt_freeze_blocks` blocks.
+    Attributes:
+        batch_rows: rows of a step, over all ranks or for each, as the protocol says.
+        grad_clip: limit of the L2 norm over all gradients; 0: none.
+        freeze_blocks: blocks, from the first on, that stay as they are.
+    """
+
+    optimizer: Literal["sgd", "adamw"]
+    lr: float
+    momentum: float
+    batch_rows: int
+    grad_clip: float
+    freeze_blocks: int
+    compile: Compile
+
+    @classmethod
+    def of(cls, config: ScoreConfig) -> Descent:
+        """As the flat settings say, of the chunked and the published protocol."""
+        return cls(
+            config.ttt_optimizer,
+            config.ttt_lr,
+            config.ttt_momentum,
+            config.ttt_batch_rows,
+            config.ttt_grad_clip,
+            config.ttt_freeze_blocks,
+            config.compile,
+        )
+
+
+class WeightTrainer:
+    """The optimizer of the weights in one scoring pass; what it remembers lives as long as itself."""
+
+    def __init__(self, model: GPT, descent: Descent, ranks: Ranks) -> None:
+        """Adapt all of `model` but its first blocks.
 
         Raises:
             InputError: the model has fewer blocks than are to be frozen.
             ValueError: a parameter of the model has no row in the table of parameters, or a row no parameter.
         """
-        self._config = config
+        self._descent = descent
         self._ranks = ranks
         claimed = model.claimed("test-time training")
         self._parameters = [parameter for _, parameter in claimed]
-        self._frozen = _slices_of_blocks(claimed, config.ttt_freeze_blocks)
+        self._frozen = _slices_of_blocks(claimed, descent.freeze_blocks)
         self._loss: Callable[..., Tensor] = model
-        if compiles(config.compile, ranks.device.type):
+        if compiles(descent.compile, ranks.device.type):
             self._loss = torch.compile(model, dynamic=False, fullgraph=True)
-        self._optimizer = torch.optim.SGD(self._parameters, lr=config.ttt_lr, momentum=config.ttt_momentum)
+        self._optimizer: torch.optim.Optimizer
+        if descent.optimizer == "sgd":
+            self._optimizer = torch.optim.SGD(self._parameters, lr=descent.lr, momentum=descent.momentum)
+        else:
+            self._optimizer = torch.optim.AdamW(
+                self._parameters, lr=descent.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+            )
 
-    def train_on_chunk(self, rows: TrainingRows, chunk: int, chunks: int) -> None:
-        """The legal protocol's epochs over the rows of a chunk; a step takes `ttt_batch_rows` over all ranks."""
-        batch = self._config.ttt_batch_rows
+    def train(self, rows: TrainingRows, lr: float, epochs: int) -> None:
+        """Epochs over the rows at one learning rate; a step takes `batch_rows` over all ranks."""
+        batch = self._descent.batch_rows
         steps = [self._shares(first, min(first + batch, rows.count)) for first in range(0, rows.count, batch)]
-        self._train(rows, steps, rate(self._config, chunk, chunks))
+        self._train(rows, steps, lr, epochs)
 
-    def train_on_everything(self, rows: TrainingRows) -> None:
-        """The published protocol's epochs: a rank's contiguous share, `ttt_batch_rows` of it a step. Not legal."""
-        batch = self._config.ttt_batch_rows
+    def train_each_share(self, rows: TrainingRows, lr: float, epochs: int) -> None:
+        """Likewise, a rank taking its contiguous share, `batch_rows` of it a step."""
+        batch = self._descent.batch_rows
         shares = self._shares(0, rows.count)
         longest = max(stop - first for first, stop in shares)
         steps = [
             [(min(first + done, stop), min(first + done + batch, stop)) for first, stop in shares]
             for done in range(0, longest, batch)
         ]
-        self._train(rows, steps, self._config.ttt_lr)
+        self._train(rows, steps, lr, epochs)
 
     def _shares(self, first: int, stop: int) -> Spans:
         size = self._ranks.world_size
         return [Ranks(rank, size, self._ranks.device).share(first, stop) for rank in range(size)]
 
-    def _train(self, rows: TrainingRows, steps: list[Spans], lr: float) -> None:
+    def _train(self, rows: TrainingRows, steps: list[Spans], lr: float, epochs: int) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         with torch.enable_grad():
-            for _ in range(self._config.ttt_epochs):
+            for _ in range(epochs):
                 for spans in steps:
                     self._step(rows, spans)
         self._optimizer.zero_grad()
@@ -96,16 +136,16 @@ class Adapter:
         for parameter, index in self._frozen:
             assert parameter.grad is not None
             parameter.grad[index] = 0
-        if self._config.ttt_grad_clip:
-            nn.utils.clip_grad_norm_(self._parameters, self._config.ttt_grad_clip)
+        if self._descent.grad_clip:
+            nn.utils.clip_grad_norm_(self._parameters, self._descent.grad_clip)
         self._optimizer.step()
 
 
-def rate(config: ScoreConfig, chunk: int, chunks: int) -> float:
-    """The learning rate of a chunk: from `ttt_lr` at the first down a half cosine to 0 at the last, or constant."""
-    if config.ttt_schedule == "constant":
-        return config.ttt_lr
-    return config.ttt_lr * 0.5 * (1 + math.cos(math.pi * chunk / max(chunks - 1, 1)))
+def rate(lr: float, schedule: Literal["cosine", "constant"], chunk: int, chunks: int) -> float:
+    """The learning rate of a chunk: from `lr` at the first down a half cosine to 0 at the last, or constant."""
+    if schedule == "constant":
+        return lr
+    return lr * 0.5 * (1 + math.cos(math.pi * chunk / max(chunks - 1, 1)))
 
 
 @contextmanager

@@ -1,0 +1,191 @@
+"""Low-rank adapters for each document: scored chunk by chunk, a step of AdamW after each, anew in every document.
+
+Track B. The protocol is that of the published records with per-document LoRA, cold: nothing goes from one document to
+another, so that neither the order of the documents nor their neighbours in a batch have a part in the score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from golf_fast.model import GPT
+from golf_fast.model.adapters import Adapters, Fresh, LowRank, widths
+from golf_fast.score.examiner import Excerpt
+from golf_fast.score.ttt.work import Work
+from golf_fast.score_config import DocumentsConfig
+
+Span = tuple[int, int]
+"""The targets of a document, the second number exclusive."""
+
+
+def run(work: Work) -> None:
+    """Score all documents, each with adapters of its own."""
+    with frozen(work.model):
+        score_documents(work, batches(work, work.examiner.documents), "documents")
+
+
+def batches(work: Work, documents: Sequence[Span]) -> list[list[Span]]:
+    """The documents in the order asked for, some at a time."""
+    c = work.config.documents
+    ordered = sorted(documents, key=lambda span: span[0] - span[1]) if c.order == "length" else list(documents)
+    # No more at a time than leave work for every rank.
+    size = max(1, min(c.batch, -(-len(ordered) // work.ranks.world_size)))
+    return [ordered[first : first + size] for first in range(0, len(ordered), size)]
+
+
+def score_documents(work: Work, groups: list[list[Span]], phase: str) -> None:
+    """Score these groups of documents, each rank some of the groups; called by all ranks together."""
+    c, examiner = work.config.documents, work.examiner
+    config, plan = work.model.config, work.model.plan
+    names = [name for name in ("q", "k", "v", "o", "mlp", "head") if getattr(c, name)]
+    dtype = torch.float64 if work.model.compute_dtype == torch.float64 else torch.float32
+    fresh = Fresh.drawn(widths(config, plan, names), c.rank, c.alpha / c.rank, work.ranks.device, dtype)
+    own = list(range(work.ranks.rank, len(groups), work.ranks.world_size))
+    left = [_tokens_read(span, c.context, c.context) for k in own for span in groups[k]]
+    plain_left = float(sum(left))
+    for k in own:
+        group = sorted(groups[k], key=lambda span: (span[0] - span[1], span[0]))
+        plain_left -= sum(_tokens_read(span, c.context, c.context) for span in group)
+        _Group(work, fresh, group, phase, k, plain_left).score()
+        examiner.told(max(stop for _, stop in group))
+    examiner.settle()
+
+
+class _Group:
+    """Some documents side by side, the longest first: those that still go on are always the first rows."""
+
+    def __init__(
+        self, work: Work, fresh: Fresh, documents: list[Span], phase: str, place: int, plain_left: float
+    ) -> None:
+        """`plain_left`: tokens that this rank will read for the groups after this one, if they do not adapt."""
+        self._work = work
+        self._config: DocumentsConfig = work.config.documents
+        self._fresh = fresh
+        self._documents = documents
+        self._phase = phase
+        self._place = place
+        self._plain_left = plain_left
+
+    def score(self) -> None:
+        """Chunk after chunk; where time runs out, what is left is scored without another step."""
+        c, examiner, pace = self._config, self._work.examiner, self._work.examiner.pace
+        chunks = -(-(self._documents[0][1] - self._documents[0][0]) // c.chunk_tokens)
+        adapters = self._fresh.rows(len(self._documents))
+        optimizer = _Steps(adapters, c)
+        for chunk in range(chunks):
+            active = self._longer_than(chunk * c.chunk_tokens)
+            going_on = self._longer_than((chunk + 1) * c.chunk_tokens)
+            if not self._in_time(active, chunk):
+                pace.say(
+                    f"from target {active[0][0] + chunk * c.chunk_tokens} on documents are scored without adapting, "
+                    f"within score.max_seconds {pace.limit:g}"
+                )
+                self._score_plainly(active, chunk * c.chunk_tokens)
+                return
+            optimizer.keep(len(active))
+            excerpts = [excerpt(span, chunk * c.chunk_tokens, c.chunk_tokens, c.context) for span in active]
+            tokens = len(active) * (excerpts[0].stop - excerpts[0].begin)
+            train = bool(going_on)
+            with pace.measured("forward", tokens):
+                scored = examiner.score_excerpts(
+                    excerpts, optimizer.adapters, self._phase, batch=self._place, train=train
+                )
+            if train:
+                with pace.measured("step", tokens):
+                    optimizer.step(lambda: scored.loss(len(going_on)))  # noqa: B023
+
+    def _longer_than(self, tokens: int) -> list[Span]:
+        return [span for span in self._documents if span[1] - span[0] > tokens]
+
+    def _in_time(self, active: list[Span], chunk: int) -> bool:
+        """Whether a step on this chunk leaves time to score plainly all that is left."""
+        c, pace = self._config, self._work.examiner.pace
+        done = chunk * c.chunk_tokens
+        step = len(active) * min(done + c.chunk_tokens, c.context)
+        rest = sum(_tokens_read((start + done, stop), c.context, c.context) for start, stop in active)
+        return pace.fits(forward=step + 1.2 * (rest + self._plain_left), step=step)
+
+    def _score_plainly(self, documents: list[Span], done: int) -> None:
+        """Score what is left of documents, half a context at a time, with the weights as they are."""
+        c, examiner = self._config, self._work.examiner
+        stride = max(1, c.context // 2)
+        while documents:
+            excerpts = [excerpt(span, done, stride, c.context) for span in documents]
+            with examiner.pace.measured("forward", len(excerpts) * (excerpts[0].stop - excerpts[0].begin)):
+                examiner.score_excerpts(excerpts, None, self._phase, batch=self._place)
+            done += stride
+            documents = [span for span in documents if span[1] - span[0] > done]
+
+
+def excerpt(document: Span, done: int, count: int, context: int) -> Excerpt:
+    """The next `count` targets of a document of which `done` are scored, read from as far back as the context goes.
+
+    Where fewer are left the context is as long as for a whole chunk, so that documents of one batch are cut alike.
+    """
+    start, stop = document
+    return Excerpt(start + max(0, done + count - context), start + done, min(start + done + count, stop))
+
+
+def _tokens_read(document: Span, stride: int, context: int) -> int:
+    """About how many tokens a model reads to score a document half a context at a time."""
+    length = document[1] - document[0]
+    return min(length, context) + max(0, -(-(length - context) * 2 // stride)) * context
+
+
+class _Steps:
+    """AdamW on adapters; rows at the end can be dropped with all that is remembered of them."""
+
+    def __init__(self, adapters: Adapters, config: DocumentsConfig) -> None:
+        self.adapters = adapters
+        self._optimizer = torch.optim.AdamW(
+            [part for pair in adapters.pairs.values() for part in pair],
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    def keep(self, rows: int) -> None:
+        """Keep the first `rows` rows."""
+        if all(len(pair.a) == rows for pair in self.adapters.pairs.values()):
+            return
+        kept = {
+            place: LowRank(self._kept(pair.a, rows), self._kept(pair.b, rows))
+            for place, pair in self.adapters.pairs.items()
+        }
+        self.adapters = Adapters(kept, self.adapters.scale)
+        self._optimizer.param_groups[0]["params"] = [part for pair in kept.values() for part in pair]
+
+    def step(self, loss: Callable[[], Tensor]) -> None:
+        """One step down the gradient of a loss."""
+        with torch.enable_grad():
+            loss().backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def _kept(self, parameter: Tensor, rows: int) -> Tensor:
+        new = parameter.detach()[:rows].clone().requires_grad_()
+        state = self._optimizer.state.pop(parameter, {})
+        if state:
+            self._optimizer.state[new] = {
+                name: value[:rows].clone() if value.ndim else value for name, value in state.items()
+            }
+        return new
+
+
+@contextmanager
+def frozen(model: GPT) -> Iterator[None]:
+    """No gradient of the weights is taken in the block."""
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_()

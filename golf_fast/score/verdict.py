@@ -1,0 +1,241 @@
+"""The verdict on a run: one function from what is on record to the rules that it breaks.
+
+`golf_fast.score`, the result of a run and an audit all call `judge`; what a file says of itself is not asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from golf_fast.data.overlap import Overlap
+from golf_fast.rules import EVALUATION_LIMIT_SECONDS, RANKED_DEVICES, VALIDATION_TARGETS
+
+Order = Literal["stream", "length"]
+
+MOST_DOCUMENTS_SHARED = 0.1
+"""Share of the held-out documents that may stand in the training text word for word: web text repeats itself."""
+MOST_SPANS_SHARED = 0.5
+"""Share of sampled spans of the held-out text that may stand in the training text."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run besides its ledger; None for what is not.
+
+    Attributes:
+        finished: whether the run came to its end.
+        planned: rules that the protocol breaks which the run was to follow, for one that did not come to it.
+        window: length of a scored row in tokens: what is left of the split beyond whole rows is not scored.
+        split_targets: targets of the validation split as it lies on disk.
+        variant: of the challenge's data (a key of `rules.VALIDATION_TARGETS`), "" for other data.
+        train_limit: seconds of training that were allowed; 0 for no limit.
+        train_seconds: seconds that training took.
+        quantize_seconds: seconds of calibrating and quantizing where these read training tokens, else 0.
+        eval_limit: seconds of evaluation that were allowed; 0 for what the challenge allows on its own machine.
+        eval_seconds: seconds that the evaluation took.
+        device: name of the machine's devices.
+        world_size: how many of them there were.
+        overlap: what of the validation text the training text has.
+    """
+
+    finished: bool | None = None
+    planned: Sequence[str] = ()
+    window: int | None = None
+    split_targets: int | None = None
+    variant: str | None = None
+    train_limit: float | None = None
+    train_seconds: float | None = None
+    quantize_seconds: float | None = None
+    eval_limit: float | None = None
+    eval_seconds: float | None = None
+    device: str | None = None
+    world_size: int | None = None
+    overlap: Overlap | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `judge` finds.
+
+    Attributes:
+        violations: the rules broken, by number.
+        not_judged: what could not be judged, and why. One that begins with the number of a rule leaves open whether
+            the run is legal; others say under what conditions it is.
+        track: A: a fixed predictor. B: it adapts to what it has scored.
+        order: in which documents were scored.
+    """
+
+    violations: list[str]
+    not_judged: list[str]
+    track: Literal["A", "B"]
+    order: Order
+
+    @property
+    def legal(self) -> bool:
+        """Whether no rule is broken, and none that the run itself left open."""
+        return is_legal(self.violations, self.not_judged)
+
+    @property
+    def words(self) -> str:
+        """The verdict for people."""
+        return words(self.violations, self.not_judged)
+
+
+def is_legal(violations: Sequence[str], not_judged: Sequence[str]) -> bool:
+    """Whether no rule is broken and none left open."""
+    return not violations and not any(re.match(r"V\d+\b|the run", said) for said in not_judged)
+
+
+def words(violations: Sequence[str], not_judged: Sequence[str]) -> str:
+    """The verdict for people: legal, not legal, or not judged, and why."""
+    if violations:
+        return f"NOT LEGAL ({', '.join(violations)})"
+    if not is_legal(violations, not_judged):
+        return f"not judged ({'; '.join(not_judged)})"
+    return f"legal as far as it can be judged ({'; '.join(not_judged)})" if not_judged else "legal"
+
+
+def judge(events: Sequence[Mapping[str, Any]], facts: Facts) -> Verdict:
+    """The verdict on the records of a ledger and the facts of its run.
+
+    Args:
+        events: the lines of `ledger.jsonl` in order; empty where nothing was scored.
+    """
+    ledger = _Pass(events)
+    found, unjudged = list(facts.planned), list[str]()
+    if facts.finished is False:
+        unjudged.append("the run did not finish")
+    elif facts.finished and not ledger.complete:
+        found.append("V3")
+    found += ledger.violations
+    _judge_split(ledger.targets, facts, found, unjudged)
+    _judge_overlap(facts, found, unjudged)
+    _judge_time(facts, found, unjudged)
+    if ledger.trained_elsewhere:
+        unjudged.append(f"evaluation: adapted to {ledger.trained_elsewhere:,} training tokens, which must ship with it")
+    if ledger.order != "stream":
+        unjudged.append("order: documents were not scored in the order of the stream, which reviewers dispute")
+    numbers = sorted(set(found), key=lambda number: int(number[1:]))
+    return Verdict(numbers, unjudged, "B" if ledger.adapted else "A", ledger.order)
+
+
+def variant_of(name: str) -> str:
+    """The variant of the challenge's data that a folder of shards is named for, "" for none."""
+    match = re.search(r"fineweb.*_(sp\d+)", name)
+    if match is None:
+        return ""
+    variant = match[1] + ("_caseops" if "caseops" in name else "")
+    return variant if variant in VALIDATION_TARGETS else ""
+
+
+class _Pass:
+    """What the records of a ledger say."""
+
+    def __init__(self, events: Sequence[Mapping[str, Any]]) -> None:
+        self.targets = 0
+        self.adapted = False
+        self.trained_elsewhere = 0
+        self.order: Order = "stream"
+        self.violations: list[str] = []
+        self._scored = np.zeros(0, np.bool_)
+        self._count = 0
+        self._furthest = -1  # the last document begun in the stream so far
+        for event in events:
+            self._take(event)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every target was scored."""
+        return self.targets > 0 and self._count == self.targets
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        kind = event.get("event")
+        if kind == "begin":
+            self.targets = int(event["targets"])
+            self._scored = np.zeros(self.targets, np.bool_)
+        elif kind == "adapt":
+            self.trained_elsewhere += int(event["size"])
+        elif kind in ("score", "train"):
+            ranges = event.get("ranges") or [[event["start"], event["stop"]]]
+            if event.get("begins"):
+                if min(start for start, _ in ranges) < self._furthest:
+                    self.order = "length"
+                self._furthest = max(start for start, _ in ranges)
+            for start, stop in ranges:
+                if not 0 <= start < stop <= self.targets:
+                    self.violations.append("V3")
+                elif kind == "score":
+                    self._score(start, stop, event.get("begins"))
+                else:
+                    self._train(start, stop)
+
+    def _score(self, start: int, stop: int, begins: bool | None) -> None:
+        """Take a scored range; `begins` is None for one of the uncut stream, else whether it is the first of its
+        document."""
+        before = self._scored[:start] if begins is None else self._scored[start - 1 : start]
+        if self._scored[start:stop].any() or (not begins and start and not before.all()):
+            self.violations.append("V3")
+        self._count += int(stop - start - np.count_nonzero(self._scored[start:stop]))
+        self._scored[start:stop] = True
+
+    def _train(self, start: int, stop: int) -> None:
+        self.adapted = True
+        if not self._scored[start:stop].all():
+            self.violations.append("V1")
+        elif self._count == self.targets:
+            self.violations.append("V3")
+
+
+def _judge_split(targets: int, facts: Facts, found: list[str], unjudged: list[str]) -> None:
+    if not targets:
+        return
+    if facts.variant and targets < VALIDATION_TARGETS[facts.variant]:
+        found.append("V8")
+    if facts.split_targets is None:
+        return
+    if targets < facts.split_targets - facts.split_targets % (facts.window or 1):
+        found.append("V8")
+    elif facts.variant == "":
+        unjudged.append("split: no variant of the challenge's data; it was scored whole")
+
+
+def _judge_overlap(facts: Facts, found: list[str], unjudged: list[str]) -> None:
+    overlap = facts.overlap
+    if overlap is None:
+        return
+    if overlap.documents_shared > MOST_DOCUMENTS_SHARED or overlap.spans_shared > MOST_SPANS_SHARED:
+        found.append("V1")
+    elif overlap.partial:
+        unjudged.append(f"overlap: {overlap.partial}")
+
+
+def _judge_time(facts: Facts, found: list[str], unjudged: list[str]) -> None:
+    if facts.train_limit is not None and facts.train_seconds is not None:
+        if facts.train_limit <= 0:
+            unjudged.append("V9, V11: training had no limit of time")
+        else:
+            quantized = facts.quantize_seconds or 0.0
+            if quantized > 0 and facts.train_seconds + quantized > facts.train_limit:
+                found.append("V9")
+            if facts.train_seconds > facts.train_limit:
+                found.append("V11")
+    ranked = on_ranked_machine(facts)
+    limit = facts.eval_limit or (EVALUATION_LIMIT_SECONDS if ranked else 0.0)
+    if facts.eval_seconds is not None and 0 < limit < facts.eval_seconds:
+        found.append("V11")
+    if ranked is False:
+        machine = f"{facts.world_size} x {facts.device}"
+        unjudged.append(f"time: limits are meant for {RANKED_DEVICES}, this ran on {machine}")
+
+
+def on_ranked_machine(facts: Facts) -> bool | None:
+    """Whether the run was on the machine that the limits are meant for; None where that is not known."""
+    if facts.device is None or facts.world_size is None:
+        return None
+    count, name = RANKED_DEVICES.split("x")
+    return facts.world_size == int(count) and name in facts.device
