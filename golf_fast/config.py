@@ -77,6 +77,7 @@ class ModelConfig:
         require_numbers(self, "model", dim=65536, layers=1024, mlp_mult=1024, bigram_buckets=1 << 24, bigram_dim=65536)
         require_positive(self, "model", "vocab_size", "dim", "layers", "heads", "kv_heads", "mlp_mult", "bigram_dim")
         require_positive(self, "model", "rope_base", "logit_softcap", "embedding_init_std")
+        require(self.rope_base >= 1, "model.rope_base", self.rope_base, "at least 1")
         require(self.vocab_size <= 65536, "model.vocab_size", self.vocab_size, "at most 65536, for 16-bit shards")
         require(self.dim % self.heads == 0, "model.heads", self.heads, f"a divisor of model.dim = {self.dim}")
         require(self.head_dim % 2 == 0, "model.dim / model.heads", self.head_dim, "even, for rotary pairs")

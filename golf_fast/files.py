@@ -9,6 +9,7 @@ import io
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,9 @@ def read_bytes(path: Path, needed: str, most: int | None = None) -> bytes:
     """
     with open_regular(path, needed) as file:
         try:
-            content = file.read() if most is None else file.read(most + 1)
+            # No more than there is, where that is known: a reader takes the memory for what it is asked for first.
+            size = os.fstat(file.fileno()).st_size or sys.maxsize
+            content = file.read() if most is None else file.read(min(size, most) + 1)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({reason(error)}); {needed}") from error
     if most is not None and len(content) > most:

@@ -121,7 +121,10 @@ def make(checkpoint: Annotated[Path, tyro.conf.Positional], output: Path | None 
     code_bytes = run.result().code_bytes if run.paths.result.exists() else code_size.code_bytes()
     model, groups = for_file(config.model), quantization_groups(config.model)
     quantizer = Quantizer(prune(state_dict, settings), model, code_bytes, Ranks.single(), print, groups)
-    done = quantizer.in_time(settings, lambda check: {}, math.inf)
+    try:
+        done = quantizer.in_time(settings, lambda check: {}, math.inf)
+    except InputError as error:
+        raise InputError(f"{weights}: {error}") from error
     size = write_artifact(output, done.tensors, model, **done.config.coding())
     print(f"{output}: {size:,} bytes, {done.config.codec}")
 
@@ -139,7 +142,9 @@ def read_checkpoint(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
     except (safetensors.SafetensorError, InputError, ValueError, KeyError) as error:
         raise InputError(f"{path}: is not the checkpoint of this run's model ({error})") from error
     for name, tensor in weights.items():
-        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+        if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise InputError(f"{path}: {name} is {tensor.dtype}; a checkpoint has float32, float64 or 16-bit floats")
+        if not bool(tensor.float().isfinite().all()):
             raise InputError(f"{path}: {name} is not all finite numbers; nothing can be made of it")
     return {name: tensor.float() for name, tensor in weights.items()}
 

@@ -66,6 +66,12 @@ def load_run(
     model, spoken = _model_and_tokenizer(
         run.paths.artifact, tokenizer or run.paths.tokenizer, config.train.compute_dtype, device
     )
+    for name, value in vars(config.model).items():
+        if (held := getattr(model.config, name)) != value:
+            raise InputError(
+                f"{run.paths.config}: model.{name} is {value}, but {held} in {run.paths.artifact}; "
+                f"one of both is not of this run; score the artifact by itself: {_BY_HAND}"
+            )
     unlike = []
     if tokenizer is None:
         _require_own(run.paths.tokenizer, recorded)
@@ -121,7 +127,7 @@ def _require_own(path: Path, recorded: Result) -> None:
     if (found := sha256(path, "a file that a run left is needed")) != wanted:
         raise InputError(
             f"{path}: has SHA-256 {_short(found)}, the run left {_short(wanted)}; "
-            f"put that file back, or score without the run: {_BY_HAND}"
+            f"put that file back, or score the artifact by itself: {_BY_HAND}"
         )
 
 

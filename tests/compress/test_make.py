@@ -70,7 +70,7 @@ def test_what_is_there_is_not_replaced(
     assert (run.artifact.read_text(), (tmp_path / "new.golf").exists()) == ("mine", True)
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut", "text", "another", "nan"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "text", "another", "nan", "float8", "int64", "huge"])
 def test_a_checkpoint_that_cannot_be_used_is_one_line(
     run: RunPaths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
@@ -79,6 +79,11 @@ def test_a_checkpoint_that_cannot_be_used_is_one_line(
         run.weights.unlink()
     elif damage in ("cut", "text"):
         run.weights.write_bytes(content[:-10] if damage == "cut" else b"text" * 99)
+    elif damage in ("float8", "int64"):
+        weights["smear.gate"] = weights["smear.gate"].to(torch.float8_e5m2 if damage == "float8" else torch.int64)
+        safetensors.torch.save_file(weights, run.weights)
+    elif damage == "huge":
+        safetensors.torch.save_file(weights | {"smear.gate": torch.full((32,), 3e38)}, run.weights)
     else:
         name = min(weights)
         weights[name] = weights[name] * float("nan") if damage == "nan" else weights[name][None]

@@ -191,6 +191,11 @@ def test_a_run_is_scored_on_what_it_was_scored_on_though_its_text_grew(
         (lambda run: fifo(run.parent / "x_val_000000.bin"), "x_val_000000.bin: is a named pipe, not a file"),
         (lambda run: other_tokenizer(run / "tokenizer.model"), "tokenizer.model: has SHA-256"),
         (lambda run: (run / "artifact.golf").write_bytes(b"x"), "artifact.golf: has SHA-256"),
+        (lambda run: fifo(run / "artifact.golf"), "artifact.golf: is a named pipe, not a file"),
+        (
+            lambda run: _change(run, "logit_softcap", 20.0, "model"),
+            "model.logit_softcap is 20.0, but 30.0 in",
+        ),
         (lambda run: (run / "result.json").unlink(), "result.json: cannot be read"),
         (lambda run: record(run, []), "result.json: names no validation shard"),
     ],
@@ -229,6 +234,39 @@ def test_other_tokens_and_tokenizers_are_said_where_they_are_asked_for(
         assert f"not the score of a run: {path} (SHA-256 {sha256(path)[:12]}) {what}" in printed
         assert "unverified" in printed.splitlines()[-1]
         assert "legal" not in printed.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dim": 16.0}, "model.dim is 16.0: it must be a whole number"),
+        ({"layers": 10**6}, "model.layers is 1000000: it must be a finite number, at most 1024"),
+        ({"layers": 1024, "dim": 65536}, "blocks.2.attn.c_q.weight is missing in the state dict"),
+        ({"vocab_size": 65536}, "tok_emb.weight is (270, 16) in the state dict: the model's is (65536, 16)"),
+        ({"logit_softcap": 1e308}, "model.logit_softcap is 1e+308"),
+        ({"tied_embeddings": 1}, "model.tied_embeddings is 1: it must be true or false"),
+        ({"rope_base": 1e-300}, "model.rope_base is 1e-300: it must be at least 1"),
+        ({"unheard_of": 1}, "model.unheard_of is no field of this version"),
+        ({"dim": None}, "model.dim is null"),
+    ],
+)
+def test_the_configuration_in_an_artifact_is_read_strictly_and_nothing_is_made_of_a_wrong_one(
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, object],
+    said: str,
+) -> None:
+    artifact, shard = read_artifact(made / "artifact.golf"), next((made / "built").glob("*/text_val_000000.bin"))
+    path = tmp_path / "a.golf"
+    write_artifact(path, artifact.tensors, artifact.model_config | changes, codec="zstd", level=1)
+    monkeypatch.setattr(GPT, "__init__", lambda *_, **__: pytest.fail("a model is made"))
+    assert run(monkeypatch, path, "--tokens", shard, "--tokenizer", made / "tokenizer.model", "--device", "cpu") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert f"{path}: " in errors[0]
+    assert said in errors[0]
 
 
 @pytest.mark.parametrize("setting", ["auto", "on"])
@@ -286,6 +324,10 @@ def test_a_gpu_does_not_run_a_reference_unasked(
         (lambda run_dir: (run_dir / "artifact.golf").write_bytes(b"GOLFFAST" + bytes(90)), "artifact.golf: "),
         (lambda run_dir: (run_dir / "tokenizer.model").write_bytes(b"no model"), "tokenizer.model: "),
         (lambda run_dir: _change(run_dir, "stride", 99), "config.json: score.stride is 99"),
+        (lambda run_dir: _change(run_dir, "stride", True), "config.json: score.stride is true"),
+        (lambda run_dir: _change(run_dir, "ttt", "x"), 'config.json: score.ttt is "x": it must be one of "off", '),
+        (lambda run_dir: _change(run_dir, "ttt_epochs", 10**9), "config.json: score.ttt_epochs is 1000000000"),
+        (lambda run_dir: _change(run_dir, "compute_dtype", "Tensor", "train"), 'train.compute_dtype is "Tensor"'),
         (
             lambda run_dir: _change(run_dir, "unheard_of", 1),
             "config.json: score.unheard_of is no field",
@@ -309,8 +351,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert said in errors[0]
 
 
-def _change(run_dir: Path, name: str, value: object) -> None:
+def _change(run_dir: Path, name: str, value: object, stage: str = "score") -> None:
     path = run_dir / "config.json"
     config = json.loads(path.read_text())
-    config["config"]["score"][name] = value
+    config["config"][stage][name] = value
     path.write_text(json.dumps(config))

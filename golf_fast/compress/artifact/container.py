@@ -9,7 +9,6 @@ a checked header may legally declare.
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -24,7 +23,7 @@ from golf_fast.compress.artifact.header import MAX_RAW_BYTES, Blob, Header, dump
 from golf_fast.compress.artifact.parts import TensorSpec, assemble, part_of, spec_of
 from golf_fast.compress.stored import Stored
 from golf_fast.errors import InputError
-from golf_fast.files import replacing
+from golf_fast.files import read_bytes, replacing
 
 MAGIC = b"GOLFFAST"
 VERSION = 1
@@ -92,11 +91,7 @@ def read_artifact(path: Path | str) -> Artifact:
         InputError: there is no such file, it is not an artifact, or one bit of it is not as it was written.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            data = file.read(min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES) + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give the path of an artifact") from error
+    data = read_bytes(path, "give the path of an artifact", MAX_FILE_BYTES)
     try:
         return decode(data)
     except Malformed as error:

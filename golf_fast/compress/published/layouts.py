@@ -14,7 +14,6 @@ the embedding tables; here that rounding is left to the model, whose bf16 comput
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from golf_fast.compress.artifact.header import MAX_NAME, MAX_RAW_BYTES
 from golf_fast.compress.published.torch_file import MAX_BYTES, load
 from golf_fast.compress.stored import FLOAT16_SCALED_BITS, Quantized, Raw, Stored, as_rows
 from golf_fast.errors import InputError
+from golf_fast.files import read_bytes
 
 INT8_FORMAT = "int8_clean_per_row_v1"
 PASSED = ("passthrough", "passthrough_ctrl", "passthrough_fp16")
@@ -57,14 +57,8 @@ def read_published(path: Path | str) -> Published:
         InputError: there is no such file, it has another layout, or a tensor in it is not as the layout says.
     """
     path = Path(path)
+    data = read_bytes(path, "give the path of a published model, of at most 16,000,000 bytes", MAX_BYTES)
     try:
-        with path.open("rb") as file:
-            data = file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give the path of a published model") from error
-    try:
-        if len(data) > MAX_BYTES:
-            raise Malformed(f"has more than {MAX_BYTES} bytes; a published model has at most 16,000,000")
         compressor, content = load(data)
         layout, tensors, bfloat16 = _tensors(_table(content, "what it holds"))
     except Malformed as error:

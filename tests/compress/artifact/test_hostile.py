@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from golf_fast.compress.artifact import codecs, container
 from golf_fast.compress.artifact.codecs import Malformed
 from golf_fast.compress.artifact.container import DIGEST_BYTES, PREAMBLE
 from golf_fast.compress.artifact.header import MAX_RAW_BYTES
+from golf_fast.compress.published.layouts import read_published
 from golf_fast.config import CompressConfig
 from golf_fast.errors import InputError
 
@@ -133,6 +135,14 @@ def test_trailing_bytes(small: bytes, tmp_path: Path) -> None:
 def test_tiny_files(size: int, tmp_path: Path) -> None:
     refused(tmp_path / "a", (container.MAGIC + bytes(100))[:size])
     refused(tmp_path / "a", bytes(size), "another kind of file")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_and_never_waited_on(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_artifact, read_published):
+        with pytest.raises(InputError, match=r"pipe: is a named pipe, not a file"):
+            read(tmp_path / "pipe")
 
 
 def edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
