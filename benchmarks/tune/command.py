@@ -89,7 +89,8 @@ def as_text(made: Compiled) -> str:
     text = f"{made.registers:4} registers {made.shared:7} bytes shared {made.programs} programs"
     if made.shared > SHARED_LIMIT[ARCH]:
         return f"{text}, does not fit"
-    return f"{text}, spills {made.stack} bytes" if made.stack else text
+    text = f"{text}, spills {made.stack} bytes" if made.stack else text
+    return f"{text}, HAZARD: {made.hazards[0]}" if made.hazards else text
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from golf_fast.ops import wgmma
 from golf_fast.ops.launch import Launch
 
 REGISTERS = 65536
@@ -52,6 +53,7 @@ class Compiled:
         stack: bytes of a thread that do not fit its registers, or are indexed at run time.
         programs: how many programs a multiprocessor holds at once.
         ptx: the program.
+        hazards: registers of matrix products in flight that are touched too early (see `golf_fast.ops.wgmma`), for 9.0.
     """
 
     registers: int
@@ -59,6 +61,7 @@ class Compiled:
     stack: int
     programs: int
     ptx: str
+    hazards: list[str]
 
 
 def compile_launch(launch: Launch, arch: int) -> Compiled:
@@ -67,18 +70,35 @@ def compile_launch(launch: Launch, arch: int) -> Compiled:
 
     triton.runtime.driver.set_active(AbsentGpu(arch))
     made = launch.compile()
-    cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+    def said(*command: str | Path) -> str:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])
         file.flush()
-        usage = subprocess.run([cuobjdump, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+        usage = said(tools / "cuobjdump", "-res-usage", file.name)
+        has_products = "wgmma.mma_async" in made.asm["ptx"]
+        found = wgmma.hazards(said(tools / "nvdisasm", "-c", file.name)) if has_products else []
     # A kernel that spills shows it in STACK; the LOCAL field stays 0.
     stack, registers = (int(re.search(rf"\b{field}:(\d+)", usage)[1]) for field in ("STACK", "REG"))  # type: ignore[index]
     shared = int(made.metadata.shared)
-    return Compiled(registers, shared, stack, _programs(registers, shared, launch.num_warps, arch), made.asm["ptx"])
+    programs = _programs(registers, shared, launch.num_warps, arch)
+    return Compiled(registers, shared, stack, programs, made.asm["ptx"], found)
+
+
+def planned_programs(launch: Launch) -> int:
+    """How many programs a multiprocessor is meant to hold: as many as the limit on registers leaves room for."""
+    if launch.max_registers is None:
+        return 1
+    return min(_by_registers(launch.max_registers, launch.num_warps), WARPS // launch.num_warps)
 
 
 def _programs(registers: int, shared: int, warps: int, arch: int) -> int:
+    return min(_by_registers(registers, warps), SHARED[arch] // (shared + 1024), WARPS // warps)
+
+
+def _by_registers(registers: int, warps: int) -> int:
     """Registers are dealt out to warps, in units of 8 a thread."""
-    by_registers = REGISTERS // (-(-registers // 8) * 8 * 32 * warps)
-    return min(by_registers, SHARED[arch] // (shared + 1024), WARPS // warps)
+    return REGISTERS // (-(-registers // 8) * 8 * 32 * warps)

@@ -20,7 +20,7 @@ if __name__ == "__main__":
     os.environ.pop("TRITON_INTERPRET", None)
 
 from golf_fast.ops import registry
-from golf_fast.ops.absent_gpu import SHARED_LIMIT, compile_launch
+from golf_fast.ops.absent_gpu import SHARED_LIMIT, compile_launch, planned_programs
 from golf_fast.ops.registry import Build
 
 TENSOR_CORES = {90: "wgmma.mma_async", 80: "mma.sync"}
@@ -30,13 +30,16 @@ PLANTED = "planted"
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a compilation produced: bytes of shared memory and of stack (spills), and instructions that it uses."""
+    """What a compilation produced: bytes of shared memory and of stack (spills), instructions that it uses, how many
+    programs fit a multiprocessor, and what is wrong with its matrix products."""
 
     shared: int
     stack: int
     registers: int
     tensor_cores: bool
     tma: bool
+    programs: int = 1
+    hazards: tuple[str, ...] = ()
 
 
 def violations(build: Build, measured: Measured) -> list[str]:
@@ -50,13 +53,25 @@ def violations(build: Build, measured: Measured) -> list[str]:
         found.append(f"no {TENSOR_CORES[build.arch]} in the PTX")
     if build.tma and not measured.tma:
         found.append(f"no {TMA} in the PTX")
+    planned = planned_programs(build.launch)
+    if 0 < measured.programs < planned:  # none where the shared memory does not fit, which was said
+        found.append(f"a multiprocessor holds {measured.programs} programs, and {planned} are planned")
+    found += [f"a product in flight: {hazard}" for hazard in measured.hazards]
     return found
 
 
 def measure(build: Build) -> Measured:
     """Compile a build for its architecture."""
     made = compile_launch(build.launch, build.arch)
-    return Measured(made.shared, made.stack, made.registers, TENSOR_CORES[build.arch] in made.ptx, TMA in made.ptx)
+    return Measured(
+        made.shared,
+        made.stack,
+        made.registers,
+        TENSOR_CORES[build.arch] in made.ptx,
+        TMA in made.ptx,
+        made.programs,
+        tuple(made.hazards),
+    )
 
 
 def all_builds() -> list[tuple[str, Build]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 import triton
 import triton.language as tl
@@ -38,6 +40,7 @@ def builds() -> list[Build]:
     """One build that is right, then one for each rule that it breaks."""
     a = torch.empty(128, device="meta")
     copy = Launch("planted", copy_kernel, (1,), {"a": a, "c": a, "SIZE": 128}, 4, 1)
+    crowded = dataclasses.replace(_product(128, 64, 8, 4), max_registers=128)
     return [
         Build("sound", 90, _product(128, 64, 8, 3), tensor_cores=True),
         Build("sound", 80, _product(128, 64, 8, 3), tensor_cores=True),
@@ -47,5 +50,6 @@ def builds() -> list[Build]:
         Build("too much shared memory", 80, _product(128, 64, 8, 7), tensor_cores=True),
         Build("no tensor cores", 90, copy, tensor_cores=True),
         Build("no tensor cores", 80, copy, tensor_cores=True),
+        Build("too few programs", 90, crowded, tensor_cores=True),
         Build("no TMA", 90, _product(128, 64, 8, 3), tensor_cores=True, tma=True),
     ]
