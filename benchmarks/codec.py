@@ -27,6 +27,7 @@ import zstandard
 
 from benchmarks import results
 from benchmarks.measure import one_core
+from golf_fast import json_files
 from golf_fast.compress import entropy
 from golf_fast.compress.artifact import rans_numpy
 from golf_fast.compress.integers.rounding import quantize_absmax
@@ -61,7 +62,7 @@ def matrices(path: Path, bits: int) -> Matrices:
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     quantized = []
-    for name, entry in sorted(json.loads(data[8:start]).items()):
+    for name, entry in sorted(json_files.parse(data[8:start], f"{path}: its header").items()):
         if name == "__metadata__" or len(entry["shape"]) != 2 or "embed" in name.lower():
             continue
         first, last = entry["data_offsets"]

@@ -105,5 +105,5 @@ def clocks() -> str | None:
         return None
     query = "clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,power.limit"
     command = [tool, f"--query-gpu={query}", "--format=csv,noheader", f"--id={torch.cuda.current_device()}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None

@@ -189,7 +189,7 @@ def _sentence(box: str) -> str:
 
 def _unknown(argument: str, prog: str) -> str:
     if argument in RECIPES or _spelled(argument) == "--recipe":
-        return f"{argument}: not expected here; the recipe is the first argument: {prog} {next(iter(RECIPES))}"
+        return f"{argument}: not expected here; the recipe is the first argument: {prog} {next(iter(RECIPES), '')}"
     if not argument.startswith("-"):
         return f"{argument}: not expected here, after a flag that takes no more values; {prog} --help shows all"
     flags = [flag for field in field_names() for flag in flag_names(field)]

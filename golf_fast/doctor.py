@@ -38,7 +38,7 @@ def examine() -> list[Finding]:
     for what, probe in PROBES.items():
         try:
             findings += probe()
-        except Exception as error:  # whatever a broken installation throws is what the user has to see
+        except Exception as error:  # noqa: BLE001  # whatever a broken installation throws is to be seen
             message = " ".join(str(error).split())
             findings.append(Finding(what, "cannot be told", f"{type(error).__name__}: {message}"))
     return findings

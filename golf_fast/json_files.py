@@ -106,8 +106,8 @@ def lines(path: Path, needed: str, *, whole: bool = True) -> Iterator[tuple[int,
 
 def _loads(text: str, numbers: bool) -> Any:
     if not numbers:
-        return json.loads(text, parse_int=float)
-    return json.loads(
+        return json.loads(text, parse_int=float)  # noqa: TID251
+    return json.loads(  # noqa: TID251
         text, parse_int=_integer, parse_float=_finite, parse_constant=_no_number, object_pairs_hook=_object
     )
 

@@ -94,6 +94,22 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
         assert not beyond, f"{source.relative_to(PACKAGE)} imports {', '.join(sorted(beyond))}"
 
 
+READS_ITSELF = {"files.py", "code_size.py", "doctor.py", "data/corpus.py"}
+"""Modules that read files by themselves: the others ask `golf_fast.files`, which waits for no pipe."""
+
+
+def test_files_are_read_and_iterators_asked_in_ways_that_have_an_answer() -> None:
+    for source in PACKAGE.rglob("*.py"):
+        name = str(source.relative_to(PACKAGE))
+        for node in ast.walk(ast.parse(source.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            if isinstance(node.func, ast.Attribute) and node.func.attr in ("read_text", "read_bytes"):
+                assert name in READS_ITSELF or ast.unparse(node.func.value) == "files", f"{name}:{node.lineno}"
+            if isinstance(node.func, ast.Name) and node.func.id == "next":
+                assert len(node.args) == 2, f"{name}:{node.lineno}: next() without a default ends in StopIteration"
+
+
 def test_every_folder_is_a_stage_with_a_rule() -> None:
     folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     assert folders == STAGES == set(ALLOWED)

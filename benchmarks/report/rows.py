@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.step.rows import merged
+from golf_fast import json_files
 from golf_fast.errors import InputError
 
 Row = dict[str, Any]
@@ -48,10 +48,7 @@ def read(folder: Path) -> list[Row]:
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}: line {number} is no JSON ({error}); mend it or delete it") from error
+            row = json_files.parse(line, f"{path}: line {number}")
             problem = _problem(row)
             if problem:
                 raise InputError(f"{path}: line {number} is no measurement: {problem}; mend it or delete it")

@@ -208,7 +208,7 @@ def slices(config: ModelConfig) -> list[Slice]:
 
 def _place(of_block: Slice) -> tuple[int, int]:
     assert of_block.layer is not None
-    first = next(i for i, beginning in enumerate(_PUBLISHED_ORDER) if of_block.part.name.startswith(beginning))
+    first, *_ = (i for i, beginning in enumerate(_PUBLISHED_ORDER) if of_block.part.name.startswith(beginning))
     return of_block.layer, first
 
 

@@ -49,7 +49,7 @@ class Launch:
         """Start the kernel on the current stream of the device of its first tensor."""
         launches[self.op] += 1
         bases = (getattr(value, "base", value) for value in self.arguments.values())  # a descriptor's, or itself
-        device = next(base.device for base in bases if isinstance(base, torch.Tensor))
+        device, *_ = (base.device for base in bases if isinstance(base, torch.Tensor))
         if device.type == "cuda" and device.index != torch.cuda.current_device():
             with torch.cuda.device(device):
                 self._start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from golf_fast.data import Dataset, TokenBytes, Validation, prepare
-from golf_fast.files import replacing, sha256
+from golf_fast.files import read_bytes, replacing, sha256
 from golf_fast.pipeline.context import Context
 from golf_fast.score import check_protocol
 
@@ -39,7 +39,7 @@ def prepare_inputs(context: Context) -> Inputs:
         ranks.barrier()
     if ranks.main:
         with replacing(context.paths.tokenizer) as file:
-            file.write(dataset.tokenizer_path.read_bytes())
+            file.write(read_bytes(dataset.tokenizer_path, "the tokenizer of the data is needed"))
     check_protocol(config.score)
     token_bytes = dataset.tokenizer().token_bytes()
     validation = Validation.counted(dataset.val_tokens(config.score.window), token_bytes)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from golf_fast import json_files
 from golf_fast.config import ScoreConfig, compiles
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
@@ -196,7 +197,10 @@ class Examiner:
             LegalityError: two ranks scored the same token.
         """
         if self._ranks.world_size > 1:
-            said = [json.loads(text) for text in self._ranks.gather_bytes(json.dumps(self._ledger.held).encode())]
+            said = [
+                json_files.parse(text, "a rank's record")
+                for text in self._ranks.gather_bytes(json.dumps(self._ledger.held).encode())
+            ]
             others = [event for rank, events in enumerate(said) for event in events if rank != self._ranks.rank]
             self._ledger.release(others)
 
@@ -231,7 +235,10 @@ class Examiner:
         """See that the windows that the ranks scored are the whole range, each once."""
         if self._ranks.world_size == 1:
             return
-        spans = [tuple(json.loads(text)) for text in self._ranks.gather_bytes(json.dumps(own).encode())]
+        spans = [
+            tuple(json_files.parse(text, "a rank's range"))
+            for text in self._ranks.gather_bytes(json.dumps(own).encode())
+        ]
         joined = [whole[0], *(stop for _, stop in spans)]
         if [first for first, _ in spans] != joined[:-1] or joined[-1] != whole[1]:
             raise LegalityError(f"windows {whole[0]} to {whole[1]} were to be scored, and the ranks scored {spans}")

@@ -86,7 +86,8 @@ def score_tokens(
     """
     began = clock()
     if ranks is None:
-        ranks = Ranks.single(next(model.parameters()).device)
+        first, *_ = model.parameters()
+        ranks = Ranks.single(first.device)
     check_protocol(config)
     ledger = ledger or Ledger()
     strategy = STRATEGIES[config.ttt]

@@ -120,5 +120,5 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not UTF-8"):
         unpack.read(path)
     path.write_bytes(b"#" * (unpack.MOST_BYTES + 1))
-    with pytest.raises(InputError, match="at most 8,000,000"):
+    with pytest.raises(InputError, match="is larger than 8,000,000"):
         unpack.read(path)

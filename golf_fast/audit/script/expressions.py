@@ -263,7 +263,7 @@ def _fold(operation: Callable[[Any, Any], Any] | None, left: Value, right: Value
         return UNKNOWN
     try:
         result = operation(left.constant, right.constant)
-    except Exception:
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError):
         return UNKNOWN
     too_large = (isinstance(result, int) and abs(result) > _SMALL) or (isinstance(result, str) and len(result) > 400)
     return UNKNOWN if too_large else result

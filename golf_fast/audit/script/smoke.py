@@ -7,7 +7,6 @@ namespace of its own. It is no wall against malice: judge scripts of strangers i
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from golf_fast import json_files
+from golf_fast.errors import InputError
 
 SECONDS = 60
 MEMORY_BYTES = 12 << 30
@@ -153,8 +155,8 @@ def smoke(text: str, seconds: int = SECONDS) -> Smoke:
 
 def _read(done: subprocess.CompletedProcess[str], namespace: list[str], wall: float) -> Smoke:
     try:
-        found = json.loads(done.stdout.rpartition("\n")[2])
-    except ValueError:
+        found = json_files.parse(done.stdout.rpartition("\n")[2], "what the process says")
+    except InputError:
         reason = done.stderr.strip().rpartition("\n")[2][:300] or f"the process ended with {done.returncode}"
         return Smoke(False, wall, _said(namespace), reason)
     return Smoke(

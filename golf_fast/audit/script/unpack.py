@@ -19,6 +19,7 @@ from typing import Any
 
 from golf_fast.audit.script import fstrings
 from golf_fast.errors import InputError
+from golf_fast.files import read_bytes
 
 MOST_BYTES = 8_000_000
 """Bytes of a script, wrapped or not, above which it is refused."""
@@ -64,12 +65,9 @@ def read(path: Path) -> Source:
 
 
 def _text(path: Path) -> str:
+    content = read_bytes(path, "name a Python script", MOST_BYTES)
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path}: {path.stat().st_size:,} bytes; a script of at most {MOST_BYTES:,} can be judged")
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a Python script") from error
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason}); name a Python script") from error
 

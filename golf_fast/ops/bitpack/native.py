@@ -43,7 +43,8 @@ def _check(
     """Raise ValueError unless every tensor has the given dtype and number of elements, is contiguous, is on one device
     (and there well aligned), and no output shares memory with another tensor."""
     tensors = {**inputs, **outputs}
-    device = next(iter(tensors.values()))[0].device
+    (first, *_), *_ = tensors.values()
+    device = first.device
     spans = []
     for name, (tensor, dtype, numel) in tensors.items():
         if tensor.device != device:
