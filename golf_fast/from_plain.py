@@ -65,6 +65,8 @@ def from_plain(kind: type[Kind], value: object, path: Path, name: str = "", *, l
 
 
 def _field(hint: Any, value: object, path: Path, dotted: str, lenient: bool) -> Any:
+    if typing.get_origin(hint) is types.UnionType and value is not None:
+        hint = next(filter(dataclasses.is_dataclass, typing.get_args(hint)), hint)
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
         return from_plain(hint, value, path, dotted, lenient=lenient)

@@ -39,6 +39,7 @@ class Inner:
 class Outer:
     name: str
     inner: Inner = field(default_factory=Inner)
+    other: Inner | None = later(None)
 
 
 def plain(**changes: Any) -> dict[str, Any]:
@@ -103,6 +104,19 @@ def test_a_wrong_value_is_named_with_what_would_be_right(changes: dict[str, Any]
 def test_what_is_missing_is_named(value: object, said: str) -> None:
     with pytest.raises(InputError, match=re.escape(f"some.json: {said}")):
         from_plain(Outer, value, FILE)
+
+
+def test_a_dataclass_that_may_be_null_is_read_as_strictly() -> None:
+    whole = plain()
+    assert from_plain(Outer, {**whole, "other": None}, FILE).other is None
+    assert from_plain(Outer, {**whole, "other": whole["inner"]}, FILE).other == Inner()
+    for wrong, said in (
+        ({}, "has no other.count"),
+        (3, "other is 3: it must be an object"),
+        ({"a": 1}, "other.a is no"),
+    ):
+        with pytest.raises(InputError, match=said):
+            from_plain(Outer, {**whole, "other": wrong}, FILE)
 
 
 def test_a_lenient_reader_passes_over_what_it_does_not_know_and_fills_what_is_not_there() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from golf_fast import json_files
-from golf_fast.checks import later, require
+from golf_fast.checks import MOST, later, require
 from golf_fast.files import replacing
 from golf_fast.from_plain import from_plain
 
@@ -52,7 +51,7 @@ class RecordedSchedule:
             f"more than 0, and the length of lr_factor and momentum; they hold {held}",
         )
         for step, (factor, momentum) in enumerate(zip(self.lr_factor, self.momentum, strict=True)):
-            require(0 <= factor < math.inf, f"lr_factor of step {step}", factor, "0 or more and finite")
+            require(0 <= factor <= MOST, f"lr_factor of step {step}", factor, f"from 0 to {MOST}")
             require(0 <= momentum < 1, f"momentum of step {step}", momentum, "at least 0 and below 1")
 
     def write(self, path: Path) -> None:

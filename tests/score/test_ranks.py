@@ -11,6 +11,7 @@ from helpers.small_scoring import recorded, score, small_config, small_gpt, some
 
 from golf_fast.config import ScoreConfig
 from golf_fast.distributed import Ranks
+from golf_fast.errors import InputError
 from golf_fast.score import Ledger
 from golf_fast.score.ledger import read
 from golf_fast.score.verdict import Facts, judge
@@ -45,6 +46,9 @@ def _work(folder: Path) -> None:
     result = score(small_gpt(layers=2), TOKENS, published, ranks=ranks)
     assert result.violations == ["V1"]
     np.save(folder / f"{ranks.world_size}-{ranks.rank}-published.npy", result.losses)
+    with pytest.raises(InputError) as raised:
+        score(small_gpt(layers=2), TOKENS, small_config(ttt_lr=1e9, ttt_grad_clip=0.0), ranks=ranks)
+    (folder / f"{ranks.world_size}-{ranks.rank}-diverged.txt").write_text(str(raised.value))
     ranks.close()
 
 
@@ -54,6 +58,13 @@ def left(tmp_path_factory: pytest.TempPathFactory, run_ranks: Callable[..., None
     for world_size in (2, 4):
         run_ranks(__file__, world_size, folder)
     return folder
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_every_rank_ends_where_adapting_leaves_no_number(left: Path, world_size: int) -> None:
+    said = {(left / f"{world_size}-{rank}-diverged.txt").read_text() for rank in range(world_size)}
+    assert len(said) == 1
+    assert "is nan, in chunk 1 of 5: adapting" in said.pop()
 
 
 @pytest.mark.parametrize("world_size", [2, 4])

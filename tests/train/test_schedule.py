@@ -135,6 +135,7 @@ def test_a_recorded_schedule_is_replayed_to_the_last_bit(tmp_path: Path) -> None
         '{"steps": 1, "lr_factor": [1.0], "momentum": [2]}',
         '{"steps": 1, "lr_factor": [1.0], "momentum": [1.0]}',
         '{"steps": 1, "lr_factor": [-0.5], "momentum": [0.9]}',
+        '{"steps": 1, "lr_factor": [1e300], "momentum": [0.9]}',
         '{"steps": 1, "lr_factor": [1e999], "momentum": [0.9]}',
         '{"steps": 1, "lr_factor": [NaN], "momentum": [0.9]}',
         '{"steps": 1, "lr_factor": ["1"], "momentum": [0.9]}',

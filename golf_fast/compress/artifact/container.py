@@ -20,7 +20,7 @@ import numpy as np
 
 from golf_fast.compress.artifact.codecs import CODECS, Bytes, Form, Malformed, smallest
 from golf_fast.compress.artifact.header import MAX_RAW_BYTES, Blob, Header, dump, form_of, parse
-from golf_fast.compress.artifact.parts import TensorSpec, assemble, part_of, spec_of
+from golf_fast.compress.artifact.parts import TensorSpec, assemble, check, part_of, spec_of
 from golf_fast.compress.stored import Stored
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, replacing
@@ -117,6 +117,8 @@ def encode(
         raise Malformed(f"its level of zstd is {level}; it must be from {LEVELS[0]} to {LEVELS[-1]}")
     names = sorted(tensors)
     specs = tuple(spec_of(name, tensors[name]) for name in names)
+    for spec in specs:
+        check(spec, tensors[spec.name])  # what would not be read is not written
     blobs: list[Blob] = []
     bodies: list[Bytes] = []
     for part, positions in _groups(specs, codec):
@@ -133,7 +135,7 @@ def encode(
         raise Malformed(f"the model's configuration or a note is not plain JSON ({error})") from error
     if len(text) > MAX_HEADER_BYTES:
         raise Malformed(f"its header has {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed")
-    parse(text, frozenset(CODECS))  # what would not be read is not written
+    parse(text, frozenset(CODECS))  # nor here
     header = CODECS["zstd"].encode(text, Form(1, len(text), 8), level)
     written = [PREAMBLE.pack(MAGIC, VERSION, len(header), len(text)), header, *bodies]
     return b"".join((*written, _digest(written)))

@@ -108,15 +108,31 @@ def assemble(spec: TensorSpec, parts: dict[str, memoryview]) -> Stored:
     Raises:
         Malformed: a value is outside its width, or a float or a weight is not finite.
     """
-    arrays = {}
-    for field, (dtype, items) in spec.fields().items():
-        arrays[field] = _join(field, np.dtype(dtype), items, parts)
+    arrays = {field: _join(field, np.dtype(dtype), items, parts) for field, (dtype, items) in spec.fields().items()}
+    _check(spec, arrays)
+    if spec.kind == "raw":
+        return Raw(torch.from_numpy(arrays["data"]).reshape(spec.shape))
+    values, scales = (torch.from_numpy(arrays[field]) for field in ("values", "scales"))
+    return Quantized(values.reshape(spec.shape), scales, spec.bits)
+
+
+def check(spec: TensorSpec, stored: Stored) -> None:
+    """That a reader of the file will take a tensor.
+
+    Raises:
+        Malformed: as `assemble`.
+    """
+    _check(spec, {field: tensor.detach().cpu().reshape(-1).numpy() for field, tensor in _tensors_of(stored).items()})
+
+
+def _check(spec: TensorSpec, arrays: dict[str, np.ndarray]) -> None:
+    for field, (dtype, _) in spec.fields().items():
         if dtype in SPLIT_DTYPES and not _all_finite(arrays[field]):
             raise Malformed(f"{spec.name}: its {field} are not all finite")
     if spec.kind == "raw":
         if spec.dtype == "bool" and arrays["data"].view(np.uint8).max(initial=0) > 1:
             raise Malformed(f"{spec.name}: a bool is neither 0 nor 1")
-        return Raw(torch.from_numpy(arrays["data"]).reshape(spec.shape))
+        return
     values, limit = arrays["values"], 2 ** (spec.bits - 1)
     smallest, largest = int(values.min()), int(values.max())
     if smallest < -limit or largest >= limit:
@@ -124,7 +140,6 @@ def assemble(spec: TensorSpec, parts: dict[str, memoryview]) -> Stored:
     coarsest = max(abs(float(arrays["scales"].min())), abs(float(arrays["scales"].max())))
     if coarsest * max(-smallest, largest) > float(np.finfo(np.float32).max):
         raise Malformed(f"{spec.name}: a scale is {coarsest:g}; its product with {spec.kind} is not finite in float32")
-    return Quantized(torch.from_numpy(values).reshape(spec.shape), torch.from_numpy(arrays["scales"]), spec.bits)
 
 
 def _all_finite(array: np.ndarray) -> bool:

@@ -22,6 +22,7 @@ from golf_fast.compress import (
 )
 from golf_fast.config import CodecName, CompressConfig, ModelConfig, RunConfig
 from golf_fast.errors import InputError
+from golf_fast.from_plain import from_plain
 
 CONFIG = CompressConfig()
 MODEL = {"dim": 64, "rope_base": 10000.0, "tied_embeddings": True, "name": "größer"}
@@ -83,7 +84,8 @@ def test_round_trip(codec: CodecName, tmp_path: Path) -> None:
 def test_the_config_of_a_run_travels(tmp_path: Path) -> None:
     config = RunConfig().as_dict()["model"]
     write_artifact(tmp_path / "a", {}, config)
-    assert ModelConfig(**read_artifact(tmp_path / "a").model_config) == ModelConfig()
+    held = read_artifact(tmp_path / "a").model_config
+    assert from_plain(ModelConfig, held, tmp_path / "a", "model") == ModelConfig()
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -219,3 +221,11 @@ def golden_state() -> dict[str, torch.Tensor]:
         "lm_head.weight": ((steps * 17) % 251 - 125).reshape(30, 20) / 4,
         "steps": torch.tensor([1, 2, 3]),
     }
+
+
+@pytest.mark.parametrize("scales", [torch.tensor([1, float("inf")]).half(), torch.tensor([1, 3e38])])
+def test_what_would_not_be_read_is_not_written(scales: torch.Tensor, tmp_path: Path) -> None:
+    tensors = {"m": Quantized(torch.full((2, 3), 100, dtype=torch.int8), scales, 8)}
+    with pytest.raises(InputError, match=r"a\.golf: not written: m: .* not (all )?finite"):
+        write_artifact(tmp_path / "a.golf", tensors, {})
+    assert not (tmp_path / "a.golf").exists()
