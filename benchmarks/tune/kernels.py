@@ -177,81 +177,92 @@ def _of_linear_residual(shapes: Shapes, device: torch.device) -> Iterator[Kernel
     yield Kernel("linear-residual", gate, using, of, _first(TILES[ARCH][0], tries), [out, rstd], flops, moved)
 
 
+class _Attention:
+    """Attention of one layer as the model has it, and the launches of its three kernels."""
+
+    def __init__(self, shapes: Shapes, device: torch.device) -> None:
+        from golf_fast.ops.window_attention import launches
+
+        s = self.shapes = shapes
+        self.device, self.launches = device, launches
+        self.now = launches.choose_tiles(s.head_dim, s.heads // s.kv_heads, ARCH)
+        packed = _draw((s.rows, s.length, s.heads + 2 * s.kv_heads, s.head_dim), device, 5)
+        heads = (s.heads, s.kv_heads, s.kv_heads)
+        self.raw_q, self.raw_k, self.v = packed.split(heads, dim=2)
+        # Queries and keys are normalised and contiguous, while the values stay in the packed product.
+        self.q, self.k = (
+            torch.empty(t.shape, dtype=t.dtype, device=device) if device.type == "meta" else _normed(t)
+            for t in (self.raw_q, self.raw_k)
+        )
+        half, dtype = (s.length, s.head_dim // 2), packed.dtype
+        self.gain = torch.ones(s.heads, dtype=dtype, device=device)
+        self.cos, self.sin = (turn(half, dtype=dtype, device=device) for turn in (torch.ones, torch.zeros))
+        self.grad = _draw(tuple(self.q.shape), device, 6)
+        self.out = torch.empty(self.q.shape, dtype=dtype, device=device)
+        self.d_q, self.d_k, self.d_v = torch.empty_like(packed).split(heads, dim=2)
+        self.lse, self.delta = (_floats((s.rows, s.heads, s.length), device) for _ in range(2))
+        self.bound = torch.full((), s.head_dim**0.5, dtype=torch.float32, device=device)
+        if device.type != "meta":  # what the gradients start from
+            self.launch("forward", self.now.forward)()
+            self.launch("d_query", self.now.d_query)()
+
+    def launch(self, which: str, choice: Any) -> Launch:
+        """Of "forward", "d_query" or "d_key_value", with the tile `choice`."""
+        tiles = dataclasses.replace(self.now, **{which: choice})
+        common = self.q, self.k, self.v
+        if which == "forward":
+            window = self.shapes.window
+            return self.launches.forward(*common, None, window, self.bound, self.out, self.lse, tiles)
+        return self._backward(tiles)[which == "d_key_value"]
+
+    def _backward(self, tiles: Any) -> tuple[Launch, Launch]:
+        from golf_fast.ops.qk_norm_rope.reference import EPS
+
+        parts = _floats(self.launches.origin_parts(self.q, self.shapes.kv_heads, tiles), self.device)
+        origin = self.launches.Origin(self.raw_q, self.raw_k, self.gain, self.cos, self.sin, EPS, parts)
+        found = self.out, self.lse, None, self.shapes.window, self.d_q, self.d_k, self.d_v, self.delta
+        return self.launches.backward(self.grad, self.q, self.k, self.v, *found, tiles=tiles, origin=origin)
+
+    def using(self, which: str, choice: Any) -> AbstractContextManager[None]:
+        return chosen(self.launches, "choose_tiles", lambda now, *_: dataclasses.replace(now, **{which: choice}))
+
+
+ATTENTION = {
+    "forward": [
+        (128, 64, 8, 2, 128), (128, 64, 8, 4, 128), (128, 128, 8, 2), (128, 128, 8, 2, 168), (128, 64, 4, 3),
+        (128, 128, 4, 2), (64, 64, 4, 3, 168), (64, 64, 4, 2, 128), (64, 128, 4, 2), (256, 64, 8, 2),
+    ],
+    "d_query": [
+        (64, 64, 4, 2, 168), (64, 64, 4, 4, 168), (64, 64, 4, 2, 128), (64, 128, 4, 2), (128, 64, 8, 2),
+        (128, 64, 8, 2, 128), (128, 64, 8, 3, 128), (128, 64, 8, 3), (128, 128, 8, 2), (128, 32, 8, 3, 128),
+    ],
+    "d_key_value": [
+        (64, 128, 8, 2), (64, 128, 8, 4), (128, 128, 8, 2), (32, 128, 8, 3), (32, 128, 8, 3, 128), (64, 64, 4, 3),
+        (64, 64, 4, 2), (64, 64, 4, 3, 168), (128, 64, 4, 2), (64, 128, 4, 3),
+    ],
+}  # fmt: skip
+"""Positions times heads of a tile, keys, warps, stages, and perhaps the limit of registers."""
+
+
 def _of_attention(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
-    from golf_fast.ops.qk_norm_rope.reference import EPS
-    from golf_fast.ops.window_attention import launches
     from golf_fast.ops.window_attention.launches import Tile
 
-    s = shapes
-    packed = _draw((s.rows, s.length, s.heads + 2 * s.kv_heads, s.head_dim), device, 5)
-    heads_of = (s.heads, s.kv_heads, s.kv_heads)
-    raw_q, raw_k, v = packed.split(heads_of, dim=2)
-    # As the model has them: normalised and contiguous, while the values stay in the packed product.
-    q, k = (
-        torch.empty(t.shape, dtype=t.dtype, device=device) if device.type == "meta" else _normed(t)
-        for t in (raw_q, raw_k)
-    )
-    gain = torch.ones(s.heads, dtype=q.dtype, device=device)
-    cos, sin = (turn((s.length, s.head_dim // 2), dtype=q.dtype, device=device) for turn in (torch.ones, torch.zeros))
-    grad = _draw(tuple(q.shape), device, 6)
-    out = torch.empty(q.shape, dtype=q.dtype, device=device)
-    d_q, d_k, d_v = torch.empty_like(packed).split(heads_of, dim=2)
-    lse, delta = (_floats((s.rows, s.heads, s.length), device) for _ in range(2))
-    bound = torch.full((), s.head_dim**0.5, dtype=torch.float32, device=device)
-    now = launches.choose_tiles(s.head_dim, s.heads // s.kv_heads, ARCH)
+    s, made = shapes, _Attention(shapes, device)
     heads = math.gcd(s.heads // s.kv_heads, 4)
-
-    def tile(lanes: int, keys: int, warps: int, stages: int, registers: int | None = None) -> Tile:
-        return Tile(lanes // heads, heads, keys, warps, stages, registers)
-
-    def forward(choice: Tile) -> Launch:
-        at = dataclasses.replace(now, forward=choice)
-        return launches.forward(q, k, v, None, s.window, bound, out, lse, at)
-
-    gate = _gate(qkv_attention.rule, qkv_attention.one_product)
-
-    def backward(at: launches.Tiles) -> tuple[Launch, Launch]:
-        parts = _floats(launches.origin_parts(q, s.kv_heads, at), device)
-        origin = launches.Origin(raw_q, raw_k, gain, cos, sin, EPS, parts)
-        return launches.backward(grad, q, k, v, out, lse, None, s.window, d_q, d_k, d_v, delta, tiles=at, origin=origin)
-
-    def d_query(choice: Tile) -> Launch:
-        return backward(dataclasses.replace(now, d_query=choice))[0]
-
-    def d_key_value(choice: Tile) -> Launch:
-        return backward(dataclasses.replace(now, d_key_value=choice))[1]
-
-    def using(which: str, choice: Tile) -> AbstractContextManager[None]:
-        return chosen(launches, "choose_tiles", lambda now, *_: dataclasses.replace(now, **{which: choice}))
-
-    at_forward, at_dq, at_dkv = (functools.partial(using, name) for name in ("forward", "d_query", "d_key_value"))
-    if device.type != "meta":  # what the gradients start from
-        forward(now.forward)()
-        d_query(now.d_query)()
     window = min(s.window, s.length)
     pairs = s.rows * s.heads * (window * (window + 1) // 2 + (s.length - window) * window)
-    product, size = 2 * pairs * s.head_dim, q.element_size()
-    moved = size * s.tokens * s.head_dim * 2 * (s.heads + s.kv_heads)
-    tries = [
-        tile(128, 64, 8, 2, 128), tile(128, 64, 8, 4, 128), tile(128, 128, 8, 2), tile(128, 128, 8, 2, 168),
-        tile(128, 64, 4, 3), tile(128, 128, 4, 2), tile(64, 64, 4, 3, 168), tile(64, 64, 4, 2, 128),
-        tile(64, 128, 4, 2), tile(256, 64, 8, 2),
-    ]  # fmt: skip
-    yield Kernel("attention", gate, at_forward, forward, _first(now.forward, tries), [out, lse], 2 * product, moved)
-    tries = [
-        tile(64, 64, 4, 2, 168), tile(64, 64, 4, 4, 168), tile(64, 64, 4, 2, 128), tile(64, 128, 4, 2),
-        tile(128, 64, 8, 2), tile(128, 64, 8, 2, 128), tile(128, 64, 8, 3, 128), tile(128, 64, 8, 3),
-        tile(128, 128, 8, 2), tile(128, 32, 8, 3, 128),
-    ]  # fmt: skip
-    yield Kernel("attention-dq", gate, at_dq, d_query, _first(now.d_query, tries), [d_q, delta], 3 * product, 2 * moved)
-    tries = [
-        tile(64, 128, 8, 2), tile(64, 128, 8, 4), tile(128, 128, 8, 2), tile(32, 128, 8, 3), tile(32, 128, 8, 3, 128),
-        tile(64, 64, 4, 3), tile(64, 64, 4, 2), tile(64, 64, 4, 3, 168), tile(128, 64, 4, 2), tile(64, 128, 4, 3),
-    ]  # fmt: skip
-    yield Kernel(
-        "attention-dkv", gate, at_dkv, d_key_value, _first(now.d_key_value, tries), [d_k, d_v], 4 * product,
-        2 * moved,
-    )  # fmt: skip
+    product = 2 * pairs * s.head_dim
+    moved = made.q.element_size() * s.tokens * s.head_dim * 2 * (s.heads + s.kv_heads)
+    gate = _gate(qkv_attention.rule, qkv_attention.one_product)
+    for name, which, outputs, products, times in (
+        ("attention", "forward", [made.out, made.lse], 2, 1),
+        ("attention-dq", "d_query", [made.d_q, made.delta], 3, 2),
+        ("attention-dkv", "d_key_value", [made.d_k, made.d_v], 4, 2),
+    ):
+        tries = [Tile(lanes // heads, heads, *others) for lanes, *others in ATTENTION[which]]
+        choices = _first(getattr(made.now, which), tries)
+        using, launch = functools.partial(made.using, which), functools.partial(made.launch, which)
+        yield Kernel(name, gate, using, launch, choices, outputs, products * product, times * moved)
 
 
 def _normed(x: torch.Tensor) -> torch.Tensor:
