@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 SIZE_LIMIT_BYTES = 16_000_000
@@ -73,7 +75,7 @@ VIOLATIONS = {
             "V9", "late calibration", "Calibration or quantization on training data ends after the time of training."
         ),
         Violation("V10", "wrong file measured", "The bytes reported are not those of the files that ship."),
-        Violation("V11", "overrun", "Training stopped after its limit of time."),
+        Violation("V11", "overrun", "Training stopped, or the evaluation ended, after its limit of time."),
         Violation("V12", "outside help", "The evaluation uses the network or reads training shards."),
         Violation(
             "V13",
@@ -84,6 +86,23 @@ VIOLATIONS = {
     )
 }
 """By number."""
+
+
+def is_legal(violations: Sequence[str], not_judged: Sequence[str]) -> bool:
+    """Whether no rule is broken, and none left open: by a run that did not finish, or that set itself no limit.
+
+    Args:
+        violations: numbers of the rules broken.
+        not_judged: sentences on what could not be judged; one that leaves a rule open begins with its number.
+    """
+    return not violations and not any(re.match(r"V\d|the run", said) for said in not_judged)
+
+
+def in_words(violations: Sequence[str], not_judged: Sequence[str]) -> str:
+    """The same for people: legal, NOT LEGAL with the rules broken, or not judged."""
+    if violations:
+        return f"NOT LEGAL ({', '.join(violations)})"
+    return "legal" if is_legal(violations, not_judged) else "NOT JUDGED"
 
 
 def sentence(number: str) -> str:

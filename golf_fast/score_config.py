@@ -162,13 +162,13 @@ class ScoreConfig:
     adapters of its own. phased: as documents, and the weights train on what is scored. held_out: the weights train on
     training tokens before the scoring. train_then_score: the seed's published protocol, which is not legal."""
     ttt_optimizer: Literal["sgd", "adamw"] = later("sgd")
-    """Optimizer of the chunked protocol; adamw has betas 0.9 and 0.95 and no weight decay."""
+    """Optimizer of the chunked protocol; adamw has the betas ttt_momentum and 0.95 and no weight decay."""
     ttt_lr: float = 0.002
     """Initial learning rate in test-time training, of the chunked and the published protocol."""
     ttt_schedule: Literal["cosine", "constant"] = "cosine"
     """Course of the learning rate of test-time training over the chunks."""
     ttt_momentum: float = 0.9
-    """Momentum of SGD in test-time training, carried from chunk to chunk."""
+    """Momentum in test-time training, carried from chunk to chunk."""
     ttt_epochs: int = 3
     """Number of times that each scored chunk is trained on."""
     ttt_chunk_tokens: int = 32768

@@ -69,6 +69,8 @@ LEFT_OUT = {
     "file_hashes",
     "validation_shards",
     "peak_memory_bytes",
+    "not_judged",
+    "score_order",
 }
 """Of result.json: what depends on the machine or the text of the program."""
 TOLERANCE = 5e-5

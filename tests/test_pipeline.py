@@ -98,7 +98,9 @@ def test_a_run_leaves_what_the_readme_says(finished: tuple[Path, object]) -> Non
     assert {path.name for path in run_dir.iterdir()} == FILES
     result = read(run_dir / "result.json")
     assert result.finished
-    assert result.legal
+    assert result.violations == []
+    assert "V9, V11: training had no limit of time" in result.not_judged
+    assert not result.legal
     assert result.fits
     assert result.track == "B"
     assert result.steps == 6
@@ -176,7 +178,11 @@ def test_a_late_calibration_is_given_up_and_a_target_is_kept(finished: tuple[Pat
 def test_the_ledger_accounts_for_every_token(finished: tuple[Path, object]) -> None:
     run_dir = finished[0] / "runs" / "first"
     events = [json.loads(line) for line in (run_dir / "ledger.jsonl").read_text().splitlines()]
-    assert events[0] == {"event": "begin", "targets": read(run_dir / "result.json").val_tokens}
+    assert events[0] == {
+        "event": "begin",
+        "targets": read(run_dir / "result.json").val_tokens,
+        "strategy": "chunked",
+    }
     scored = 0
     trained = 0
     for event in events[1:-1]:

@@ -16,7 +16,7 @@ def test_every_violation_has_its_number_a_name_and_one_sentence() -> None:
         assert violation.number == number
         assert re.fullmatch(r"[A-Z][^.]*\.", violation.text)
         assert len({other.name for other in rules.VIOLATIONS.values()}) == 14
-    assert rules.sentence("V11") == "V11 (overrun): Training stopped after its limit of time."
+    assert rules.sentence("V11") == "V11 (overrun): Training stopped, or the evaluation ended, after its limit of time."
 
 
 def test_the_document_names_the_same_violations_and_limits() -> None:

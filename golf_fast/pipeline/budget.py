@@ -62,14 +62,6 @@ class Budget:
         """Seconds of training, and of calibrating and quantizing where that counts."""
         return self.trained + self.quantized
 
-    @property
-    def violations(self) -> list[str]:
-        """The rules about time that the run breaks, by number."""
-        if self.limit <= 0:
-            return []
-        found = ["V9"] if self.quantized > 0 and self.used > self.limit else []
-        return found + (["V11"] if self.trained > self.limit else [])
-
     def times(self) -> Times:
         """The seconds, as they are recorded beside the schedule."""
         return Times(self.limit, self.kept, self.trained, self.quantized)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from golf_fast import code_size, machine
 from golf_fast.config import ScoreConfig
-from golf_fast.data import Baseline
+from golf_fast.data import Baseline, shard_tokens
 from golf_fast.files import sha256
 from golf_fast.model import parameters
 from golf_fast.pipeline.budget import Budget
@@ -16,6 +16,8 @@ from golf_fast.pipeline.inputs import Inputs
 from golf_fast.report import summary
 from golf_fast.runs import Result
 from golf_fast.score import Score
+from golf_fast.score.ledger import Event
+from golf_fast.score.verdict import Facts, Verdict, judge, variant_of
 from golf_fast.train import Trained
 
 BEFORE, AFTER, ADAPTING = "score before compression", "score after compression", "score while adapting"
@@ -34,15 +36,40 @@ class Findings:
     scores: dict[str, Score] = field(default_factory=dict)
     """The score of each scoring stage that has ended, by its name."""
     baselines: list[Baseline] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    """What the ledger of the final score has recorded so far."""
 
     def final(self, config: ScoreConfig) -> Score | None:
         """The score that counts."""
         return self.scores.get(AFTER if config.ttt == "off" else ADAPTING)
 
 
+def verdict(context: Context, found: Findings, *, finished: bool) -> Verdict:
+    """What the ledger and the facts of the run make of it."""
+    config, final, budget = context.config, found.final(context.config.score), found.budget
+    dataset = found.inputs.dataset
+    facts = Facts(
+        finished=finished,
+        planned=() if final else config.score.violations,
+        window=config.score.window,
+        split_targets=sum(shard_tokens(path) for path in dataset.val_shards) - 1,
+        variant=variant_of(dataset.name),
+        train_limit=budget.limit if found.trained else None,
+        train_seconds=budget.trained if found.trained else None,
+        quantize_seconds=budget.quantized,
+        eval_limit=config.score.max_seconds,
+        eval_seconds=final.seconds if final else None,
+        device=machine.device_name(context.ranks.device),
+        world_size=context.ranks.world_size,
+        overlap=found.inputs.overlap,
+    )
+    return judge(found.events, facts)
+
+
 def result(context: Context, found: Findings, *, finished: bool) -> Result:
     """The result as far as it is known; None for what was not measured."""
     paths, config, trained = context.paths, context.config, found.trained
+    judged = verdict(context, found, finished=finished)
     before, after, final = found.scores.get(BEFORE), found.scores.get(AFTER), found.final(config.score)
     return Result(
         run_id=paths.folder.name,
@@ -61,8 +88,10 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
         artifact_bytes=paths.artifact.stat().st_size if paths.artifact.exists() else None,
         code_bytes=code_size.code_bytes(),
         code_hash=code_size.code_hash(),
-        track=final.track if final else "A",
-        violations=(final.violations if final else config.score.violations) + found.budget.violations,
+        track=judged.track,
+        violations=judged.violations,
+        not_judged=judged.not_judged,
+        score_order=judged.order,
         eval_seconds=final.seconds if final else None,
         device=machine.device_name(context.ranks.device),
         world_size=context.ranks.world_size,

@@ -126,6 +126,7 @@ class Run:
         self._score(BEFORE, training.weights, fixed)
         restored = dequantize(read_artifact(paths.artifact).tensors, device=context.ranks.device)
         ledger = Ledger(paths.ledger if context.ranks.main else None)
+        found.events = ledger.events
         if context.config.score.ttt == "off":
             final = self._score(AFTER, restored, fixed, ledger)
         else:
@@ -149,6 +150,8 @@ class Run:
                 context.ranks,
                 ledger,
                 lambda done, total: context.log.progress(name, done, total),
+                training=inputs.slice_of_training(config.held_out.tokens) if config.ttt == "held_out" else None,
+                log=context.log.line,
             )
             note["bpb"] = score.bpb
             trained = sum(tensor.nbytes for tensor in weights.values())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from golf_fast.report.table import table
+from golf_fast.rules import in_words
 from golf_fast.runs.result import Result
 
 
@@ -48,13 +49,14 @@ def baselines_table(result: Result) -> str:
 
 
 def verdict(result: Result) -> str:
-    """The score, whether it counts, and the size, in a line."""
-    legal = "legal" if result.legal else f"NOT LEGAL ({', '.join(result.violations)})"
-    return (
+    """The score, whether it counts, and the size, in a line; then what could not be judged."""
+    legal = in_words(result.violations, result.not_judged)
+    line = (
         f"val_bpb:{_number(result.val_bpb, '.4f')} {legal}, track {result.track}; {_number(result.total_bytes, ',')} "
         f"bytes ({_number(result.artifact_bytes, ',')} artifact, {result.code_bytes:,} code), "
         f"{'fits' if result.fits else 'DOES NOT FIT'}"
     )
+    return "\n".join([line, *(f"not judged: {said}" for said in result.not_judged)])
 
 
 def _difference(after: float | None, before: float | None) -> str:

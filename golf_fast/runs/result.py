@@ -12,7 +12,7 @@ from golf_fast import json_files
 from golf_fast.errors import InputError
 from golf_fast.files import replacing
 from golf_fast.from_plain import from_plain
-from golf_fast.rules import SIZE_LIMIT_BYTES
+from golf_fast.rules import SIZE_LIMIT_BYTES, is_legal
 from golf_fast.runs.plain import plain
 
 
@@ -67,6 +67,10 @@ class Result:
     """Name of a file of the run directory that the score depends on -> SHA-256: the artifact and the tokenizer."""
     validation_shards: dict[str, str] = field(default_factory=dict)
     """Path of each shard that was scored, in order -> SHA-256."""
+    not_judged: list[str] = field(default_factory=list)
+    """What could not be judged, and why. One that begins with the number of a rule leaves open whether it is legal."""
+    score_order: Literal["stream", "length"] = "stream"
+    """Order in which the validation documents were scored."""
     total_bytes: int | None = field(init=False)
     fits: bool = field(init=False)
     legal: bool = field(init=False)
@@ -75,7 +79,7 @@ class Result:
         total = None if self.artifact_bytes is None else self.artifact_bytes + self.code_bytes
         object.__setattr__(self, "total_bytes", total)
         object.__setattr__(self, "fits", total is not None and total <= SIZE_LIMIT_BYTES)
-        object.__setattr__(self, "legal", not self.violations)
+        object.__setattr__(self, "legal", is_legal(self.violations, self.not_judged))
 
     def write(self, path: Path) -> None:
         """Write `path` whole or not at all.

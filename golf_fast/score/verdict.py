@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from golf_fast.data.overlap import Overlap
-from golf_fast.rules import EVALUATION_LIMIT_SECONDS, RANKED_DEVICES, VALIDATION_TARGETS
+from golf_fast.rules import EVALUATION_LIMIT_SECONDS, RANKED_DEVICES, VALIDATION_TARGETS, in_words, is_legal
 
 Order = Literal["stream", "length"]
 
@@ -83,21 +83,7 @@ class Verdict:
     @property
     def words(self) -> str:
         """The verdict for people."""
-        return words(self.violations, self.not_judged)
-
-
-def is_legal(violations: Sequence[str], not_judged: Sequence[str]) -> bool:
-    """Whether no rule is broken and none left open."""
-    return not violations and not any(re.match(r"V\d+\b|the run", said) for said in not_judged)
-
-
-def words(violations: Sequence[str], not_judged: Sequence[str]) -> str:
-    """The verdict for people: legal, not legal, or not judged, and why."""
-    if violations:
-        return f"NOT LEGAL ({', '.join(violations)})"
-    if not is_legal(violations, not_judged):
-        return f"not judged ({'; '.join(not_judged)})"
-    return f"legal as far as it can be judged ({'; '.join(not_judged)})" if not_judged else "legal"
+        return in_words(self.violations, self.not_judged)
 
 
 def judge(events: Sequence[Mapping[str, Any]], facts: Facts) -> Verdict:

@@ -8,6 +8,7 @@ import pytest
 from golf_fast.config import CompressConfig, RunConfig, TrainConfig
 from golf_fast.pipeline.budget import Budget
 from golf_fast.runs.schedule import RecordedSchedule
+from golf_fast.score.verdict import Facts, judge
 
 CALIBRATED = CompressConfig(quantizer="gptq", calibration_tokens=1000, calibration_seconds=60)
 
@@ -66,11 +67,11 @@ def test_a_replay_does_what_the_first_run_did(gave_up: bool) -> None:
 def test_what_is_late_breaks_a_rule(trained: float, quantized: float, violations: list[str]) -> None:
     made = budget()
     made.trained, made.quantized = trained, quantized
-    assert made.violations == violations
     assert made.used == trained + quantized
-    unlimited = budget(limit=0)
-    unlimited.trained, unlimited.quantized = trained, quantized
-    assert unlimited.violations == []
+    facts = Facts(train_limit=made.limit, train_seconds=made.trained, quantize_seconds=made.quantized)
+    assert judge([], facts).violations == violations
+    unlimited = judge([], replace(facts, train_limit=0.0))
+    assert (unlimited.violations, unlimited.legal) == ([], False)
 
 
 def test_the_times_are_recorded() -> None:

@@ -85,7 +85,15 @@ def test_the_names(tmp_path: Path) -> None:
     RESULT.write(tmp_path / "result.json")
     held = json.loads((tmp_path / "result.json").read_text())
     assert set(NAMES) <= set(held)
-    assert set(held) - set(NAMES) == {"code_hash", "artifact_parts", "baselines", "file_hashes", "validation_shards"}
+    assert set(held) - set(NAMES) == {
+        "code_hash",
+        "artifact_parts",
+        "baselines",
+        "file_hashes",
+        "validation_shards",
+        "not_judged",
+        "score_order",
+    }
     assert set(held) == {field.name for field in fields(Result)}
 
 
@@ -108,6 +116,8 @@ def test_one_byte_over_is_out(artifact: int | None, fits: bool) -> None:
 def test_a_violation_makes_it_illegal() -> None:
     assert RESULT.legal
     assert not replace(RESULT, violations=["V1"]).legal
+    assert not replace(RESULT, not_judged=["V9, V11: training had no limit of time"]).legal
+    assert replace(RESULT, not_judged=["time: this ran on a laptop"]).legal
 
 
 def test_a_loss_that_is_not_finite_is_null(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class WeightTrainer:
             self._optimizer = torch.optim.SGD(self._parameters, lr=descent.lr, momentum=descent.momentum)
         else:
             self._optimizer = torch.optim.AdamW(
-                self._parameters, lr=descent.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+                self._parameters, lr=descent.lr, betas=(descent.momentum, 0.95), weight_decay=0.0, fused=True
             )
 
     def train(self, rows: TrainingRows, lr: float, epochs: int) -> None:
