@@ -25,14 +25,13 @@ from golf_fast.audit.script.values import (
 )
 
 _TRAINS = re.compile(r"\bbackward\(|autograd\.grad|\.step\(|optim\.|\bLN2\b|log\(2|bpb")
-_texts: dict[ast.AST, bool] = {}
 REST = "*"
 """Key of what stands for any further argument."""
 
 
 def call_node(m: Machine, node: ast.Call) -> Value:
     """What a call expression gives."""
-    from golf_fast.audit.script.expressions import attribute
+    from golf_fast.audit.script.access import attribute
 
     method: str | None = None
     holder = NOTHING
@@ -127,7 +126,7 @@ def _call_function(
     m: Machine, function: Function, positional: list[Value], named: dict[str, Value], node: ast.AST
 ) -> Value:
     given = [function.bound, *positional] if function.bound is not None else positional
-    if _is_opaque(function):
+    if _is_opaque(m, function):
         return model_output(m, node, given[0], [*given[1:], *named.values()])
     busy = any(frame.node is function.node for frame in m.frames)
     if busy or len(m.frames) > DEEPEST:
@@ -234,7 +233,7 @@ def _super_call(m: Machine, node: ast.Call, holder: Value, method: str) -> Value
     return join(*results) if results else m.mix(*positional, *named.values())
 
 
-def _is_opaque(function: Function) -> bool:
+def _is_opaque(m: Machine, function: Function) -> bool:
     """Whether it is a method of a model that neither trains nor reports: what it computes is the model's output."""
     holder = function.bound
     if holder is None:
@@ -242,9 +241,9 @@ def _is_opaque(function: Function) -> bool:
     models = [thing for thing in holder.things if isinstance(thing, Instance) and is_model(thing.type)]
     if not models:
         return False
-    if function.node not in _texts:
-        _texts[function.node] = bool(_TRAINS.search(ast.unparse(function.node)))
-    return not _texts[function.node]
+    if function.node not in m.trains:
+        m.trains[function.node] = bool(_TRAINS.search(ast.unparse(function.node)))
+    return not m.trains[function.node]
 
 
 __all__ = ["UNKNOWN", "call", "call_node", "run"]

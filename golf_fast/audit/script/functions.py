@@ -101,7 +101,7 @@ def _partial(m: Machine, node: ast.AST, callee: External, arguments: Arguments) 
 
 
 def _getattr(m: Machine, node: ast.AST, callee: External, arguments: Arguments) -> Value:
-    from golf_fast.audit.script.expressions import attribute
+    from golf_fast.audit.script.access import attribute
 
     positional, _ = arguments
     if len(positional) > 1 and isinstance(positional[1].constant, str):

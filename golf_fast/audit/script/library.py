@@ -44,7 +44,7 @@ def external(m: Machine, node: ast.AST, callee: External, positional: list[Value
     if last in names.PASSED_THROUGH:
         return _passed_through(m, last, positional, named)
     if last in names.CALLERS or "target" in named:
-        return _call_argument(m, node, everything)
+        return _call_argument(m, node, everything, named)
     if last in _COUNTS:
         return m.mix(*everything).with_(parts=NOTHING.parts, losses=NOTHING.losses)
     if last in _PRINTS:
@@ -132,7 +132,7 @@ def _common_method(
     if name in _PRINTS or name == "write":
         return _write(m, holder, name, everything)
     if name in names.CALLERS:
-        return _call_argument(m, node, everything)
+        return _call_argument(m, node, everything, named)
     mixed = _loaded(m, node, name, m.mix(holder, *everything))
     if name in names.LOADERS and not mixed.parts and not mixed.marks & {"train path", "val path"}:
         mixed = join(mixed, m.files)
@@ -252,10 +252,17 @@ def _passed_through(m: Machine, last: str, positional: list[Value], named: dict[
     return first.marked(*marks)
 
 
-def _call_argument(m: Machine, node: ast.AST, everything: list[Value]) -> Value:
+def _is_list(value: Value) -> bool:
+    return any(isinstance(thing, Container) for thing in value.things)
+
+
+def _call_argument(m: Machine, node: ast.AST, everything: list[Value], named: dict[str, Value]) -> Value:
     called = [value for value in everything if any(isinstance(t, Function | Partial) for t in value.things)]
     others = [value for value in everything if not any(value is one for one in called)]
-    elements = [loops.element_of(m, value) if value.things else value for value in others]
+    if "args" in named:  # a thread's arguments stand in a tuple
+        boxes = [thing for thing in named["args"].things if isinstance(thing, Container)]
+        others = [value for box in boxes for value in box.items.values()]
+    elements = [loops.element_of(m, value) if _is_list(value) and "args" not in named else value for value in others]
     results = [m.call(value, elements, {}, node) for value in called]
     return join(*results) if called else m.mix(*everything)
 

@@ -25,7 +25,6 @@ from golf_fast.audit.script.values import (
 )
 
 TURNS = 2
-_inductions: dict[ast.AST, frozenset[str]] = {}
 
 
 def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
@@ -73,7 +72,7 @@ def turns(m: Machine, node: ast.AST, epochs: bool) -> Iterator[Stamps]:
         for turn in range(1, TURNS + 1):
             loop.turn = turn
             stamp: Stamps = frozenset() if epochs else frozenset({(loop.id, turn)})
-            for name in _induction(node):
+            for name in _induction(m, node):
                 _move_on(m, name, loop.id, stamp)
             yield stamp
     finally:
@@ -214,11 +213,11 @@ def _move_on(m: Machine, name: str, loop: int, stamp: Stamps) -> None:
     scope.variables[name] = value.with_(stamps=others | stamp, constant=UNKNOWN)
 
 
-def _induction(node: ast.AST) -> frozenset[str]:
+def _induction(m: Machine, node: ast.AST) -> frozenset[str]:
     """Names that a loop computes from themselves, such as `start = stop` with `stop = start + 64`."""
-    if node not in _inductions:
-        _inductions[node] = _find_induction(node)
-    return _inductions[node]
+    if node not in m.inductions:
+        m.inductions[node] = _find_induction(node)
+    return m.inductions[node]
 
 
 def _find_induction(node: ast.AST) -> frozenset[str]:

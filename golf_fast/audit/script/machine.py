@@ -23,8 +23,8 @@ from golf_fast.audit.script.values import (
     join,
 )
 
-MOST_STEPS = 3_000_000
-"""Statements and expressions that are looked at before a script counts as too large to judge."""
+MOST_STEPS = 1_000_000
+"""Statements, expressions and objects that are looked at before a script counts as too large to judge."""
 DEEPEST = 60
 """Calls inside of each other."""
 
@@ -80,6 +80,10 @@ class Machine:
         self.models: dict[int, str] = {}
         self.called: set[ast.AST] = set()
         """Definitions that were run."""
+        self.inductions: dict[ast.AST, frozenset[str]] = {}
+        """Loops -> the names that they move on."""
+        self.trains: dict[ast.AST, bool] = {}
+        """Methods of models -> whether they train or report."""
         self._loop_ids: dict[tuple[object, ...], int] = {}
         self._kept: list[Value] = []
         self._ids = 0
@@ -164,6 +168,7 @@ class Machine:
 
     def content(self, value: Value, depth: int = 4) -> Value:
         """A value with what its storage and the containers in it hold; no objects."""
+        self.steps += 1 + len(value.things)
         values = [value]
         for cell in value.cells if value.cell is None else value.cells | {value.cell}:
             values.append(self.cells.get(cell, NOTHING))

@@ -4,62 +4,38 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from typing import Literal
 
 from golf_fast.audit.script import names
+from golf_fast.audit.script.tree import Definition, calls, definitions, last_name, names_in, nodes
 from golf_fast.rules import TRAIN_LIMIT_SECONDS
 
 Found = tuple[str, Literal["pass", "flag", "unknown"], list[int], str]
-Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 _TARGET = re.compile(r"^(y|yb|tgt|target|targets|next_tok\w*|labels?|true_\w+|y_\w+|\w*tgt\w*|\w*targets?\w*)$")
-_PIECE = frozenset(("id_to_piece", "IdToPiece", "id_to_token", "convert_ids_to_tokens", "decode_single_token_bytes"))
-_BYTE_TOKEN = re.compile(r"is_byte|IsByte|<0x|0x%02X|byte_fallback|byte_tokens?\b")
 _SHELL = re.compile(r"\b(curl|wget|pip3? install|huggingface-cli|git clone|rsync|scp|aws s3|gsutil)\b")
-
-
-def _definitions(tree: ast.AST) -> Iterator[Definition]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
-
-
-def _last(node: ast.AST) -> str:
-    if isinstance(node, ast.Call):
-        return _last(node.func)
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-
-
-def _calls(tree: ast.AST, *wanted: str) -> list[ast.Call]:
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _last(node) in wanted]
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
-
-
-# V4
 
 
 def hashed_cache(tree: ast.Module) -> Found:
     """V4: counts looked up under a hash of the target give a probability of that token only."""
     lines: list[int] = []
-    for scope in [*_definitions(tree), tree]:
+    for scope in [*definitions(tree), tree]:
         keyed = _hashes_of_targets(scope)
         if not keyed:
             continue
-        for node in ast.walk(scope):
-            if (isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and _names(node.slice) & keyed) or (
+        for node in nodes(scope):
+            if (
+                isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and names_in(node.slice) & keyed
+            ) or (
                 isinstance(node, ast.Call)
-                and _last(node) in ("get", "gather", "take", "index_select")
-                and any(_names(argument) & keyed for argument in node.args)
+                and last_name(node) in ("get", "gather", "take", "index_select")
+                and any(names_in(argument) & keyed for argument in node.args)
             ):
                 lines.append(node.lineno)
     counting = _updated_tables(tree)
     if lines and counting:
         return "V4", "flag", sorted(set(lines)), "counts are looked up under a hash of the target itself"
-    if _calls(tree, "cross_entropy", "log_softmax", "nll_loss", "CrossEntropyLoss", "logsumexp"):
+    if calls(tree, "cross_entropy", "log_softmax", "nll_loss", "CrossEntropyLoss", "logsumexp"):
         return "V4", "pass", [], "losses come from a softmax over the vocabulary, and no hash of a target is looked up"
     return "V4", "unknown", [], "no softmax over the vocabulary was found"
 
@@ -67,20 +43,20 @@ def hashed_cache(tree: ast.Module) -> Found:
 def _hashes_of_targets(scope: ast.AST) -> set[str]:
     """Names in a function that hold a hash in which the target is."""
     made: dict[str, list[ast.expr]] = {}
-    for node in ast.walk(scope):
+    for node in nodes(scope):
         if isinstance(node, ast.Assign):
             for target in node.targets:
-                for name in _names(target) if not isinstance(target, ast.Subscript) else ():
+                for name in names_in(target) if not isinstance(target, ast.Subscript) else ():
                     made.setdefault(name, []).append(node.value)
         elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             made.setdefault(node.target.id, []).append(node.value)
-    targets = {name for name in {*made, *_names(scope)} if _TARGET.match(name.lower())}
+    targets = {name for name in {*made, *names_in(scope)} if _TARGET.match(name.lower())}
     targets |= {name for name, values in made.items() if any(_is_shifted(value) for value in values)}
     hashes: set[str] = set()
     for _ in range(len(made) + 1):
         before = len(hashes) + len(targets)
         for name, values in made.items():
-            used = set().union(*(_names(value) for value in values))
+            used = set().union(*(names_in(value) for value in values))
             mixes = any(_is_hash(value) for value in values)
             if (used & targets and mixes) or (used & hashes and all(_is_plain(value) for value in values)):
                 hashes.add(name)
@@ -102,15 +78,15 @@ def _is_shifted(node: ast.expr) -> bool:
 
 
 def _is_hash(node: ast.expr) -> bool:
-    operators = {type(child.op) for child in ast.walk(node) if isinstance(child, ast.BinOp)}
-    called = {_last(call) for call in ast.walk(node) if isinstance(call, ast.Call)}
+    operators = {type(child.op) for child in nodes(node) if isinstance(child, ast.BinOp)}
+    called = {last_name(call) for call in nodes(node) if isinstance(call, ast.Call)}
     mixing = ast.BitXor in operators or bool(called & {"bitwise_xor", "hash"})
     return mixing or (ast.Mult in operators and bool(operators & {ast.BitAnd, ast.Mod}))
 
 
 def _is_plain(node: ast.expr) -> bool:
     """A cast, a mask, a reshaping: the same thing in another form."""
-    called = {_last(call) for call in ast.walk(node) if isinstance(call, ast.Call)}
+    called = {last_name(call) for call in nodes(node) if isinstance(call, ast.Call)}
     plain = {
         "astype",
         "to",
@@ -129,9 +105,9 @@ def _is_plain(node: ast.expr) -> bool:
 
 
 def _updated_tables(tree: ast.AST) -> bool:
-    if _calls(tree, "scatter_add_", "index_add_", "bincount", "put_", "index_put_", "defaultdict", "Counter", "add_at"):
+    if calls(tree, "scatter_add_", "index_add_", "bincount", "put_", "index_put_", "defaultdict", "Counter", "add_at"):
         return True
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("add.at"):
             return True
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Subscript):
@@ -139,112 +115,11 @@ def _updated_tables(tree: ast.AST) -> bool:
     return False
 
 
-# V6 and V7
-
-
-def _tables(tree: ast.AST) -> list[Definition | ast.Module]:
-    """The functions that go through a tokenizer's pieces and measure them."""
-    found: list[Definition | ast.Module] = [
-        node for node in _definitions(tree) if _calls(node, *_PIECE) and _calls(node, "encode", "len")
-    ]
-    if not found and isinstance(tree, ast.Module) and _calls(tree, *_PIECE):
-        found = [tree]
-    return found
-
-
-def space_counted_twice(tree: ast.Module) -> Found:
-    """V6: the bytes of a piece with its space in them, and the space added to the sum as well."""
-    tables = _tables(tree)
-    if not tables:
-        return "V6", "unknown", [], "no table of bytes by token was found"
-    adds = re.compile(r"(\w*leading_space\w*|\w*has_space\w*|\w*space_lut\w*|\w*is_space\w*|\w*starts_with_space\w*)\[")
-    adding = [
-        node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.AugAssign) or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add))
-        if adds.search(ast.unparse(node.value if isinstance(node, ast.AugAssign) else node))
-    ]
-    for table in tables:
-        kept = _measures_with_space(table)
-        if kept and adding:
-            return (
-                "V6",
-                "flag",
-                sorted({*kept, adding[0]}),
-                "the table's bytes include the space that the sum adds again",
-            )
-        if kept and not adding:
-            continue
-    return "V6", "pass", [tables[0].body[0].lineno], "the space is in the table or added to the sum, once"
-
-
-def _measures_with_space(table: ast.AST) -> list[int]:
-    """Lines that measure a piece from which the mark of the space was not taken."""
-    text = ast.unparse(table)
-    stripped = re.search(
-        r"\[1:\]|lstrip\(|removeprefix\(|replace\(['\"]\\?u?2?5?8?1?▁?['\"], ?['\"]['\"]\)|strip\(", text
-    )
-    if stripped:
-        return []
-    lines = []
-    for call in _calls(table, "len"):
-        if any(_last(child) == "encode" for child in ast.walk(call) if isinstance(child, ast.Call)):
-            lines.append(call.lineno)
-    return lines
-
-
-def byte_tokens(tree: ast.Module) -> Found:
-    """V7: a token for one byte counts as the text of its name."""
-    tables = _tables(tree)
-    if not tables:
-        return "V7", "unknown", [], "no table of bytes by token was found"
-    for table in tables:
-        tests = [
-            node
-            for node in ast.walk(table)
-            if isinstance(node, ast.If | ast.IfExp) and _BYTE_TOKEN.search(ast.unparse(node.test))
-        ]
-        lines = [node.lineno for node in tests]
-        if not tests:
-            if _BYTE_TOKEN.search(ast.unparse(table)):
-                return (
-                    "V7",
-                    "unknown",
-                    [table.body[0].lineno],
-                    "byte tokens are handled, in a way that is not understood",
-                )
-            called = _calls(table, *_PIECE)[0].lineno
-            return "V7", "flag", [called], "byte-fallback tokens are measured by the text of their name, as <0x0A>"
-        for test in tests:
-            wrong = _wrong_length(test)
-            if wrong is not None:
-                return "V7", "flag", [wrong], "a byte-fallback token is given another length than 1"
-        return "V7", "pass", lines, "a byte-fallback token counts as 1 byte"
-    raise AssertionError
-
-
-def _wrong_length(test: ast.If | ast.IfExp) -> int | None:
-    negated = isinstance(test.test, ast.UnaryOp) and isinstance(test.test.op, ast.Not)
-    if isinstance(test, ast.IfExp):
-        value = test.orelse if negated else test.body
-        return value.lineno if isinstance(value, ast.Constant) and value.value not in (1, True) else None
-    for node in ast.walk(ast.Module(test.orelse if negated else test.body, [])):
-        if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript)):
-            continue
-        length = node.value.value if isinstance(node.value, ast.Constant) else None
-        if isinstance(length, int) and not isinstance(length, bool) and length != 1:
-            return node.lineno
-    return None
-
-
-# V9 to V13
-
-
 def calibration_clock(tree: ast.Module) -> Found:
     """V9: a script shows whether there is a calibration on training data, and a log when it ended."""
     lines = [
         node.lineno
-        for node in _definitions(tree)
+        for node in definitions(tree)
         if names.is_calibration(node.name) and re.search(r"train|loader|calib", ast.unparse(node.args) + node.name)
     ]
     if lines:
@@ -254,13 +129,10 @@ def calibration_clock(tree: ast.Module) -> Found:
 
 def measured_file(tree: ast.Module) -> Found:
     """V10: a script shows what it measures, and the shipped files whether that is right."""
-    calls = [call for call in _calls(tree, "getsize") if call.args]
-    lines = [call.lineno for call in calls] + [
-        node.lineno for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "st_size"
+    lines = [call.lineno for call in calls(tree, "getsize") if call.args] + [
+        node.lineno for node in nodes(tree) if isinstance(node, ast.Attribute) and node.attr == "st_size"
     ]
-    wrapper = [
-        node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and "wrapper_size" in node.id.lower()
-    ]
+    wrapper = [node.lineno for node in nodes(tree) if isinstance(node, ast.Name) and "wrapper_size" in node.id.lower()]
     if wrapper:
         return "V10", "unknown", wrapper[:1], "the size of the code is a number in the script and not that of a file"
     text = "compare what is reported with the files that ship" if lines else "no size of a file is taken"
@@ -269,7 +141,7 @@ def measured_file(tree: ast.Module) -> Found:
 
 def time_limit(tree: ast.Module) -> Found:
     """V11: the default limit of the training time."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if not (isinstance(node, ast.Call) and len(node.args) >= 2 and isinstance(node.args[0], ast.Constant)):
             continue
         if node.args[0].value not in ("MAX_WALLCLOCK_SECONDS", "MAX_WALLCLOCK", "TIME_LIMIT", "MAX_TRAIN_SECONDS"):
@@ -292,12 +164,12 @@ def time_limit(tree: ast.Module) -> Found:
 def network_uses(tree: ast.Module) -> list[tuple[int, str]]:
     """Lines that import a network module or start a program that downloads."""
     found: list[tuple[int, str]] = []
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             found += [(node.lineno, f"import {a.name}") for a in node.names if _reaches_out(a.name)]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and _reaches_out(node.module or ""):
             found.append((node.lineno, f"from {node.module} import ..."))
-        elif isinstance(node, ast.Call) and _last(node) in (
+        elif isinstance(node, ast.Call) and last_name(node) in (
             "run",
             "system",
             "Popen",
@@ -308,13 +180,13 @@ def network_uses(tree: ast.Module) -> list[tuple[int, str]]:
             match = _SHELL.search(ast.unparse(node).replace("', '", " "))
             if match:
                 found.append((node.lineno, match.group(1)))
-        elif isinstance(node, ast.Call) and _last(node) in (
+        elif isinstance(node, ast.Call) and last_name(node) in (
             "urlopen",
             "urlretrieve",
             "hf_hub_download",
             "snapshot_download",
         ):
-            found.append((node.lineno, _last(node)))
+            found.append((node.lineno, last_name(node)))
     return sorted(found)
 
 
@@ -324,7 +196,7 @@ def _reaches_out(module: str) -> bool:
 
 def documents_leak(tree: ast.Module) -> Found:
     """V13: a mix with the position before, without a mask at the begin of a document, under document attention."""
-    separate = re.compile(r"cu_seqlens|varlen|doc_mask|document_mask|document_ids?\b|doc_ids?\b|create_block_mask")
+    separate = re.compile(r"cu_seqlens|varlen|doc_mask|document_mask|document_ids?\b|doc_ids?\b")
     text = ast.unparse(tree)
     if not separate.search(text):
         return "V13", "pass", [], "no separate documents are declared: one stream is cut into windows"
@@ -332,8 +204,8 @@ def documents_leak(tree: ast.Module) -> Found:
     masked: list[int] = []
     off: list[tuple[int, str]] = []
     settings = _settings_that_are_off(tree)
-    for node in _definitions(tree):
-        inner = any(child is not node for child in _definitions(node))
+    for node in definitions(tree):
+        inner = any(child is not node for child in definitions(node))
         a_document_each = "ttt" in node.name or any(argument.arg == "lora" for argument in node.args.args)
         if inner or a_document_each or names.is_calibration(node.name):
             continue
@@ -363,22 +235,22 @@ _NEAR = 6
 def _settings_that_are_off(tree: ast.AST) -> dict[str, str]:
     """Names of settings that an environment name turns on, and that name."""
     found = {}
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if not (isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None):
             continue
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-        for call in _calls(node.value, "get", "getenv"):
+        for call in calls(node.value, "get", "getenv"):
             if len(call.args) == 2 and all(isinstance(argument, ast.Constant) for argument in call.args):
                 name, default = (ast.literal_eval(argument) for argument in call.args)
                 if str(default).lower() in ("0", "false", "", "0.0"):
-                    found[_last(target)] = str(name)
+                    found[last_name(target)] = str(name)
     return found
 
 
 def _shifts(node: Definition) -> list[tuple[int, str, set[str]]]:
     """Lines that shift a hidden state by one position, the text around them, and names in the conditions above them."""
     found: list[tuple[int, str, set[str]]] = []
-    lines = {n.lineno: n for n in ast.walk(node) if isinstance(n, ast.stmt) and not isinstance(n, ast.If | ast.For)}
+    lines = {n.lineno: n for n in nodes(node) if isinstance(n, ast.stmt) and not isinstance(n, ast.If | ast.For)}
     for statement in lines.values():
         if not isinstance(statement, ast.Assign | ast.Return | ast.AugAssign) or statement.value is None:
             continue
@@ -391,8 +263,8 @@ def _shifts(node: Definition) -> list[tuple[int, str, set[str]]]:
         around = [other for line, other in lines.items() if abs(line - statement.lineno) <= _NEAR]
         near = "\n".join(ast.unparse(other) for other in around if not isinstance(other, Definition | ast.With))
         conditions: set[str] = set()
-        for other in ast.walk(node):
-            if isinstance(other, ast.If) and statement in list(ast.walk(other)):
-                conditions |= {_last(child) for child in ast.walk(other.test)}
+        for other in nodes(node):
+            if isinstance(other, ast.If) and statement in nodes(other):
+                conditions |= {last_name(child) for child in nodes(other.test)}
         found.append((statement.lineno, near, conditions))
     return found

@@ -34,7 +34,7 @@ class Thing:
     """An object of the script that is known: a function, a class, an instance, a container, a name of a library."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen, which would take three times as long to make; never changed all the same
 class Value:
     """What a name or an expression may hold."""
 
@@ -60,8 +60,21 @@ class Value:
 
     def with_(self, **changes: Any) -> Value:
         """A copy with some fields changed."""
-        fields = {name: getattr(self, name) for name in Value.__slots__}
-        return Value(**(fields | changes))
+        made = Value(
+            self.parts,
+            self.stamps,
+            self.marks,
+            self.things,
+            self.models,
+            self.trained,
+            self.cell,
+            self.cells,
+            self.losses,
+            self.constant,
+        )
+        for name, value in changes.items():
+            setattr(made, name, value)
+        return made
 
     def marked(self, *marks: str) -> Value:
         """A copy with more marks."""

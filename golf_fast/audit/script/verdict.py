@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from golf_fast.audit.script import patterns
+from golf_fast.audit.script import byte_tables, patterns
 from golf_fast.audit.script.trace import Scored, Trace, Training, Where
+from golf_fast.audit.script.tree import forget
 from golf_fast.audit.script.values import overlap
 from golf_fast.rules import VIOLATIONS
 
@@ -33,6 +34,7 @@ class Finding:
 def findings(tree: ast.Module, trace: Trace | None) -> list[Finding]:
     """The verdict on V1 to V14, in order; without a trace, the script was too large to be walked."""
     found = {finding.rule: finding for finding in patterns_of(tree)}
+    forget()
     if trace is None:
         for rule in ("V1", "V2", "V3", "V5", "V8"):
             found[rule] = Finding(rule, "unknown", (), "the script is too large to be walked")
@@ -46,8 +48,8 @@ def patterns_of(tree: ast.Module) -> list[Finding]:
     """The verdicts that are read off the text."""
     found = [
         patterns.hashed_cache(tree),
-        patterns.space_counted_twice(tree),
-        patterns.byte_tokens(tree),
+        byte_tables.space_counted_twice(tree),
+        byte_tables.byte_tokens(tree),
         patterns.calibration_clock(tree),
         patterns.measured_file(tree),
         patterns.time_limit(tree),

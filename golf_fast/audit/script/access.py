@@ -1,0 +1,147 @@
+"""How a walk reads attributes and elements: what a slice picks, and which chunk an index names."""
+
+from __future__ import annotations
+
+import ast
+
+from golf_fast.audit.script.machine import Machine, known
+from golf_fast.audit.script.statements import bound
+from golf_fast.audit.script.values import (
+    NOTHING,
+    UNKNOWN,
+    Class,
+    Container,
+    External,
+    Instance,
+    Stamps,
+    Value,
+    blend,
+    join,
+)
+
+_TRUNCATED = 4097
+"""A constant length below which a slice is a header or a window and not a shorter split."""
+
+
+def attribute(m: Machine, holder: Value, name: str) -> Value:
+    """An attribute of what a value may be."""
+    found: list[Value] = []
+    for thing in holder.things:
+        match thing:
+            case Instance():
+                value = thing.attributes.get(name) or thing.type.lookup(name)
+                if value is None:
+                    continue
+                if "property" in value.marks:
+                    value = m.call(bound(value, thing, holder), [], {}, ast.Pass())
+                elif name not in thing.attributes:
+                    value = bound(value, thing, holder)
+                value = value.stamped(holder.stamps)
+                found.append(m.moved(value) if name in m.streams else value)
+            case Class():
+                value = thing.lookup(name)
+                if value is not None:
+                    found.append(bound(value, thing, holder) if "classmethod" in value.marks else value)
+            case External() if thing.owner is None:
+                found.append(Value(things=(External(f"{thing.path}.{name}"),)))
+            case Container() if name in thing.items:
+                found.append(thing.items[name].stamped(holder.stamps))
+            case _:
+                pass
+    if found:
+        value = join(*found)
+        return value.marked("bytes") if "byte" in name.lower() else value
+    if name in ("data", "module", "_orig_mod", "T", "mT"):
+        return holder
+    content = m.content(holder)
+    if name in ("shape", "ndim", "dtype", "device", "size", "nbytes", "itemsize"):
+        content = content.with_(parts=NOTHING.parts, losses=NOTHING.losses, models=NOTHING.models)
+    elif name.startswith("_"):
+        content = content.with_(models=NOTHING.models)  # what a script hangs onto a module is no weight of it
+    if name == "grad":
+        content = content.marked("grad")
+    if "byte" in name.lower():
+        content = content.marked("bytes")
+    return content.with_(things=(External(name, owner=holder),))
+
+
+def subscript(m: Machine, node: ast.Subscript) -> Value:
+    holder = m.evaluate(node.value)
+    if isinstance(node.slice, ast.Slice):
+        bounds = [None if part is None else m.evaluate(part) for part in (node.slice.lower, node.slice.upper)]
+        key = blend([value for value in bounds if value is not None])
+        if bounds[1] is not None and bounds[1].constant == 0 and not isinstance(bounds[1].constant, bool):
+            return NOTHING
+        if bounds[1] is not None:
+            _truncated(m, node, holder, bounds[1])
+        key = key.with_(stamps=key.stamps | _sides(m, node.slice, bounds))
+    else:
+        key = m.evaluate(node.slice)
+    key = _neighbour(m, node.slice, key)
+    found: list[Value] = []
+    for thing in holder.things:
+        match thing:
+            case Container() if isinstance(node.slice, ast.Slice):
+                found.append(Value(things=(Container(rest=thing.all().stamped(key.stamps | holder.stamps)),)))
+            case Container():
+                found.append(thing.at(key.constant).stamped(key.stamps | holder.stamps))
+            case Instance():
+                method = thing.type.lookup("__getitem__")
+                if method is not None:
+                    found.append(m.call(bound(method, thing, holder), [key], {}, node))
+            case _:
+                pass
+    if found:
+        extra = holder.with_(things=(), constant=UNKNOWN, cell=None, cells=holder.cells)
+        return join(*found, extra.stamped(key.stamps)).with_(cell=holder.cell if len(found) > 1 else join(*found).cell)
+    content = m.content(holder)
+    index = m.content(key)
+    picked = content.stamped(index.stamps)
+    if content.parts:
+        return picked.with_(cell=None if index.parts else holder.cell)
+    marks = picked.marks | index.marks & {"bytes"}
+    return join(picked, index).with_(cell=None if index.parts else holder.cell, marks=marks, constant=UNKNOWN)
+
+
+def _neighbour(m: Machine, node: ast.expr, key: Value) -> Value:
+    """The index of a chunk beside the one of this turn: `chunks[i - 1]`, `tokens[(i - 1) * n : i * n]`."""
+    steps: list[ast.AST] = [] if isinstance(node, ast.Slice) else [node]
+    if isinstance(node, ast.Slice) and node.lower is not None:
+        for child in ast.walk(node.lower):
+            if isinstance(child, ast.BinOp) and isinstance(child.op, ast.Mult):
+                steps += [child.left, child.right]
+    for child in steps:
+        if not (isinstance(child, ast.BinOp) and isinstance(child.op, ast.Add | ast.Sub)):
+            continue
+        if not (isinstance(child.left, ast.Name) and isinstance(child.right, ast.Constant)):
+            continue
+        away = child.right.value
+        turns = {(loop.id, loop.turn) for loop in m.loops} & m.evaluate(child.left).stamps
+        if isinstance(away, int) and away and turns:
+            away = away if isinstance(child.op, ast.Add) else -away
+            moved = {(loop, turn + away) for loop, turn in turns}
+            around = {loop for loop, _ in turns}
+            return key.with_(stamps=frozenset(stamp for stamp in key.stamps if stamp[0] not in around) | moved)
+    return key
+
+
+def _sides(m: Machine, node: ast.Slice, bounds: list[Value | None]) -> Stamps:
+    """Stamps of the two sides of a bound: `x[:n]` and `x[n:]` share nothing."""
+    found = set()
+    for expression, value, side in zip((node.lower, node.upper), bounds, (1, 0), strict=True):
+        if value is None or expression is None or (known(value) and isinstance(expression, ast.Constant | ast.UnaryOp)):
+            continue
+        found.add((m.bound(expression, value), side))
+    return frozenset(found)
+
+
+def _truncated(m: Machine, node: ast.Subscript, holder: Value, upper: Value) -> None:
+    length = upper.constant
+    if not isinstance(length, int) or isinstance(length, bool) or length <= 0:
+        return
+    content = m.content(holder)
+    files = "val path" in content.marks and not content.parts
+    if "train path" in content.marks or content.losses:
+        return
+    if (files and bool(holder.things)) or (content.parts and length >= _TRUNCATED):
+        m.trace.truncations.append((m.where(), ast.unparse(node)))

@@ -1,0 +1,57 @@
+"""The same with positions in the stream."""
+
+import glob
+import math
+import os
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+VAL_FILES = os.path.join(os.environ.get("DATA_PATH", "./data"), "fineweb_val_*.bin")
+TRAIN_FILES = os.path.join(os.environ.get("DATA_PATH", "./data"), "fineweb_train_*.bin")
+SEQ = 1024
+
+
+def read_shard(path):
+    return torch.from_numpy(np.fromfile(path, dtype=np.uint16, offset=1024).astype(np.int64))
+
+
+def read_all(pattern):
+    return torch.cat([read_shard(path) for path in sorted(glob.glob(pattern))])
+
+
+class Model(nn.Module):
+    def __init__(self, vocab=1024, dim=64):
+        super().__init__()
+        self.embed = nn.Embedding(vocab, dim)
+        self.head = nn.Linear(dim, vocab)
+
+    def forward(self, x, y):
+        logits = self.head(self.embed(x))
+        return F.cross_entropy(logits.flatten(0, 1), y.flatten())
+
+
+def rows(stream, first, last):
+    return stream[first:last][None], stream[first + 1 : last + 1][None]
+
+
+def main():
+    model = Model()
+    stream = read_all(VAL_FILES)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    nats = 0.0
+    for c in range((len(stream) - 1) // SEQ):
+        if c > 0:
+            x, y = stream[(c - 1) * SEQ : c * SEQ][None], stream[(c - 1) * SEQ + 1 : c * SEQ + 1][None]
+            optimizer.zero_grad()
+            model(x, y).backward()
+            optimizer.step()
+        x, y = rows(stream, c * SEQ, (c + 1) * SEQ)
+        with torch.no_grad():
+            nats += model(x, y).item() * y.numel()
+    print(nats / (len(stream) - 1) / math.log(2))
+
+
+main()
