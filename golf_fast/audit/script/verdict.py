@@ -102,8 +102,10 @@ def _nothing_seen(trace: Trace) -> str | None:
         return "no validation tokens were found"
     if not trace.counted():
         return "no sum of losses of validation tokens was found"
-    if trace.pending:
-        where = trace.pending[0][0]
+    used = {training.where.line for training in trace.trainings.values()}
+    left = [where for where, _ in trace.pending if where.line not in used]  # the last turn's may stay unused
+    if left:
+        where = left[0]
         return f"line {where.line} takes gradients of validation tokens, and no update that uses them was found"
     return None
 
