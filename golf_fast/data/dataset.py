@@ -11,7 +11,7 @@ from golf_fast.data.build import MANIFEST, TOKENIZER, Built, build_corpus, liste
 from golf_fast.data.corpus import embedded_corpus
 from golf_fast.data.documents import Corpus, Progress, no_progress
 from golf_fast.data.loader import TokenStream
-from golf_fast.data.shards import HEADER_BYTES, Tokens, find_shards, shard_tokens
+from golf_fast.data.shards import HEADER_BYTES, Shard, Tokens, find_shards, shard_tokens
 from golf_fast.data.text import text_corpus
 from golf_fast.data.tokenizer import Tokenizer
 from golf_fast.errors import InputError
@@ -19,6 +19,9 @@ from golf_fast.files import open_regular, sha256
 
 _FULL_HASH_BYTES = 64 * 1024 * 1024
 """Up to this size, all shards together, the fingerprint is over their contents; beyond, over sizes and headers."""
+
+DOUBTED_TOKENS = 200_000
+"""Tokens at the beginning of a shard by which it is seen whether they are the tokenizer's."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def _from_shards(data: DataConfig, vocab_size: int, reason: str) -> Dataset:
         vocab_size=vocab_size,
         fingerprint=_fingerprint([*train, *val], tokenizer.sha256),
         why=f"shards of {data.shards}, {counts['train']:,} tokens to train on and {counts['val']:,} held out: "
-        f"{reason}{_left_out(hidden)}",
+        f"{reason}{_left_out(hidden)}{_warned(tokenizer.doubt(Shard(train[0]).read(0, DOUBTED_TOKENS)))}",
     )
 
 
@@ -211,6 +214,10 @@ def _in_folder(folder: Path, manifest: dict[str, Any], name: str, why: str) -> D
         fingerprint=_fingerprint([*train, *val], f"{sha256(tokenizer)} {manifest['corpus_sha256']}"),
         why=why,
     )
+
+
+def _warned(doubt: str) -> str:
+    return f"; WARNING: {doubt}" if doubt else ""
 
 
 def _left_out(what: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -113,6 +114,8 @@ def _frequent_characters(texts: list[str], room: int) -> set[str]:
     return kept
 
 
+_DOUBTED, _DOUBT_FROM, _DOUBTED_TOKENS = 50, 4, 20_000
+"""Most and fewest documents that are looked at to doubt a tokenizer, and most tokens of each."""
 MAX_PIECE_BYTES = 4096
 """UTF-8 bytes of the longest piece that is read: the counts of `TokenBytes` have 16 bits."""
 
@@ -197,6 +200,28 @@ class Tokenizer:
             spaceless[token] if first else plain[token]
             for token, first in zip(tokens.tolist(), after_boundary.tolist(), strict=True)
         )
+
+    def doubt(self, tokens: npt.NDArray[np.uint16]) -> str:
+        """A clause on why `tokens` [n] are hardly this tokenizer's; empty where they are, or where nothing tells.
+
+        The text of a document gives its own tokens back. Under another tokenizer of the same size it almost never does.
+        """
+        starts = np.flatnonzero(tokens == self.bos_id) if self.bos_id >= 0 else np.empty(0, np.int64)
+        documents = [tokens[first + 1 : stop] for first, stop in itertools.pairwise(starts.tolist())]
+        seen = [ids for ids in documents if 0 < ids.size <= _DOUBTED_TOKENS and ids.max() < self.vocab_size]
+        kept = sum(map(self._gives_back, seen[:_DOUBTED]))
+        if len(seen) < _DOUBT_FROM or 10 * kept >= len(seen[:_DOUBTED]):
+            return ""
+        return (
+            f"{self.path} makes other tokens of the text of {len(seen[:_DOUBTED]) - kept} of {len(seen[:_DOUBTED])} "
+            "documents: it is hardly the tokenizer of these shards, and bits per byte under another mean nothing"
+        )
+
+    def _gives_back(self, ids: npt.NDArray[np.uint16]) -> bool:
+        try:
+            return bool(self.encode(self.decode_bytes(ids).decode("utf-8")) == ids.tolist())
+        except (UnicodeDecodeError, InputError):
+            return False
 
     def token_bytes(self, vocab_size: int | None = None) -> TokenBytes:
         """Byte lengths by id; for `vocab_size` ids where a model has more than the tokenizer."""

@@ -13,8 +13,8 @@ from golf_fast.compress import read_artifact
 from golf_fast.compress.stored import dequantized, own_names
 from golf_fast.config import ModelConfig, ScoreConfig
 from golf_fast.data import Dataset, Tokenizer
-from golf_fast.data.dataset import find
-from golf_fast.data.shards import HEADER_BYTES
+from golf_fast.data.dataset import DOUBTED_TOKENS, find
+from golf_fast.data.shards import HEADER_BYTES, Shard
 from golf_fast.errors import InputError, printable
 from golf_fast.files import open_regular, sha256
 from golf_fast.from_plain import from_plain
@@ -85,6 +85,8 @@ def load_run(
         shards, digest = [tokens], sha256(tokens, "a token shard is needed")
         if [digest] != list(recorded.validation_shards.values()):
             unlike.append(f"{tokens} (SHA-256 {_short(digest)}) is not what the run was scored on")
+    if unlike and (doubt := spoken.doubt(Shard(shards[0]).read(0, DOUBTED_TOKENS))):
+        unlike.append(doubt)
     return Scorable(model, spoken, _held_out(shards, spoken), config.score, tuple(unlike))
 
 
@@ -99,8 +101,10 @@ def load_artifact(artifact: Path, device: torch.device, tokens: Path, tokenizer:
         InputError: a file is missing or damaged, or they do not fit together.
     """
     model, spoken = _model_and_tokenizer(artifact, tokenizer, "auto", device)
-    unlike = f"{tokens} and {tokenizer} were named by hand; nothing says that {artifact} was made with them"
-    return Scorable(model, spoken, _held_out([tokens], spoken), ScoreConfig(), (unlike,))
+    unlike = [f"{tokens} and {tokenizer} were named by hand; nothing says that {artifact} was made with them"]
+    if doubt := spoken.doubt(Shard(tokens).read(0, DOUBTED_TOKENS)):
+        unlike.append(doubt)
+    return Scorable(model, spoken, _held_out([tokens], spoken), ScoreConfig(), tuple(unlike))
 
 
 def _of_an_earlier_version(run: FinishedRun, recorded: Result) -> Result:

@@ -1,4 +1,6 @@
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,19 @@ def test_shards_beside_their_manifest_are_those_it_lists_and_take_its_tokenizer(
     for another in ('{"shards": 3}', "{", '{"files": {"tokenizer.model": 1}}', "[]"):
         (folder / "manifest.json").write_text(another)  # somebody else's is passed over
         assert prepare(data, 300, has_gpu=False).vocab_size == 300
+
+
+def test_another_tokenizer_of_the_same_size_is_said_where_no_hash_tells(shards: DataConfig, tmp_path: Path) -> None:
+    assert "WARNING" not in prepare(shards, 300, has_gpu=False).why
+    other = tmp_path / "other.model"
+    train_tokenizer(["".join(chr(0x430 + n * 7 % 32) if n % 5 else " " for n in range(20000))], 300, other)
+    why = prepare(replace(shards, tokenizer=other), 300, has_gpu=False).why
+    found = re.search(
+        rf"WARNING: {re.escape(str(other))} makes other tokens of the text of (\d+) of (\d+) documents", why
+    )
+    assert found
+    assert int(found[1]) > 0.9 * int(found[2]) > 3
+    assert "\n" not in why
 
 
 def test_validation_ids_beyond_the_vocabulary_are_an_error(shards: DataConfig) -> None:
