@@ -23,6 +23,8 @@ SLACK = 8192
 FINEST, COARSEST = 1.0, 6.0
 """The clips that are tried, as logarithms, base 2: at 2 sigmas a twentieth of the weights is clipped, at 64 an int6
 weight is one of about three values."""
+COARSEST_TRELLIS = 9.0
+"""Under a trellis, where values cannot be zeroed one by one: at 512 an int8 weight is one of about three values."""
 NARROW = 4.0
 """A target that leads to a clip below this many sigmas is met with a bit more everywhere, which buys more."""
 WIDEST = 8
@@ -50,10 +52,11 @@ class Fitter:
     """Quantizes until code and artifact fill `config.target_bytes`, leaving at most `SLACK` of them empty.
 
     The dials, in this order:
-    1. The clip, under sigma and gptq. The size falls by an eighth of the quantized weights, in bytes, for each
-       doubling, so a few trials, each a whole artifact, find it. gptq starts from the clip that plain rounding needs.
+    1. The clip, but under absmax. The size falls by an eighth of the quantized weights, in bytes, for each
+       doubling, so a few trials, each a whole artifact, find it. gptq starts from the clip that is needed without it.
     2. The widths: a bit more everywhere while the clip that was found is below `NARROW`.
     3. Zeros: if nothing fits, values of ±1 become 0, those of the smallest scales first.
+    Under a trellis nothing is clipped and every value is part of a path, so the first dial is the only one.
 
     Equal input gives an equal result.
 
@@ -96,13 +99,15 @@ class Fitter:
         """
         if config.quantizer == "absmax":
             found = self._tried(config)
-        elif config.quantizer == "gptq":
-            rough = self._fit_widths(dataclasses.replace(config, quantizer="sigma", low_rank=0))
-            self.progress("from the nearest integers to gptq")
-            found = self._fit_clip(dataclasses.replace(rough.config, quantizer="gptq", low_rank=config.low_rank))
+        elif config.uses_gptq:
+            rough = self._fit_widths(config.uncalibrated())
+            self.progress(f"from {rough.config.quantizer} to {config.quantizer}")
+            calibrated = dataclasses.replace(rough.config, quantizer=config.quantizer, low_rank=config.low_rank)
+            found = self._fit_clip(calibrated)
         else:
             found = self._fit_widths(config)
-        found = self._zeroed(found) if found.size > self._room(config) else found
+        if found.size > self._room(config) and not config.uses_trellis:
+            found = self._zeroed(found)
         return dataclasses.replace(found, trials=self.trials)
 
     def _room(self, config: CompressConfig) -> int:
@@ -110,6 +115,8 @@ class Fitter:
 
     def _fit_widths(self, config: CompressConfig) -> Fitted:
         found = self._fit_clip(config)
+        if config.uses_trellis:
+            return found
         while found.config.clip_sigma < NARROW and any(getattr(found.config, name) < WIDEST for name in SETTINGS):
             wider = {name: min(getattr(found.config, name) + 1, WIDEST) for name in SETTINGS}
             found = self._fit_clip(dataclasses.replace(found.config, **wider))
@@ -121,7 +128,8 @@ class Fitter:
         best: Fitted | None = None
         over: float | None = None  # the coarsest clip known not to fit, and the finest known to; logarithms, base 2
         under: float | None = None
-        clip = min(max(math.log2(config.clip_sigma), FINEST), COARSEST)
+        coarsest = COARSEST_TRELLIS if config.uses_trellis else COARSEST
+        clip = min(max(math.log2(config.clip_sigma), FINEST), coarsest)
         for trial in range(1, TRIALS + 1):
             # Rounded, so that the clip in the header has few digits and says exactly what was used.
             tried = self._tried(dataclasses.replace(config, clip_sigma=round(2**clip, 4)))
@@ -133,13 +141,13 @@ class Fitter:
             else:
                 over = clip
                 best = tried if best is None or best.size > max(room, tried.size) else best
-                if clip == COARSEST:
+                if clip == coarsest:
                     break
             # A straight line to half the slack; the middle of the bracket where the line leaves it or is slow.
             clip += (tried.size - room + SLACK / 2) * 8 / max(_quantized_weights(tried.tensors), 1)
             if over is not None and under is not None and (trial % 4 == 0 or not over < clip < under):
                 clip = (over + under) / 2
-            clip = min(max(clip, FINEST), COARSEST)
+            clip = min(max(clip, FINEST), coarsest)
         assert best is not None
         return best
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from golf_fast.compress.integers.groups import bits_of, groups_of
 from golf_fast.compress.integers.quantize import kept_as
 from golf_fast.compress.integers.rounding import SMALLEST_SCALE, limit_of
+from golf_fast.compress.integers.trellis import LARGEST, SQUARED_ERROR
 from golf_fast.compress.stored import as_rows
 from golf_fast.config import CompressConfig
 
@@ -27,8 +28,9 @@ def expected_bytes(
     """About the size of the artifact that `quantize` and the entropy coder would make of these weights.
 
     Rows are taken for Gaussian: a row of root mean square sigma and scale s has the entropy of a Gaussian of
-    `sigma / s` rounded to integers. Pruning, low-rank corrections and what GPTQ adds are left out, and so are the
-    column scales that the coder uses; each moves the size by a percent or so. Under zstd or brotli it is a lower bound.
+    `sigma / s` rounded to integers; rows that are alike, for Gaussian around their mean. Pruning, low-rank corrections
+    and what GPTQ adds are left out, and so are the column scales that the coder uses; each moves the size by a percent
+    or so. Under zstd or brotli it is a lower bound.
 
     Args:
         state_dict: under public names, on any device; only a few numbers for each row leave the device.
@@ -42,15 +44,17 @@ def expected_bytes(
     group = groups_of(state_dict, groups)
     for name, tensor in state_dict.items():
         kept = kept_as(name, tensor, group[name], config)
-        if kept == torch.float16:
-            bits += tensor.numel() * (8 + _high_byte_bits(_rms(tensor)))
+        if kept in (torch.float16, torch.float32):
+            bits += tensor.numel() * (8 * (kept.itemsize - 1) + _high_byte_bits(_rms(tensor), kept))
         elif kept is not None:
             bits += tensor.numel() * 8 * kept.itemsize
         elif tensor.numel():
             rows = tensor.detach().reshape(as_rows(tuple(tensor.shape))).float()
             sigma = rows.square().mean(dim=1).sqrt()
-            sigmas.append(sigma)
-            scales.append(_scales(rows, sigma, group[name], config))
+            scale = _scales(rows, sigma, group[name], config)
+            sigma = _without_template(rows, scale, sigma)
+            sigmas.append(sigma * _shrunk(sigma / scale, config))
+            scales.append(scale)
             counts.append(torch.full_like(sigma, rows.shape[1]))
     if sigmas:
         sigma, scale, count = (torch.cat(each).double().cpu() for each in (sigmas, scales, counts))
@@ -66,10 +70,40 @@ def expected_bytes(
 def _scales(rows: Tensor, sigma: Tensor, group: str, config: CompressConfig) -> Tensor:
     bits = bits_of(group, config)
     limit = limit_of(bits)
+    if config.uses_trellis:
+        # Every second integer of half the step: as many bits as of the whole one.
+        fitting = rows.abs().amax(dim=1) * (2 / LARGEST)
+        return torch.maximum(sigma * (config.clip_sigma / limit), fitting).clamp_min(2 * SMALLEST_SCALE)
     if config.quantizer != "absmax":
         return (sigma * (config.clip_sigma / limit)).clamp_min(SMALLEST_SCALE)
     floor = 1 / limit if (group, bits) == ("embedding", 8) else SMALLEST_SCALE
     return (rows.abs().amax(dim=1) / limit).clamp_min(floor)
+
+
+def _without_template(rows: Tensor, scale: Tensor, sigma: Tensor) -> Tensor:
+    """The root mean square of what the entropy coder codes of each row: less the mean of those that are alike.
+
+    As the coder does it with integers: the row that most others are nearer to than to nothing, then means of these.
+    """
+    integers = rows / scale[:, None]
+    some = integers[:, :: max(rows.shape[1] // 64, 1)]
+    squares = some.square().sum(dim=1)
+    tries = torch.arange(min(len(rows), 64), device=rows.device) * len(rows) // min(len(rows), 64)
+    near = [(2 * (some - some[row]).square().sum(dim=1) < squares).sum() for row in tries]
+    template = integers[tries[torch.stack(near).argmax()]]
+    own = integers.square().sum(dim=1)
+    for _ in range(3):
+        members = 2 * (integers - template).square().sum(dim=1) < own
+        template = (integers * members[:, None]).sum(dim=0) / members.sum().clamp_min(1)
+    left = (integers - template).square().mean(dim=1).sqrt() * scale
+    return torch.where((members.sum() > 1) & (8 * left.square() < 7 * sigma.square()), left, sigma)
+
+
+def _shrunk(sigma: Tensor, config: CompressConfig) -> Tensor | float:
+    """What the rate term leaves of rows whose root mean square is `sigma` whole steps."""
+    if not config.uses_trellis:
+        return 1.0
+    return 1 / (1 + config.trellis_rate * (SQUARED_ERROR / 4 / sigma.square().clamp_min(2.0**-60)).clamp_max(1.0))
 
 
 def _rms(tensor: Tensor) -> float:
@@ -84,11 +118,13 @@ def _rounded_gaussian_bits() -> Tensor:
     return _entropy(torch.special.ndtr(edges[None, :] / sigma[:, None]).diff(dim=1))
 
 
-def _high_byte_bits(sigma: float) -> float:
-    """Entropy of the high byte (sign, exponent and two bits of mantissa) of a Gaussian in float16."""
+def _high_byte_bits(sigma: float, dtype: torch.dtype) -> float:
+    """Entropy of the high byte (sign, exponent, of float16 two bits of mantissa) of a Gaussian in float16 or 32."""
     if sigma == 0 or not math.isfinite(sigma):
         return 0.0
-    edges = (torch.arange(0, 0x7C01, 256, dtype=torch.int16)).view(torch.float16).double()
+    codes = torch.arange(0, 0x7D if dtype == torch.float16 else 0x80)
+    integer = torch.int16 if dtype == torch.float16 else torch.int32
+    edges = (codes << 8 * (dtype.itemsize - 1)).to(integer).view(dtype).double()
     positive = torch.special.ndtr(edges / sigma).diff()
     return 1 + float(_entropy(2 * positive[None])[0])
 

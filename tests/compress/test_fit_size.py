@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from golf_fast.compress import Fitted, Fitter, dequantize, quantize, read_artifact, write_artifact
+from golf_fast.compress import Fitted, Fitter, Quantized, dequantize, quantize, read_artifact, write_artifact
 from golf_fast.compress.artifact.container import encode
 from golf_fast.compress.fit_size import SLACK
 from golf_fast.compress.integers.low_rank import output_error
@@ -37,7 +37,7 @@ def fit(
 
 
 def sigma(target: int, **settings: Any) -> CompressConfig:
-    return CompressConfig(quantizer="sigma", codec="rans", target_bytes=target, **settings)
+    return CompressConfig(**{"quantizer": "sigma", "codec": "rans", "target_bytes": target, **settings})
 
 
 WEIGHTS = 3 * 512 * 768
@@ -111,6 +111,37 @@ def test_gptq_fills_the_target_too() -> None:
     assert errors[0] < 0.8 * errors[1]
 
 
+@pytest.mark.parametrize("bits", [0.6, 1.5, 3.3, 4.6])
+@pytest.mark.parametrize("start", [1.0, 900.0])
+def test_a_trellis_fills_the_target_by_its_step_only(bits: float, start: float) -> None:
+    target = int(WEIGHTS * bits / 8)
+    found = fit(state_dict(), {}, sigma(target, quantizer="trellis", clip_sigma=start))
+    assert target - SLACK <= found.size <= target
+    assert (found.config.mlp_bits, found.zeroed) == (5, 0)
+    assert found.trials < 14
+    held = found.tensors["blocks.0.mlp.fc.weight"]
+    assert isinstance(held, Quantized)
+    assert held.bits == 8
+
+
+def test_gptq_on_a_trellis_fills_the_target() -> None:
+    weights = state_dict()
+    inputs = torch.randn(512, 768, generator=torch.Generator().manual_seed(1)) * torch.linspace(0.1, 1, 768)
+    hessians = {name: inputs.T @ inputs for name in weights if "blocks" in name}
+    config = CompressConfig(quantizer="gptq_trellis", calibration_tokens=1, target_bytes=450_000)
+    lines: list[str] = []
+    found = fit(weights, {}, config, hessians=hessians, progress=lines.append)
+    assert 450_000 - SLACK <= found.size <= 450_000
+    assert found.config.quantizer == "gptq_trellis"
+    assert "from trellis to gptq_trellis" in lines
+    uniform = fit(weights, {}, replace(config, quantizer="gptq"), hessians=hessians)
+    errors = [
+        sum(output_error(weights[name], dequantize(each.tensors)[name], hessians[name]) for name in hessians)
+        for each in (found, uniform)
+    ]
+    assert errors[0] < 0.85 * errors[1]  # 0.8 is a decibel
+
+
 def test_progress_tells_every_trial() -> None:
     lines: list[str] = []
     found = fit(state_dict(), {}, sigma(450_000), progress=lines.append)
@@ -122,7 +153,10 @@ def test_progress_tells_every_trial() -> None:
     ("settings", "says"),
     [
         ({"target_bytes": -1, "quantizer": "sigma"}, "target_bytes"),
-        ({"quantizer": "lloyd"}, "absmax, sigma or gptq"),
+        ({"quantizer": "lloyd"}, "absmax, sigma, gptq, trellis or gptq_trellis"),
+        ({"trellis_states": 16}, "trellis_states is 16: it must be 4 or 8"),
+        ({"trellis_rate": -0.5}, "trellis_rate is -0.5"),
+        ({"quantizer": "gptq_trellis"}, "calibration_tokens is 0: it must be more than 0 where"),
         ({"quantizer": "gptq"}, "calibration_tokens is 0: it must be more than 0 where"),
         ({"low_rank": 2}, "calibration_tokens is 0"),
         ({"mlp_bits": 4}, "mlp_bits is 4: it must be from 5 to 8"),

@@ -1,5 +1,7 @@
 """The prediction against what is written."""
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -38,8 +40,11 @@ def model(spread: float = 0.3) -> dict[str, torch.Tensor]:
         CompressConfig(codec="rans", quantizer="sigma", clip_sigma=5, mlp_bits=7, fp16_keep=()),
         CompressConfig(codec="rans", quantizer="sigma", clip_sigma=30, scale_mantissa_bits=3, embedding_bits=7),
         CompressConfig(codec="rans", quantizer="sigma", clip_sigma=300),
+        CompressConfig(quantizer="trellis", clip_sigma=6, fp16_keep=()),
+        CompressConfig(quantizer="trellis", clip_sigma=12, mlp_bits=6, embedding_bits=7, fp16_keep=()),
+        CompressConfig(quantizer="trellis", clip_sigma=30, trellis_rate=1.0, fp16_keep=()),
     ],
-    ids=["seed", "int6", "fine", "coarse", "nearly zeros"],
+    ids=["seed", "int6", "fine", "coarse", "nearly zeros", "fine trellis", "trellis", "coarse trellis, rate"],
 )
 def test_within_two_percent_of_the_file(config: CompressConfig) -> None:
     weights = model()
@@ -59,3 +64,15 @@ def test_bfloat16_tables_are_taken_as_they_are() -> None:
     weights = model()
     low = {**weights, "tok_emb.weight": weights["tok_emb.weight"].bfloat16()}
     assert expected_bytes(low, config) == pytest.approx(expected_bytes(weights, config), rel=1e-3)
+
+
+@pytest.mark.parametrize("quantizer", ["sigma", "trellis"])
+def test_rows_that_are_alike_cost_their_differences(quantizer: Literal["sigma", "trellis"]) -> None:
+    config = CompressConfig(quantizer=quantizer, embedding_bits=7, fp16_keep=())
+    weights = model()
+    alike = weights["tok_emb.weight"]
+    before = expected_bytes(weights, config)
+    alike[100:300] = alike[0] + 0.1 * alike[100:300]
+    size = len(encode(quantize(weights, config), {}, **config.coding()))
+    assert expected_bytes(weights, config) == pytest.approx(size, rel=0.02)
+    assert size < 0.975 * before

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from golf_fast.compress.artifact.codecs import CODECS, Bytes, Form, Malformed, smallest
+from golf_fast.compress.artifact.codecs import CODECS, Bytes, Form, Malformed, smallest, smallest_of_all
 from golf_fast.compress.artifact.header import MAX_RAW_BYTES, Blob, Header, dump, form_of, parse
 from golf_fast.compress.artifact.parts import TensorSpec, assemble, check, part_of, spec_of
 from golf_fast.compress.stored import Stored
@@ -125,7 +125,8 @@ def encode(
         pieces = [np.ascontiguousarray(part_of(tensors[names[position]], part)).data for position in positions]
         raw = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         form = form_of([specs[position] for position in positions], part)
-        used, body = smallest(_tried(codec, part), raw, form, level)
+        choose = smallest_of_all if CODECS[codec].by_matrix and part == "values" else smallest
+        used, body = choose(_tried(codec, part), raw, form, level)
         blobs.append(Blob(used, part, tuple(positions), len(body)))
         bodies.append(body)
     settings = {**(notes or {}), "codec": codec, "level": level}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from golf_fast.compress.integers.rounding import Matrix, limit_of
+from golf_fast.compress.integers.trellis import Trellis, paths, shrink_of
 from golf_fast.distributed import Ranks
 
 DAMPING = 0.01
@@ -24,6 +25,7 @@ def gptq_values(
     hessians: Mapping[str, torch.Tensor],
     ranks: Ranks | None = None,
     check: Callable[[], object] = lambda: None,
+    trellis: Trellis | None = None,
 ) -> dict[str, torch.Tensor]:
     """The integers of each matrix, int8 on the CPU, by name.
 
@@ -32,6 +34,7 @@ def gptq_values(
         hessians: as for `quantize`, for each of them; the work is done on the device of the Hessians.
         ranks: each does a share of every group of equal shape and width, and gets the others' results.
         check: called before each group, as often on every rank; what it raises ends the work.
+        trellis: what the columns follow; None: each weight goes to the nearest integer of its width.
     """
     groups: dict[tuple[int, int, int], list[Matrix]] = defaultdict(list)
     for matrix in matrices:
@@ -52,6 +55,7 @@ def gptq_values(
                 torch.stack([hessians[matrix.name] for matrix in batch]),
                 -limit_of(bits),
                 limit_of(bits),
+                trellis,
             )
         gathered = ranks.all_gather_into(
             torch.empty(share * ranks.world_size, *done.shape[1:], dtype=done.dtype, device=device), done
@@ -61,7 +65,12 @@ def gptq_values(
 
 
 def round_columns(
-    weights: torch.Tensor, scales: torch.Tensor, hessian: torch.Tensor, low: int, high: int
+    weights: torch.Tensor,
+    scales: torch.Tensor,
+    hessian: torch.Tensor,
+    low: int,
+    high: int,
+    trellis: Trellis | None = None,
 ) -> torch.Tensor:
     """Integers `q` for which `q * scales` has nearly the outputs of `weights`, for inputs of the Gram matrix `hessian`.
 
@@ -73,6 +82,8 @@ def round_columns(
         scales: `[n, rows]` float32, more than 0: what the integer 1 stands for.
         hessian: `[n, cols, cols]` float32: sums over inputs x of `x x^T`, in any unit.
         low, high: the range of the integers.
+        trellis: what the integers of each column follow, from the first row to the last, once the errors of the columns
+            before it are in; it has the range of int8. On a GPU a column travels to the CPU and back.
 
     Returns:
         `[n, rows, cols]` int8, on the device of `weights`.
@@ -87,13 +98,19 @@ def round_columns(
     columns = order[:, :, None].expand(-1, -1, weights.shape[1])
     left = weights.transpose(1, 2).gather(1, columns)
     rounded = torch.empty_like(left)
+    steps = scales.cpu()
+    shrink = shrink_of(weights.cpu(), steps, trellis.rate) if trellis else None
     for start in range(0, left.shape[1], BLOCK):
         stop = min(start + BLOCK, left.shape[1])
         inner = factor[:, start:stop, start:stop]
         block = left[:, start:stop].clone()
         errors = torch.empty_like(block)
         for column in range(stop - start):
-            integer = (block[:, column] / scales).round_().clamp_(low, high)
+            if trellis:
+                path = paths(block[:, column, :, None].cpu(), steps, trellis.states, shrink)
+                integer = path[:, :, 0].to(scales.device, torch.float32)
+            else:
+                integer = (block[:, column] / scales).round_().clamp_(low, high)
             rounded[:, start + column] = integer
             error = (block[:, column] - integer * scales).div_(inner[:, column, column, None])
             errors[:, column] = error

@@ -19,6 +19,8 @@ from golf_fast.compress.integers.rounding import (
     quantize_int8,
     sigma_scales,
 )
+from golf_fast.compress.integers.trellis import BITS as TRELLIS_BITS
+from golf_fast.compress.integers.trellis import Trellis, trellis_scales
 from golf_fast.compress.stored import Quantized, Raw, Stored
 from golf_fast.config import CompressConfig
 from golf_fast.distributed import Ranks
@@ -38,7 +40,7 @@ def quantize(
     Args:
         state_dict: finite tensors under their public names, on any device.
         hessians: name -> float32 `[cols, cols]`, the sum of `x x^T` over the inputs of a matrix; used under gptq and by
-            the low-rank correction. A tensor without one is rounded to nearest. GPTQ runs where they are.
+            the low-rank correction. A tensor without one is rounded by its weights only. GPTQ runs where they are.
         ranks: who shares the work of GPTQ; every rank calls this with equal arguments and gets the same result.
         check: called now and then while GPTQ works, as often on every rank; what it raises ends the work.
         groups: name -> mlp, attention, bigram, embedding or control, for every tensor; None: by the published names.
@@ -60,12 +62,15 @@ def quantize(
         else:
             stored[name] = form
     hessians = hessians or {}
-    by_gptq = [m for m in matrices if config.quantizer == "gptq" and m.name in hessians and m.weights.ndim == 2]
-    values = gptq_values(by_gptq, hessians, ranks, check)
+    by_gptq = [m for m in matrices if config.uses_gptq and m.name in hessians and m.weights.ndim == 2]
+    trellis = Trellis(config.trellis_states, config.trellis_rate) if config.uses_trellis else None
+    values = gptq_values(by_gptq, hessians, ranks, check, trellis)
     symmetric = config.quantizer != "absmax"
     for matrix in matrices:
         found = values.get(matrix.name, matrix.values)
-        if found is None:
+        if found is None and trellis:
+            found = trellis.integers(matrix.weights, matrix.scales)
+        elif found is None:
             found = nearest(matrix.weights, matrix.scales, matrix.bits, symmetric=symmetric)
         stored[matrix.name] = Quantized(found, matrix.scales, matrix.bits)
     ordered = {name: stored[name] for name in state_dict}
@@ -102,11 +107,13 @@ def _matrix(name: str, weights: torch.Tensor, bits: int, config: CompressConfig)
         values, scales = quantize_absmax(weights, bits)
         return Matrix(name, weights, scales, bits, values)
     weights = weights.cpu()
-    if config.quantizer == "absmax":
-        scales = absmax_scales(weights, bits)
+    if config.uses_trellis:
+        scales = trellis_scales(weights, bits, config.clip_sigma, config.scale_mantissa_bits)
+        bits = TRELLIS_BITS
+    elif config.quantizer == "absmax":
+        scales = coarser(absmax_scales(weights, bits), config.scale_mantissa_bits)
     else:
-        scales = sigma_scales(weights, bits, config.clip_sigma)
-    scales = coarser(scales, config.scale_mantissa_bits)
+        scales = coarser(sigma_scales(weights, bits, config.clip_sigma), config.scale_mantissa_bits)
     if not bool(torch.isfinite(scales).all()):
         raise ValueError("a scale does not fit float16")
     return Matrix(name, weights, scales, bits)

@@ -8,13 +8,16 @@ Transactions on Information Theory 38(4), 1992. docs/compression.md has the theo
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import torch
 
 from golf_fast.compress.integers import trellis_numpy
+from golf_fast.compress.integers.rounding import coarser, sigma_scales
 from golf_fast.compress.integers.trellis_numpy import Array
+from golf_fast.compress.stored import as_rows
 from golf_fast.ops import backends
 
 try:
@@ -29,6 +32,11 @@ SQUARED_ERROR = 0.26
 """Of a weight under 8 states, in squares of the step, where the step is well below the weights (1/3 for a uniform grid
 of twice the step)."""
 SMALLEST_VARIANCE = 1 / 16
+BITS = 8
+"""Width of the integers: wide enough for all but a few rows, which get a larger step; an entropy coder pays for what is
+used of it."""
+LARGEST = 120.0
+"""Steps that the largest magnitude of a row has at most: 124 fit every path, and GPTQ moves weights."""
 
 _Matrix = TypeVar("_Matrix", Array, torch.Tensor)
 
@@ -123,6 +131,45 @@ def shrink_of(weights: torch.Tensor, steps: torch.Tensor, rate: float) -> torch.
     integers = (weights.double() / steps.double()[..., None]).round_().clamp_(-1024, 1024).to(torch.int64)
     variance = integers.square_().sum(dim=-1).double() / max(weights.shape[-1], 1)
     return rate * (SQUARED_ERROR / variance.clamp_min(SMALLEST_VARIANCE)).clamp_max(1.0)
+
+
+def trellis_scales(weights: torch.Tensor, bits: int, clip_sigma: float, mantissa_bits: int) -> torch.Tensor:
+    """Half of the steps of `sigma_scales`, larger where a row would not fit into 8 bits; nothing is clipped.
+
+    Args:
+        weights: float32, any shape with at least one element.
+        bits, clip_sigma: as for `sigma_scales`: the entropy coder then needs about as many bits.
+        mantissa_bits: as for `coarser`.
+
+    Returns:
+        float16 [rows] ([1] if not 2-D), infinite where a row is too large for float16.
+    """
+    rows = weights.reshape(as_rows(tuple(weights.shape)))
+    largest = rows.abs().amax(dim=1)
+    scales = sigma_scales(weights, bits, clip_sigma / 2)
+    scales = coarser(torch.maximum(scales, (largest / LARGEST).to(torch.float16)), mantissa_bits)
+    # Rounded down it would clip: the next one of these mantissas.
+    above = coarser((scales.float() * (1 + 2.0**-mantissa_bits)).to(torch.float16), mantissa_bits)
+    return torch.where(scales.float() * LARGEST < largest, above, scales)
+
+
+@dataclass(frozen=True)
+class Trellis:
+    """How integers follow a trellis; arguments as for `trellis_quantize`."""
+
+    states: int
+    rate: float
+
+    def integers(self, weights: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        """int8 of the shape of `weights`, float32 of any shape on the CPU; `scales` float16 or float32 [rows].
+
+        The error of each row counts in its own steps: rows lose equal shares of their squares, as when rounded one by
+        one. Counted as it is, the rows of small weights would lose more for the sake of the others.
+        """
+        rows = weights.reshape(as_rows(tuple(weights.shape)))[None]
+        steps = scales.float()[None]
+        found = paths(rows / steps[..., None], torch.ones_like(steps), self.states, shrink_of(rows, steps, self.rate))
+        return found[0].reshape(weights.shape)
 
 
 def _array(values: Array | torch.Tensor) -> Array:

@@ -18,8 +18,10 @@ from golf_fast.compress import (
     prune,
     quantize,
     read_artifact,
+    trellis_quantize,
     write_artifact,
 )
+from golf_fast.compress.artifact import codecs
 from golf_fast.config import CodecName, CompressConfig, ModelConfig, RunConfig
 from golf_fast.errors import InputError
 from golf_fast.from_plain import from_plain
@@ -229,3 +231,69 @@ def test_what_would_not_be_read_is_not_written(scales: torch.Tensor, tmp_path: P
     with pytest.raises(InputError, match=r"a\.golf: not written: m: .* not (all )?finite"):
         write_artifact(tmp_path / "a.golf", tensors, {})
     assert not (tmp_path / "a.golf").exists()
+
+
+def source(kind: str, rows: int, cols: int, seed: int) -> np.ndarray:
+    """int8 values of a kind that some coder is good at."""
+    random = np.random.default_rng(seed)
+    normal = np.clip(np.rint(random.normal(size=(rows, cols)) * 6), -31, 31)
+    place = np.arange(rows * cols).reshape(rows, cols)
+    text = np.frombuffer(b"the quick brown fox jumps over the lazy dog, and then the dog over the fox. ", np.uint8)
+    made = {
+        "normal": normal,
+        "row scales": np.clip(
+            np.rint(random.normal(size=(rows, cols)) * 2.0 ** (np.arange(rows)[:, None] % 5)), -99, 99
+        ),
+        "uniform": random.integers(-128, 128, (rows, cols)),
+        "sparse": normal * (random.random((rows, cols)) < 0.03),
+        "constant": np.full((rows, cols), -7),
+        "ramp": place % 200 - 100,
+        "period": normal.reshape(-1)[place % 53],
+        "equal rows": normal[random.integers(0, min(rows, 4), rows)],
+        "distant rows": normal[np.arange(rows) % max(rows // 2, 1)],
+        "alike rows": np.clip(normal[:1] * 4 + np.rint(random.normal(size=(rows, cols))), -128, 127),
+        "shifted rows": normal.reshape(-1)[(place + np.arange(rows)[:, None]) % max(cols, 2) % normal.size],
+        "steps": np.clip(np.cumsum(random.integers(-1, 2, (rows, cols)), axis=1), -128, 127),
+        "text": text[place % text.size],
+        "words": text[(random.integers(0, 12, (rows * cols + 4) // 5)[:, None] * 5 + np.arange(5)) % text.size]
+        .reshape(-1)[: rows * cols]
+        .reshape(rows, cols),
+        "trellis": trellis_quantize(
+            random.normal(size=(rows, cols)).astype(np.float32), np.full(rows, 0.2, np.float32)
+        ),
+    }
+    return made[kind].astype(np.int8)
+
+
+SOURCES = ("normal", "row scales", "uniform", "sparse", "constant", "ramp", "period", "equal rows", "distant rows")
+SOURCES += ("alike rows", "shifted rows", "steps", "text", "words", "trellis")
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (40, 40), (300, 150), (37, 1500)], ids=str)
+def test_no_other_codec_makes_a_smaller_blob(kind: str, shape: tuple[int, int]) -> None:
+    values = source(kind, *shape, seed=len(kind))
+    form = codecs.Form(*shape, 8)
+    name, blob = codecs.smallest_of_all(("raw", "rans"), values.tobytes(), form, 22)
+    assert codecs.CODECS[name].decode(blob, form) == values.tobytes()
+    for other in CODECS:
+        assert len(blob) <= len(codecs.CODECS[other].encode(values.tobytes(), form, 22)), other
+
+
+def test_slow_codecs_are_not_asked_for_what_does_not_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    plain = codecs.CODECS["zstd"]
+    counted = codecs.Codec(lambda *given: asked.append(1) or plain.encode(*given), plain.decode)  # type: ignore[func-returns-value]
+    monkeypatch.setitem(codecs.CODECS, "zstd", counted)
+    for kind in ("normal", "row scales", "alike rows", "trellis", "equal rows"):
+        values = source(kind, 400, 200, 0)
+        codecs.smallest_of_all(("raw", "rans"), values.tobytes(), codecs.Form(400, 200, 8), 22)
+        assert bool(asked) == (kind == "equal rows"), kind
+
+
+def test_rows_that_repeat_are_not_larger_than_under_another_codec(tmp_path: Path) -> None:
+    values = torch.from_numpy(source("equal rows", 500, 100, 1))
+    tensors: dict[str, Stored] = {"tok_emb.weight": Quantized(values, torch.full((500,), 0.5).half(), 8)}
+    sizes = {codec: write_artifact(tmp_path / codec, tensors, MODEL, codec=codec) for codec in CODECS}
+    assert sizes["rans"] == min(sizes.values())
+    assert_equal(tensors, read_artifact(tmp_path / "rans").tensors)

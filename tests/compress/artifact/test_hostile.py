@@ -1,6 +1,7 @@
 """Files from strangers: each either is an artifact or is refused in one line that names it, within the caps."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -60,10 +61,14 @@ def fresh_header() -> dict[str, Any]:
 BODIES = bytes(6) + bytes(2) + b"\x3c\x3c" + b"\1\2\3\4"
 
 
-@pytest.fixture(scope="module", params=["zstd", "rans"])
+@pytest.fixture(scope="module", params=["zstd", "rans", "trellis"])
 def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """An artifact with every kind of tensor, and blobs of the codec."""
-    config = CompressConfig(fp16_max_elements=4, fp16_keep=("tok_emb",), codec=request.param)
+    config = CompressConfig(fp16_max_elements=4, fp16_keep=("tok_emb",))
+    if request.param == "trellis":
+        config = dataclasses.replace(config, quantizer="trellis")
+    else:
+        config = dataclasses.replace(config, codec=request.param)
     weights = {
         "tok_emb": torch.ones(5, 4) / 3,
         "x.mlp.w": torch.eye(8),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from golf_fast.compress import Quantized, Raw, dequantize, quantize
 from golf_fast.compress.integers.rounding import nearest, quantize_absmax, quantize_int8, sigma_scales
+from golf_fast.compress.integers.trellis import trellis_scales
 from golf_fast.config import CompressConfig
 from golf_fast.errors import InputError
 
@@ -273,3 +274,42 @@ def test_a_gpu_quantizes_and_restores_what_a_cpu_does() -> None:
     from_gpu = dequantize(quantize({name: tensor.cuda() for name, tensor in state.items()}, CompressConfig()))
     for name, tensor in dequantize(stored).items():
         assert torch.equal(from_gpu[name], tensor), name
+
+
+def test_a_trellis_clips_nothing_and_its_rows_lose_equal_shares() -> None:
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(600, 80)) * np.exp(random.normal(size=(600, 1)))
+    weights[::7, 3] *= 40  # outliers far beyond 127 steps
+    state_dict = {"blocks.0.attn.c_q.weight": torch.from_numpy(weights).float()}
+    config = CompressConfig(quantizer="trellis", clip_sigma=4.0, fp16_max_elements=100)
+    held = quantize(state_dict, config)["blocks.0.attn.c_q.weight"]
+    assert isinstance(held, Quantized)
+    assert held.bits == 8
+    assert held.scales.dtype == torch.float16
+    assert -128 <= int(held.values.min()) < -100
+    plain = sigma_scales(state_dict["blocks.0.attn.c_q.weight"], 6, 2.0)
+    assert (held.scales >= plain).all()
+    assert ((held.scales == plain).double().mean()) > 0.7
+    error = state_dict["blocks.0.attn.c_q.weight"] - dequantize({"x": held})["x"]
+    shares = (error / held.scales.float()[:, None]).square().mean(dim=1)
+    assert float(error.abs().max() / held.scales.float().max()) < 2.5
+    assert shares.mean() == pytest.approx(0.26, abs=0.01)
+    large = plain > plain.median()
+    assert shares[large].mean() == pytest.approx(float(shares[~large].mean()), rel=0.05)
+
+
+@pytest.mark.parametrize("mantissa_bits", [0, 3, 10])
+def test_coarse_scales_of_a_trellis_still_clip_nothing(mantissa_bits: int) -> None:
+    weights = torch.randn(300, 50, generator=torch.Generator().manual_seed(0)).square().square()
+    scales = trellis_scales(weights, 8, 1.0, mantissa_bits)
+    assert (weights.abs().amax(dim=1) <= 124 * scales.float()).all()
+    assert (scales.view(torch.int16) & ((1 << 10 - mantissa_bits) - 1) == 0).all()
+
+
+def test_a_tensor_that_is_no_matrix_follows_a_trellis_of_one_row() -> None:
+    weights = torch.randn(3, 50, 70, generator=torch.Generator().manual_seed(0))
+    held = quantize({"blocks.0.mlp.odd": weights}, CompressConfig(quantizer="trellis"))["blocks.0.mlp.odd"]
+    assert isinstance(held, Quantized)
+    assert held.scales.shape == (1,)
+    assert not (held.values & 1).any()
+    assert (weights - dequantize({"x": held})["x"]).abs().max() < 1.1 * float(held.scales)
