@@ -43,3 +43,16 @@ def trellis_quantize(
     values: int,
     threads: int = 1,
 ) -> None: ...
+def trellis_quantize_block(
+    weights: int,
+    factor: int,
+    steps: int,
+    shrink: int,
+    matrices: int,
+    width: int,
+    rows: int,
+    states: int,
+    values: int,
+    errors: int,
+    threads: int = 1,
+) -> None: ...

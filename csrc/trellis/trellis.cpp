@@ -112,20 +112,60 @@ void solve(const Problem& problem, uint64_t begin, uint64_t end, int8_t* values)
     }
 }
 
+// Matrices `begin` to `end` of a block.
+template <int kStates>
+void solve(const Block& block, uint64_t begin, uint64_t end, int8_t* values, float* errors) {
+    const uint64_t rows = block.rows, width = block.width;
+    Column<kStates> column(rows);
+    for (uint64_t matrix = begin; matrix < end; matrix++) {
+        float* weights = block.weights + matrix * width * rows;
+        const float* factor = block.factor + matrix * width * width;
+        const float* steps = block.steps + matrix * rows;
+        const double* shrink = block.shrink ? block.shrink + matrix * rows : nullptr;
+        for (uint64_t j = 0; j < width; j++) {
+            const uint64_t at = (matrix * width + j) * rows;
+            const float *weight = weights + j * rows, diagonal = factor[j * width + j];
+            column.solve(weight, steps, shrink, values + at);
+            float* error = errors + at;
+            for (uint64_t i = 0; i < rows; i++) {
+                error[i] = (weight[i] - static_cast<float>(values[at + i]) * steps[i]) / diagonal;
+            }
+            for (uint64_t k = j + 1; k < width; k++) {
+                const float share = factor[j * width + k];
+                float* left = weights + k * rows;
+                for (uint64_t i = 0; i < rows; i++) left[i] -= share * error[i];
+            }
+        }
+    }
+}
+
+// work(begin, end) for pieces of 0 to `count` of about equal size, one on this thread.
+template <typename Work>
+void share_out(uint64_t count, int threads, const Work& work) {
+    const uint64_t workers = std::clamp<uint64_t>(static_cast<uint64_t>(std::max(threads, 1)), 1, count);
+    std::vector<std::thread> helpers;
+    for (uint64_t worker = 1; worker < workers; worker++) {
+        helpers.emplace_back(work, count * worker / workers, count * (worker + 1) / workers);
+    }
+    work(0, count / workers);
+    for (std::thread& helper : helpers) helper.join();
+}
+
 }  // namespace
 
 void quantize(const Problem& problem, int states, int8_t* values, int threads) {
     const uint64_t columns = problem.matrices * problem.cols;
     if (columns == 0 || problem.rows == 0) return;
-    const uint64_t workers = std::clamp<uint64_t>(static_cast<uint64_t>(std::max(threads, 1)), 1, columns);
-    const auto work = [&](uint64_t worker) {
-        const auto some = states == 4 ? &solve<4> : &solve<8>;
-        some(problem, columns * worker / workers, columns * (worker + 1) / workers, values);
-    };
-    std::vector<std::thread> helpers;
-    for (uint64_t worker = 1; worker < workers; worker++) helpers.emplace_back(work, worker);
-    work(0);
-    for (std::thread& helper : helpers) helper.join();
+    share_out(columns, threads, [&](uint64_t begin, uint64_t end) {
+        states == 4 ? solve<4>(problem, begin, end, values) : solve<8>(problem, begin, end, values);
+    });
+}
+
+void quantize_block(const Block& block, int states, int8_t* values, float* errors, int threads) {
+    if (block.matrices == 0) return;
+    share_out(block.matrices, threads, [&](uint64_t begin, uint64_t end) {
+        states == 4 ? solve<4>(block, begin, end, values, errors) : solve<8>(block, begin, end, values, errors);
+    });
 }
 
 }  // namespace golf::trellis

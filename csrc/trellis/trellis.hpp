@@ -22,4 +22,18 @@ struct Problem {
 // taken. `threads` share the columns, which changes no result.
 void quantize(const Problem& problem, int states, int8_t* values, int threads);
 
+// A block of columns under GPTQ (arXiv 2210.17323, section 3.3), columns as rows.
+struct Block {
+    float* weights;       // [matrices, width, rows], finite; changed as errors come in
+    const float* factor;  // [matrices, width, width], upper triangular: of the inverse Hessian
+    const float* steps;   // [matrices, rows]
+    const double* shrink; // [matrices, rows] or null
+    uint64_t matrices, width, rows;
+};
+
+// One column after the other: its path of least cost, and its errors, which the columns behind it in the block make up
+// for; int8 and float [matrices, width, rows]. `threads` share the matrices. One IEEE 754 operation after the other, floats
+// but for the search of the path.
+void quantize_block(const Block& block, int states, int8_t* values, float* errors, int threads);
+
 }  // namespace golf::trellis

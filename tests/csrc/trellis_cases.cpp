@@ -9,6 +9,29 @@
 using golf::trellis::Problem;
 using golf::trellis::Trellis;
 
+// A block under GPTQ with no error fed back is the matrix itself, whatever the number of threads.
+bool block_is_matrix(const Problem& problem, int states, const std::vector<int8_t>& values, int threads) {
+    const uint64_t width = problem.cols, rows = problem.rows, size = problem.matrices * width * rows;
+    std::vector<float> turned(size), factor(problem.matrices * width * width), errors(size);
+    std::vector<int8_t> found(size);
+    for (uint64_t m = 0; m < problem.matrices; m++) {
+        for (uint64_t j = 0; j < width; j++) {
+            factor[(m * width + j) * width + j] = 1;
+            for (uint64_t i = 0; i < rows; i++) {
+                turned[(m * width + j) * rows + i] = problem.weights[(m * rows + i) * width + j];
+            }
+        }
+    }
+    const golf::trellis::Block block{turned.data(),    factor.data(), problem.steps, problem.shrink,
+                                     problem.matrices, width,         rows};
+    golf::trellis::quantize_block(block, states, found.data(), errors.data(), threads);
+    for (uint64_t at = 0; at < size; at++) {
+        const uint64_t m = at / (width * rows), j = at / rows % width, i = at % rows;
+        if (found[at] != values[(m * rows + i) * width + j]) return false;
+    }
+    return true;
+}
+
 int main() {
     std::mt19937_64 random(1);
     std::normal_distribution<double> normal;
@@ -26,6 +49,10 @@ int main() {
             golf::trellis::quantize(problem, states, again.data(), 1 + static_cast<int>(random() % 5));
             if (values != again) {
                 std::puts("threads changed a result");
+                return 1;
+            }
+            if (!block_is_matrix(problem, states, values, 1 + static_cast<int>(random() % 4))) {
+                std::puts("a block is not its matrix");
                 return 1;
             }
             const Trellis trellis{states};

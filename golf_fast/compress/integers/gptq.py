@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from golf_fast.compress.integers.rounding import Matrix, limit_of
-from golf_fast.compress.integers.trellis import Trellis, paths, shrink_of
+from golf_fast.compress.integers.trellis import Trellis, path_block, shrink_of
 from golf_fast.distributed import Ranks
 
 DAMPING = 0.01
@@ -83,7 +83,7 @@ def round_columns(
         hessian: `[n, cols, cols]` float32: sums over inputs x of `x x^T`, in any unit.
         low, high: the range of the integers.
         trellis: what the integers of each column follow, from the first row to the last, once the errors of the columns
-            before it are in; it has the range of int8. On a GPU a column travels to the CPU and back.
+            before it are in; it has the range of int8. On a GPU a block of columns travels to the CPU and back.
 
     Returns:
         `[n, rows, cols]` int8, on the device of `weights`.
@@ -102,22 +102,29 @@ def round_columns(
     shrink = shrink_of(weights.cpu(), steps, trellis.rate) if trellis else None
     for start in range(0, left.shape[1], BLOCK):
         stop = min(start + BLOCK, left.shape[1])
-        inner = factor[:, start:stop, start:stop]
-        block = left[:, start:stop].clone()
-        errors = torch.empty_like(block)
-        for column in range(stop - start):
-            if trellis:
-                path = paths(block[:, column, :, None].cpu(), steps, trellis.states, shrink)
-                integer = path[:, :, 0].to(scales.device, torch.float32)
-            else:
-                integer = (block[:, column] / scales).round_().clamp_(low, high)
-            rounded[:, start + column] = integer
-            error = (block[:, column] - integer * scales).div_(inner[:, column, column, None])
-            errors[:, column] = error
-            block[:, column + 1 :].addcmul_(inner[:, column, column + 1 :, None], error[:, None, :], value=-1)
+        block, inner = left[:, start:stop].clone(), factor[:, start:stop, start:stop]
+        if trellis:
+            found, errors = path_block(block.cpu(), inner.cpu(), steps, trellis.states, shrink)
+            rounded[:, start:stop], errors = found.to(rounded), errors.to(rounded)
+        else:
+            rounded[:, start:stop], errors = _nearest_block(block, inner, scales, low, high)
         left[:, stop:] -= factor[:, start:stop, stop:].transpose(1, 2) @ errors
     unsorted = torch.empty_like(rounded).scatter_(1, columns, rounded)
     return unsorted.transpose(1, 2).to(torch.int8, memory_format=torch.contiguous_format)
+
+
+def _nearest_block(
+    block: torch.Tensor, inner: torch.Tensor, scales: torch.Tensor, low: int, high: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The integers of a block of columns `[n, width, rows]`, which is changed, and their errors over the diagonal."""
+    rounded, errors = torch.empty_like(block), torch.empty_like(block)
+    for column in range(block.shape[1]):
+        integer = (block[:, column] / scales).round_().clamp_(low, high)
+        rounded[:, column] = integer
+        error = (block[:, column] - integer * scales).div_(inner[:, column, column, None])
+        errors[:, column] = error
+        block[:, column + 1 :].addcmul_(inner[:, column, column + 1 :, None], error[:, None, :], value=-1)
+    return rounded, errors
 
 
 def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:

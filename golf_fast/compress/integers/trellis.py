@@ -100,7 +100,12 @@ def paths(weights: torch.Tensor, steps: torch.Tensor, states: int, shrink: torch
             weights.data_ptr(),
             steps.data_ptr(),
             0 if shrink is None else shrink.data_ptr(),
-            *(n, rows, cols, states, values.data_ptr(), torch.get_num_threads()),
+            n,
+            rows,
+            cols,
+            states,
+            values.data_ptr(),
+            torch.get_num_threads(),
         )
         return values
     shrunk = np.zeros((n, rows)) if shrink is None else shrink.numpy()
@@ -109,6 +114,46 @@ def paths(weights: torch.Tensor, steps: torch.Tensor, states: int, shrink: torch
             trellis_numpy.quantize(weights[each].numpy(), steps[each].numpy(), states, shrunk[each])
         )
     return values
+
+
+def path_block(
+    weights: torch.Tensor, factor: torch.Tensor, steps: torch.Tensor, states: int, shrink: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A block of columns under GPTQ: paths one after the other, each with the errors of those before it fed back.
+
+    Args:
+        weights: float32 `[n, width, rows]`, columns as rows, on the CPU; may be changed.
+        factor: float32 `[n, width, width]`, the block's part of the inverse Hessian's upper Cholesky factor.
+        steps, states, shrink: as for `paths`.
+
+    Returns:
+        int8 and float32 `[n, width, rows]`: the integers, and the errors over the diagonal of the factor.
+    """
+    weights, factor, steps = weights.contiguous(), factor.contiguous(), steps.contiguous()
+    n, width, rows = weights.shape
+    values, errors = torch.empty(n, width, rows, dtype=torch.int8), torch.empty_like(weights)
+    if backends.resolve("trellis", "cpu").name == "native":
+        shrink = None if shrink is None else shrink.contiguous()
+        _C.trellis_quantize_block(
+            weights.data_ptr(),
+            factor.data_ptr(),
+            steps.data_ptr(),
+            0 if shrink is None else shrink.data_ptr(),
+            n,
+            width,
+            rows,
+            states,
+            values.data_ptr(),
+            errors.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return values, errors
+    shrunk = np.zeros((n, rows)) if shrink is None else shrink.numpy()
+    for each in range(n):
+        arrays = weights[each].numpy(), factor[each].numpy(), steps[each].numpy()
+        found = trellis_numpy.quantize_block(*arrays, states, shrunk[each])
+        values[each], errors[each] = map(torch.from_numpy, found)
+    return values, errors
 
 
 def shrink_of(weights: torch.Tensor, steps: torch.Tensor, rate: float) -> torch.Tensor | None:

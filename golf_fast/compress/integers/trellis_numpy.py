@@ -60,3 +60,23 @@ def quantize(weights: Array, steps: Array, states: int, shrink: Array) -> Array:
         values[row] = integers[row, np.where(high_taken, high_subset[at], low_subset[at]), column]
         at = np.where(high_taken, high[at], low[at])
     return values
+
+
+def quantize_block(weights: Array, factor: Array, steps: Array, states: int, shrink: Array) -> tuple[Array, Array]:
+    """A block of columns under GPTQ, one after the other: the errors of each are made up for by those behind it.
+
+    Args:
+        weights: float32 `[width, rows]`, columns as rows; changed as errors come in.
+        factor: float32 `[width, width]`, upper triangular.
+        steps, states, shrink: as for `quantize`.
+
+    Returns:
+        int8 and float32 `[width, rows]`: integers, and errors over the diagonal of the factor.
+    """
+    values, errors = np.empty(weights.shape, np.int8), np.empty_like(weights)
+    for column in range(len(weights)):
+        values[column] = quantize(weights[column][:, None], steps, states, shrink)[:, 0]
+        rounded = values[column].astype(np.float32) * steps
+        errors[column] = (weights[column] - rounded) / factor[column, column]
+        weights[column + 1 :] -= factor[column, column + 1 :, None] * errors[column]
+    return values, errors

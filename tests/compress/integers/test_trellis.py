@@ -194,6 +194,37 @@ def test_what_cannot_be_quantized(arguments: tuple[object, ...], says: str) -> N
         trellis_quantize(*arguments)  # type: ignore[arg-type]
 
 
+@needs_extension
+@settings(max_examples=30, deadline=None)
+@given(
+    n=st.integers(1, 3),
+    width=st.integers(1, 12),
+    rows=st.integers(0, 30),
+    states=st.sampled_from([4, 8]),
+    rate=st.sampled_from([0.0, 1.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_blocks_of_cpp_and_numpy_are_equal(n: int, width: int, rows: int, states: int, rate: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randn(n, width, rows, generator=generator)
+    factor = torch.triu(torch.randn(n, width, width, generator=generator) * 0.3) + torch.eye(width)
+    steps = torch.rand(n, rows, generator=generator) + 0.05
+    shrink = trellis.shrink_of(weights.transpose(1, 2), steps, rate)
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("native", "numpy"):
+            patch.setenv(backends.VARIABLE, f"trellis={name}")
+            backends.forget()
+            found.append(trellis.path_block(weights.clone(), factor, steps, states, shrink))
+    backends.forget()
+    for cpp, numpy in zip(*found, strict=True):
+        assert cpp.dtype == numpy.dtype
+        assert torch.equal(cpp.view(torch.uint8), numpy.view(torch.uint8))
+    values, errors = found[0]
+    rounded = values[:, 0].float() * steps
+    assert torch.allclose(errors[:, 0] * factor[:, 0, 0, None] + rounded, weights[:, 0], atol=1e-5)
+
+
 def test_the_table_of_states_is_the_published_one() -> None:
     for states, subsets in SUBSETS.items():
         table = trellis_numpy.next_states(states)
