@@ -149,12 +149,19 @@ def smallest(names: tuple[str, ...], raw: Bytes, form: Form, level: int) -> tupl
 
 
 def smallest_of_all(names: tuple[str, ...], raw: Bytes, form: Form, level: int) -> tuple[str, Bytes]:
-    """As `smallest`, and of zstd and brotli where pieces repeat: they take a hundred times as long as the others."""
+    """As `smallest`, and of zstd and brotli where pieces repeat: they take a hundred times as long as the others.
+
+    Brotli, which a reader need not have, is asked where it is installed and zstd wins already, and taken for a gain of
+    1 % and 64 bytes.
+    """
     found = smallest(names, raw, form, level)
     if len(raw) > _ALWAYS_BELOW and not _repeats(raw, len(found[1])):
         return found
-    others = ("zstd",) if brotli is None else ("zstd", "brotli")
-    return min(found, smallest(others, raw, form, level), key=lambda named: len(named[1]))
+    best = min(found, smallest(("zstd",), raw, form, level), key=lambda named: len(named[1]))
+    if best is found or brotli is None:
+        return best
+    other = smallest(("brotli",), raw, form, level)
+    return other if len(other[1]) <= 0.99 * len(best[1]) - 64 else best
 
 
 def _repeats(raw: Bytes, size: int) -> bool:

@@ -277,7 +277,9 @@ def test_no_other_codec_makes_a_smaller_blob(kind: str, shape: tuple[int, int]) 
     name, blob = codecs.smallest_of_all(("raw", "rans"), values.tobytes(), form, 22)
     assert codecs.CODECS[name].decode(blob, form) == values.tobytes()
     for other in CODECS:
-        assert len(blob) <= len(codecs.CODECS[other].encode(values.tobytes(), form, 22)), other
+        size = len(codecs.CODECS[other].encode(values.tobytes(), form, 22))
+        # Brotli, which a reader may lack, has to save 1 % and 64 bytes.
+        assert len(blob) <= ((size + 64) / 0.99 + 1 if other == "brotli" else size), other
 
 
 def test_slow_codecs_are_not_asked_for_what_does_not_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
