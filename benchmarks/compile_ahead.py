@@ -7,6 +7,7 @@ have no device: they compile for its target, so no context is made and no memory
 from __future__ import annotations
 
 import argparse
+import importlib
 import multiprocessing
 import os
 import sys
@@ -38,15 +39,18 @@ def launches(what: str, arch: int) -> Iterator[tuple[str, Launch]]:
         yield from ((f"tune {kernel.name}: {choice}", kernel.launch(choice)) for choice in kernel.choices)
 
 
-def compile_all(whats: Sequence[str], arch: int, jobs: int) -> list[str]:
-    """Compile the launches of ops, and of `TUNE`, in `jobs` processes; what failed, in a line each."""
+def compile_all(whats: Sequence[str], arch: int, jobs: int, here: bool = False) -> list[str]:
+    """Compile the launches of ops, and of `TUNE`, in `jobs` processes; what failed, in a line each.
+
+    `here`: they will be started on this machine, so what starts them is compiled too.
+    """
     names = [(what, i) for what in whats for i, _ in enumerate(launches(what, arch))]
     context = multiprocessing.get_context("spawn")
     failed = []
     with ProcessPoolExecutor(
         max(1, min(jobs, len(names))), mp_context=context, initializer=_begin, initargs=(arch,)
     ) as pool:
-        waiting = {pool.submit(_compile, what, i, arch): (what, i) for what, i in names}
+        waiting = [pool.submit(_compile, what, i, arch, here) for what, i in names]
         for done in as_completed(waiting):
             if problem := done.result():
                 failed.append(problem)
@@ -63,10 +67,13 @@ def _begin(arch: int) -> None:
     triton.runtime.driver.set_active(AbsentGpu(arch))
 
 
-def _compile(what: str, index: int, arch: int) -> str | None:
+def _compile(what: str, index: int, arch: int, here: bool) -> str | None:
     name, launch = next(pair for i, pair in enumerate(launches(what, arch)) if i == index)
     try:
-        launch.compile()
+        made = launch.compile()
+        driver = importlib.import_module("triton.backends.nvidia.driver")
+        if here and hasattr(driver, "make_launcher"):  # triton 3.6 makes a C module for each signature
+            driver.CudaLauncher(made.src, made.metadata)
     except Exception as error:  # whatever a compiler throws: the others go on
         return f"{name}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     return None
@@ -91,7 +98,8 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("TRITON_INTERPRET is 1, and the interpreter compiles nothing: unset it")
     arch = options.arch or _arch_here()
     began = time.perf_counter()
-    failed = compile_all([*(options.op or ops), *([TUNE] if options.tune else [])], arch, options.jobs)
+    whats = [*(options.op or ops), *([TUNE] if options.tune else [])]
+    failed = compile_all(whats, arch, options.jobs, here=options.arch is None)
     for line in failed:
         print(f"not compiled: {line}", file=sys.stderr)
     print(f"compiled for sm_{arch} in {time.perf_counter() - began:.1f} s, {options.jobs} at once")

@@ -12,7 +12,7 @@ from golf_fast.ops import backends
 PLAIN = "reference,window_attention=sdpa"
 """The backends that share no kernel with ours."""
 CPU_LENGTH = 256
-TOKENS_AT_ONCE = 16384
+TOKENS_AT_ONCE = 8192
 """Of the exact step: its float32 activations of a whole micro-batch would not fit."""
 COMPILED_LOSS = 0.003
 """Share by which the compiled model's mean loss may differ from that of the same model as it is."""

@@ -24,6 +24,12 @@ def _made(like: torch.Tensor, name: str, device: torch.device, seed: int) -> tor
     return made.copy_(drawn)
 
 
+def size(launch: Launch) -> int:
+    """Bytes of its tensors."""
+    bases = (getattr(value, "base", value) for value in launch.arguments.values())
+    return sum(base.numel() * base.element_size() for base in bases if isinstance(base, torch.Tensor))
+
+
 def real(launch: Launch, device: torch.device) -> tuple[Launch, dict[str, torch.Tensor]]:
     """A launch with tensors on `device` in place of those on the meta device, and these tensors by argument."""
     arguments, tensors = dict(launch.arguments), {}
