@@ -160,6 +160,11 @@ def interruptible() -> Iterator[None]:
             signal.signal(which, handler)
 
 
+def say(text: str = "") -> None:
+    """Print a line, or several, for people: control characters in names that are from files or servers are escaped."""
+    print(printable(text, keep="\n\t"), flush=True)
+
+
 def as_meant(word: str) -> str:
     """A word of a command line as its shell would have passed it on from another place.
 

@@ -18,7 +18,7 @@ from golf_fast.compress.published.deduce import Unseen, deduce, notes, with_smea
 from golf_fast.compress.published.layouts import read_published
 from golf_fast.compress.recode import recode, refuse_to_replace
 from golf_fast.config import CodecName, ModelConfig
-from golf_fast.console import exit_with
+from golf_fast.console import exit_with, say
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes
@@ -45,12 +45,12 @@ def inspect(artifact: Annotated[Path, tyro.conf.Positional], plot: Path | None =
         numbers = [f"{share.bits:.3f}", f"{share.entropy:.3f}", f"{share.size:,.0f}", f"{share.size / held.size:.2%}"]
         rows.append([share.name, shape, share.form, "+".join(share.codecs), *numbers])
     rows.append(["header and checksum", "", "", "zstd", "", "", f"{extra:,}", f"{extra / held.size:.2%}"])
-    print(f"{artifact}: format {VERSION}, {held.size:,} bytes, {sum(s.elements for s in found):,} elements")
-    print(table(["tensor", "shape", "form", "codec", "bits", "entropy", "bytes", "share"], rows))
-    print("bits and entropy: per element, scales included; entropy: of independent bytes (order 0)")
+    say(f"{artifact}: format {VERSION}, {held.size:,} bytes, {sum(s.elements for s in found):,} elements")
+    say(table(["tensor", "shape", "form", "codec", "bits", "entropy", "bytes", "share"], rows))
+    say("bits and entropy: per element, scales included; entropy: of independent bytes (order 0)")
     if plot is not None:
         artifact_plot.draw(groups(found), extra, f"{artifact.name}: {held.size:,} bytes", plot)
-        print(f"{plot}: drawn")
+        say(f"{plot}: drawn")
 
 
 def import_published(
@@ -78,11 +78,11 @@ def import_published(
         raise InputError(f"{file}: {error}") from error
     made = {"imported": f"published, layout {published.layout}"}
     size = write_artifact(output, tensors, for_file(config), notes=made)
-    print(f"{file}: layout {published.layout}, {published.compressor}, {published.size:,} bytes")
-    print(table(["form", "tensors", "elements"], forms(published.tensors)))
+    say(f"{file}: layout {published.layout}, {published.compressor}, {published.size:,} bytes")
+    say(table(["form", "tensors", "elements"], forms(published.tensors)))
     for note in notes(published):
-        print(note)
-    print(f"{output}: {size:,} bytes, rans, {size / published.size:.2%} of the file")
+        say(note)
+    say(f"{output}: {size:,} bytes, rans, {size / published.size:.2%} of the file")
 
 
 def recode_artifact(artifact: Annotated[Path, tyro.conf.Positional], codec: CodecName, output: Path) -> None:
@@ -94,8 +94,8 @@ def recode_artifact(artifact: Annotated[Path, tyro.conf.Positional], codec: Code
         output: A new file for the artifact; nothing may be there yet.
     """
     before, after = recode(artifact, codec, output)
-    print(f"{artifact}: {before:,} bytes")
-    print(f"{output}: {after:,} bytes, {codec}, {after / before:.2%} of it")
+    say(f"{artifact}: {before:,} bytes")
+    say(f"{output}: {after:,} bytes, {codec}, {after / before:.2%} of it")
 
 
 def make(checkpoint: Annotated[Path, tyro.conf.Positional], output: Path | None = None) -> None:
@@ -115,18 +115,18 @@ def make(checkpoint: Annotated[Path, tyro.conf.Positional], output: Path | None 
     state_dict = read_checkpoint(weights, config.model)
     settings = config.compress.uncalibrated()
     if settings != config.compress:
-        print(
+        say(
             f"quantizer {config.compress.quantizer} reads training tokens: {settings.quantizer} is used, which does not"
         )
     code_bytes = run.result().code_bytes if run.paths.result.exists() else code_size.code_bytes()
     model, groups = for_file(config.model), quantization_groups(config.model)
-    quantizer = Quantizer(prune(state_dict, settings), model, code_bytes, Ranks.single(), print, groups)
+    quantizer = Quantizer(prune(state_dict, settings), model, code_bytes, Ranks.single(), say, groups)
     try:
         done = quantizer.in_time(settings, lambda check: {}, math.inf)
     except InputError as error:
         raise InputError(f"{weights}: {error}") from error
     size = write_artifact(output, done.tensors, model, **done.config.coding())
-    print(f"{output}: {size:,} bytes, {done.config.codec}")
+    say(f"{output}: {size:,} bytes, {done.config.codec}")
 
 
 def read_checkpoint(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:

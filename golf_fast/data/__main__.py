@@ -9,7 +9,7 @@ import numpy as np
 import tyro
 
 from golf_fast.config import DataConfig
-from golf_fast.console import exit_with
+from golf_fast.console import exit_with, say
 from golf_fast.data.build import build_corpus
 from golf_fast.data.corpus import embedded_corpus
 from golf_fast.data.dataset import prepare
@@ -32,7 +32,7 @@ class Display:
         now = time.monotonic()
         if stage == self._stage and done < total and (not sys.stderr.isatty() or now - self._shown < 0.1):
             return
-        text = f"{stage}: {done:,.0f}/{total:,.0f}"
+        text = printable(f"{stage}: {done:,.0f}/{total:,.0f}")
         if sys.stderr.isatty():
             print(f"\r\033[K{text}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
         else:
@@ -59,23 +59,23 @@ def build(
     """
     data = DataConfig(source="text" if text else "embedded", text=text, built=out, val_fraction=val_fraction)
     if text is None:
-        print("no --text: using the documentation that this Python carries")
+        say("no --text: using the documentation that this Python carries")
     corpus = embedded_corpus() if text is None else text_corpus(text)
     start = time.perf_counter()
     built = build_corpus(corpus, vocab_size, val_fraction, out, Display())
     seconds = time.perf_counter() - start
     manifest = built.manifest
     if corpus.left_out:
-        print(f"left out of {corpus.origin}: {corpus.left_out}")
-    print(f"{corpus.origin}: {'found, built before' if built.reused else f'built in {seconds:.1f} s'}")
+        say(f"left out of {corpus.origin}: {corpus.left_out}")
+    say(f"{corpus.origin}: {'found, built before' if built.reused else f'built in {seconds:.1f} s'}")
     for part in ("train", "val"):
         sizes = manifest[part]
-        print(
+        say(
             f"  {part:5} {sizes['documents']:>8,} documents {sizes['bytes']:>12,} bytes {sizes['tokens']:>11,} tokens "
             f"({sizes['bytes'] / sizes['tokens']:.3f} bytes a token)"
         )
-    print(f"  in {built.folder}/: {', '.join([*manifest['files'], 'manifest.json'])}")
-    print(f"  fingerprint {prepare(data, vocab_size, has_gpu=False).fingerprint}")
+    say(f"  in {built.folder}/: {', '.join([*manifest['files'], 'manifest.json'])}")
+    say(f"  fingerprint {prepare(data, vocab_size, has_gpu=False).fingerprint}")
 
 
 def inspect(path: tyro.conf.Positional[Path], tokenizer: Path | None = None) -> None:
@@ -93,9 +93,9 @@ def inspect(path: tyro.conf.Positional[Path], tokenizer: Path | None = None) -> 
     for shard in shards:
         tokens = read_shard(shard)
         documents = int(np.count_nonzero(tokens == BOS_ID))
-        print(f"{shard}: {tokens.size:,} tokens, {documents:,} documents, ids {tokens.min()} to {tokens.max()}")
+        say(f"{shard}: {tokens.size:,} tokens, {documents:,} documents, ids {tokens.min()} to {tokens.max()}")
     if model is None:
-        print("no tokenizer given (--tokenizer PATH.model): the text is not shown")
+        say("no tokenizer given (--tokenizer PATH.model): the text is not shown")
         return
     pieces = Tokenizer(model)
     tokens = read_shard(shards[0])
@@ -103,9 +103,9 @@ def inspect(path: tyro.conf.Positional[Path], tokenizer: Path | None = None) -> 
     document = tokens[starts[0] : starts[1]] if len(starts) > 1 else tokens[:1_000_000]
     if int(document.max()) >= pieces.vocab_size:
         raise InputError(f"{shards[0]}: id {document.max()}, but {model} has {pieces.vocab_size} pieces; name its own")
-    print(f"first document of {shards[0].name} ({document.size:,} tokens) by {model} ({pieces.vocab_size} pieces):\n")
-    text = printable(pieces.decode(document), keep="\n\t")
-    print(text if len(text) <= 2000 else f"{text[:2000]}\n[... {len(text) - 2000:,} more characters]")
+    say(f"first document of {shards[0].name} ({document.size:,} tokens) by {model} ({pieces.vocab_size} pieces):\n")
+    text = pieces.decode(document)
+    say(text if len(text) <= 2000 else f"{text[:2000]}\n[... {len(text) - 2000:,} more characters]")
 
 
 def fetch(
@@ -128,9 +128,9 @@ def fetch(
         base_url: Where the repository's files lie, with {repo} for its name.
     """
     hub = Hub.from_environment(variant, base_url)
-    print(f"from {hub.root}")
+    say(f"from {hub.root}")
     shards, tokenizer = fetch_variant(hub, variant, train_shards, out, Display())
-    print(f"use them with --data.shards {shards} --data.tokenizer {tokenizer}")
+    say(f"use them with --data.shards {shards} --data.tokenizer {tokenizer}")
 
 
 def main() -> None:

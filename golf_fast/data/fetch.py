@@ -59,7 +59,10 @@ class Hub:
         named = base_url or _variable("MATCHED_FINEWEB_BASE_URL")
         base = named or f"{endpoint}/datasets/{{repo}}{_REVISION}"
         if not base.startswith(("https://", "http://")):
-            raise InputError(f"{base}: not a web address; it must begin with https:// or http://")
+            source = "HF_ENDPOINT" if not named else "the base address"
+            raise InputError(
+                f"{source} is {named or endpoint}: not a web address; it must begin with https:// or http://"
+            )
         root = base.replace("{repo}", repository).rstrip("/") + "/"
         return cls(f"{root}{prefix}/" if prefix else root, "" if named else endpoint, repository, prefix)
 

@@ -512,5 +512,8 @@ def test_where_the_files_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None
     commit = "a" * 40
     assert Hub.from_environment("sp1024").at(commit).root.endswith(f"/resolve/{commit}/")
     assert Hub.from_environment("sp1024").at("../x").root.endswith("/resolve/main/")
-    with pytest.raises(InputError, match="not a web address"):
+    with pytest.raises(InputError, match="the base address is file:///etc: not a web address"):
         Hub.from_environment("sp1024", "file:///etc")
+    monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
+    with pytest.raises(InputError, match=r"HF_ENDPOINT is mirror\.example: not a web address"):
+        Hub.from_environment("sp1024")

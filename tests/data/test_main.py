@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from golf_fast.console import exit_with
+from golf_fast.data import Tokenizer, write_shard
 from golf_fast.data.__main__ import main
 
 
@@ -53,3 +54,15 @@ def test_help_explains_every_command(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert run(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("build", "inspect", "fetch"))
+
+
+def test_names_and_texts_from_files_cannot_steer_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tokenizer: Tokenizer
+) -> None:
+    text = "a\x1b]0;owned\x07 b\r\u202e"
+    write_shard(tmp_path / "x\x1b[2J.bin", [tokenizer.bos_id, *tokenizer.encode(text)])
+    assert run(monkeypatch, "inspect", str(tmp_path), "--tokenizer", str(tokenizer.path)) == 0
+    shown = capsys.readouterr().out
+    assert "x\\x1b[2J.bin: " in shown
+    assert "a\\x1b]0;owned\\x07 b\\r\\u202e" in shown
+    assert not set(shown) & {"\x1b", "\x07", "\r", "\u202e"}
