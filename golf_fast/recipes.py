@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
+from golf_fast.score_config import DocumentsConfig
 
 
 def seed() -> RunConfig:
@@ -90,10 +91,14 @@ def tiny() -> RunConfig:
             calibration_seconds=12.0,  # 9.6 were seen on two cores with other work beside it
             report_tokens=2048,
         ),
-        # Small steps after each window's worth of text: a model this young still learns from all it reads.
+        # A model this young still learns from all it reads: large steps, for each document from the beginning.
         score=ScoreConfig(
             window=256,
             stride=64,
+            ttt="documents",
+            documents=DocumentsConfig(
+                rank=48, alpha=48, lr=0.003, weight_decay=0.0, chunk_tokens=64, context=256, batch=32
+            ),
             ttt_lr=0.15,
             ttt_schedule="constant",
             ttt_momentum=0.0,

@@ -168,7 +168,7 @@ def test_tiny_trains_as_the_seed_and_compresses_as_best() -> None:
     for name in ("quantizer", "codec", "mlp_bits", "prune_quantile", "fp16_keep", "scale_mantissa_bits"):
         assert getattr(tiny.compress, name) == getattr(best, name)
     assert tiny.model.dim * tiny.model.kv_dim > tiny.compress.fp16_max_elements
-    assert tiny.score.ttt == "chunked"
+    assert tiny.score.ttt == "documents"
     assert tiny.score.stride < tiny.score.window
 
 
