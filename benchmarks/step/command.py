@@ -114,12 +114,15 @@ def measure(options: argparse.Namespace, config: RunConfig, tokens: int, device:
         InputError: the model computes something wrong here (then no time is reported, unless `anyway`), something was
             compiled while it was timed, or the record script fails.
     """
-    step = MicroStep(config, tokens, device, options.rounds)
+    problems: list[str] = []
+    step = MicroStep(config, tokens, device, options.rounds, problems if options.anyway else None)
     wrong = step.wrong()
-    if wrong is not None and not options.anyway:
-        raise InputError(f"no times, for the model computes something wrong on {device}: {wrong}")
+    if wrong is not None:
+        if not options.anyway:
+            raise InputError(f"no times, for the model computes something wrong on {device}: {wrong}")
+        problems.append(wrong)
     found = []
-    conditions = step.conditions() | {"wrong": wrong}
+    conditions = step.conditions()
     sections = {
         "whole": step.whole,
         "parts": step.parts,
@@ -131,7 +134,7 @@ def measure(options: argparse.Namespace, config: RunConfig, tokens: int, device:
         asked.append(lambda: step.upstream(options.upstream))
     for section in asked:
         for measured in section():
-            row = conditions | measured
+            row = conditions | {"wrong": "; ".join(problems) or None} | measured
             results.append(row)
             found.append(row)
             print(json.dumps(row) if options.json else section_line(row), flush=True)

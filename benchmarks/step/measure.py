@@ -45,12 +45,18 @@ def graphs() -> int:
 
 
 @contextmanager
-def compiling_nothing(what: str) -> Iterator[None]:
-    """Raise an InputError if anything is compiled inside: then what is timed is not what was checked."""
+def compiling_nothing(what: str, problems: list[str] | None = None) -> Iterator[None]:
+    """Raise an InputError if anything is compiled inside: then what is timed is not what was checked.
+
+    With `problems` say it there instead.
+    """
     before = graphs()
     yield
-    if graphs() != before:
+    if graphs() == before:
+        return
+    if problems is None:
         raise InputError(f"no time of {what}: it was compiled again while it was timed")
+    problems.append(f"{what} was compiled again while it was timed")
 
 
 class MicroStep:
@@ -61,9 +67,18 @@ class MicroStep:
         tokens: of the micro-batch, a multiple of the recipe's rows.
         device: where.
         rounds: samples of each time; None: `ROUNDS`.
+        problems: what is wrong with the times is said there; None: there are no times then.
     """
 
-    def __init__(self, config: RunConfig, tokens: int, device: torch.device, rounds: int | None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        tokens: int,
+        device: torch.device,
+        rounds: int | None,
+        problems: list[str] | None = None,
+    ) -> None:
+        self.problems = problems
         train = config.train
         dtype, _ = machine.choose_compute_dtype(train.compute_dtype, device)
         tables = dtype if train.embedding_dtype == "compute" else torch.float32
@@ -117,7 +132,7 @@ class MicroStep:
         on_gpu = self.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
-        with compiling_nothing("the micro-step"):
+        with compiling_nothing("the micro-step", self.problems):
             whole = time_work(self.run, self.watch, self.rounds)
             ahead, back = time_passes(
                 self.loss, (self.x, self.y), list(self.model.parameters()), self.watch, self.rounds
@@ -166,7 +181,7 @@ class MicroStep:
         activities = [torch.profiler.ProfilerActivity.CPU]
         if self.device.type == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)
-        with compiling_nothing("the kernels"), torch.profiler.profile(activities=activities) as profile:
+        with compiling_nothing("the kernels", self.problems), torch.profiler.profile(activities=activities) as profile:
             self.run()
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
@@ -210,7 +225,7 @@ class MicroStep:
         for line in lines:
             print(f"upstream: {line}", file=sys.stderr)
         case = Case("step", "micro-step", "", self.run, {"upstream": their_step}, lambda: None)
-        with compiling_nothing("the micro-steps side by side"):
+        with compiling_nothing("the micro-steps side by side", self.problems):
             if self.stopwatch:
                 pair = compare_on_gpu(case, "upstream", self.stopwatch)
             else:
