@@ -249,11 +249,9 @@ def _help_on_recipes(width: int) -> str:
     for name, make in RECIPES.items():
         first = (make.__doc__ or "").strip().partition("\n")[0]  # python -OO keeps no docstrings
         start = f"  {name:<{longest}}  "
-        lines.append(
-            textwrap.fill(
-                first, width, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False
-            )
-        )
+        rest = " " * len(start)
+        said = textwrap.fill(first, width, initial_indent=start, subsequent_indent=rest, break_on_hyphens=False)
+        lines.append(said or start.rstrip())
     return "\n".join(lines)
 
 

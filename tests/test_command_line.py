@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from golf_fast.command_line import Parsed, field_names, flag_names, parse
+from golf_fast.command_line import Parsed, _help_on_recipes, field_names, flag_names, parse
 from golf_fast.environment import VARIABLES
 from golf_fast.errors import InputError
 from golf_fast.recipes import RECIPES
@@ -212,3 +212,11 @@ def test_a_program_ends_with_2_and_one_line(encoding: str) -> None:
 
 if __name__ == "__main__":
     sys.stdout.write(listing())
+
+
+def test_the_help_does_without_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under python -OO, which keeps none."""
+    for name, make in RECIPES.items():
+        monkeypatch.setitem(RECIPES, name, lambda make=make: make())
+    said = _help_on_recipes(80).splitlines()
+    assert [line.strip() for line in said] == ["Recipes:", *RECIPES]

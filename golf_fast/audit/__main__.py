@@ -13,7 +13,7 @@ from pathlib import Path
 from golf_fast.audit.script import unpack
 from golf_fast.audit.script.judge import judge
 from golf_fast.audit.script.smoke import smoke
-from golf_fast.console import exit_with
+from golf_fast.console import exit_with, say
 from golf_fast.errors import InputError
 from golf_fast.runs import RunPaths
 
@@ -38,7 +38,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(verdict.as_json(), indent=1))
     else:
-        print("\n".join(verdict.lines()))
+        say("\n".join(verdict.lines()))
     if verdict.flagged:
         sys.exit(1)
 
