@@ -71,6 +71,22 @@ def test_what_is_off_by_default_is_unknown_and_says_how_to_turn_it_on(tmp_path: 
     assert judge(script).flagged == ["V1"]
 
 
+def test_tokens_that_are_chosen_by_a_setting_stand_behind_it_wherever_they_go(tmp_path: Path) -> None:
+    text = (FOLDER / "legal_gptq_on_training_tokens.py").read_text()
+    script = tmp_path / "train_gpt.py"
+    chosen = text.replace(
+        "    calib = read_all(TRAIN_FILES)\n",
+        '    calib = read_all(TRAIN_FILES)\n    if int(os.environ.get("CALIB_ON_VAL", "0")):\n'
+        "        calib = read_all(VAL_FILES)\n",
+    )
+    assert chosen != text
+    script.write_text(chosen)
+    verdict = judge(script)
+    assert verdict.flagged == []
+    assert verdict.findings[0].outcome == "unknown"
+    assert "CALIB_ON_VAL" in verdict.findings[0].text
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

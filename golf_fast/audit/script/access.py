@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 
 from golf_fast.audit.script.machine import Machine, known
 from golf_fast.audit.script.statements import bound
@@ -19,6 +20,8 @@ from golf_fast.audit.script.values import (
     join,
 )
 
+_OTHER = re.compile(r"count|table|bucket|start|window|hash|offset")
+"""Names of arrays that are made of tokens and are none."""
 _TRUNCATED = 4097
 """A constant length below which a slice is a header or a window and not a shorter split."""
 
@@ -135,6 +138,12 @@ def _sides(m: Machine, node: ast.Slice, bounds: list[Value | None]) -> Stamps:
     return frozenset(found)
 
 
+def _from_the_begin(node: ast.Subscript) -> bool:
+    """Whether a slice keeps the begin."""
+    lower = node.slice.lower if isinstance(node.slice, ast.Slice) else None
+    return lower is None or (isinstance(lower, ast.Constant) and lower.value == 0)
+
+
 def _truncated(m: Machine, node: ast.Subscript, holder: Value, upper: Value) -> None:
     length = upper.constant
     if not isinstance(length, int) or isinstance(length, bool) or length <= 0:
@@ -143,5 +152,6 @@ def _truncated(m: Machine, node: ast.Subscript, holder: Value, upper: Value) -> 
     files = "val path" in content.marks and not content.parts
     if "train path" in content.marks or content.losses:
         return
-    if (files and bool(holder.things)) or (content.parts and length >= _TRUNCATED):
+    is_split = bool(holder.parts) and not _OTHER.search(ast.unparse(node.value).lower())
+    if (files and bool(holder.things)) or (is_split and length >= _TRUNCATED and _from_the_begin(node)):
         m.trace.truncations.append((m.where(), ast.unparse(node)))

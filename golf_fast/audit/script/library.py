@@ -104,7 +104,7 @@ def method(
         scoring.load_weights(m, holder, join(*everything))
         return NOTHING
     if name in ("register_forward_hook", "register_forward_pre_hook") and positional:
-        m.hooks.append(positional[0])
+        m.hooks.append((positional[0], m.frames[-1]))
         return NOTHING.with_(things=(Partial(positional[0], [], {}),))
     if name == "remove":
         m.hooks.clear()

@@ -72,7 +72,8 @@ class Machine:
         self.gates: list[str] = []
         self.line = 0
         self.cells: dict[int, Value] = {}
-        self.hooks: list[Value] = []
+        self.hooks: list[tuple[Value, Frame]] = []
+        """Hooks of forward passes, each with the call in which it was registered."""
         self.files = NOTHING
         """What was written to files."""
         self.streams: set[str] = set()

@@ -224,7 +224,6 @@ NETWORK = frozenset(
         "http",
         "ftplib",
         "huggingface_hub",
-        "wandb",
         "boto3",
         "paramiko",
         "datasets",

@@ -158,12 +158,16 @@ def model_output(m: Machine, node: ast.AST, model: Value, arguments: list[Value]
     m.trace.forwards[number] = Forward(m.where(), given.parts, given.models, trained)
     output = given.with_(losses=frozenset({number}), trained=trained).marked("loss")
     hooks, m.hooks = m.hooks, []
-    for hook in hooks:
+    watching = []
+    for hook, registered in hooks:
         inputs = Value(things=(Container({0: given.with_(losses=frozenset())}),))
-        m.call(hook, [model, inputs, given.with_(losses=frozenset())], {}, node)
+        result = m.call(hook, [model, inputs, given.with_(losses=frozenset())], {}, node)
+        if result is NOTHING:  # it gives no other output: it watches
+            watching.append(registered)
     m.hooks = hooks
-    if any(names.is_calibration(frame.name) for frame in m.frames) or (
-        hooks and not any("eval" in frame.name or "score" in frame.name for frame in m.frames)
-    ):
-        m.trace.train(m.where(), "calibration", given, given.models)
+    measures = any(names.is_calibration(frame.name) for frame in m.frames)
+    if measures or any(frame in m.frames for frame in watching):
+        tokens = m.mix(*arguments)
+        if tokens.parts:
+            m.trace.train(m.where(), "calibration", tokens, given.models)
     return output

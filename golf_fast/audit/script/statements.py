@@ -121,6 +121,8 @@ def _augmented(m: Machine, node: ast.AugAssign) -> None:
 
 def bind(m: Machine, target: ast.expr, value: Value) -> None:
     """Give a name, an attribute, an element or a tuple of them a value."""
+    if m.gates and value.parts:
+        value = value.marked(*(f"off:{name}" for name in m.gates))  # wherever it goes, it is not there by default
     match target:
         case ast.Name(name):
             m.assign(name, named(m, name, value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from golf_fast.audit.script.values import Ids, Parts, Stamp, Value, overlap
@@ -24,6 +24,11 @@ class Where:
     """The branches around it."""
     gates: tuple[str, ...]
     """Environment names without which it does not run."""
+
+    def behind(self, value: Value) -> Where:
+        """The same place, where a value that is not there by default stands behind the names that turn it on."""
+        names = sorted(mark[4:] for mark in value.marks if mark.startswith("off:"))
+        return replace(self, gates=tuple(dict.fromkeys((*self.gates, *names)))) if names else self
 
     def excludes(self, other: Where) -> bool:
         """Whether the two are in branches of which a run takes one."""
@@ -105,6 +110,7 @@ class Trace:
 
     def train(self, where: Where, kind: TrainingKind, value: Value, models: Ids) -> None:
         """Record that validation tokens of `value` changed `models`."""
+        where = where.behind(value)
         if models and models <= self.parameters:
             kind = "parameter"
         number = len(self.trainings) + 1
@@ -114,6 +120,7 @@ class Trace:
 
     def score(self, where: Where, value: Value, trained: Ids, cell: int | None) -> None:
         """Record that the loss of validation tokens counts from here on."""
+        where = where.behind(value)
         key = (where, value.parts, trained, cell)
         if key not in self._known:
             self._known.add(key)
