@@ -36,9 +36,9 @@ def _benchmark(name: str, limit: int, *command: str, rehearsal: tuple[str, ...])
     return Stage(name, limit, (*module, *command), (*module, *rehearsal))
 
 
-def _tests(name: str, limit: int, *files: str, k: str) -> Stage:
+def _tests(name: str, limit: int, *files: str, k: str, at_once: bool = True) -> Stage:
     paths = [f"{TESTS}/test_{file}.py" for file in files]
-    spread = ["-n", str(WORKERS), "--dist", "worksteal"] if importlib.util.find_spec("xdist") else []
+    spread = ["-n", str(WORKERS), "--dist", "worksteal"] if at_once and importlib.util.find_spec("xdist") else []
     common = ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-k", k, *paths)
     return Stage(name, limit, (*common, *spread), (*common, "--collect-only"), tuple(FEW_THREADS.items()))
 
@@ -75,7 +75,7 @@ PLANS = {
         _step(230),
         _op("cudnn beside attention", 45, "window_attention", "sdpa cudnn"),
         _tune("tune attention", 75, "attention-dq", "attention", "attention-dkv"),
-        _tests("full size", 60, "full_size", k="full_size"),
+        _tests("full size", 90, "full_size", k="full_size", at_once=False),
         _tests("other tests", 90, "kernels", "registry", "newton_schulz", "repeated", k="not compiled"),
         _tests("other head dims", 60, "window_attention_gpu", k="x32- or x128-"),
     ),
