@@ -256,6 +256,26 @@ def test_the_published_protocol_says_that_it_is_not_legal(
     assert "NOT LEGAL (V1)" in run.stdout
 
 
+def test_a_run_cannot_hide_what_is_on_record(finished: tuple[Path, object]) -> None:
+    """Validation tokens that are a link to the training tokens, and a replay that takes longer than its limit."""
+    folder = finished[0]
+    (train,) = sorted((folder / "data").rglob("*_train_*.bin"))[:1]
+    shards = folder / "linked"
+    shards.mkdir()
+    (shards / "linked_train_000000.bin").symlink_to(train)
+    (shards / "linked_val_000000.bin").symlink_to(train)
+    tokenizer = folder / "runs" / "first" / "tokenizer.model"
+    data = ["--data.source=shards", f"--data.shards={shards}", f"--data.tokenizer={tokenizer}"]
+    replay = ["--train.replay-schedule=runs/first", "--run-id=linked", "--score.ttt=off"]
+    run = pipeline(folder, *SMALL, *data, *replay, "--train.max-seconds=0.001")
+    assert run.returncode == 0, run.stderr
+    result = read(folder / "runs" / "linked" / "result.json")
+    assert {"V1", "V11"} <= set(result.violations)
+    assert not result.legal
+    assert "NOT LEGAL (V1, V" in run.stdout
+    assert "overlap of training and validation" in run.stdout
+
+
 def test_adapting_that_leaves_no_number_fails_and_the_score_without_it_stays(
     finished: tuple[Path, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,6 +293,8 @@ def test_adapting_that_leaves_no_number_fails_and_the_score_without_it_stays(
     assert error.count("\n") == 1
     result = read(finished[0] / "runs" / "diverged" / "result.json")
     assert not result.finished
+    assert not result.legal
+    assert "the run did not finish" in result.not_judged
     assert result.val_bpb is None
     assert result.bpb_without_ttt == read(finished[0] / "runs" / "first" / "result.json").bpb_without_ttt
 

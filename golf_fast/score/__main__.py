@@ -16,6 +16,7 @@ from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model.backends import resolve_backends
 from golf_fast.report import RunLog, table
+from golf_fast.rules import in_words
 from golf_fast.runs import FinishedRun
 from golf_fast.score.loading import load_artifact, load_run
 from golf_fast.score.scorer import score_tokens
@@ -25,7 +26,7 @@ def rescore(
     run: Annotated[Path, tyro.conf.Positional],
     tokens: Path | None = None,
     tokenizer: Path | None = None,
-    ttt: Literal["off", "chunked"] | None = None,
+    ttt: Literal["off", "chunked", "documents", "phased"] | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
     """Read an artifact back and score it: as its run did, or as the seed is scored. Nothing in a run directory changes.
@@ -60,8 +61,9 @@ def rescore(
             config,
             ranks,
             progress=lambda done, total: log.progress("score", done, total),
+            log=log.line,
         )
-        verdict = f"NOT LEGAL ({', '.join(score.violations)})"
+        verdict = in_words(score.violations, score.not_judged)
         if score.legal:  # what cannot be compared with a run may have been trained on what it is scored on
             verdict = "unverified" if loaded.unlike else "legal"
         found = [config.ttt, score.tokens, score.bytes, score.nats / score.tokens, score.bpb, score.track, verdict]
