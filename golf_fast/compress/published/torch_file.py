@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import pickletools
 import re
 import struct
@@ -26,6 +27,20 @@ _ENTRY = b"PK\x01\x02"
 """Begins each entry in the directory of a zip archive."""
 _KNOWN = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
 """Files of an archive of `torch.save` beside the storages."""
+_REFUSALS = (
+    pickle.UnpicklingError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+)
+"""What the readers of torch raise where they meet something malformed."""
 _CALLED = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2")
 """What the pickle of a dict of tensors calls, beside the names of their storages."""
 
@@ -86,7 +101,7 @@ def load(data: bytes) -> tuple[str, object]:
     del raw
     try:
         content: object = torch.load(_archive(entries), map_location="cpu", weights_only=True)
-    except Exception as error:  # its readers raise whatever they meet in a malformed file
+    except _REFUSALS as error:
         raise Malformed(f"torch.load refuses it ({str(error).strip().splitlines()[:1]})") from error
     return compressor, content
 
