@@ -33,7 +33,7 @@ ALLOWED = {
     "train": SHARED | {"distributed", "data", "model", "ops", "runs"},
     "compress": SHARED | {"distributed", "ops", "_C"},
     "score": SHARED | {"distributed", "machine", "data", "model", "compress", "runs"},
-    "audit": SHARED | {"score", "runs"},
+    "audit": SHARED | {"distributed", "data", "model", "compress", "score", "runs"},
     "pipeline": SHARED
     | {"distributed", "machine", "command_line", "code_size"}
     | {"data", "model", "train", "compress", "score", "runs", "report"},
@@ -47,6 +47,7 @@ ROOMS = {
     "compress/artifact": {"compress.stored"},
     "compress/published": {"compress.stored", "compress.artifact"},
     "audit/script": set(),
+    "audit/run": set(),
 }
 """Folders within a stage -> the modules and folders of that stage that they may use beside their own."""
 

@@ -1,6 +1,9 @@
-"""`python -m golf_fast.audit train_gpt.py`: a verdict on a published script, which is not executed for it.
+"""A verdict on the rules of the challenge: on a published script, which is not executed for it, or on a run directory.
 
-Exit code 1 if a rule is broken, 0 if none was seen to be, 2 after wrong input.
+Of a run directory everything is computed again that can be, and a sample of its targets is scored again by its
+artifact; nothing in it is written. A check passes, is flagged with what and where, or stays unknown with the reason.
+
+Exit code 1 if something is flagged, 0 if not, 2 after wrong input.
 """
 
 from __future__ import annotations
@@ -10,37 +13,86 @@ import json
 import sys
 from pathlib import Path
 
+from golf_fast import machine
+from golf_fast.audit.run.judge import Audit, audit
+from golf_fast.audit.run.replay import TARGETS, Sample
 from golf_fast.audit.script import unpack
-from golf_fast.audit.script.judge import judge
+from golf_fast.audit.script.judge import ScriptVerdict, judge
 from golf_fast.audit.script.smoke import smoke
 from golf_fast.console import exit_with, say
 from golf_fast.errors import InputError
+from golf_fast.model.backends import resolve_backends
 from golf_fast.runs import RunPaths
 
 
 def main() -> None:
     """Judge what the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m golf_fast.audit", description=(__doc__ or "").strip())
-    parser.add_argument("path", type=Path, help="a script (.py), plain or wrapped")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
-        "--smoke", action="store_true", help="import it in a box too: no network, little time and memory"
-    )
-    arguments = parser.parse_args()
-    path: Path = arguments.path
-    if path.is_dir():
-        result = RunPaths(path).result
-        if not result.is_file():
-            raise InputError(f"{path}: a folder without {result.name}; name a script, or the folder of a run")
-        raise InputError(f"{path}: the audit of a run is not there yet; name a script (.py)")
-    imported = smoke(unpack.read(path).text) if arguments.smoke else None
-    verdict = judge(path, imported)
+    arguments = _parser().parse_args()
+    verdict = _run(arguments) if arguments.path.is_dir() else _script(arguments)
     if arguments.json:
         print(json.dumps(verdict.as_json(), indent=1))
     else:
         say("\n".join(verdict.lines()))
     if verdict.flagged:
         sys.exit(1)
+
+
+def _script(arguments: argparse.Namespace) -> ScriptVerdict:
+    imported = smoke(unpack.read(arguments.path).text) if arguments.smoke else None
+    return judge(arguments.path, imported)
+
+
+def _run(arguments: argparse.Namespace) -> Audit:
+    result = RunPaths(arguments.path).result
+    if not result.is_file():
+        raise InputError(
+            f"{arguments.path}: a folder without {result.name}; name a script, or the folder of a run that ended"
+        )
+    device, _ = machine.choose_device(arguments.device)
+    resolve_backends(device)
+    return audit(arguments.path, Sample(arguments.full, arguments.targets, arguments.seed), device, arguments.data)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m golf_fast.audit",
+        description=(__doc__ or "").strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", type=Path, help="a script (.py), plain or wrapped; or the folder of a run")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    script = parser.add_argument_group("of a script")
+    script.add_argument(
+        "--smoke", action="store_true", help="import it in a box too: no network, little time and memory"
+    )
+    run = parser.add_argument_group("of a run")
+    run.add_argument("--full", action="store_true", help="score every target again, instead of a sample")
+    run.add_argument(
+        "--targets",
+        type=_count,
+        default=TARGETS,
+        metavar="N",
+        help="targets of the sample, about (default %(default)s): spread over the split where a place can be scored by "
+        "itself, else the first",
+    )
+    run.add_argument("--seed", type=int, default=0, help="seed of the sample's places (default %(default)s)")
+    run.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="the run's validation shards, if they are not where they were"
+    )
+    run.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to score (default: a GPU if there is one)",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
 
 
 if __name__ == "__main__":

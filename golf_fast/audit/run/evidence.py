@@ -1,0 +1,148 @@
+"""The files of a run and the tokens that it was scored on, each read once; what is missing or changed says why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from golf_fast import json_files
+from golf_fast.audit.run.record import checked
+from golf_fast.compress import read_artifact
+from golf_fast.compress.artifact.container import Artifact
+from golf_fast.config import RunConfig
+from golf_fast.data import Dataset, Tokenizer
+from golf_fast.data.dataset import find
+from golf_fast.data.shards import HEADER_BYTES, Shard, find_shards
+from golf_fast.errors import InputError
+from golf_fast.files import open_regular, sha256
+from golf_fast.from_plain import from_plain
+from golf_fast.runs import FinishedRun, Result
+from golf_fast.runs.schedule import RecordedSchedule
+from golf_fast.score.ledger import Event, read
+
+Value = TypeVar("Value")
+_MOST_SHARD_BYTES = HEADER_BYTES + 2 * (2**31 - 1)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why something is not there to be looked at.
+
+    Attributes:
+        absent: whether the file is only not there; else it is not what it should be.
+    """
+
+    why: str
+    absent: bool = False
+
+
+class Evidence:
+    """A run directory, to be judged. Nothing is written.
+
+    Args:
+        folder: what a run left behind.
+        data: folder with the run's shards, where they are no longer where they were.
+
+    Raises:
+        InputError: the folder has no settings or no result that could be read: it is no run.
+    """
+
+    def __init__(self, folder: Path, data: Path | None = None) -> None:
+        self.run = FinishedRun(folder)
+        self.paths = self.run.paths
+        self.config: RunConfig = self.run.config
+        self.held: dict[str, Any] = json_files.read_object(self.paths.result, "the result of a run is needed")
+        self.result: Result = from_plain(Result, self.held, self.paths.result, lenient=True)
+        self._data = data
+
+    @cached_property
+    def events(self) -> list[Event] | Missing:
+        """The records of the ledger, each checked to be one."""
+        return _tried(self.paths.ledger, lambda: checked(read(self.paths.ledger), self.paths.ledger))
+
+    @cached_property
+    def losses(self) -> npt.NDArray[np.float32] | Missing:
+        return _tried(self.paths.token_losses, self.run.token_losses)
+
+    @cached_property
+    def schedule(self) -> RecordedSchedule | Missing:
+        return _tried(self.paths.schedule, self.run.schedule)
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        return self.run.records()
+
+    @cached_property
+    def artifact(self) -> Artifact | Missing:
+        return _tried(self.paths.artifact, lambda: read_artifact(self.paths.artifact))
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | Missing:
+        return _tried(self.paths.tokenizer, lambda: Tokenizer(self.paths.tokenizer))
+
+    @cached_property
+    def dataset(self) -> Dataset | Missing:
+        """The training and validation shards that the run had, if they are found and still the same."""
+        missing = f"data with the run's fingerprint are neither in {self.config.data.shards} nor in "
+        found = find(self.config.data, self.result.data_fingerprint)
+        return found or Missing(f"{missing}{self.config.data.built}", absent=True)
+
+    @cached_property
+    def shards(self) -> list[Path] | Missing:
+        """The validation shards, if they are those that were scored."""
+        recorded = self.result.validation_shards
+        if not recorded:
+            return self.dataset if isinstance(self.dataset, Missing) else self.dataset.val_shards
+        found = []
+        for name, wanted in recorded.items():
+            path = self._data / Path(name).name if self._data else Path(name)
+            if not path.exists():
+                return Missing(f"{path}: is not here; name the folder of the run's shards with --data", absent=True)
+            try:
+                with open_regular(path, "a shard is needed") as file:
+                    size = os.fstat(file.fileno()).st_size
+                digest = sha256(path) if size <= _MOST_SHARD_BYTES else ""
+            except InputError as error:
+                return Missing(str(error))
+            if digest != wanted:
+                return Missing(f"{path}: has SHA-256 {digest[:12]}, the run was scored on {wanted[:12]}")
+            found.append(path)
+        return found
+
+    @cached_property
+    def tokens(self) -> npt.NDArray[np.uint16] | Missing:
+        """The validation tokens as the run cut them, `[targets + 1]`."""
+        shards, spoken = self.shards, self.tokenizer
+        if isinstance(shards, Missing):
+            return shards
+        if isinstance(spoken, Missing):
+            return spoken
+        dataset = Dataset(shards[0].parent.name, [], shards, spoken.path, spoken.vocab_size, "", "")
+        return _tried(shards[0], lambda: dataset.val_tokens(self.config.score.window))
+
+    @cached_property
+    def split(self) -> tuple[list[Path], int] | Missing:
+        """All validation shards of the folder that the scored ones lie in, and the targets in them."""
+        shards = self.shards
+        if isinstance(shards, Missing):
+            return shards
+
+        def counted() -> tuple[list[Path], int]:
+            whole = find_shards(shards[0].parent, "val")
+            return whole, sum(Shard(path).tokens for path in whole) - 1
+
+        return _tried(shards[0].parent, counted)
+
+
+def _tried(path: Path, make: Callable[[], Value]) -> Value | Missing:
+    try:
+        return make()
+    except InputError as error:
+        return Missing(str(error), absent=not path.exists())

@@ -1,0 +1,104 @@
+"""The files that a run ships, against what its result says of them: sizes, hashes, code, and the artifact's header."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from functools import lru_cache
+
+from golf_fast.audit.run.evidence import Evidence, Missing
+from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
+from golf_fast.config import ModelConfig
+from golf_fast.errors import InputError
+from golf_fast.files import sha256
+from golf_fast.from_plain import from_plain
+from golf_fast.model import parameters
+from golf_fast.rules import SIZE_LIMIT_BYTES
+
+_ASK = "import golf_fast.train.__main__; from golf_fast import code_size as c; print(c.code_hash(), c.code_bytes())"
+
+
+@lru_cache(maxsize=1)
+def installed_code() -> tuple[str, int]:
+    """Hash and bytes of the code that is installed, as a run counts it: of the modules that training loads."""
+    done = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, check=True)
+    digest, size = done.stdout.split()
+    return digest, int(size)
+
+
+def shipped(evidence: Evidence, code: tuple[str, int]) -> list[Finding]:
+    """V10: the bytes of artifact and code, and whether the artifact and the tokenizer are those of the run."""
+    result, path = evidence.result, evidence.paths.artifact
+    if not path.is_file():
+        return [unknown("V10", "there is no artifact", path.name)]
+    found, size = [], path.stat().st_size
+    if size != result.artifact_bytes:
+        found.append(flagged("V10", f"has {size:,} bytes, artifact_bytes is {result.artifact_bytes}", path.name))
+    if isinstance(evidence.artifact, Missing):
+        found.append(flagged("artifact", evidence.artifact.why))
+    for file in (path, evidence.paths.tokenizer):
+        wanted = result.file_hashes.get(file.name)
+        if wanted is None:
+            found.append(
+                unknown("artifact", "the result records no hash of it; an earlier version wrote it", file.name)
+            )
+        elif not file.is_file():
+            found.append(unknown("artifact", "is missing", file.name))
+        elif (digest := sha256(file)) != wanted:
+            found.append(flagged("artifact", f"has SHA-256 {digest[:12]}, the run left {wanted[:12]}", file.name))
+        else:
+            found.append(passed("artifact", f"SHA-256 {digest[:12]} is what the run left", file.name))
+    return [*found, *_code(evidence, code, size)]
+
+
+def _code(evidence: Evidence, code: tuple[str, int], artifact_bytes: int) -> list[Finding]:
+    result, (digest, size) = evidence.result, code
+    same = digest == result.code_hash
+    total = artifact_bytes + (size if same else result.code_bytes)
+    said = f"{total:,} bytes, {artifact_bytes:,} of the artifact and {total - artifact_bytes:,} of the code"
+    if same and size != result.code_bytes:
+        counted = flagged(
+            "V10", f"is {result.code_bytes}, the same code has {size} bytes here", "result.json code_bytes"
+        )
+    elif total > SIZE_LIMIT_BYTES:
+        counted = flagged("V10", f"{said}; the limit is {SIZE_LIMIT_BYTES:,}")
+    elif same:
+        counted = passed("V10", said)
+    else:
+        counted = unknown("V10", f"{said}, as the run says: its code is not the one that is installed")
+    if same:
+        return [counted, passed("code", f"SHA-256 {digest[:12]}")]
+    why = f"the installed code has SHA-256 {digest[:12]}, the run's had {result.code_hash[:12] or 'none on record'}"
+    return [counted, unknown("code", f"{why}: losses may differ for that reason")]
+
+
+def recipe(evidence: Evidence) -> list[Finding]:
+    """Whether the header of the artifact is what the settings ask for."""
+    artifact, config, path = evidence.artifact, evidence.config, evidence.paths.artifact
+    if isinstance(artifact, Missing):
+        return [unknown("settings", artifact.why)]
+    try:
+        model = from_plain(ModelConfig, artifact.model_config, path, "model")
+    except InputError as error:
+        return [flagged("settings", str(error))]
+    found = []
+    for field in dataclasses.fields(ModelConfig):
+        held, wanted = getattr(model, field.name), getattr(config.model, field.name)
+        if held != wanted:
+            text = f"the artifact says {held}, the settings {wanted}"
+            found.append(flagged("settings", text, f"model.{field.name}"))
+    count = parameters.count(model)
+    if count != evidence.result.params:
+        found.append(flagged("result", f"is {evidence.result.params:,}, the model has {count:,}", "result.json params"))
+    schedule, compress, notes = evidence.schedule, config.compress, artifact.header.compress
+    gave_up = not isinstance(schedule, Missing) and schedule.gave_up_calibration
+    done = compress.uncalibrated() if gave_up else compress
+    for name, value in {"codec": done.codec, "level": done.zstd_level, "quantizer": done.quantizer}.items():
+        if name in notes and notes[name] != value:
+            found.append(
+                flagged("settings", f"the artifact says {notes[name]}, the settings {value}", f"compress.{name}")
+            )
+    return found or [
+        passed("settings", f"the artifact's header has the run's model and compression ({done.quantizer})")
+    ]

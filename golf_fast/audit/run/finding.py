@@ -1,0 +1,67 @@
+"""What a check of a run says: pass, flag with what and where, or unknown with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from golf_fast.rules import VIOLATIONS
+
+Outcome = Literal["pass", "flag", "unknown"]
+RECORDS = {
+    "artifact": "the artifact is the one that was scored",
+    "code": "the code that is installed is the run's",
+    "ledger": "the ledger is whole and about these tokens",
+    "losses": "the losses are those of this artifact",
+    "result": "result.json follows from the other files",
+    "settings": "the settings agree with what was done",
+}
+"""Checks that no rule asks for by number, and without which no rule can be judged: name -> what a pass means."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: a rule, V1 to V14, or a key of `RECORDS`.
+        where: the file, and the line or the field in it; "" where there is none to name.
+    """
+
+    check: str
+    outcome: Outcome
+    text: str
+    where: str = ""
+
+    @property
+    def name(self) -> str:
+        """A few words for a table."""
+        return VIOLATIONS[self.check].name if self.check in VIOLATIONS else RECORDS[self.check]
+
+    @property
+    def said(self) -> str:
+        """Place and text."""
+        return f"{self.where}: {self.text}" if self.where else self.text
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields, and the name of the check."""
+        return asdict(self) | {"name": self.name}
+
+
+def passed(check: str, text: str, where: str = "") -> Finding:
+    return Finding(check, "pass", text, where)
+
+
+def flagged(check: str, text: str, where: str = "") -> Finding:
+    return Finding(check, "flag", text, where)
+
+
+def unknown(check: str, text: str, where: str = "") -> Finding:
+    return Finding(check, "unknown", text, where)
+
+
+def outcome_of(findings: Iterable[Finding]) -> Outcome:
+    """The worst of them; unknown for none, as nothing was looked at."""
+    found = {finding.outcome for finding in findings}
+    return next((outcome for outcome in ("flag", "unknown", "pass") if outcome in found), "unknown")

@@ -1,0 +1,177 @@
+"""The ledger of a run as a record: its lines, the tokens and weights that they name, and what rule breaks where."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
+from golf_fast.errors import InputError
+from golf_fast.rules import VIOLATIONS
+from golf_fast.score import digest
+from golf_fast.score.ledger import Event, ranges_of
+from golf_fast.score.verdict import Facts, judge
+from golf_fast.score_config import ScoreConfig
+
+_MOST_TARGETS = 1 << 31
+STREAM = ("off", "chunked", "held_out", "train_then_score")
+"""Strategies that score one uncut stream; the others score document by document."""
+
+
+def checked(events: list[Event], path: Path) -> list[Event]:
+    """The records of a ledger, each with the fields that its kind has.
+
+    Raises:
+        InputError: names the line and the field that is none.
+    """
+    for number, event in enumerate(events, 1):
+        where = f"{path}: line {number}"
+        kind = event["event"]
+        if kind not in ("begin", "score", "train", "adapt", "end"):
+            raise InputError(f"{where}: the event is {kind!r:.40}; a ledger has begin, score, train, adapt and end")
+        for name in {"begin": ("targets",), "adapt": ("size",)}.get(kind, ()):
+            _require_count(event.get(name), f"{where}: {name}")
+        if kind in ("score", "train"):
+            ranges = event.get("ranges", [[event.get("start"), event.get("stop")]])
+            if not isinstance(ranges, list) or not ranges:
+                raise InputError(f"{where}: ranges must be a list of pairs")
+            for pair in ranges:
+                if not isinstance(pair, list) or len(pair) != 2:
+                    raise InputError(f"{where}: a range must be two numbers")
+                _require_count(pair[0], f"{where}: start")
+                _require_count(pair[1], f"{where}: stop")
+    return events
+
+
+def _require_count(value: object, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_TARGETS:
+        raise InputError(f"{name} is {str(value)[:40]}; it must be a whole number from 0 to {_MOST_TARGETS}")
+
+
+def outline(events: Sequence[Event], path: Path, config: ScoreConfig, finished: bool) -> list[Finding]:
+    """Whether the ledger has one begin and one end, and the strategy of the settings."""
+    kinds = [event["event"] for event in events]
+    found = []
+    if kinds[:1] != ["begin"]:
+        found.append(flagged("ledger", "does not start with begin", _line(path, 1)))
+    for number, kind in enumerate(kinds[1:], 2):
+        if kind == "begin":
+            found.append(flagged("V3", "a second pass begins in the ledger of one", _line(path, number)))
+        elif kinds[number - 2] == "end":
+            found.append(flagged("ledger", "goes on after its end", _line(path, number)))
+    if finished and kinds.count("end") != 1:
+        found.append(flagged("ledger", "has no end, and the run says that it finished", str(path)))
+    said = events[0].get("strategy") if events else None
+    if said is not None and said != config.ttt:
+        found.append(
+            flagged("settings", f"the ledger is of the strategy {said}, score.ttt is {config.ttt}", _line(path, 1))
+        )
+    trains = [number for number, kind in enumerate(kinds, 1) if kind == "train"]
+    if trains and config.ttt in ("off", "held_out"):
+        found.append(flagged("settings", f"score.ttt is {config.ttt}, and there is training", _line(path, trains[0])))
+    return found
+
+
+def tokens_named(events: Sequence[Event], tokens: npt.NDArray[np.uint16], path: Path) -> list[Finding]:
+    """Whether the hash of every record is that of the tokens in its ranges, and how many targets there are."""
+    targets = len(tokens) - 1
+    if events and events[0].get("targets") != targets:
+        said = events[0].get("targets")
+        return [flagged("ledger", f"is of {said} targets, the tokens of the run have {targets}", _line(path, 1))]
+    counted, without = 0, 0
+    for number, event in enumerate(events, 1):
+        if event["event"] not in ("score", "train"):
+            continue
+        if "tokens" not in event:
+            without += 1
+            continue
+        if digest.of_tokens(tokens, ranges_of(event)) != event["tokens"]:
+            start, stop = event["start"], event["stop"]
+            text = f"the hash of targets {start} to {stop} is not that of the run's validation tokens"
+            return [flagged("ledger", text, _line(path, number))]
+        counted += 1
+    if without:
+        return [unknown("ledger", f"{without} records name no hash of their tokens; an earlier version wrote them")]
+    return [passed("ledger", f"the {targets:,} targets and {counted} hashes of tokens are those of the run's shards")]
+
+
+def weights_named(events: Sequence[Event], path: Path, artifact: str | None, exact: bool) -> list[Finding]:
+    """Whether the first scores are by the artifact's weights, and these change only where a record says why.
+
+    Args:
+        artifact: hash of the artifact's weights; None where there are none to hash.
+        exact: whether the weights have the same bits on every device.
+    """
+    scores = [(number, event) for number, event in enumerate(events, 1) if event["event"] == "score"]
+    if not scores or not all(event.get("weights") for _, event in scores):
+        return [unknown("artifact", "the ledger names no hash of the weights; an earlier version wrote it")]
+    for (before, first), (after, second) in pairwise(scores):
+        learned = any(_changes_weights(event) for event in events[before : after - 1])
+        if first["weights"] != second["weights"] and not learned:
+            return [flagged("V1", "the weights changed, and no record says what they learned", _line(path, after))]
+    number, first = scores[0]
+    if artifact is None or any(_changes_weights(event) for event in events[: number - 1]):
+        return [unknown("artifact", "nothing was scored by the artifact's own weights")]
+    if first["weights"] == artifact:
+        return [passed("artifact", f"its weights are those of the first score, {artifact}", _line(path, number))]
+    text = f"the first score is by weights {first['weights']!s:.16}, those of the artifact are {artifact}"
+    return [(flagged if exact else unknown)("artifact", text, _line(path, number))]
+
+
+def documents_kept_apart(
+    events: Sequence[Event], tokens: npt.NDArray[np.uint16], bos: int, path: Path, strategy: str
+) -> Finding:
+    """V13: whether each range of a strategy that declares documents separate lies in one document."""
+    if strategy in STREAM:
+        return passed("V13", "one uncut stream is scored; no document is declared separate")
+    bounds = np.unique(np.concatenate(([0], np.flatnonzero(tokens[:-1] == bos), [len(tokens) - 1])))
+    for number, event in enumerate(events, 1):
+        if event["event"] == "score":
+            for start, stop in ranges_of(event):
+                if bounds[np.searchsorted(bounds, start, side="right")] < stop:
+                    return flagged("V13", f"targets {start} to {stop} are of two documents", _line(path, number))
+    return passed("V13", f"every range lies in one of {len(bounds) - 1:,} documents")
+
+
+def first_line(events: Sequence[Event], rule: str) -> int | None:
+    """Number of the line by which the ledger breaks a rule, None where it is not the lines that do."""
+
+    def broken(count: int) -> bool:
+        return rule in judge(events[:count], Facts()).violations
+
+    if not broken(len(events)):
+        return None
+    return bisect_left(range(len(events) + 1), True, key=broken)
+
+
+def what_line(events: Sequence[Mapping[str, Any]], number: int) -> str:
+    """A line of a ledger in words."""
+    event = events[number - 1]
+    if event["event"] not in ("score", "train"):
+        return str(event["event"])
+    verb = "scored" if event["event"] == "score" else "trained on"
+    ranges = event.get("ranges", [[event.get("start"), event.get("stop")]])
+    return f"targets {ranges[0][0]} to {ranges[-1][1]} are {verb}"
+
+
+def by_line(events: Sequence[Event], rule: str, path: Path) -> Finding:
+    """A rule that is broken, with the line that does where there is one."""
+    number = first_line(events, rule)
+    text = VIOLATIONS[rule].text
+    if number is None:
+        return flagged(rule, text)
+    return flagged(rule, f"{what_line(events, number)}. {text}", _line(path, number))
+
+
+def _changes_weights(event: Mapping[str, Any]) -> bool:
+    return event["event"] == "adapt" or (event["event"] == "train" and bool(event.get("window", 0)))
+
+
+def _line(path: Path, number: int) -> str:
+    return f"{path.name} line {number}"

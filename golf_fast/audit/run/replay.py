@@ -1,0 +1,220 @@
+"""Scoring again, by the artifact and nothing else of the run: a sample of the targets, or all of them.
+
+What does not adapt is sampled anywhere, and so are documents that know nothing of each other. What adapts along the
+stream is replayed from its beginning as far as the sample goes; later targets need the whole pass.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from golf_fast.config import ScoreConfig
+from golf_fast.data import Validation
+from golf_fast.distributed import Ranks
+from golf_fast.model import GPT
+from golf_fast.score import Ledger, score_tokens
+from golf_fast.score.examiner import Examiner, Excerpt, Scored
+from golf_fast.score.ledger import Event
+from golf_fast.score.rows import TokenRows
+from golf_fast.score.sliding import score_windows
+from golf_fast.score.ttt import STRATEGIES, Work
+from golf_fast.score.ttt.documents import batches, frozen, score_documents
+from golf_fast.score.ttt.weights import restoring
+
+TARGETS = 4096
+"""Targets of a sample, where nobody says otherwise."""
+_ANYWHERE = ("off", "held_out", "documents")
+"""Strategies whose losses can be replayed at any place without what comes before it."""
+_PIECES = 16
+"""Places of a sample that are spread over the split, at the least, where it is long enough."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a replayed loss may be from the recorded one, in nats.
+
+    Attributes:
+        each: of a target.
+        mean: of the mean over the sample; the margin of a record is 0.005.
+    """
+
+    each: float
+    mean: float
+
+
+TOLERANCES = {
+    "float64": Tolerance(1e-6, 1e-8),
+    "float32": Tolerance(5e-3, 2e-5),
+    "bfloat16": Tolerance(0.5, 2e-3),
+}
+"""By what the model computes in: other batches, devices and kernels add in another order."""
+TOLERANCES_ADAPTED = {
+    "float64": Tolerance(1e-4, 1e-6),
+    "float32": Tolerance(0.05, 2e-4),
+    "bfloat16": Tolerance(1.0, 4e-3),
+}
+"""Where something adapts: a rounding is learned from, and grows."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is to be replayed.
+
+    Attributes:
+        full: everything.
+        targets: how many, about, otherwise.
+        seed: of the places.
+    """
+
+    full: bool = False
+    targets: int = TARGETS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay found.
+
+    Attributes:
+        losses: float64 `[targets]`, of those that were replayed.
+        done: which were, bool `[targets]`.
+        events: what a full replay put on record; empty for a sample.
+        anywhere: whether the sample is from the whole split; else it is its beginning.
+        adapted: whether something had been learned when a replayed target was scored.
+        seconds: wall time.
+    """
+
+    losses: npt.NDArray[np.float64]
+    done: npt.NDArray[np.bool_]
+    events: Sequence[Event]
+    anywhere: bool
+    adapted: bool
+    seconds: float
+
+    @property
+    def seconds_for_all(self) -> float:
+        """What the whole pass would take, if it goes on like the sample."""
+        return self.seconds * len(self.done) / max(int(self.done.sum()), 1)
+
+
+def again(
+    model: GPT,
+    validation: Validation,
+    config: ScoreConfig,
+    sample: Sample,
+    training: npt.NDArray[np.uint16] | None = None,
+) -> Replay:
+    """Score again as `config` says, without its limit of time.
+
+    Args:
+        model: the artifact's, on the device to compute on.
+        training: the training tokens that the strategy held_out learns from.
+
+    Raises:
+        InputError: a loss is not finite, or held_out has no training tokens.
+    """
+    config, began = replace(config, max_seconds=0.0, allow_illegal=True), time.perf_counter()
+    device = model.get_parameter("tok_emb").device
+    if sample.full or sample.targets >= validation.targets:
+        ledger = Ledger()
+        score = score_tokens(model, validation, config, Ranks.single(device), ledger, training=training)
+        done, losses = np.ones(validation.targets, np.bool_), score.losses.astype(np.float64)
+        return Replay(losses, done, ledger.events, True, ledger.adapted, time.perf_counter() - began)
+    sampler = _Sampler(model, TokenRows(validation.tokens, device), config, sample)
+    work = Work(sampler, model, config, Ranks.single(device), training)
+    with restoring(model):
+        try:
+            if config.ttt == "documents":
+                with frozen(model):
+                    score_documents(work, _some(batches(work, sampler.documents), sample), "documents")
+            else:
+                STRATEGIES[config.ttt].run(work)
+        except _Enough:
+            pass
+    losses = sampler.losses.double().cpu().numpy()
+    seconds = time.perf_counter() - began
+    return Replay(losses, sampler.done, (), config.ttt in _ANYWHERE, sampler.adapted, seconds)
+
+
+class _Enough(Exception):
+    """The sample is complete."""
+
+
+class _Sampler(Examiner):
+    """Scores a sample of the windows where nothing adapts meanwhile, else all that is asked for up to its end."""
+
+    def __init__(self, model: GPT, rows: TokenRows, config: ScoreConfig, sample: Sample) -> None:
+        self._own = Ledger()
+        super().__init__(model, rows, config, Ranks.single(rows.device), self._own)
+        self._sample = sample
+        self._anywhere = config.ttt in _ANYWHERE
+        self.done = np.zeros(rows.targets, np.bool_)
+        self.adapted = False
+
+    def score_windows(self, first: int, stop: int) -> None:
+        if self._anywhere:
+            for begin, end in self._places(first, stop):
+                score_windows(
+                    self._model.token_losses,
+                    None,
+                    self._rows,
+                    self.windows,
+                    begin,
+                    end,
+                    self._config.batch_windows,
+                    self._losses[:-1],
+                    lambda done: None,
+                )
+                self._take(begin, end)
+            raise _Enough
+        enough = max(first + 1, self.windows.scoring_from(0, self._sample.targets)[1])
+        super().score_windows(first, min(stop, enough))
+        self._take(first, min(stop, enough))
+        if stop >= enough:
+            raise _Enough
+
+    def score_excerpts(self, excerpts: Sequence[Excerpt], *arguments: object, **more: object) -> Scored:
+        scored = super().score_excerpts(excerpts, *arguments, **more)  # type: ignore[arg-type]
+        for _, start, stop in excerpts:
+            self.done[start:stop] = True
+        self.adapted = self._own.adapted
+        return scored
+
+    def told(self, done: int) -> None:
+        if not self._anywhere and np.count_nonzero(self.done) >= self._sample.targets:
+            raise _Enough
+
+    def _take(self, first: int, stop: int) -> None:
+        self.done[self.windows.first_scored(first) : self.windows.end(stop - 1)] = True
+        self.adapted = any(event["event"] in ("train", "adapt") for event in self._own.events)
+
+    def _places(self, first: int, stop: int) -> list[tuple[int, int]]:
+        """Runs of windows: the first, the last, and others at random."""
+        wanted = max(2, self._sample.targets // self._config.stride)
+        length = max(1, min(self._config.batch_windows, wanted // _PIECES))
+        starts = np.arange(first, stop, length)
+        chosen = _choose(len(starts), -(-wanted // length), self._sample.seed)
+        return [(int(starts[k]), min(int(starts[k]) + length, stop)) for k in chosen]
+
+
+def _some(groups: list[list[tuple[int, int]]], sample: Sample) -> list[list[tuple[int, int]]]:
+    """Groups of documents that hold about as many targets as the sample is to have."""
+    taken, count = list[list[tuple[int, int]]](), 0
+    for k in np.random.default_rng(sample.seed).permutation(len(groups)):
+        if count < sample.targets:
+            taken.append(groups[k])
+            count += sum(stop - start for start, stop in groups[k])
+    return taken
+
+
+def _choose(count: int, wanted: int, seed: int) -> list[int]:
+    """Numbers below `count` in order: the first, the last, and random ones."""
+    if wanted >= count:
+        return list(range(count))
+    inner = np.random.default_rng(seed).choice(np.arange(1, count - 1), max(wanted - 2, 0), replace=False)
+    return sorted({0, count - 1, *map(int, inner)})

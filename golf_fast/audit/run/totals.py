@@ -1,0 +1,110 @@
+"""The numbers of a result, computed again from the losses, the tokens and the other files."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import sentencepiece
+
+from golf_fast.audit.run.evidence import Evidence, Missing
+from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
+from golf_fast.data import Tokenizer, Validation
+from golf_fast.errors import InputError
+from golf_fast.files import read_bytes
+from golf_fast.runs import result as results
+from golf_fast.score import probes
+
+_SAME = 1e-9
+"""Relative: sums of the same float32 losses in float64."""
+_DECODED_TOKENS = 1 << 21
+"""Tokens whose text is put together; the bytes of all others are looked up in the table that this checks."""
+
+
+def sums(evidence: Evidence) -> list[Finding]:
+    """Totals and bits per byte from the loss of each token."""
+    losses, result = evidence.losses, evidence.result
+    if isinstance(losses, Missing):
+        return [unknown("result", losses.why)]
+    found = []
+    path = evidence.paths.token_losses.name
+    broken = np.flatnonzero(~(np.isfinite(losses) & (losses >= 0)))
+    if broken.size:
+        found.append(flagged("losses", f"target {broken[0]} has {losses[broken[0]]}; a loss is 0 or more", path))
+    if len(losses) != result.val_tokens:
+        found.append(flagged("V3", f"holds {len(losses):,} losses, val_tokens is {result.val_tokens}", path))
+    targets = None if isinstance(evidence.events, Missing) or not evidence.events else evidence.events[0].get("targets")
+    if targets is not None and targets != len(losses):
+        found.append(flagged("V3", f"holds {len(losses):,} losses, the ledger is of {targets:,} targets", path))
+    nats = float(losses.sum(dtype=np.float64))
+    loss = nats / max(len(losses), 1)
+    bpb = nats / math.log(2) / result.val_bytes if result.val_bytes else None
+    for name, said, computed in (("val_loss", result.val_loss, loss), ("val_bpb", result.val_bpb, bpb)):
+        if said is None or computed is None or not math.isclose(said, computed, rel_tol=_SAME):
+            found.append(flagged("result", f"is {said}, the losses make it {computed}", f"result.json {name}"))
+    if evidence.config.score.ttt == "off" and result.bpb_without_ttt != result.val_bpb:
+        text = f"is {result.bpb_without_ttt}, and nothing adapted: val_bpb is {result.val_bpb}"
+        found.append(flagged("result", text, "result.json bpb_without_ttt"))
+    return found or [
+        passed("result", f"{len(losses):,} losses make {loss:.6f} nats a token and {bpb:.6f} bits per byte")
+    ]
+
+
+def byte_count(evidence: Evidence) -> list[Finding]:
+    """V6 and V7: each piece against the text that it decodes to, and the bytes of all tokens."""
+    spoken, tokens, result = evidence.tokenizer, evidence.tokens, evidence.result
+    if isinstance(spoken, Missing):
+        return [unknown(rule, spoken.why) for rule in ("V6", "V7")]
+    found = [_pieces(spoken)]
+    if isinstance(tokens, Missing):
+        return [*found, *(unknown(rule, f"the tokens were not counted: {tokens.why}") for rule in ("V6", "V7"))]
+    validation = Validation.counted(tokens, spoken.token_bytes())
+    if result.val_bytes != validation.bytes:
+        text = f"is {result.val_bytes}, the text of the {validation.targets:,} targets has {validation.bytes:,} bytes"
+        return [*found, flagged("V6", text, "result.json val_bytes")]
+    some = tokens[: _DECODED_TOKENS + 1]
+    size = len(spoken.decode_bytes(some)) - len(spoken.decode_bytes(some[:1]))
+    counted = int(validation.byte_counts[: len(some) - 1].sum(dtype=np.int64))
+    if size != counted:
+        text = f"the first {len(some) - 1:,} targets count {counted:,} bytes and decode to {size:,}"
+        return [*found, flagged("V6", text)]
+    text = f"{validation.bytes:,} bytes; the first {len(some) - 1:,} targets were decoded"
+    return [*found, passed("V6", text), passed("V7", text)]
+
+
+def _pieces(spoken: Tokenizer) -> Finding:
+    model = sentencepiece.SentencePieceProcessor()
+    model.LoadFromSerializedProto(read_bytes(spoken.path, "a SentencePiece model is needed"))
+    table = spoken.token_bytes()
+
+    def count(before: int, token: int) -> int:
+        return int(table.count(np.array([before]), np.array([token]))[0])
+
+    probe = probes.byte_accounting(count, model)
+    if probe.passed:
+        return passed("V7", f"each of {spoken.vocab_size:,} pieces counts the bytes by which it lengthens a text")
+    return flagged("V7" if "byte-fallback" in probe.where else "V6", probe.where, spoken.path.name)
+
+
+def derived(evidence: Evidence) -> list[Finding]:
+    """Whether the fields of the result that follow from others do, and it is of the run that the settings describe."""
+    result, config, found = evidence.result, evidence.config, []
+    try:
+        results.read(evidence.paths.result)
+    except InputError as error:
+        found.append(
+            flagged("result", str(error).removeprefix(f"{evidence.paths.result}: "), evidence.paths.result.name)
+        )
+    for name, said, wanted in (("recipe", result.recipe, config.recipe), ("seed", result.seed, config.seed)):
+        if said != wanted:
+            found.append(flagged("result", f"is {said}, the settings say {wanted}", f"result.json {name}"))
+    parts = sum(result.artifact_parts.values())
+    if result.artifact_parts and parts != result.artifact_bytes:
+        text = f"add up to {parts:,}, artifact_bytes is {result.artifact_bytes}"
+        found.append(flagged("result", text, "result.json artifact_parts"))
+    wanted_dtype = config.train.compute_dtype
+    if wanted_dtype not in ("auto", result.compute_dtype):
+        found.append(
+            flagged("result", f"is {result.compute_dtype}, asked for was {wanted_dtype}", "result.json compute_dtype")
+        )
+    return found
