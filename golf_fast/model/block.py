@@ -5,7 +5,7 @@ Shapes: B rows, T positions, D model width, H hidden, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +14,9 @@ from torch.nn import functional as F
 
 from golf_fast import ops
 from golf_fast.config import ModelConfig
+from golf_fast.model.cache import Past
 from golf_fast.model.embedding import rms_norm
+from golf_fast.ops.qkv_attention.reference import split
 from golf_fast.ops.relu2_mlp.reference import hidden
 
 if TYPE_CHECKING:
@@ -60,6 +62,18 @@ class Plan:
             assert (slot.skip_from is None) == (slot.skip_row is None), slot
             assert slot.skip_from is None or 0 <= slot.skip_from < i, f"slot {i} takes what comes later: {slot}"
             assert self.added(i) is None or i - 1 not in self.kept, f"slot {i} hides the output of the one before it"
+
+    def starts(self, windows: Sequence[int | None], first: int) -> list[int]:
+        """The position from which on each slot's input is needed for outputs of the last slot from `first` on.
+
+        Args:
+            windows: of the slots; None: attention sees all positions before.
+        """
+        starts = []
+        for window in reversed(windows):
+            first = 0 if window is None else max(0, first - window + 1)
+            starts.append(first)
+        return starts[::-1]
 
     def added(self, i: int) -> int | None:
         """The slot whose output slot `i` adds to the stream; None too for the one before it: that is the stream."""
@@ -150,9 +164,40 @@ class Block:
         rotary: Rotary,
         documents: torch.Tensor | None = None,
         own: SlotAdapters | None = None,
+        first: int = 0,
+        past: Past | None = None,
     ) -> torch.Tensor:
-        """What the output matrix reads, `[B, T, D]`, of what attention reads, likewise; `own` as in `output`."""
-        return self.attention(self.project(x, own), rotary, documents).flatten(2)
+        """What the output matrix reads from position `first` on, `[B, T - first, D]`.
+
+        Args:
+            x: `[B, T, D]`, what attention reads.
+            rotary: of its positions.
+            documents: as in `GPT.forward`.
+            own: as in `output`.
+            first: no query before it is computed.
+            past: keys and values of the positions before `x`, which those of `x` join.
+        """
+        if not first and past is None:
+            return self.attention(self.project(x, own), rotary, documents).flatten(2)
+        q, k, v = self.queries_keys_values(x, own, first)
+        q, k = ops.qk_norm_rope(q, k, self.gain, *rotary)
+        if past is not None:
+            k, v = past.extend(k, v)
+        bound = self.gain.detach().abs().max().float() * self.head_dim**0.5
+        return ops.window_attention(q, k, v, self.window, cu_seqlens=documents, logit_bound=bound).flatten(2)
+
+    def queries_keys_values(
+        self, x: torch.Tensor, own: SlotAdapters | None, first: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As `project`, apart; queries `[B, T - first, heads, head_dim]` are of the positions from `first` on only."""
+        heads = self.gain.shape[0]
+        if not first or own is not None:
+            q, k, v = split(self.project(x, own), heads)
+            return q[:, first:], k, v
+        width = heads * self.head_dim
+        q = F.linear(x[:, first:], self.wqkv[:width])
+        k, v = F.linear(x, self.wqkv[width:]).view(*x.shape[:2], -1, self.head_dim).chunk(2, dim=2)
+        return q.view(*q.shape[:2], heads, self.head_dim), k, v
 
     def output(
         self,
@@ -244,16 +289,19 @@ def _shares(weights: Weights, plan: Plan, dtype: torch.dtype) -> list[torch.Tens
     return [first.sum(0).to(dtype), *others[1:]]
 
 
-def rotary_tables(length: int, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Rotary:
-    """cos and sin `[length, head_dim / 2]` in `dtype`; angles in float32, or in float64 for float64.
+def rotary_tables(length: int, config: ModelConfig, dtype: torch.dtype, device: torch.device, start: int = 0) -> Rotary:
+    """cos and sin `[length, head_dim / 2]` in `dtype`, of the positions from `start` on.
+
+    Angles are in float32, for float64 and far from 0 in float64: at position 10^6 float32 would leave an angle wrong
+    by 0.03.
 
     They are made in every pass, in half a millisecond for 2,048 positions on a CPU. Kept ones would be a state of the
     model that its compiled functions were made for, and an uncompiled call that fills it would have them made again.
     """
-    angle_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    angle_dtype = torch.float64 if start or dtype == torch.float64 else torch.float32
     steps = torch.arange(0, config.head_dim, 2, device=device, dtype=angle_dtype) / config.head_dim
     frequencies = config.rope_base**-steps
     if config.rope_bf16_frequencies:
         frequencies = frequencies.bfloat16().to(angle_dtype)
-    angles = torch.outer(torch.arange(length, device=device, dtype=angle_dtype), frequencies)
+    angles = torch.outer(torch.arange(start, start + length, device=device, dtype=angle_dtype), frequencies)
     return angles.cos().to(dtype), angles.sin().to(dtype)

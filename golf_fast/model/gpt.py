@@ -12,6 +12,7 @@ from golf_fast.config import ModelConfig
 from golf_fast.model import parameters
 from golf_fast.model.adapters import HEAD, Adapters, SlotAdapters, head_losses
 from golf_fast.model.block import Block, Pass, Plan, Weights, rotary_tables, u_net, views
+from golf_fast.model.cache import Cache
 from golf_fast.model.embedding import Observer, embed, rms_norm
 from golf_fast.model.parameters import Row
 
@@ -97,22 +98,43 @@ class GPT(nn.Module):
         documents: torch.Tensor | None = None,
         first: int = 0,
         adapters: Adapters | None = None,
+        *,
+        cache: Cache | None = None,
     ) -> torch.Tensor:
-        """The loss of each position from `first` on: `[B, T - first]` float32, nats. Arguments as in `forward`.
+        """The loss of each position from `first` on: `[B, T - first]` float32, nats.
+
+        What no loss depends on is not computed: before `first` the last block has keys and values only, and the blocks
+        before it what the windows of those after them let through.
 
         Args:
+            tokens: as in `forward`, as `targets` and `documents`.
             adapters: what is added to the matrices for each of the B rows; None: nothing.
+            cache: of the same sequences, which `tokens` continue; without `documents`.
         """
-        return self.head(self._stream(tokens, documents, first, adapters), targets[:, first:], adapters)
+        return self.head(self._stream(tokens, documents, first, adapters, cache), targets[:, first:], adapters)
 
-    def logits(self, tokens: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
-        """Soft-capped logits `[B, T, V]` float32 of the token after each of `tokens` `[B, T]` int64."""
-        x = rms_norm(self._stream(tokens, documents))
+    def logits(
+        self,
+        tokens: torch.Tensor,
+        documents: torch.Tensor | None = None,
+        first: int = 0,
+        *,
+        cache: Cache | None = None,
+    ) -> torch.Tensor:
+        """Soft-capped logits `[B, T - first, V]` float32 of the token after each of `tokens` `[B, T]` int64.
+
+        Arguments as in `token_losses`.
+        """
+        x = rms_norm(self._stream(tokens, documents, first, cache=cache))
         return ops.softcap_logits(x, self._output_matrix(), self.config.logit_softcap)
 
     def embed(self, tokens: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
         """The stream before the first block: `[B, T]` int64 to `[B, T, D]`."""
         return embed(tokens, self._weights(), self.config, self.compute_dtype, documents, self.observer)
+
+    def new_cache(self) -> Cache:
+        """A cache for sequences that have not begun."""
+        return Cache(self._windows)
 
     def views(self) -> Pass:
         """The weights of the blocks, in the compute dtype."""
@@ -134,18 +156,29 @@ class GPT(nn.Module):
     def _weights(self) -> dict[str, torch.Tensor]:
         return dict(self.named_parameters())
 
+    @property
+    def _windows(self) -> list[int | None]:
+        return [self.config.windows[slot.layer] for slot in self.plan.slots]
+
     def _stream(
         self,
         tokens: torch.Tensor,
         documents: torch.Tensor | None = None,
         first: int = 0,
         adapters: Adapters | None = None,
+        cache: Cache | None = None,
     ) -> torch.Tensor:
         """The residual stream `[B, T - first, D]` after the plan and the backout, from position `first` on."""
         plan, weights = self.plan, self.views()
-        kept = plan.kept
-        rotary = rotary_tables(tokens.shape[1], self.config, self.compute_dtype, tokens.device)
-        x = x0 = middle = self.embed(tokens, documents)
+        kept, length = plan.kept, tokens.shape[1]
+        position = 0 if cache is None else cache.position
+        rotary = rotary_tables(length, self.config, self.compute_dtype, tokens.device, position)
+        joined = tokens if cache is None else cache.read(tokens)
+        # What a slot needs not compute is at the beginning: rows are counted from the end.
+        whole = cache is not None or documents is not None
+        starts = [0] * len(plan.slots) if whole else plan.starts(self._windows, first)
+        rows = [length - start for start in (*starts, first)]
+        x = x0 = middle = _last(self.embed(joined, documents), rows[0])
         branch: torch.Tensor | None = None
         outputs: dict[int, torch.Tensor] = {}
         for i, (slot, block) in enumerate(zip(plan.slots, weights.blocks, strict=True)):
@@ -153,15 +186,17 @@ class GPT(nn.Module):
                 x, into_attention = block.begin(x0)
             else:
                 source = plan.added(i)
-                skip = None if source is None else outputs.pop(source)
-                before, x, into_attention = block.mix(x, x0, branch, skip)
+                skip = None if source is None else _last(outputs.pop(source), rows[i])
+                before, x, into_attention = block.mix(x, _last(x0, rows[i]), branch, skip)
                 if i - 1 in kept:
                     outputs[i - 1] = before
+            turns = rotary[0][length - rows[i] :], rotary[1][length - rows[i] :]
+            unasked = rows[i] - rows[i + 1]
             own = None if adapters is None else SlotAdapters(adapters, i)
-            attended = block.attend(into_attention, rotary, documents, own)
-            if first and i == len(plan.slots) - 1:
-                # After the last attention no position sees another.
-                x, attended, into_attention = x[:, first:], attended[:, first:], into_attention[:, first:]
+            past = None if cache is None else cache.pasts[i]
+            attended = block.attend(into_attention, turns, documents, own, unasked, past)
+            if unasked:  # after attention no position sees another
+                x, into_attention = x[:, unasked:], into_attention[:, unasked:]
             x, rstd = block.output(attended, x, own, into_attention)
             if self.observer is not None:
                 _show(self.observer, slot.layer, block, into_attention, attended, x)
@@ -173,6 +208,11 @@ class GPT(nn.Module):
         if weights.backout is not None:
             x = x - weights.backout * middle[:, middle.shape[1] - x.shape[1] :]
         return x
+
+
+def _last(x: torch.Tensor, rows: int) -> torch.Tensor:
+    """The last `rows` positions of `x` `[B, T, D]`, contiguous where that is less than all."""
+    return x if x.shape[1] == rows else x[:, x.shape[1] - rows :].contiguous()
 
 
 def _show(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch.nn import functional as F
 
 from golf_fast.ops import backends
 from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
@@ -32,7 +33,8 @@ def qk_norm_rope(
 
     Args:
         q: `[B, T, heads, head_dim]`, any floating dtype.
-        k: `[B, T, kv_heads, head_dim]`, the dtype of `q`.
+        k: `[B, T, kv_heads, head_dim]`, the dtype of `q`. It may have more positions than `q`, whose positions are then
+            the last of them.
         gain: `[heads]`, multiplies the queries; the dtype of `q`.
         cos: `[T, pairs]`, cosine of position times frequency, not differentiable; the dtype of `q`. Dimension i turns
             with i + pairs, and dimensions from 2 * pairs on do not turn; pairs is head_dim / 2 for the full rotation.
@@ -43,7 +45,8 @@ def qk_norm_rope(
         1.1920929e-07, its mean square is in float32.
 
     The Triton kernels compute in float32 and round once, where the reference rounds after every operation. They save
-    the arguments, and take float32, bfloat16 and float16 of any even head dim up to 256 with a last stride of 1.
+    the arguments, and take float32, bfloat16 and float16 of any even head dim up to 256 with a last stride of 1. Where
+    `q` has fewer positions than `k`, they compute zeros in the place of the others.
 
     Raises:
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
@@ -51,8 +54,9 @@ def qk_norm_rope(
     backend = backends.resolve(OP, q.device).name
     check(q, k, gain, cos, sin, backend == "triton")
     if backend == "triton":
-        q_out, k_out = operators.forward(q, k, gain, cos, sin)
-        return q_out, k_out
+        missing = k.shape[1] - q.shape[1]
+        q_out, k_out = operators.forward(F.pad(q, (0, 0, 0, 0, missing, 0)) if missing else q, k, gain, cos, sin)
+        return q_out[:, missing:], k_out
     return reference.qk_norm_rope(q, k, gain, cos, sin)
 
 
@@ -65,6 +69,7 @@ def check(
     rows, length, heads, head_dim = q.shape
     if k.ndim != 4:
         refuse(OP, f"k is {tuple(k.shape)}", "[B, T, kv_heads, head_dim]")
+    length = max(length, k.shape[1])
     if cos.ndim != 2:
         refuse(OP, f"cos is {tuple(cos.shape)}", "[T, pairs]")
     if not 1 <= cos.shape[1] <= head_dim // 2:

@@ -34,10 +34,14 @@ def random_arguments(
 
 
 def samples(device: torch.device, dtype: torch.dtype) -> list[Sample]:
-    return [
-        Sample("x".join(map(str, shape)), random_arguments(shape, device, dtype, seed), {}, (0, 1, 2))
-        for seed, shape in enumerate(SHAPES)
-    ]
+    made = []
+    for seed, shape in enumerate(SHAPES):
+        label, (q, *others) = "x".join(map(str, shape)), random_arguments(shape, device, dtype, seed)
+        made.append(Sample(label, (q, *others), {}, (0, 1, 2)))
+        if shape[1] > 1:
+            last = shape[1] // 3
+            made.append(Sample(f"{label}, the last {last}", (q[:, -last:], *others), {}, (0, 1, 2)))
+    return made
 
 
 def operator_calls(device: torch.device, dtype: torch.dtype) -> list[OperatorCall]:

@@ -9,9 +9,11 @@ EPS = 1.1920929e-07
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotate the half-split pairs of the first dimensions of `x` `[B, T, heads, head_dim]`.
 
-    `cos` and `sin` are `[T, pairs]`; dimension i turns with i + pairs, those from 2 * pairs on stay.
+    `cos` and `sin` are `[T, pairs]`; dimension i turns with i + pairs, those from 2 * pairs on stay. The positions of a
+    shorter `x` are the last.
     """
     pairs = cos.shape[1]
+    cos, sin = (table[table.shape[0] - x.shape[1] :] for table in (cos, sin))
     a, b, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
     cos, sin = cos[:, None, :], sin[:, None, :]
     return torch.cat((a * cos + b * sin, b * cos - a * sin, rest), dim=-1)

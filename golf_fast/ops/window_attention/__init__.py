@@ -75,13 +75,14 @@ def window_attention(
 
     Args:
         q: `[B, T, heads, head_dim]`, any floating dtype; or packed, `[T, heads, head_dim]`, as if B were 1.
-        k: `[B, T, kv_heads, head_dim]`; query head h reads key/value head `h // (heads / kv_heads)`.
+        k: `[B, T, kv_heads, head_dim]`; query head h reads key/value head `h // (heads / kv_heads)`. It may have more
+            positions than `q`, whose positions are then the last of them.
         v: as `k`.
         window: how many positions a query sees, itself included; None: all before it. Another value does not compile
             the kernels anew (torch.compile makes it symbolic at its second value).
-        cu_seqlens: `[n + 1]` int32, where each document starts, from 0 on and not falling, then where the last ends;
-            T may repeat at its end, so that its size need not change. Needs B = 1. Its content is not checked: that
-            would wait for the GPU. None: a row is a document.
+        cu_seqlens: `[n + 1]` int32, where each document starts, from 0 on and not falling, then where the last ends,
+            in positions of `k`; T may repeat at its end, so that its size need not change. Needs B = 1. Its content is
+            not checked: that would wait for the GPU. None: a row is a document.
         logit_bound: what `|q . k| * head_dim^-0.5` does not exceed (a few percent do no harm), as after normalisation
             per head: the largest gain times the root of head_dim. Up to 40 the kernels then need no running maximum;
             float16 ignores it. A number, or a float32 scalar `[]` on the device of `q`, which the kernels read there:
@@ -94,7 +95,8 @@ def window_attention(
         is not differentiable.
 
     The Triton kernels save q, k, v, the output and the log-sum-exp for the backward. They take bfloat16 and float16
-    (the interpreter: float16 and float32) of head dim 32, 64 and 128 with a last stride of 1.
+    (the interpreter: float16 and float32) of head dim 32, 64 and 128 with a last stride of 1. Where `q` has fewer
+    positions than `k`, they compute zeros in the place of the others.
 
     Raises:
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
@@ -106,12 +108,15 @@ def window_attention(
     packed = q.ndim == 3
     if packed:
         q, k, v = q[None], k[None], v[None]
+    length, queries = k.shape[1], q.shape[1]
     if backend == "triton":
-        length = q.shape[1]
+        if queries < length:
+            q = F.pad(q, (0, 0, 0, 0, length - queries, 0))
         bounds = None if cu_seqlens is None else reference.document_bounds(cu_seqlens, length)
         asked = logit_bound.detach() if isinstance(logit_bound, torch.Tensor) else None
         known = None if logit_bound is None or asked is not None else float(logit_bound)
         out, lse = operators.forward(q, k, v, bounds, length if window is None else window, known, asked)
+        out, lse = out[:, length - queries :], lse[:, :, length - queries :]
         lse = lse * math.log(2) if return_lse else lse
     else:
         attend = blocked.window_attention if backend == "blocked" else _sdpa
@@ -125,16 +130,17 @@ def window_attention(
 def _sdpa(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int | None, cu_seqlens: torch.Tensor | None
 ) -> torch.Tensor:
-    length = q.shape[1]
-    hides = cu_seqlens is not None or (window is not None and window < length)
+    queries, length = q.shape[1], k.shape[1]
+    windowed = window is not None and window < length
+    hides = cu_seqlens is not None or windowed or 1 < queries < length  # a single query sees all keys
     # On a CPU this was no slower than writing the expanded heads, and often faster.
     grouped = {"enable_gqa": True} if q.shape[2] != k.shape[2] else {}
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
         v.transpose(1, 2),
-        attn_mask=reference.visible(length, window, cu_seqlens, q.device) if hides else None,
-        is_causal=not hides,
+        attn_mask=reference.visible(length, window, cu_seqlens, q.device)[length - queries :] if hides else None,
+        is_causal=not hides and queries > 1,
         **grouped,
     )
     return out.transpose(1, 2)
@@ -157,7 +163,8 @@ def check(
     heads, kv_heads = q.shape[-2], k.shape[-2]
     of_rows: Literal["any", "rows"] = "rows" if for_triton else "any"
     require_like(OP, "q", q, q, "q", layout=of_rows)
-    require_like(OP, "k", k, q, "q", shape=(*q.shape[:-2], kv_heads, q.shape[-1]), layout=of_rows)
+    length = max(k.shape[-3], q.shape[-3])
+    require_like(OP, "k", k, q, "q", shape=(*q.shape[:-3], length, kv_heads, q.shape[-1]), layout=of_rows)
     require_like(OP, "v", v, q, "q", shape=k.shape, layout=of_rows)
     if kv_heads == 0 or heads % kv_heads:
         refuse(OP, f"k has {kv_heads} heads", f"a divisor of {heads}")

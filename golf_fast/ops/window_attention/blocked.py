@@ -13,34 +13,45 @@ from golf_fast.ops.window_attention.reference import visible
 
 MIN_BLOCK = 64
 MAX_BLOCKS = 8
-"""Queries are cut into at most so many blocks, of at least MIN_BLOCK: smaller products run slower than they save."""
+"""Queries that see all before them are cut into at most this many blocks, of at least MIN_BLOCK: smaller products run
+slower than they save."""
 
 
 def window_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int | None, cu_seqlens: torch.Tensor | None
 ) -> torch.Tensor:
     """Shapes as in `golf_fast.ops.window_attention`, not packed. Probabilities are rounded to the dtype of `v`."""
-    rows, length, heads, head_dim = q.shape
-    kv_heads = k.shape[2]
+    rows, queries, heads, head_dim = q.shape
+    length, kv_heads = k.shape[1:3]
+    before = length - queries
     group = heads // kv_heads
     # Positions outermost: the queries of a block, all heads of its key/value head, are consecutive rows of one matrix.
-    q = q.view(rows, length, kv_heads, group, head_dim).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+    q = q.reshape(rows, queries, kv_heads, group, head_dim).transpose(1, 2).flatten(2, 3).flatten(0, 1)
     k = k.permute(0, 2, 3, 1).flatten(0, 1)
     v = v.transpose(1, 2).flatten(0, 1)
     seen = None if cu_seqlens is None else visible(length, window, cu_seqlens, q.device)
     block = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
+    if window is not None:  # a block meets the keys of a window and its own, so a long one meets many for nothing
+        block = min(block, max(MIN_BLOCK, window // 2))
     outputs = []
-    for start in range(0, length, block):
+    biases: dict[tuple[int, int], torch.Tensor] = {}
+    for start in range(before, length, block):
         stop = min(start + block, length)
         first = 0 if window is None else max(0, start - window + 1)
-        if seen is None:
-            distance = torch.arange(start, stop)[:, None] - torch.arange(first, stop)
-            block_seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
-        else:
-            block_seen = seen[start:stop, first:stop]
-        bias = torch.zeros(block_seen.shape, dtype=q.dtype).masked_fill(~block_seen, float("-inf"))
-        bias = bias.repeat_interleave(group, dim=0)
-        scores = torch.baddbmm(bias, q[:, start * group : stop * group], k[:, :, first:stop], alpha=head_dim**-0.5)
+        size = (stop - start, start - first)
+        bias = biases.get(size)
+        if bias is None:
+            if seen is None:
+                distance = torch.arange(start, stop)[:, None] - torch.arange(first, stop)
+                block_seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+            else:
+                block_seen = seen[start:stop, first:stop]
+            bias = torch.zeros(block_seen.shape, dtype=q.dtype).masked_fill(~block_seen, float("-inf"))
+            bias = bias.repeat_interleave(group, dim=0)
+            if seen is None:
+                biases[size] = bias
+        own = q[:, (start - before) * group : (stop - before) * group]
+        scores = torch.baddbmm(bias, own, k[:, :, first:stop], alpha=head_dim**-0.5)
         outputs.append(torch.bmm(scores.softmax(dim=-1), v[:, first:stop]))
-    out = torch.cat(outputs, dim=1).view(rows, kv_heads, length, group, head_dim)
+    out = torch.cat(outputs, dim=1).view(rows, kv_heads, queries, group, head_dim)
     return out.transpose(1, 2).flatten(2, 3)

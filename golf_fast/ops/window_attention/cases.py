@@ -44,6 +44,11 @@ def samples(device: torch.device, dtype: torch.dtype) -> list[Sample]:
         label = f"{rows}x{length}x{heads}/{kv_heads}x{head_dim} window {window}"
         label += f" documents {ends}" if ends else ""
         made.append(Sample(label, (q, k, v, window), {"cu_seqlens": cu_seqlens}, (0, 1, 2)))
+        if length > 1:
+            last = length // 3
+            made.append(
+                Sample(f"{label}, the last {last}", (q[:, -last:], k, v, window), {"cu_seqlens": cu_seqlens}, (0, 1, 2))
+            )
         if ends:
             packed = tuple(tensor[0] for tensor in (q, k, v))
             made.append(Sample(f"{label} packed", (*packed, window), {"cu_seqlens": cu_seqlens}, (0, 1, 2)))

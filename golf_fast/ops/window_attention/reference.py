@@ -37,11 +37,14 @@ def visible(length: int, window: int | None, cu_seqlens: torch.Tensor | None, de
 def scores(
     q: torch.Tensor, k: torch.Tensor, window: int | None = None, cu_seqlens: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Scaled scores `[B, heads, T, T]` in float32 (float64 for float64 inputs), minus infinity where invisible."""
+    """Scaled scores `[B, heads, T, T]` in float32 (float64 for float64 inputs), minus infinity where invisible.
+
+    The queries of a shorter `q` are the last.
+    """
     k = k.repeat_interleave(q.shape[2] // k.shape[2], dim=2)
     products: torch.Tensor = torch.einsum("bqhd,bkhd->bhqk", q, k)
     products = products if q.dtype == torch.float64 else products.float()
-    hidden = ~visible(q.shape[1], window, cu_seqlens, q.device)
+    hidden = ~visible(k.shape[1], window, cu_seqlens, q.device)[k.shape[1] - q.shape[1] :]
     return (products / math.sqrt(q.shape[3])).masked_fill(hidden, float("-inf"))
 
 
