@@ -390,6 +390,9 @@ class RunConfig:
             ascii(self.run_id),
             "a plain name, no path",
         )
+        if self.score.streaming:
+            windows = f"without a 0 where score.streaming is on; {self.model.window} sees all positions before"
+            require(None not in self.model.windows, "model.window", self.model.window, windows)
         if self.score.ttt != "off":
             require(
                 self.score.ttt_freeze_blocks <= self.model.layers,

@@ -41,6 +41,18 @@ def seed_as_published() -> RunConfig:
     )
 
 
+def seed_windowed() -> RunConfig:
+    """The seed where every block sees 512 positions, scored in one pass along the stream without adapting; its loss is
+    not measured yet."""
+    config = seed()
+    return replace(
+        config,
+        recipe="seed_windowed",
+        model=replace(config.model, window=(512,)),
+        score=replace(config.score, ttt="off", streaming=True),
+    )
+
+
 def best() -> RunConfig:
     """The seed with everything of ours that measurements say helps (docs/compression.md): GPTQ, fewer bits for the
     scales, int8 for the embedding, no pruning, and the size fitted to the limit."""
@@ -114,6 +126,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "base": base,
     "seed": seed,
     "seed_as_published": seed_as_published,
+    "seed_windowed": seed_windowed,
     "best": best,
 }
 

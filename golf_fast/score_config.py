@@ -183,6 +183,9 @@ class ScoreConfig:
     documents: DocumentsConfig = later(DocumentsConfig())
     phased: PhasedConfig = later(PhasedConfig())
     held_out: HeldOutConfig = later(HeldOutConfig())
+    streaming: bool = later(False)
+    """Score in one pass along the stream in place of windows: exact where every block has a model.window, and without
+    test-time training only. Each token is predicted from all that can reach it."""
     compile: Compile = "auto"
     """Whether scoring and test-time training go through torch.compile; auto: on a GPU."""
     allow_illegal: bool = False
@@ -198,6 +201,7 @@ class ScoreConfig:
         require(0 <= self.ttt_momentum < 1, "score.ttt_momentum", self.ttt_momentum, "at least 0 and below 1")
         names = get_args(StrategyName)
         require(self.ttt in names, "score.ttt", self.ttt, f"one of {', '.join(names)}")
+        require(not self.streaming or self.ttt == "off", "score.streaming", "True", "off, or score.ttt off")
         require(
             self.ttt_chunk_tokens >= self.window,
             "score.ttt_chunk_tokens",

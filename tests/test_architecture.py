@@ -10,7 +10,7 @@ import pytest
 import golf_fast
 
 PACKAGE = Path(golf_fast.__file__).parent
-STAGES = {"data", "ops", "model", "train", "compress", "score", "report", "runs", "pipeline", "audit"}
+STAGES = {"data", "ops", "model", "train", "compress", "score", "report", "runs", "sample", "pipeline", "audit"}
 BASE = {
     "errors": set(),
     "rules": set(),
@@ -33,6 +33,7 @@ ALLOWED = {
     "train": SHARED | {"distributed", "data", "model", "ops", "runs"},
     "compress": SHARED | {"distributed", "ops", "_C"},
     "score": SHARED | {"distributed", "machine", "data", "model", "compress", "runs"},
+    "sample": SHARED | {"model"},
     "audit": SHARED | {"distributed", "data", "model", "compress", "score", "runs"},
     "pipeline": SHARED
     | {"distributed", "machine", "command_line", "code_size"}

@@ -1,4 +1,4 @@
-"""Score an artifact: python -m golf_fast.score RUN_DIR, or ARTIFACT --tokens SHARD --tokenizer MODEL"""
+"""Score an artifact: python -m golf_fast.score RUN_DIR, or ARTIFACT --data FOLDER, or ARTIFACT --tokens SHARD ..."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from golf_fast.score.scorer import score_tokens
 def rescore(
     run: Annotated[Path, tyro.conf.Positional],
     tokens: Path | None = None,
+    data: Path | None = None,
     tokenizer: Path | None = None,
     ttt: Literal["off", "chunked", "documents", "phased"] | None = None,
+    streaming: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
     """Read an artifact back and score it: as its run did, or as the seed is scored. Nothing in a run directory changes.
@@ -36,20 +38,30 @@ def rescore(
     Args:
         run: What `python -m golf_fast.train` left behind; or only an artifact, which needs tokens and a tokenizer.
         tokens: A shard to score instead of the run's validation tokens.
-        tokenizer: The SentencePiece model of those tokens; by default the run's.
+        data: A folder whose *_val_*.bin shards, joined in the order of their names, are scored instead.
+        tokenizer: The SentencePiece model of those tokens; by default the run's, for an artifact the only one in the
+            folder of the data, or in ../../tokenizers from there.
         ttt: Test-time training, instead of the run's.
+        streaming: One pass along the stream in place of windows; without adapting, for a model with windows only.
         device: Where to compute.
     """
     chosen, _ = machine.choose_device(device)
     ranks = Ranks.from_environment(chosen.type)
     resolve_backends(ranks.device)
+    if tokens and data:
+        raise InputError(f"--tokens is {tokens} and --data {data}: name one of both")
+    named = tokens or data
     if not run.is_file():
-        loaded = load_run(FinishedRun(run), ranks.device, tokens, tokenizer)
-    elif tokens and tokenizer:
-        loaded = load_artifact(run, ranks.device, tokens, tokenizer)
+        loaded = load_run(FinishedRun(run), ranks.device, named, tokenizer)
+    elif named and (tokenizer or data):
+        loaded = load_artifact(run, ranks.device, named, tokenizer)
     else:
-        raise InputError(f"{run}: an artifact without its run needs --tokens SHARD and --tokenizer MODEL")
-    config = loaded.config if ttt is None else replace(loaded.config, ttt=ttt)
+        raise InputError(f"{run}: an artifact without its run needs --tokens SHARD and --tokenizer MODEL, or --data")
+    config = loaded.config
+    if streaming:
+        config = replace(config, ttt=ttt or "off", streaming=True)
+    elif ttt is not None:
+        config = replace(config, ttt=ttt, streaming=config.streaming and ttt == "off")
     with RunLog(None, ranks.main) as log:
         compiled = "yes" if compiles(config.compile, ranks.device.type) else "no"
         log.line(f"torch.compile in scoring: {compiled} ({config.compile}, on {ranks.device.type})")

@@ -21,6 +21,7 @@ from golf_fast.score.ledger import Ledger, LegalityError, Ranges
 from golf_fast.score.pace import Pace
 from golf_fast.score.rows import TokenRows, TrainingRows
 from golf_fast.score.sliding import TokenLosses, score_windows
+from golf_fast.score.streaming import score_stream
 from golf_fast.score.windows import Windows
 
 Progress = Callable[[int, int], None]
@@ -147,6 +148,23 @@ class Examiner:
         self._agree((own_first, own_stop), (first, stop))
         self._ledger.scored(start, end, "stream", hashed)
 
+    def score_stream(self) -> None:
+        """Score all targets in one pass over the stream with the model as it is; called by all ranks together.
+
+        Raises:
+            InputError: a block of the model sees all positions before.
+            LegalityError: as in `score_windows`.
+        """
+        hashed = self._weights.hashed()
+        own_first, own_stop = self._ranks.share(0, self.targets)
+
+        def report(done: int) -> None:
+            self.told(self.targets * done // (own_stop - own_first))
+
+        score_stream(self._model, self._rows, own_first, own_stop, self._losses[:-1], report)
+        self._agree((own_first, own_stop), (0, self.targets), "targets")
+        self._ledger.scored(0, self.targets, "stream", hashed)
+
     def score_excerpts(
         self, excerpts: Sequence[Excerpt], adapters: Adapters | None, phase: str, *, batch: int = 0, train: bool = False
     ) -> Scored:
@@ -231,8 +249,8 @@ class Examiner:
         self._weights.may_change()
         self._ledger.trained_elsewhere(tokens, hashed)
 
-    def _agree(self, own: tuple[int, int], whole: tuple[int, int]) -> None:
-        """See that the windows that the ranks scored are the whole range, each once."""
+    def _agree(self, own: tuple[int, int], whole: tuple[int, int], what: str = "windows") -> None:
+        """See that the windows, or targets, that the ranks scored are the whole range, each once."""
         if self._ranks.world_size == 1:
             return
         spans = [
@@ -241,7 +259,7 @@ class Examiner:
         ]
         joined = [whole[0], *(stop for _, stop in spans)]
         if [first for first, _ in spans] != joined[:-1] or joined[-1] != whole[1]:
-            raise LegalityError(f"windows {whole[0]} to {whole[1]} were to be scored, and the ranks scored {spans}")
+            raise LegalityError(f"{what} {whole[0]} to {whole[1]} were to be scored, and the ranks scored {spans}")
 
     def _agree_to_train(self, ranges: Ranges) -> None:
         if self._ranks.world_size > 1:

@@ -53,7 +53,7 @@ def load_run(
 
     Args:
         device: where the model goes; it computes in the run's number format.
-        tokens: a shard to score instead of the run's validation tokens.
+        tokens: a shard to score instead of the run's validation tokens, or a folder of *_val_*.bin shards.
         tokenizer: the SentencePiece model of those tokens; by default the run's.
 
     Raises:
@@ -82,29 +82,76 @@ def load_run(
         if not shards:
             raise InputError(f"{run.paths.result}: names no validation shard; {_BY_HAND}")
     else:
-        shards, digest = [tokens], sha256(tokens, "a token shard is needed")
-        if [digest] != list(recorded.validation_shards.values()):
-            unlike.append(f"{tokens} (SHA-256 {_short(digest)}) is not what the run was scored on")
+        shards = _shards(tokens)
+        digests = [sha256(shard, "a token shard is needed") for shard in shards]
+        if digests != list(recorded.validation_shards.values()):
+            of = ", ".join(map(_short, digests))
+            unlike.append(f"{tokens} (SHA-256 {of}) is not what the run was scored on")
     if unlike and (doubt := spoken.doubt(Shard(shards[0]).read(0, DOUBTED_TOKENS))):
         unlike.append(doubt)
     return Scorable(model, spoken, _held_out(shards, spoken), config.score, tuple(unlike))
 
 
-def load_artifact(artifact: Path, device: torch.device, tokens: Path, tokenizer: Path) -> Scorable:
-    """An artifact that comes without its run, to be scored on a shard as the seed is scored.
+def load_artifact(artifact: Path, device: torch.device, tokens: Path, tokenizer: Path | None = None) -> Scorable:
+    """An artifact that comes without its run, to be scored as the seed is scored.
 
     Args:
         device: where the model goes; it computes in the number format that fits there.
-        tokenizer: the SentencePiece model of the tokens.
+        tokens: a shard, or a folder of *_val_*.bin shards.
+        tokenizer: the SentencePiece model of the tokens; by default the only one in the folder of the shards, or in
+            the `tokenizers` two folders above, where the challenge has it.
 
     Raises:
         InputError: a file is missing or damaged, or they do not fit together.
     """
+    shards = _shards(tokens)
+    tokenizer = tokenizer or _tokenizer_beside(shards[0].parent)
     model, spoken = _model_and_tokenizer(artifact, tokenizer, "auto", device)
     unlike = [f"{tokens} and {tokenizer} were named by hand; nothing says that {artifact} was made with them"]
-    if doubt := spoken.doubt(Shard(tokens).read(0, DOUBTED_TOKENS)):
+    if doubt := spoken.doubt(Shard(shards[0]).read(0, DOUBTED_TOKENS)):
         unlike.append(doubt)
-    return Scorable(model, spoken, _held_out([tokens], spoken), ScoreConfig(), tuple(unlike))
+    return Scorable(model, spoken, _held_out(shards, spoken), ScoreConfig(), tuple(unlike))
+
+
+def load_speaker(path: Path, device: torch.device, tokenizer: Path | None = None) -> tuple[GPT, Tokenizer]:
+    """The model of a run directory or of an artifact, and its tokenizer, to write text with.
+
+    Args:
+        path: a run directory, whose files are compared with the hashes that it recorded; or an artifact.
+        device: where the model goes; it computes in the number format that fits there.
+        tokenizer: a SentencePiece model; by default the run's, for an artifact the only one in its folder.
+
+    Raises:
+        InputError: a file is missing or damaged, or they do not fit together.
+    """
+    if path.is_file():
+        return _model_and_tokenizer(path, tokenizer or _tokenizer_beside(path.parent), "auto", device)
+    run = FinishedRun(path)
+    recorded = run.result()
+    for own in (run.paths.artifact, *([] if tokenizer else [run.paths.tokenizer])):
+        if recorded.file_hashes:
+            _require_own(own, recorded)
+    return _model_and_tokenizer(run.paths.artifact, tokenizer or run.paths.tokenizer, "auto", device)
+
+
+def _shards(tokens: Path) -> list[Path]:
+    """A shard itself, or the validation shards of a folder in the order of their names."""
+    if not tokens.is_dir():
+        return [tokens]
+    shards = sorted(tokens.glob("*_val_*.bin"))
+    if not shards:
+        raise InputError(f"{tokens}: holds no *_val_*.bin; a folder of validation shards is needed, or name one shard")
+    return shards
+
+
+def _tokenizer_beside(folder: Path) -> Path:
+    for place in (folder, folder.parent.parent / "tokenizers"):
+        found = sorted(place.glob("*.model"))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(f"{place}: holds {len(found)} tokenizers; name the right one with --tokenizer MODEL")
+    raise InputError(f"{folder}: holds no tokenizer (*.model); name one with --tokenizer MODEL")
 
 
 def _of_an_earlier_version(run: FinishedRun, recorded: Result) -> Result:

@@ -21,6 +21,7 @@ from golf_fast.score.examiner import Examiner, Progress
 from golf_fast.score.ledger import Ledger
 from golf_fast.score.pace import Pace
 from golf_fast.score.rows import TokenRows
+from golf_fast.score.streaming import require_windowed
 from golf_fast.score.ttt import STRATEGIES, Work
 from golf_fast.score.ttt.weights import restoring
 from golf_fast.score.verdict import Facts, Order, judge
@@ -81,14 +82,17 @@ def score_tokens(
         clock: in seconds.
 
     Raises:
-        InputError: the protocol is not legal and not allowed, more blocks are to be frozen than there are, held_out
-            has no training tokens, or a loss is not finite: then the ledger has no end.
+        InputError: the protocol is not legal and not allowed, a model without windows is to be streamed, more blocks
+            are to be frozen than there are, held_out has no training tokens, or a loss is not finite: then the ledger
+            has no end.
     """
     began = clock()
     if ranks is None:
         first, *_ = model.parameters()
         ranks = Ranks.single(first.device)
     check_protocol(config)
+    if config.streaming:
+        require_windowed(model)
     ledger = ledger or Ledger()
     strategy = STRATEGIES[config.ttt]
     pace = Pace(config.max_seconds, ranks, clock, log)

@@ -248,7 +248,7 @@ def _arguments(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
     ("arguments", "message"),
     [
         (_arguments(q=torch.zeros(8, 32)), r"q is \(8, 32\)"),
-        (_arguments(k=torch.zeros(2, 9, 2, 32)), "k is"),
+        (_arguments(k=torch.zeros(2, 7, 2, 32)), "k is"),
         (_arguments(v=torch.zeros(2, 8, 1, 32)), "v is"),
         (_arguments(k=torch.zeros(2, 8, 3, 32), v=torch.zeros(2, 8, 3, 32)), "a divisor of 4"),
         (_arguments(k=torch.zeros(2, 8, 2, 32).half()), "the dtype of q"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from golf_fast import score
+from golf_fast.checks import for_file
 from golf_fast.compress import dequantize, quantize, read_artifact, write_artifact
 from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
 from golf_fast.console import exit_with
@@ -145,6 +146,49 @@ def test_an_artifact_alone_is_scored_as_the_seed_is(
     assert printed[3:5] == [f"{result.nats / result.tokens:.4f}", f"{result.bpb:.4f}"]
     assert run(monkeypatch, alone, "--device", "cpu", *flags[:2]) == 2
     assert "imported.golf: an artifact without its run needs --tokens SHARD and" in capsys.readouterr().err
+
+
+def test_a_folder_of_shards_is_joined_and_has_its_tokenizer_beside_it(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = torch.randint(5, VOCABULARY, (2300,), generator=torch.Generator().manual_seed(1)).numpy().astype("uint16")
+    folder = tmp_path / "datasets" / "some"
+    folder.mkdir(parents=True)
+    (tmp_path / "tokenizers").mkdir()
+    shutil.copy(made / "tokenizer.model", tmp_path / "tokenizers")
+    flags = [made / "artifact.golf", "--device", "cpu", "--ttt", "off", "--data", folder]
+    assert run(monkeypatch, *flags) == 2
+    assert "some: holds no *_val_*.bin; a folder of validation shards is needed" in capsys.readouterr().err
+    for n, part in enumerate((tokens[:1500], tokens[1500:])):
+        write_shard(folder / f"some_val_{n:06d}.bin", part)
+    write_shard(folder / "some_train_000000.bin", tokens)
+    assert run(monkeypatch, *flags) == 0
+    assert f"{expected(made, ScoreConfig(ttt='off'), tokens[:2049]).bpb:.4f}" in capsys.readouterr().out
+    assert run(monkeypatch, *flags, "--tokens", folder / "some_val_000000.bin") == 2
+    assert "name one of both" in capsys.readouterr().err
+    shutil.copy(made / "tokenizer.model", tmp_path / "tokenizers" / "another.model")
+    assert run(monkeypatch, *flags) == 2
+    assert "holds 2 tokenizers; name the right one with --tokenizer MODEL" in capsys.readouterr().err
+
+
+def test_a_model_with_windows_is_streamed_from_its_artifact(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = torch.randint(5, VOCABULARY, (4100,), generator=torch.Generator().manual_seed(1)).numpy().astype("uint16")
+    write_shard(tmp_path / "long.bin", long)
+    flags = ["--device", "cpu", "--tokens", tmp_path / "long.bin", "--tokenizer", made / "tokenizer.model"]
+    assert run(monkeypatch, made / "artifact.golf", *flags, "--streaming") == 2
+    assert "score.streaming is True: model.window is (0,)" in capsys.readouterr().err
+    windowed = dataclasses.replace(MODEL, window=(6, 9))
+    settings = CompressConfig()
+    weights = quantize(upstream.export(GPT(windowed, seed=3)), settings)
+    write_artifact(tmp_path / "windowed.golf", weights, for_file(windowed), **settings.coding())
+    printed = []
+    for more in (["--streaming"], ["--ttt", "off"]):
+        assert run(monkeypatch, tmp_path / "windowed.golf", *flags, *more) == 0
+        printed.append(capsys.readouterr().out.splitlines()[-1].split())
+    assert printed[0][1] == printed[1][1] == "4,096"
+    assert abs(float(printed[0][4]) - float(printed[1][4])) < 2e-4
 
 
 @pytest.fixture
