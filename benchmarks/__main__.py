@@ -15,6 +15,7 @@ COMMANDS = {
     "step": ("benchmarks.step.command", "a whole training micro-step, by part"),
     "tune": ("benchmarks.tune.command", "launch parameters of the kernels"),
     "compile": ("benchmarks.compile_ahead", "compile all kernels, in parallel, before anything is timed"),
+    "score": ("benchmarks.score", "what scoring costs a token: as published, in windows, streamed"),
     "codec": ("benchmarks.codec", "the entropy coder against byte compressors"),
     "quantizers": ("benchmarks.quantizers", "ways of quantizing a trained model"),
     "report": ("benchmarks.report.command", "a table and a plot of what was measured"),
