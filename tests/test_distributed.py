@@ -42,6 +42,7 @@ def _work(folder: Path) -> None:
     got["broadcast"] = [torch.full((), rank + 3.0, dtype=torch.bfloat16), torch.tensor([rank == 0, True])]
     ranks.broadcast_(got["broadcast"])
     got["float"] = ranks.broadcast_float(0.1 + rank)
+    got["bytes"] = ranks.gather_bytes(b"\0ab\0" * rank)
     got["share"] = ranks.share(10, 15)
     ranks.barrier()
     ranks.close()
@@ -54,6 +55,11 @@ def results(tmp_path_factory: pytest.TempPathFactory, run_ranks: Callable[..., N
     folder = tmp_path_factory.mktemp("ranks")
     run_ranks(__file__, WORLD_SIZE, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(WORLD_SIZE)]
+
+
+def test_bytes_of_any_length_reach_every_rank(results: list[dict[str, Any]]) -> None:
+    assert [result["bytes"] for result in results] == [[b"", b"\0ab\0"]] * 2
+    assert Ranks.single().gather_bytes(b"alone") == [b"alone"]
 
 
 def test_each_rank_knows_its_place(results: list[dict[str, Any]]) -> None:
