@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
 
 from golf_fast import code_size, machine
 from golf_fast.config import ScoreConfig
@@ -22,6 +26,8 @@ from golf_fast.train import Trained
 
 BEFORE, AFTER, ADAPTING = "score before compression", "score after compression", "score while adapting"
 """Names of the three scoring stages."""
+_STRETCHES = 256
+"""Stretches of the stream for which the gain of adapting is kept."""
 
 
 @dataclass
@@ -107,6 +113,20 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
         file_hashes={path.name: sha256(path) for path in (paths.artifact, paths.tokenizer) if path.exists()},
         validation_shards=found.inputs.shards,
     )
+
+
+def gains(fixed: npt.NDArray[np.float32], adapting: npt.NDArray[np.float32]) -> list[dict[str, float]]:
+    """The mean losses of equal stretches of the stream, in nats, without and with adapting; both `[targets]`."""
+    edges = np.unique(np.linspace(0, len(fixed), min(_STRETCHES, len(fixed)) + 1).astype(np.int64)).tolist()
+    return [
+        {
+            "start": start,
+            "stop": stop,
+            "fixed": float(fixed[start:stop].mean(dtype=np.float64)),
+            "adapting": float(adapting[start:stop].mean(dtype=np.float64)),
+        }
+        for start, stop in pairwise(edges)
+    ]
 
 
 def show(context: Context, found: Findings, result: Result) -> None:

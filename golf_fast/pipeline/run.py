@@ -133,6 +133,9 @@ class Run:
             self._score(AFTER, restored, fixed)
             final = self._score(ADAPTING, restored, context.config.score, ledger)
         if context.ranks.main:
+            if final is not found.scores[AFTER]:
+                for stretch in outcome.gains(found.scores[AFTER].losses, final.losses):
+                    context.log.metric(kind="gain", **stretch)
             with context.secondary(), replacing(paths.token_losses) as file:
                 file.write(final.losses.tobytes())
 

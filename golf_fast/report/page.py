@@ -16,7 +16,7 @@ from golf_fast.errors import InputError, printable
 from golf_fast.files import replacing
 from golf_fast.report import plots
 from golf_fast.report.style import STYLE
-from golf_fast.rules import SIZE_LIMIT_BYTES
+from golf_fast.rules import SIZE_LIMIT_BYTES, VIOLATIONS
 from golf_fast.runs import FinishedRun
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -56,11 +56,13 @@ def _page(run: FinishedRun) -> str:
         ("Training, by time", _drawn(plots.training, records, "seconds")),
         ("Training, by step", _drawn(plots.training, records, "step")),
         ("Loss along the validation tokens", _drawn(plots.token_losses, losses) if losses.exists() else ""),
+        ("What adapting gained along the stream", _drawn(plots.gain, records)),
         ("Bytes of the submission", _drawn(plots.parts, artifact)),
     ]
     sections = [
         _header(name, result, config),
         _tiles(result),
+        _section("By the rules", _rules(result)),
         _section("Stages", _stages(records, result)),
         _section("Compression, step by step", _compression(records)),
         '<div class="plots">' + "".join(_figure(title, svg) for title, svg in figures if svg) + "</div>",
@@ -106,7 +108,7 @@ def _tiles(result: Mapping[str, Any]) -> str:
         ("bytes, code and model", number("total_bytes", ",d"), room, "good" if result.get("fits") else "bad"),
         (
             "by the rules",
-            "legal" if result.get("legal") else "not legal",
+            _verdict(result),
             f"track {result.get('track') or '-'}",
             "good" if result.get("legal") else "bad",
         ),
@@ -122,6 +124,34 @@ def _tiles(result: Mapping[str, Any]) -> str:
         )
         + "</div>"
     )
+
+
+def _verdict(result: Mapping[str, Any]) -> str:
+    """Legal, not legal, or not judged, as the result was judged by the ledger and the facts of the run."""
+    if result.get("legal"):
+        return "legal"
+    return "not legal" if _texts(result.get("violations")) else "not judged"
+
+
+def _rules(result: Mapping[str, Any]) -> str:
+    """The rules that the run breaks, in their own words, and what could not be judged."""
+    if not result:
+        return ""
+    broken = [VIOLATIONS[number] for number in _texts(result.get("violations")) if number in VIOLATIONS]
+    rows = [(f"{each.number}: {each.name}", each.text) for each in broken]
+    said = f"By its ledger this run is {_verdict(result)}, on track {_shown(result.get('track'))}"
+    order = result.get("score_order")
+    said += f"; documents were scored in the order of the {order}." if isinstance(order, str) and order else "."
+    left = "".join(f"<li>{escape(text)}</li>" for text in _texts(result.get("not_judged")))
+    return (
+        f"<p>{escape(said)}</p>"
+        + (_table(("breaks", "what it is"), rows) if rows else "")
+        + (f"<p>What was not judged, or only under a condition:</p><ul>{left}</ul>" if left else "")
+    )
+
+
+def _texts(value: Any) -> list[str]:
+    return list(map(str, value)) if isinstance(value, list) else []
 
 
 def _stages(records: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> str:

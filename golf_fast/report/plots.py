@@ -98,6 +98,27 @@ def token_losses(path: Path) -> str:
         return _svg(figure)
 
 
+def gain(records: Sequence[Mapping[str, Any]]) -> str:
+    """Nats a token that adapting gained, along the stream, and in all so far; "" if nothing was recorded."""
+    import numpy as np
+
+    found = [record for record in records if record.get("kind") == "gain"]
+    found = [record for record in found if _known(record, "start", "stop", "fixed", "adapting")]
+    if not found:
+        return ""
+    columns = [[record[name] for record in found] for name in ("start", "stop", "fixed", "adapting")]
+    starts, stops, fixed, adapting = np.array(columns, dtype=np.float64)
+    sizes, gained = stops - starts, fixed - adapting
+    with styled("gain") as (figure, axes):
+        axes.axhline(0, color=_MUTED, linewidth=0.8)
+        axes.plot((starts + stops) / 2, gained, color=_FIRST, linewidth=0.9, label=f"mean of {sizes.max():,.0f} tokens")
+        axes.plot(stops, (gained * sizes).cumsum() / sizes.cumsum(), color=_INK, label="mean so far")
+        legend(figure)
+        axes.set(xlabel="validation token", ylabel="nats a token gained", xlim=(0, max(stops.max(), 1)))
+        thousands(axes.xaxis)
+        return _svg(figure)
+
+
 def parts(sizes: Mapping[str, int]) -> str:
     """Bytes per part, the largest on top; what does not fit into a dozen bars is summed."""
     if not sizes:

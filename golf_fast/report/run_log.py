@@ -8,6 +8,8 @@
     {"kind": "stage", "name", "seconds", "bytes", "bpb"}   the end of a stage; bytes and bpb may be null
     {"kind": "compression", "name", "bytes", "bpb"}        a step of compression; bpb on training tokens, may be null
     {"kind": "tensor", "name", "form", "elements", "bits", "error", "output_error", "bpb_change"}   a quantized tensor
+    {"kind": "gain", "start", "stop", "fixed", "adapting"}   mean losses of a stretch of validation targets, by the
+                                                           artifact as it is and adapting
 
 Losses are nats a token, seconds are of training, and a number that is not finite is null.
 """

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from golf_fast.errors import InputError
+from golf_fast.pipeline.outcome import gains
 from golf_fast.report import RunLog, plots, write_html
+from golf_fast.rules import VIOLATIONS
 from golf_fast.runs import Result
 
 RESULT = Result(
@@ -191,7 +193,35 @@ def test_an_illegal_run_says_so(tmp_path: Path) -> None:
     texts = Reader(write_html(leave(tmp_path, result)).read_text()).texts
     assert "Not legal. This run breaks V1." in texts
     assert "not legal" in texts
+    assert "V1: train, then score" in texts
+    assert VIOLATIONS["V1"].text in texts
     assert "100 bytes too many" in texts
+
+
+def test_what_was_not_judged_is_said(tmp_path: Path) -> None:
+    result = replace(RESULT, not_judged=["V9, V11: training had no <limit> of time"])
+    texts = Reader(write_html(leave(tmp_path, result)).read_text()).texts
+    assert "not judged" in texts
+    assert "V9, V11: training had no <limit> of time" in texts
+
+
+def test_the_gain_of_adapting_is_drawn_where_it_was_recorded(tmp_path: Path) -> None:
+    leave(tmp_path)
+    with RunLog(tmp_path, main=True) as log:
+        for stretch in gains(np.linspace(4, 2, 5000, dtype="<f4"), np.linspace(4, 1, 5000, dtype="<f4")):
+            log.metric(kind="gain", **stretch)
+    texts = Reader(write_html(tmp_path).read_text()).texts
+    assert "What adapting gained along the stream" in texts
+    assert "nats a token gained" in texts
+
+
+def test_stretches_of_the_gain_are_the_whole_stream() -> None:
+    found = gains(np.full(1000, 3, np.float32), np.arange(1000, dtype=np.float32))
+    assert len(found) == 256
+    assert [each["start"] for each in found[1:]] == [each["stop"] for each in found[:-1]]
+    assert sum((each["stop"] - each["start"]) * each["adapting"] for each in found) == 499500
+    assert {each["fixed"] for each in found} == {3.0}
+    assert len(gains(np.ones(3, np.float32), np.ones(3, np.float32))) == 3
 
 
 def test_a_run_that_was_cut_short_has_a_page(tmp_path: Path) -> None:
