@@ -39,7 +39,7 @@ def main() -> None:
 
 def _script(arguments: argparse.Namespace) -> ScriptVerdict:
     imported = smoke(unpack.read(arguments.path).text) if arguments.smoke else None
-    return judge(arguments.path, imported)
+    return judge(arguments.path, imported, dict(arguments.env))
 
 
 def _run(arguments: argparse.Namespace) -> Audit:
@@ -65,6 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     script.add_argument(
         "--smoke", action="store_true", help="import it in a box too: no network, little time and memory"
     )
+    script.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="an environment name that the script's run had set, as its README says",
+    )
     run = parser.add_argument_group("of a run")
     run.add_argument("--full", action="store_true", help="score every target again, instead of a sample")
     run.add_argument(
@@ -86,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         help="where to score (default: a GPU if there is one)",
     )
     return parser
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=VALUE")
+    return name, value
 
 
 def _count(text: str) -> int:

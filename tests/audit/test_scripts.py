@@ -69,6 +69,10 @@ def test_what_is_off_by_default_is_unknown_and_says_how_to_turn_it_on(tmp_path: 
     assert "TTT_ENABLED" in finding.text
     script.write_text(guarded.replace('"TTT_ENABLED", "0"', '"TTT_ENABLED", "1"'))
     assert judge(script).flagged == ["V1"]
+    script.write_text(guarded)
+    assert judge(script, environment={"TTT_ENABLED": "1"}).flagged == ["V1"]
+    outcomes = {found.rule: found.outcome for found in judge(script, environment={"TTT_ENABLED": "0"}).findings}
+    assert outcomes["V1"] == "pass"
 
 
 def test_tokens_that_are_chosen_by_a_setting_stand_behind_it_wherever_they_go(tmp_path: Path) -> None:

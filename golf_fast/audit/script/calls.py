@@ -10,7 +10,6 @@ from golf_fast.audit.script.machine import DEEPEST, Frame, Machine, is_model
 from golf_fast.audit.script.scoring import model_output
 from golf_fast.audit.script.values import (
     NOTHING,
-    UNKNOWN,
     Class,
     Container,
     External,
@@ -244,6 +243,3 @@ def _is_opaque(m: Machine, function: Function) -> bool:
     if function.node not in m.trains:
         m.trains[function.node] = bool(_TRAINS.search(ast.unparse(function.node)))
     return not m.trains[function.node]
-
-
-__all__ = ["UNKNOWN", "call", "call_node", "run"]

@@ -42,6 +42,8 @@ def _environment(m: Machine, node: ast.AST, callee: External, arguments: Argumen
     positional, _ = arguments
     value = positional[1] if len(positional) > 1 else NOTHING
     name = positional[0].constant if positional else UNKNOWN
+    if isinstance(name, str) and name in m.environment:
+        return Value(constant=m.environment[name], marks=value.marks | {"set", "path"})
     return value.marked(f"env:{name}", "path") if isinstance(name, str) else value
 
 

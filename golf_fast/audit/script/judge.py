@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +62,13 @@ class ScriptVerdict:
         return out
 
 
-def judge(path: Path, smoke: Smoke | None = None) -> ScriptVerdict:
+def judge(path: Path, smoke: Smoke | None = None, environment: Mapping[str, str] | None = None) -> ScriptVerdict:
     """Judge a script without running it.
+
+    Args:
+        path: the script.
+        smoke: what importing it showed, to go with the verdict.
+        environment: names that its run had set; the others have their defaults.
 
     Raises:
         InputError: no file, no Python, or a wrapping that is too large or damaged.
@@ -72,8 +77,8 @@ def judge(path: Path, smoke: Smoke | None = None) -> ScriptVerdict:
     trace: Trace | None = None
     with _deep_recursion():
         with suppress(TooLargeError, RecursionError):
-            trace = walk(source.tree)
-        found = findings(source.tree, trace)
+            trace = walk(source.tree, environment)
+        found = findings(source.tree, trace, environment or {})
     return ScriptVerdict(str(path), source.code_bytes, source.layers, tuple(found), smoke)
 
 

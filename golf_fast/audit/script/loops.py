@@ -14,9 +14,7 @@ from golf_fast.audit.script.machine import Frame, Loop, Machine, known
 from golf_fast.audit.script.values import (
     NOTHING,
     UNKNOWN,
-    Class,
     Container,
-    Function,
     Generator,
     Instance,
     Stamps,
@@ -255,16 +253,3 @@ def _reaches(uses: dict[str, set[str]], name: str) -> bool:
 
 def _read(node: ast.expr) -> set[str]:
     return {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
-
-
-__all__ = [
-    "Class",
-    "Function",
-    "drain",
-    "element_of",
-    "for_loop",
-    "iterate",
-    "own_nodes",
-    "run_generator",
-    "while_loop",
-]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -59,7 +59,9 @@ class Machine:
     execute: Callable[[list[ast.stmt]], bool]
     call: Callable[[Value, list[Value], dict[str, Value], ast.AST], Value]
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self.environment = environment or {}
+        """Environment names of the run that is judged."""
         self.trace = Trace()
         self.steps = 0
         self.scope = Scope()

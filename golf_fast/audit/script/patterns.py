@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 from golf_fast.audit.script import names
@@ -194,7 +195,7 @@ def _reaches_out(module: str) -> bool:
     return module.partition(".")[0] in names.NETWORK and module not in ("urllib.parse", "http.HTTPStatus")
 
 
-def documents_leak(tree: ast.Module) -> Found:
+def documents_leak(tree: ast.Module, environment: Mapping[str, str]) -> Found:
     """V13: a mix with the position before, without a mask at the begin of a document, under document attention."""
     separate = re.compile(r"cu_seqlens|varlen|doc_mask|document_mask|document_ids?\b|doc_ids?\b")
     text = ast.unparse(tree)
@@ -203,7 +204,7 @@ def documents_leak(tree: ast.Module) -> Found:
     leaks: list[int] = []
     masked: list[int] = []
     off: list[tuple[int, str]] = []
-    settings = _settings_that_are_off(tree)
+    settings = _settings_that_are_off(tree, environment)
     for node in definitions(tree):
         inner = any(child is not node for child in definitions(node))
         a_document_each = "ttt" in node.name or any(argument.arg == "lora" for argument in node.args.args)
@@ -232,7 +233,7 @@ _NEAR = 6
 """Lines around a shift in which its mask is looked for."""
 
 
-def _settings_that_are_off(tree: ast.AST) -> dict[str, str]:
+def _settings_that_are_off(tree: ast.AST, environment: Mapping[str, str]) -> dict[str, str]:
     """Names of settings that an environment name turns on, and that name."""
     found = {}
     for node in nodes(tree):
@@ -242,7 +243,7 @@ def _settings_that_are_off(tree: ast.AST) -> dict[str, str]:
         for call in calls(node.value, "get", "getenv"):
             if len(call.args) == 2 and all(isinstance(argument, ast.Constant) for argument in call.args):
                 name, default = (ast.literal_eval(argument) for argument in call.args)
-                if str(default).lower() in ("0", "false", "", "0.0"):
+                if environment.get(str(name), str(default)).lower() in ("0", "false", "", "0.0"):
                     found[last_name(target)] = str(name)
     return found
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 
 from golf_fast.audit.script import loops, names
-from golf_fast.audit.script.machine import Frame, Machine, is_model, known
+from golf_fast.audit.script.machine import Machine, is_model, known
 from golf_fast.audit.script.scoring import accumulate, parameter_written
 from golf_fast.audit.script.values import (
     NOTHING,
-    UNKNOWN,
     WHOLE,
     Class,
     Container,
@@ -266,11 +265,13 @@ def gate_of(test: Value) -> tuple[str | None, bool | None]:
 
 
 def _literal(node: ast.expr, test: Value) -> bool | None:
-    """Whether a branch is always taken: it is the main program, or its condition is written out."""
+    """Whether a branch is always taken: it is the main program, its condition is written out or set."""
     if "__name__" in test.marks:
         return True
     if isinstance(node, ast.Constant):
         return bool(node.value)
+    if "set" in test.marks and known(test) and not any(mark.startswith("env:") for mark in test.marks):
+        return bool(test.constant)
     return False if isinstance(node, ast.Name) and node.id == "TYPE_CHECKING" else None
 
 
@@ -394,6 +395,3 @@ def _import(m: Machine, node: ast.Import | ast.ImportFrom) -> None:
             path = f"{node.module or ''}.{alias.name}"
         local = alias.asname or alias.name.partition(".")[0]
         m.scope.variables[local] = Value(things=(External(path),))
-
-
-__all__ = ["UNKNOWN", "Frame", "bind", "bound", "condition", "execute", "function", "gate_of", "merge", "named"]

@@ -251,4 +251,3 @@ _DECODERS: dict[str, _Decoder] = {
     "unhexlify": lambda data, _: (binascii.unhexlify(data), "hex"),
     "fromhex": lambda data, _: (bytes.fromhex(data.decode("ascii", "replace")), "hex"),
 }
-__all__ = ["MOST_BYTES", "Source", "read"]

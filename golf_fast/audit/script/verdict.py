@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -31,9 +31,9 @@ class Finding:
         return asdict(self) | {"name": VIOLATIONS[self.rule].name, "lines": list(self.lines)}
 
 
-def findings(tree: ast.Module, trace: Trace | None) -> list[Finding]:
+def findings(tree: ast.Module, trace: Trace | None, environment: Mapping[str, str]) -> list[Finding]:
     """The verdict on V1 to V14, in order; without a trace, the script was too large to be walked."""
-    found = {finding.rule: finding for finding in patterns_of(tree)}
+    found = {finding.rule: finding for finding in patterns_of(tree, environment)}
     forget()
     if trace is None:
         for rule in ("V1", "V2", "V3", "V5", "V8"):
@@ -44,7 +44,7 @@ def findings(tree: ast.Module, trace: Trace | None) -> list[Finding]:
     return [found[rule] for rule in VIOLATIONS]
 
 
-def patterns_of(tree: ast.Module) -> list[Finding]:
+def patterns_of(tree: ast.Module, environment: Mapping[str, str]) -> list[Finding]:
     """The verdicts that are read off the text."""
     found = [
         patterns.hashed_cache(tree),
@@ -53,7 +53,7 @@ def patterns_of(tree: ast.Module) -> list[Finding]:
         patterns.calibration_clock(tree),
         patterns.measured_file(tree),
         patterns.time_limit(tree),
-        patterns.documents_leak(tree),
+        patterns.documents_leak(tree, environment),
     ]
     listed = [Finding(rule, outcome, tuple(lines), text) for rule, outcome, lines, text in found]
     listed.append(Finding("V12", "unknown", (), "not walked"))

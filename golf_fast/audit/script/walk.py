@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 
 from golf_fast.audit.script import calls, expressions, names, statements
 from golf_fast.audit.script.machine import Machine
@@ -10,14 +11,14 @@ from golf_fast.audit.script.trace import Trace
 from golf_fast.audit.script.values import NOTHING, WHOLE, Value
 
 
-def walk(tree: ast.Module) -> Trace:
-    """What a script would do with validation tokens.
+def walk(tree: ast.Module, environment: Mapping[str, str] | None = None) -> Trace:
+    """What a script would do with validation tokens, with these environment names set.
 
     Raises:
         TooLargeError: the script is too large to be judged.
         RecursionError: its expressions are nested too deeply.
     """
-    m = Machine()
+    m = Machine(environment)
     m.evaluate = lambda node: expressions.evaluate(m, node)
     m.execute = lambda body: statements.execute(m, body)
     m.call = lambda callee, positional, named, node: calls.call(m, callee, positional, named, node)
