@@ -22,6 +22,7 @@ from golf_fast.score.examiner import Examiner, Excerpt, Scored
 from golf_fast.score.ledger import Event
 from golf_fast.score.rows import TokenRows
 from golf_fast.score.sliding import score_windows
+from golf_fast.score.streaming import score_stream
 from golf_fast.score.ttt import STRATEGIES, Work
 from golf_fast.score.ttt.documents import batches, frozen, score_documents
 from golf_fast.score.ttt.weights import restoring
@@ -177,6 +178,15 @@ class _Sampler(Examiner):
         self._take(first, min(stop, enough))
         if stop >= enough:
             raise _Enough
+
+    def score_stream(self) -> None:
+        length = max(1, self._sample.targets // _PIECES)
+        starts = range(0, self.targets, length)
+        for k in _choose(len(starts), _PIECES, self._sample.seed):
+            begin, end = starts[k], min(starts[k] + length, self.targets)
+            score_stream(self._model, self._rows, begin, end, self._losses[:-1], lambda done: None)
+            self.done[begin:end] = True
+        raise _Enough
 
     def score_excerpts(self, excerpts: Sequence[Excerpt], *arguments: object, **more: object) -> Scored:
         scored = super().score_excerpts(excerpts, *arguments, **more)  # type: ignore[arg-type]
