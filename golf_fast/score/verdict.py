@@ -13,7 +13,14 @@ from typing import Any, Literal
 import numpy as np
 
 from golf_fast.data.overlap import Overlap
-from golf_fast.rules import EVALUATION_LIMIT_SECONDS, RANKED_DEVICES, VALIDATION_TARGETS, in_words, is_legal
+from golf_fast.rules import (
+    EVALUATION_LIMIT_SECONDS,
+    RANKED_DEVICES,
+    TRAIN_LIMIT_SECONDS,
+    VALIDATION_TARGETS,
+    in_words,
+    is_legal,
+)
 
 Order = Literal["stream", "length"]
 
@@ -142,6 +149,8 @@ class _Pass:
     def _take(self, event: Mapping[str, Any]) -> None:
         kind = event.get("event")
         if kind == "begin":
+            if self.targets:  # a pass before this one scored them already
+                self.violations.append("V3")
             self.targets = int(event["targets"])
             self._scored = np.zeros(self.targets, np.bool_)
         elif kind == "adapt":
@@ -201,17 +210,21 @@ def _judge_overlap(facts: Facts, found: list[str], unjudged: list[str]) -> None:
 
 
 def _judge_time(facts: Facts, found: list[str], unjudged: list[str]) -> None:
+    ranked = on_ranked_machine(facts)
     if facts.train_limit is not None and facts.train_seconds is not None:
         if facts.train_limit <= 0:
             unjudged.append("V9, V11: training had no limit of time")
         else:
+            # There a run cannot allow itself more than the challenge does.
+            limit = min(facts.train_limit, TRAIN_LIMIT_SECONDS) if ranked else facts.train_limit
             quantized = facts.quantize_seconds or 0.0
-            if quantized > 0 and facts.train_seconds + quantized > facts.train_limit:
+            if quantized > 0 and facts.train_seconds + quantized > limit:
                 found.append("V9")
-            if facts.train_seconds > facts.train_limit:
+            if facts.train_seconds > limit:
                 found.append("V11")
-    ranked = on_ranked_machine(facts)
-    limit = facts.eval_limit or (EVALUATION_LIMIT_SECONDS if ranked else 0.0)
+    limit = facts.eval_limit or 0.0
+    if ranked:
+        limit = min(limit or EVALUATION_LIMIT_SECONDS, EVALUATION_LIMIT_SECONDS)
     if facts.eval_seconds is not None and 0 < limit < facts.eval_seconds:
         found.append("V11")
     if ranked is False:

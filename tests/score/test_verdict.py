@@ -59,6 +59,8 @@ def test_a_whole_pass_in_time_is_legal() -> None:
         ([BEGIN, scored(0, 50), scored(40, 100)], ["V3"]),
         ([BEGIN, scored(50, 100), scored(0, 50)], ["V3"]),
         ([BEGIN, scored(0, 99)], ["V3"]),
+        ([BEGIN, scored(0, 100), BEGIN, scored(0, 100)], ["V3"]),
+        ([BEGIN, scored(0, 50), trained(0, 50), BEGIN, scored(0, 100)], ["V3"]),
         ([BEGIN, scored(0, 120)], ["V3"]),
         ([BEGIN, scored(0, 100), trained(0, 50)], ["V3"]),
         ([BEGIN, scored(0, 20, begins=True), scored(60, 100, begins=True), scored(20, 60, begins=False)], []),
@@ -82,6 +84,9 @@ def test_a_pass_that_adapts_is_of_track_b() -> None:
         ({"overlap": Overlap(10, 10, 100, 3)}, ["V1"]),  # every document, but for spaces
         ({"overlap": Overlap(0, 0, 100, 80)}, ["V1"]),  # most of the split, in shards
         ({"train_limit": 3.0, "train_seconds": 70.0, "quantize_seconds": 0.0}, ["V11"]),
+        ({"train_limit": 900.0, "train_seconds": 700.0, "quantize_seconds": 0.0}, ["V11"]),
+        ({"train_limit": 900.0, "train_seconds": 590.0, "quantize_seconds": 20.0}, ["V9"]),
+        ({"eval_limit": 900.0, "eval_seconds": 700.0}, ["V11"]),
         ({"quantize_seconds": 11.0}, ["V9"]),
         ({"eval_seconds": 601.0}, ["V11"]),
         ({"eval_limit": 100.0, "eval_seconds": 101.0, "world_size": 1, "device": "CPU"}, ["V11"]),
