@@ -285,7 +285,8 @@ def _placed(ranges: Ranges) -> dict[str, Any]:
 
 def ranges_of(event: Event) -> list[tuple[int, int]]:
     """The ranges of targets that a record of scoring or training names."""
-    return [(start, stop) for start, stop in event.get("ranges", [[event["start"], event["stop"]]])]
+    ranges = event["ranges"] if "ranges" in event else [[event["start"], event["stop"]]]
+    return [(start, stop) for start, stop in ranges]
 
 
 def read(path: Path) -> list[Event]:

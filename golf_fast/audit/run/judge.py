@@ -229,7 +229,7 @@ def _broken(rule: str, evidence: Evidence, facts: Facts) -> Finding | None:
         return flagged(rule, f"{said} {facts.eval_seconds} s (limit {facts.eval_limit or 600:g})")
     if rule == "V8":
         events = evidence.events
-        targets = 0 if isinstance(events, Missing) or not events else events[0].get("targets")
+        targets = 0 if isinstance(events, Missing) or not events else events[0].get("targets", 0)
         whole = f"the split on disk has {facts.split_targets}" if facts.split_targets is not None else ""
         name = f"the variant is {facts.variant}" if facts.variant else ""
         return flagged(rule, f"{targets:,} targets were scored; {', '.join(filter(None, (whole, name)))}")

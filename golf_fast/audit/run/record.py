@@ -92,7 +92,7 @@ def tokens_named(events: Sequence[Event], tokens: npt.NDArray[np.uint16], path: 
             without += 1
             continue
         if digest.of_tokens(tokens, ranges_of(event)) != event["tokens"]:
-            start, stop = event["start"], event["stop"]
+            (start, _), (_, stop) = ranges_of(event)[0], ranges_of(event)[-1]
             text = f"the hash of targets {start} to {stop} is not that of the run's validation tokens"
             return [flagged("ledger", text, _line(path, number))]
         counted += 1
@@ -134,7 +134,8 @@ def documents_kept_apart(
     for number, event in enumerate(events, 1):
         if event["event"] == "score":
             for start, stop in ranges_of(event):
-                if bounds[np.searchsorted(bounds, start, side="right")] < stop:
+                ends = bounds[np.searchsorted(bounds, start, side="right") :]
+                if not ends.size or ends[0] < stop:
                     return flagged("V13", f"targets {start} to {stop} are of two documents", _line(path, number))
     return passed("V13", f"every range lies in one of {len(bounds) - 1:,} documents")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,11 +16,13 @@ import pytest
 import torch
 
 from golf_fast.audit.__main__ import main as audit_main
+from golf_fast.audit.run import record
 from golf_fast.audit.run.judge import Audit, audit
 from golf_fast.audit.run.replay import Sample
 from golf_fast.console import exit_with
 from golf_fast.data import read_shard, write_shard
 from golf_fast.errors import InputError
+from golf_fast.score.verdict import Facts, judge
 from golf_fast.train.__main__ import main as train_main
 
 EARLIER = Path(__file__).parents[2] / "runs" / "earlier"
@@ -328,6 +331,33 @@ def test_a_ledger_of_no_sense_is_named(run: Path) -> None:
     ):
         (run / "ledger.jsonl").write_text(line + "\n")
         assert any(said in finding.said for finding in judged(run).of("ledger")), said
+
+
+@pytest.mark.parametrize("strategy", ["chunked", "documents"])
+def test_records_of_any_order_and_place_get_a_verdict(run: Path, strategy: str) -> None:
+    """On the record itself: no replay."""
+    events = [event for event in ledger_of(run) if event["event"] in ("begin", "score", "train")]
+    tokens = np.arange(481, dtype=np.uint16) % 300
+    draw = random.Random(1)
+    for _ in range(60):
+        forged = []
+        for event in draw.choices(events, k=draw.randint(0, 6)):
+            place = [draw.randint(0, 600), draw.randint(0, 600)]
+            forged.append(
+                draw.choice([event, event | {"start": place[0], "stop": place[1]}, event | {"ranges": [place]}])
+            )
+            if "ranges" in forged[-1]:
+                forged[-1] = {name: value for name, value in forged[-1].items() if name not in ("start", "stop")}
+        path = run / "ledger.jsonl"
+        for event in record.checked(forged, path):
+            assert record.what_line([event], 1)
+        verdict = judge(forged, Facts(finished=True, split_targets=600, window=1))
+        assert "V3" in verdict.violations or "V8" in verdict.violations or "V1" in verdict.violations
+        record.tokens_named(forged, tokens, path)
+        record.weights_named(forged, path, "0" * 16, exact=True)
+        record.documents_kept_apart(forged, tokens, 1, path, strategy)
+        for rule in verdict.violations:
+            assert record.by_line(forged, rule, path).outcome == "flag"
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
