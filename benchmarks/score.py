@@ -90,12 +90,15 @@ def main(arguments: list[str]) -> None:
         if options.json:
             print(json.dumps(row))
     if not options.json:
-        print(table(["model sees", "way", "microseconds a token", "times the published"], [_line(row) for row in rows]))
+        print(
+            table(
+                ["a position sees", "way", "microseconds a token", "times the published"], [_line(row) for row in rows]
+            )
+        )
 
 
 def _line(row: dict[str, Any]) -> list[object]:
-    sees = row["model_window"] or "all before"
-    return [sees, row["way"], f"{row['us_per_token']['median']:.1f}", f"{row['speedup']:.2f}"]
+    return [row["sees"], row["way"], f"{row['us_per_token']['median']:.1f}", f"{row['speedup']:.2f}"]
 
 
 def measure(config: ModelConfig, options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
@@ -129,7 +132,7 @@ def measure(config: ModelConfig, options: argparse.Namespace, device: torch.devi
             "op": "score",
             "way": name,
             "model": shape,
-            "model_window": config.window[0],
+            "sees": f"{config.window[0]} positions" if config.window[0] else "all before",
             "context": context,
             "stride": stride,
             "batch": options.batch,

@@ -15,6 +15,7 @@ from benchmarks.report.rows import (
     newest_codecs,
     newest_quantizers,
     newest_runs,
+    newest_scores,
     newest_steps,
     read,
 )
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str]) -> None:
     steps = newest_steps([row for row in rows if row["op"] == "step"])
     codecs = newest_codecs([row for row in rows if row["op"] == "codec"])
     quantizers = newest_quantizers([row for row in rows if row["op"] == "quantizers"])
-    print(as_markdown(runs, steps, codecs, quantizers))
+    scores = newest_scores([row for row in rows if row["op"] == "score"])
+    print(as_markdown(runs, steps, codecs, quantizers, scores))
     if options.plot is not None:
         paired = [pairs for run in runs if (pairs := [row for row in run if row["peer"] != ALONE])]
         if not paired:
@@ -54,9 +56,15 @@ def main(arguments: Sequence[str]) -> None:
         plot.write(options.plot, paired)
 
 
-def as_markdown(runs: list[list[Row]], steps: list[Row], codecs: list[Row], quantizers: Sequence[Row] = ()) -> str:
-    """A section for each device: ops, micro-steps, coders for each set of weights, quantizers for each run."""
-    devices = sorted({row["device"] for row in [*(run[0] for run in runs), *steps, *codecs, *quantizers]})
+def as_markdown(
+    runs: list[list[Row]],
+    steps: list[Row],
+    codecs: list[Row],
+    quantizers: Sequence[Row] = (),
+    scores: Sequence[Row] = (),
+) -> str:
+    """A section for each device: ops, micro-steps, coders for each set of weights, quantizers for each run, scoring."""
+    devices = sorted({row["device"] for row in [*(run[0] for run in runs), *steps, *codecs, *quantizers, *scores]})
     sections = []
     for device in devices:
         sections.append(f"### {device}")
@@ -70,7 +78,25 @@ def as_markdown(runs: list[list[Row]], steps: list[Row], codecs: list[Row], quan
         for run_id in sorted({row["run"] for row in quantizers if row["device"] == device}):
             own_rows = [row for row in quantizers if row["device"] == device and row["run"] == run_id]
             sections.append(_quantizer_section(own_rows))
+        if own_scores := [row for row in scores if row["device"] == device]:
+            sections.append(_score_section(own_scores))
     return "\n\n".join(sections)
+
+
+def _score_section(rows: list[Row]) -> str:
+    cells = [
+        [
+            row["sees"],
+            f"{row['context']:g} by {row['stride']:g}",
+            row["way"],
+            f"{took['median']:.1f} ({took['p20']:.1f} to {took['p80']:.1f})",
+            f"{row['speedup']:.2f}",
+        ]
+        for row in rows
+        for took in [row["us_per_token"]]
+    ]
+    headers = ["a position sees", "windows", "scored", "microseconds a token", "times the published loop"]
+    return "Scoring\n\n" + _table(headers, cells)
 
 
 def _table(headers: list[str], rows: list[list[str]]) -> str:

@@ -33,6 +33,7 @@ KINDS = {
     "step": Kind(("recipe", "dtype", "run", "section"), ("tokens", "projected_devices")),
     "codec": Kind(("coder", "weights"), ("bits", "bits_per_weight", "of_zstd")),
     "quantizers": Kind(("run", "way"), ("bytes", "expected", "bpb", "bpb_before", "val_tokens")),
+    "score": Kind(("way", "dtype", "sees"), ("context", "stride", "speedup"), ("us_per_token",)),
 }
 """By op; any other op's rows are comparisons with a peer."""
 
@@ -149,6 +150,16 @@ def newest_quantizers(rows: list[Row]) -> list[Row]:
     newest: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         key = (row["device"], row["run"], row["way"])
+        if key not in newest or row["time"] >= newest[key]["time"]:
+            newest[key] = row
+    return list(newest.values())
+
+
+def newest_scores(rows: list[Row]) -> list[Row]:
+    """The newest row for each device, model, protocol and way of scoring, in the order of the file."""
+    newest: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        key = (row["device"], *(str(row.get(name)) for name in ("model", "sees", "context", "stride", "dtype", "way")))
         if key not in newest or row["time"] >= newest[key]["time"]:
             newest[key] = row
     return list(newest.values())

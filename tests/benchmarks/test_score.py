@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import score
+from benchmarks.report import command
 from golf_fast.config import ModelConfig
 from golf_fast.errors import InputError
 from golf_fast.score.rows import TokenRows
@@ -27,18 +28,21 @@ def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_every_way_has_a_row(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     score.main(FLAGS)
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(row["model_window"], row["way"]) for row in printed] == [
-        (0, "published loop"),
-        (0, "windows"),
-        (6, "published loop"),
-        (6, "windows"),
-        (6, "streaming"),
+    assert [(row["sees"], row["way"]) for row in printed] == [
+        ("all before", "published loop"),
+        ("all before", "windows"),
+        ("6 positions", "published loop"),
+        ("6 positions", "windows"),
+        ("6 positions", "streaming"),
     ]
     for row in printed:
         assert row["us_per_token"]["median"] > 0
         assert (row["context"], row["stride"], row["rounds"]) == (32, 8, 2)
         assert row["speedup"] == 1 or row["way"] != "published loop"
     assert [json.loads(line) for line in (tmp_path / "score.jsonl").read_text().splitlines()] == printed
+    command.main(["--results", str(tmp_path)])
+    reported = capsys.readouterr().out
+    assert all(f"| {row['sees']} | 32 by 8 | {row['way']} |" in reported for row in printed)
 
 
 def test_no_times_for_other_losses(monkeypatch: pytest.MonkeyPatch) -> None:
