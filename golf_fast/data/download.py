@@ -190,6 +190,8 @@ class Server:
                 final, why = error.code not in _BUSY, _said(error)
                 if (wait or 0) > LONGEST_WAIT_SECONDS:
                     raise InputError(f"{url}: {why}; it asks to be left alone for {wait:,.0f} s") from error
+            except http.client.InvalidURL as error:  # of the file, or of a proxy in the environment
+                raise InputError(f"{url}: is no address that can be asked ({printable(error)})") from error
             except (OSError, http.client.HTTPException) as error:
                 final, why, wait = *_failure(error, url), None
             except ValueError as error:  # what http.client makes of addresses

@@ -12,6 +12,8 @@ import pytest
 from golf_fast.audit.script import unpack
 from golf_fast.errors import InputError
 
+UTF7 = b"# coding: utf-7\n# +AAo-print(1)\n"
+"""What is a comment in UTF-8 and a statement to Python."""
 TEXT = 'import torch\nVOCAB = 1024\nprint("é", VOCAB)\n'
 FILTERS = [{"id": lzma.FILTER_LZMA2}]
 
@@ -102,8 +104,15 @@ def test_a_script_with_code_of_its_own_is_read_as_it_stands(tmp_path: Path) -> N
         ("def f(:\n", "not Python, line 1"),
         ("\x00", "not Python"),
         ("(" * 5000 + ")" * 5000, "not Python"),
+        ("# coding: utf-7\n# +AAo-print(1)\n", "encoding is utf-7"),
+        ("# coding: nothing\nx = 1\n", "unknown encoding"),
+        (f"import zlib\nexec(zlib.decompress({zlib.compress(UTF7)!r}))", "encoding is utf-7"),
+        ("import zlib\nexec(zlib.decompress('\\ud800'))", "cannot be decoded"),
     ],
-    ids=["damaged", "no base64", "no text", "bomb", "syntax", "null", "nested"],
+    ids=[
+        *("damaged", "no base64", "no text", "bomb", "syntax", "null", "nested"),
+        *("utf-7", "unknown encoding", "utf-7 inside", "surrogate"),
+    ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(InputError) as caught:

@@ -331,6 +331,19 @@ def test_what_cannot_be_had_is_one_line(
     assert "\x1b" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "proxy"), [("http://exa mple/x", ""), ("http://a:b:c/x", ""), ("http://example.invalid/x", "http://a:b:c")]
+)
+def test_an_address_that_can_never_work_is_not_tried_again(
+    url: str, proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(InputError, match="is no address that can be asked"):
+        Server().get(url, tmp_path / "part", About(), 10)
+    assert not WAITED
+
+
 def test_a_body_that_drips_has_stalled(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(download, "_BLOCK", 16)

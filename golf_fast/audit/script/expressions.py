@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,9 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.IsNot: operator.is_not,
 }
 _SMALL = 1 << 40
+_MOST_CHARACTERS = 400
+_LONG_FIELD = re.compile(r"%[^a-zA-Z%]*?([0-9]{4,}|\*)")
+"""A width or a precision of a `%` format that may make a text of any length."""
 
 
 def evaluate(m: Machine, node: ast.expr) -> Value:
@@ -155,12 +159,28 @@ def _share(m: Machine, left: Value, right: Value) -> bool:
 def _fold(operation: Callable[[Any, Any], Any] | None, left: Value, right: Value) -> Any:
     if operation is None or not known(left) or not known(right):
         return UNKNOWN
+    if _may_be_huge(operation, left.constant, right.constant):
+        return UNKNOWN
     try:
         result = operation(left.constant, right.constant)
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError):
         return UNKNOWN
-    too_large = (isinstance(result, int) and abs(result) > _SMALL) or (isinstance(result, str) and len(result) > 400)
+    too_large = (isinstance(result, int) and abs(result) > _SMALL) or (
+        isinstance(result, str | bytes) and len(result) > _MOST_CHARACTERS
+    )
     return UNKNOWN if too_large else result
+
+
+def _may_be_huge(operation: Callable[[Any, Any], Any], left: Any, right: Any) -> bool:
+    """Whether memory or time for a result may be beyond what the operands take themselves."""
+    if operation is operator.mod and isinstance(left, str | bytes):
+        return _LONG_FIELD.search(left if isinstance(left, str) else left.decode("latin-1")) is not None
+    if operation is operator.lshift:
+        return not isinstance(right, int) or right > _SMALL.bit_length()
+    if operation is operator.mul:
+        texts = any(isinstance(operand, str | bytes) for operand in (left, right))
+        return texts and any(isinstance(operand, int) and operand > _MOST_CHARACTERS for operand in (left, right))
+    return False
 
 
 def _compare(m: Machine, node: ast.Compare) -> Value:

@@ -10,7 +10,10 @@ import ast
 import base64
 import binascii
 import bz2
+import codecs
+import io
 import lzma
+import tokenize
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from golf_fast.audit.script import fstrings
-from golf_fast.errors import InputError
+from golf_fast.errors import InputError, printable
 from golf_fast.files import read_bytes
 
 MOST_BYTES = 8_000_000
@@ -67,16 +70,33 @@ def read(path: Path) -> Source:
 def _text(path: Path) -> str:
     content = read_bytes(path, "name a Python script", MOST_BYTES)
     try:
-        return content.decode("utf-8-sig")
+        return _source(path, content)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason}); name a Python script") from error
+
+
+def _source(path: Path, content: bytes) -> str:
+    """Bytes as Python reads them: by the encoding in the first two lines, in which other code may stand (UTF-7, say).
+
+    Raises:
+        UnicodeDecodeError: they are not UTF-8.
+        InputError: they say that they are in another encoding.
+    """
+    try:
+        encoding = codecs.lookup(tokenize.detect_encoding(io.BytesIO(content).readline)[0]).name
+    except SyntaxError as error:
+        content.decode("utf-8-sig")
+        raise InputError(f"{path}: not Python ({printable(error.msg)}); name a Python script") from error
+    if encoding not in ("utf-8", "utf-8-sig", "ascii"):
+        raise InputError(f"{path}: says that its encoding is {encoding}; only a script in UTF-8 can be judged")
+    return content.decode("utf-8-sig")
 
 
 def _parse(path: Path, text: str) -> ast.Module:
     try:
         return _tree(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise InputError(f"{path}: not Python{line} ({reason}); name a Python script") from error
 
@@ -110,7 +130,7 @@ def _inner(path: Path, tree: ast.Module) -> tuple[str, str, bool] | None:
             raise InputError(f"{path}: {error}") from error
         if isinstance(value, bytes | str) and names:
             try:
-                text = value.decode() if isinstance(value, bytes) else value
+                text = _source(path, value) if isinstance(value, bytes) else value
             except UnicodeDecodeError as error:
                 raise InputError(f"{path}: its wrapping does not contain text ({error.reason})") from error
             return text, ", ".join(names), False
@@ -179,11 +199,10 @@ def _decoded(node: ast.Call, constants: dict[str, ast.expr], names: list[str], d
         return None
     inner: list[str] = []
     value = _value(node.args[0], constants, inner, depth + 1)
-    if isinstance(value, str):
-        value = value.encode()
-    if not isinstance(value, bytes):
+    if not isinstance(value, bytes | str):
         return None
     try:
+        value = value.encode() if isinstance(value, str) else value
         result, kind = decoder(value, node)
     except (ValueError, binascii.Error, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise InputError(f"its wrapping cannot be decoded by {name} ({error})") from error
