@@ -54,15 +54,15 @@ def seed_windowed() -> RunConfig:
 
 
 def best() -> RunConfig:
-    """The seed with everything of ours that measurements say helps (docs/compression.md): GPTQ, fewer bits for the
-    scales, int8 for the embedding, no pruning, and the size fitted to the limit."""
+    """The seed with everything of ours that measurements say helps (docs/compression.md): GPTQ on a trellis, fewer bits
+    for the scales, nothing in fp16, no pruning, and the size fitted to the limit."""
     config = seed()
     return replace(
         config,
         recipe="best",
         compress=replace(
             config.compress,
-            quantizer="gptq",
+            quantizer="gptq_trellis",
             mlp_bits=6,
             prune_quantile=0.0,
             fp16_keep=(),
@@ -92,9 +92,9 @@ def tiny() -> RunConfig:
         ),
         # As in `best`, but for a clip instead of a size; what is kept in fp16 is scaled with the model.
         compress=CompressConfig(
-            quantizer="gptq",
+            quantizer="gptq_trellis",
             mlp_bits=6,
-            clip_sigma=6.0,
+            clip_sigma=7.0,
             prune_quantile=0.0,
             fp16_max_elements=2048,
             fp16_keep=(),
