@@ -47,7 +47,7 @@ def ways(config: CompressConfig) -> Iterator[tuple[str, CompressConfig]]:
     yield "as published: absmax, int5 and int6, embedding fp16, pruned", way(**kept, prune_quantile=seed.prune_quantile)
     yield "the same, not pruned", way(**kept)
     for clip in CLIPS:
-        for quantizer in ("sigma", "gptq"):
+        for quantizer in ("sigma", "gptq", "trellis", "gptq_trellis"):
             yield f"{quantizer}, int6, embedding int8, clip {clip:g}", way(quantizer=quantizer, clip_sigma=clip)
     at = {"quantizer": "gptq", "clip_sigma": 12.0}
     for bits in (4, 3, 2):
@@ -60,6 +60,15 @@ def ways(config: CompressConfig) -> Iterator[tuple[str, CompressConfig]]:
     yield "gptq, clip 12, scales of 3, MLP int5", way(**best, mlp_bits=5)
     yield "gptq, clip 12, scales of 3, bigram int5", way(**best, bigram_bits=5)
     yield "gptq, clip 12, scales of 3, rank 2 on the 3 worst", way(**best, low_rank=2, low_rank_tensors=3)
+    on_trellis = {**best, "quantizer": "gptq_trellis"}
+    yield "gptq_trellis, clip 12, scales of 3", way(**on_trellis)
+    yield "gptq_trellis, clip 12, scales of 3, 4 states", way(**on_trellis, trellis_states=4)
+    yield "gptq_trellis, clip 12, scales of 3, rate 1", way(**on_trellis, trellis_rate=1.0)
+    yield "gptq_trellis, clip 12, scales of 3, embedding int7", way(**on_trellis, embedding_bits=7)
+    yield "gptq_trellis, clip 12, scales of 3, attention int5", way(**on_trellis, attention_bits=5)
+    yield "gptq_trellis, clip 12, scales of 3, rank 2 on the 3 worst", way(**on_trellis, low_rank=2, low_rank_tensors=3)
+    yield "gptq_trellis, clip 7, scales of 3", way(**{**on_trellis, "clip_sigma": 7.0})
+    yield "gptq_trellis, clip 14, scales of 3", way(**{**on_trellis, "clip_sigma": 14.0})
 
 
 def main(arguments: list[str]) -> None:

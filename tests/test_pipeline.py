@@ -130,7 +130,7 @@ def test_a_run_says_what_each_step_of_the_compression_cost(
 ) -> None:
     run_dir = finished[0] / "runs" / "first"
     steps = {record["name"]: record for record in metrics(run_dir, "compression")}
-    names = ["trained, averaged", "quantized: gptq", "coded by zstd", "coded by rans: the artifact"]
+    names = ["trained, averaged", "quantized: gptq_trellis", "coded by zstd", "coded by rans: the artifact"]
     assert list(steps) == names
     assert all(name in finished[1].stdout for name in names)
     result = read(run_dir / "result.json")
@@ -157,10 +157,10 @@ def test_a_late_calibration_is_given_up_and_a_target_is_kept(finished: tuple[Pat
     run = pipeline(folder, *SMALL, *limits, *calibration, *text_flags)
     assert run.returncode == 0, run.stderr
     result = read(folder / "runs" / "late" / "result.json")
-    assert "out of time: rounding to the nearest integers" in run.stdout
+    assert "out of time: rounding by the weights only" in run.stdout
     assert "V9" not in result.violations
     assert result.total_bytes <= target
-    assert "quantized: sigma" in [step["name"] for step in metrics(folder / "runs" / "late", "compression")]
+    assert "quantized: trellis" in [step["name"] for step in metrics(folder / "runs" / "late", "compression")]
     assert json.loads((folder / "runs" / "late" / "schedule.json").read_text())["gave_up_calibration"] is True
 
     replay = [

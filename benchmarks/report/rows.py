@@ -34,6 +34,7 @@ KINDS = {
     "codec": Kind(("coder", "weights"), ("bits", "bits_per_weight", "of_zstd")),
     "quantizers": Kind(("run", "way"), ("bytes", "expected", "bpb", "bpb_before", "val_tokens")),
     "score": Kind(("way", "dtype", "sees"), ("context", "stride", "speedup"), ("us_per_token",)),
+    "rate": Kind(("way", "of"), ("step", "bits", "above")),
 }
 """By op; any other op's rows are comparisons with a peer."""
 

@@ -120,7 +120,7 @@ class Quantizer:
             tensors, used = self._quantize(config, hessians, deadline.check)
             return Quantized(tensors, used, hessians, deadline.check(), gave_up=False)
         except OutOfTime:
-            self.progress("out of time: rounding to the nearest integers instead, which looks at no training tokens")
+            self.progress("out of time: rounding by the weights only, which looks at no training tokens")
             return Quantized(*self._quantize(config.uncalibrated()), {}, 0.0, gave_up=True)
 
     def _quantize(

@@ -15,7 +15,7 @@ def test_every_way_is_another_one_and_legal() -> None:
     ways = dict(quantizers.ways(CompressConfig(calibration_tokens=1)))
     assert len({str(config) for config in ways.values()}) == len(ways)
     assert {config.codec for config in ways.values()} == {"rans"}
-    assert {config.quantizer for config in ways.values()} == {"absmax", "sigma", "gptq"}
+    assert {config.quantizer for config in ways.values()} == {"absmax", "sigma", "gptq", "trellis", "gptq_trellis"}
 
 
 def test_on_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
