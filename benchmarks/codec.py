@@ -85,8 +85,8 @@ def weights_path(given: Path | None) -> Path:
 def ideal(values: np.ndarray, bits: int) -> float:
     """Bits that the model of the blob needs without rounding of probabilities: real Gaussians under its contexts, the
     best of its mixtures, and the side information as it is coded."""
-    kind, rows, cols, _ = next(c for c in rans_numpy._candidates(values, bits, False) if c[0] == rans_numpy.RANK1)
-    contexts = np.clip(rows[:, None] + cols, 0, rans_numpy.CONTEXTS - 1)
+    model = next(m for m in rans_numpy._candidates(values, bits, False) if m.kind == rans_numpy.RANK1)
+    contexts = np.clip(model.rows[:, None] + model.cols, 0, rans_numpy.CONTEXTS - 1)
     symbols = np.arange(-(1 << bits - 1), 1 << bits - 1)
     counts = np.bincount((contexts << bits | (values.astype(int) - symbols[0])).reshape(-1), minlength=72 << bits)
     best = np.inf
@@ -96,7 +96,7 @@ def ideal(values: np.ndarray, bits: int) -> float:
             sigma = 2 ** ((4 * np.arange(72)[:, None] + offset) / 32 - 2)
             weights += share * np.exp(-((symbols / sigma) ** 2) / 2)
         logs = np.log2(weights.sum(axis=1, keepdims=True)) - np.log2(np.maximum(weights, 1e-300))
-        side = len(rans_numpy._head(kind, bits, values.shape, mixture, rows, cols, rans_numpy.NONE))
+        side = len(rans_numpy._head(model, bits, values.shape, mixture))
         best = min(best, float((counts.reshape(72, -1) * logs).sum()) + 8 * side)
     return best
 

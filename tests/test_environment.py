@@ -67,6 +67,7 @@ FITTING = {
     "TRAIN_SEQ_LEN": ("1024", 1024),
     "TTT_EVAL_SEQ_LEN": ("2560", 2560),
     "TTT_CHUNK_TOKENS": ("65536", 65536),
+    "ROPE_BASE": ("2.5e4", 25000.0),
 }
 
 
