@@ -19,8 +19,9 @@ BASE = {
     "files": {"errors"},
     "json_files": {"errors", "files"},
     "from_plain": {"errors"},
+    "compress_config": {"checks"},
     "score_config": {"checks"},
-    "config": {"checks", "score_config"},
+    "config": {"checks", "compress_config", "score_config"},
 }
 """Modules that every stage but `ops` may use, and what of ours they use themselves; none needs torch."""
 SHARED = set(BASE)

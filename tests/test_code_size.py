@@ -61,10 +61,13 @@ def test_the_default_is_what_the_program_loaded(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(root)})
     assert done.stdout.split() == [
         "golf_fast",
+        "golf_fast.checks",
         "golf_fast.code_size",
+        "golf_fast.compress_config",
         "golf_fast.config",
         "golf_fast.errors",
         "golf_fast.recipes",
+        "golf_fast.score_config",
     ]
 
 
