@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -17,6 +18,8 @@ from types import FrameType
 from typing import IO, Any, NoReturn, TextIO, cast
 
 from golf_fast.errors import InputError, StoppedError, printable
+
+_LEAST_COLUMNS = 20
 
 
 class Stream(io.TextIOBase):
@@ -189,6 +192,8 @@ def exit_with(main: Callable[[], None], *, prints: bool = True) -> NoReturn:
         prints: whether its output is what it is for; else its files are.
     """
     sys.argv[1:] = map(as_meant, sys.argv[1:])
+    if shutil.get_terminal_size().columns < _LEAST_COLUMNS:
+        os.environ["COLUMNS"] = str(_LEAST_COLUMNS)  # in fewer, tyro looks without end for a place to break a line
     with guarded() as (out, err), interruptible():
         code = _run(main)
         out.flush()

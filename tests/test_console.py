@@ -218,3 +218,11 @@ def test_words_are_taken_as_they_are_meant(monkeypatch: pytest.MonkeyPatch, word
     monkeypatch.setattr(sys, "argv", ["program", word])
     assert code_of(lambda: said.append(sys.argv[1:])) == 0
     assert said == [[meant]]
+
+
+def test_a_terminal_of_one_column_gets_what_fits_in_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1")
+    seen: list[int] = []
+    with pytest.raises(SystemExit, match="0"):
+        exit_with(lambda: seen.append(int(os.environ["COLUMNS"])))
+    assert seen == [20]
