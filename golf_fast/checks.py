@@ -42,21 +42,21 @@ def require(condition: bool, name: str, value: object, expected: str) -> None:
 
 
 def require_positive(config: Any, prefix: str, *names: str) -> None:
-    """As `require`, that each of these fields is more than 0 and finite."""
+    """Require that each of these fields is more than 0 and finite."""
     for name in names:
         value = getattr(config, name)
         require(0 < value < math.inf, f"{prefix}.{name}", value, "more than 0 and finite")
 
 
 def require_not_negative(config: Any, prefix: str, *names: str) -> None:
-    """As `require`, that each of these fields is 0 or more and finite."""
+    """Require that each of these fields is 0 or more and finite."""
     for name in names:
         value = getattr(config, name)
         require(0 <= value < math.inf, f"{prefix}.{name}", value, "0 or more and finite")
 
 
 def require_numbers(config: Any, prefix: str, **most: int) -> None:
-    """As `require`, that every number of a configuration is finite and at most its limit.
+    """Require that every number of a configuration is finite and at most its limit.
 
     The limit is what `most` says, else `MOST`: no run needs more. What is beyond is a slip, or comes from a stranger,
     and would take all memory or time of the machine, or leave the range of float32.

@@ -54,11 +54,11 @@ class CompressConfig:
     """Bits of the mantissa of each row's fp16 scale that are used: fewer make the scales smaller in the file. A scale
     is rounded before its row is, so nothing but the choice of scales gets coarser."""
     calibration_tokens: int = 0
-    """Training tokens that gptq and the low-rank correction look at."""
+    """Training tokens that gptq, gptq_trellis and the low-rank correction look at."""
     calibration_seconds: float = 0.0
     """Share of train.max_seconds, in seconds, that is kept for calibrating and quantizing where that reads training
     tokens: training ends so much earlier. At most a quarter of the limit is kept. What is not done by then is dropped
-    for plain rounding, so with 0 a run that ends by the clock does without training tokens."""
+    for quantizing by the weights only, so with 0 a run that ends by the clock does without training tokens."""
     low_rank: int = 0
     """Rank of the correction that is added to the worst quantized matrices; 0: none."""
     low_rank_tensors: int = 3

@@ -145,7 +145,7 @@ class TrainConfig:
     """From batches to averaged weights."""
 
     max_seconds: float = 600.0
-    """Training time limit; the run stops before the step that would end past it. 0: no limit, steps alone count."""
+    """Training time limit; the run stops before the step that would end past it. 0: no limit, only steps count."""
     max_steps: int = 20000
     """Greatest number of training steps; the time limit may end the run before."""
     warmdown_steps: int = 3000

@@ -62,7 +62,9 @@ class Ranks:
         else:
             available = torch.cuda.device_count()
             if local_rank >= available:
-                raise InputError(f"LOCAL_RANK is {local_rank}: this machine has {available} GPUs, start so many ranks")
+                raise InputError(
+                    f"LOCAL_RANK is {local_rank}: this machine has {available} GPUs, start {available} or fewer ranks"
+                )
             device = torch.device("cuda", local_rank)
             torch.cuda.set_device(device)
         if world_size > 1:

@@ -20,7 +20,9 @@ from golf_fast.config import DataConfig
 from golf_fast.console import exit_with
 from golf_fast.report import table
 
-_PACKAGES = ("torch", "triton", "numpy", "sentencepiece", "zstandard", "tyro", "rich", "matplotlib")
+_PACKAGES = (
+    "torch", "triton", "numpy", "safetensors", "msgspec", "sentencepiece", "zstandard", "tyro", "rich", "matplotlib",
+)  # fmt: skip
 _REMEDY = "pip install -r requirements.txt -e ."
 
 

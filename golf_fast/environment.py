@@ -1,7 +1,7 @@
 """The environment names that users of the published scripts already type, and the fields that they set.
 
-`VARIABLES` is the one table. MATCHED_FINEWEB_REPO_ID and MATCHED_FINEWEB_REMOTE_ROOT_PREFIX are not in it: they say
-where data are fetched from and are no part of what a run is.
+`VARIABLES` is the one table. MATCHED_FINEWEB_REPO_ID, MATCHED_FINEWEB_REMOTE_ROOT_PREFIX and MATCHED_FINEWEB_BASE_URL
+are not in it: they say where data are fetched from and are no part of what a run is.
 """
 
 from __future__ import annotations

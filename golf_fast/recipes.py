@@ -100,7 +100,7 @@ def tiny() -> RunConfig:
             fp16_keep=(),
             scale_mantissa_bits=3,
             calibration_tokens=16384,
-            calibration_seconds=12.0,  # 9.6 were seen on two cores with other work beside it
+            calibration_seconds=12.0,  # 9.6 were seen without a trellis, beside other work
             report_tokens=2048,
         ),
         # A model this young still learns from all it reads: large steps, for each document from the beginning.

@@ -85,7 +85,7 @@ VIOLATIONS = {
         Violation("V14", "different code", "The seeds of one submission ran with different code."),
     )
 }
-"""By number."""
+"""Every violation by its number."""
 
 
 def is_legal(violations: Sequence[str], not_judged: Sequence[str]) -> bool:

@@ -1,6 +1,6 @@
 """How a model is scored and adapts meanwhile: one frozen dataclass a strategy, checked when it is made.
 
-`golf_fast.config` has the rest of what a run is, and gives these names too.
+`golf_fast.config` has the rest of what a run is, and gives `ScoreConfig` too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// Probability tables of the entropy coder, from integer arithmetic alone: equal on every machine and compiler.
+// Probability tables of the entropy coder, from integer arithmetic only: equal on every machine and compiler.
 // docs/artifact.md ("The rans codec") defines every number here; golf_fast/compress/artifact/rans_numpy.py is the same in Python.
 #pragma once
 

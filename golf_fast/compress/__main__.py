@@ -101,7 +101,8 @@ def recode_artifact(artifact: Annotated[Path, tyro.conf.Positional], codec: Code
 def make(checkpoint: Annotated[Path, tyro.conf.Positional], output: Path | None = None) -> None:
     """Make an artifact of a run's checkpoint, as for a run that ended after its training.
 
-    The settings are the run's, but for what reads training tokens: those matrices are rounded to the nearest integers.
+    The settings are the run's, but for what reads training tokens: those matrices are quantized by the weights
+    only.
 
     Args:
         checkpoint: The directory of a run, or checkpoint/weights.safetensors in it.

@@ -55,7 +55,7 @@ def sample(
     print()
 
 
-def as_text(spoken: Tokenizer, tokens: Iterator[int] | itertools.chain[int]) -> Iterator[str]:
+def as_text(spoken: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
     """The text of the tokens of a document, piece by piece; a character comes when its last byte has."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     before = spoken.bos_id

@@ -131,3 +131,11 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"#" * (unpack.MOST_BYTES + 1))
     with pytest.raises(InputError, match="is larger than 8,000,000"):
         unpack.read(path)
+
+
+def test_more_layers_than_are_taken_off_are_an_error_and_no_verdict(tmp_path: Path) -> None:
+    text = TEXT
+    for _ in range(unpack.MOST_LAYERS + 1):
+        text = f"import zlib\nexec(zlib.decompress({zlib.compress(text.encode())!r}))"
+    with pytest.raises(InputError, match=f"wrapped more than {unpack.MOST_LAYERS} times"):
+        read(tmp_path, text)

@@ -1,6 +1,6 @@
 """Compile every Triton kernel for a GPU that is not there, and say what came out.
 
-`python tests/ops/compile_gate.py FILE` writes the measurements of all builds in the registry, and of planted
+`python tests/helpers/compile_gate.py FILE` writes the measurements of all builds in the registry, and of planted
 violations, to FILE as JSON. It is a process of its own because Triton cannot compile where TRITON_INTERPRET=1.
 `violations` is the gate; it runs anywhere.
 """

@@ -50,14 +50,17 @@ class Finding:
 
 
 def passed(check: str, text: str, where: str = "") -> Finding:
+    """A check that found everything as it should be."""
     return Finding(check, "pass", text, where)
 
 
 def flagged(check: str, text: str, where: str = "") -> Finding:
+    """A check that found a fault."""
     return Finding(check, "flag", text, where)
 
 
 def unknown(check: str, text: str, where: str = "") -> Finding:
+    """A check that could not be judged."""
     return Finding(check, "unknown", text, where)
 
 

@@ -49,7 +49,7 @@ class ScriptVerdict:
         }
 
     def lines(self) -> list[str]:
-        """The same for people."""
+        """The verdict as lines for people."""
         wrapped = f", wrapped in {' in '.join(self.layers)}" if self.layers else ""
         out = [f"{self.path}: {self.code_bytes:,} bytes of code{wrapped}"]
         for finding in self.findings:

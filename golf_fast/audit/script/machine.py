@@ -17,7 +17,6 @@ from golf_fast.audit.script.values import (
     Generator,
     Scope,
     Stamps,
-    Thing,
     Value,
     blend,
     join,
@@ -223,11 +222,6 @@ def constant(value: object) -> Value:
 def known(value: Value) -> bool:
     """Whether its constant is known."""
     return value.constant is not UNKNOWN
-
-
-def things_of(value: Value, kind: type[Thing]) -> list[Thing]:
-    """The objects of a kind that it may be."""
-    return [thing for thing in value.things if isinstance(thing, kind)]
 
 
 def is_model(kind: Class) -> bool:

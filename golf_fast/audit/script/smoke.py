@@ -121,7 +121,7 @@ class Smoke:
         return asdict(self) | {"stubbed": list(self.stubbed)}
 
     def lines(self) -> list[str]:
-        """The same for people."""
+        """What the import found, as lines for people."""
         if not self.imported:
             return [f"smoke: not imported ({self.error})"]
         stubs = f"; stubs for {', '.join(self.stubbed)}" if self.stubbed else ""

@@ -64,6 +64,8 @@ def read(path: Path) -> Source:
         size += len(inner.encode()) if beside else 0
         layers.append(name)
         text, tree = inner, _parse(path, inner)
+    if len(layers) == MOST_LAYERS and _inner(path, tree) is not None:
+        raise InputError(f"{path}: is wrapped more than {MOST_LAYERS} times; give the script that is inside")
     return Source(text, tree, size, tuple(layers))
 
 

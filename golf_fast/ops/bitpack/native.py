@@ -20,7 +20,7 @@ except ImportError as error:
 
 _FLOATS = (torch.float32, torch.bfloat16)
 _ALIGNMENT = 16
-"""Of addresses on a GPU, in bytes."""
+"""Alignment of addresses on a GPU, in bytes."""
 
 
 def obstacle(device_kind: str) -> str | None:
