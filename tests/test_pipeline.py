@@ -18,6 +18,7 @@ import golf_fast
 from golf_fast.compress.artifact import codecs
 from golf_fast.console import exit_with
 from golf_fast.data import write_shard
+from golf_fast.pipeline import baselines
 from golf_fast.runs import FinishedRun
 from golf_fast.runs.result import read
 from golf_fast.score.ledger import ranges_of
@@ -220,6 +221,21 @@ def test_an_earlier_run_is_not_overwritten(
     error = "error: runs/first: holds an earlier run, which stays as it is; choose another --run-id\n"
     assert capsys.readouterr().err == error
     assert (folder / "runs" / "first" / "result.json").read_bytes() == before
+
+
+def test_a_score_that_is_known_outlives_an_interrupted_comparison(
+    finished: tuple[Path, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(baselines, "compare", interrupted)
+    monkeypatch.chdir(finished[0])
+    assert exit_code(monkeypatch, [*SMALL, "--data.text=text.jsonl", "--run-id=compared"]) == 130
+    result = read(finished[0] / "runs" / "compared" / "result.json")
+    assert result.finished
+    assert result.val_bpb is not None
+    assert result.baselines == {}
 
 
 def test_a_replayed_run_on_two_ranks_gives_the_same_score(finished: tuple[Path, object]) -> None:

@@ -57,8 +57,10 @@ Head read_head(Reader& in) {
     if (head.bits < 2 || head.bits > 8) throw Malformed("values of less than 2 or more than 8 bits");
     head.shape.rows = in.varint();
     head.shape.cols = in.varint();
-    const uint64_t bounding = std::max<uint64_t>(head.shape.rows, 1) * std::max<uint64_t>(head.shape.cols, 1);
-    if (bounding > kMaxValues) throw Malformed("too many values");
+    // By division: the product of two sides of 64 bits may wrap to a small number.
+    if (head.shape.rows > kMaxValues / std::max<uint64_t>(head.shape.cols, 1) || head.shape.cols > kMaxValues) {
+        throw Malformed("too many values");
+    }
     if (head.kind != Kind::stored && head.shape.rows * head.shape.cols == 0) throw Malformed("a model of no values");
     return head;
 }

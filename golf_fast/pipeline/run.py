@@ -106,7 +106,10 @@ class Run:
                     outcome.result(context, found, finished=False).write(context.paths.result)
             raise
         if context.ranks.main:
-            found.baselines = baselines.compare(context, found.inputs, found.scores[AFTER].bytes)
+            # The score is known: it is on disk before anything that only stands beside it is worked out.
+            outcome.result(context, found, finished=True).write(context.paths.result)
+            with context.secondary():
+                found.baselines = baselines.compare(context, found.inputs, found.scores[AFTER].bytes)
             result = outcome.result(context, found, finished=True)
             result.write(context.paths.result)
             outcome.show(context, found, result)

@@ -215,12 +215,9 @@ class Examiner:
             LegalityError: two ranks scored the same token.
         """
         if self._ranks.world_size > 1:
-            said = [
-                json_files.parse(text, "a rank's record")
-                for text in self._ranks.gather_bytes(json.dumps(self._ledger.held).encode())
-            ]
-            others = [event for rank, events in enumerate(said) for event in events if rank != self._ranks.rank]
-            self._ledger.release(others)
+            said = self._ranks.gather_bytes(json.dumps(self._ledger.held).encode())
+            del said[self._ranks.rank]
+            self._ledger.release(event for text in said for event in json_files.parse(text, "a rank's record"))
 
     def told(self, done: int) -> None:
         """Tell the program that `done` targets are scored."""

@@ -180,7 +180,9 @@ class Ledger:
         if not self.complete or self._held is not None:
             done = self._all.targets - self._left
             raise LegalityError(f"{done} of {self._all.targets} targets were scored: all must be")
-        self._write({"event": "end", "targets": self._all.targets, "legal": self.legal, "violations": self.violations})
+        verdict = self.verdict
+        found = {"legal": not verdict.violations, "violations": verdict.violations}
+        self._write({"event": "end", "targets": self._all.targets, **found})
         if self._file is not None:
             self._file.close()
 

@@ -384,3 +384,12 @@ def test_the_constants_of_the_numpy_coder() -> None:
     tables = rans_numpy._tables(model, np.arange(-32, 32), 3)
     assert (np.diff(tables) >= 1).all()
     assert (tables[:, -1] == rans_numpy.TOTAL).all()
+
+
+def test_sides_whose_product_wraps_are_too_many_values() -> None:
+    extension = pytest.importorskip("golf_fast._C")
+    side = rans_numpy._varint(1 << 32)
+    blob = np.frombuffer(bytes([0x10, 8]) + side + side + bytes(16), np.uint8)
+    values = np.zeros(16, np.int8)
+    with pytest.raises(extension.RansMalformed, match="too many values"):
+        extension.rans_decode(blob.ctypes.data, blob.size, values.ctypes.data, 0)
