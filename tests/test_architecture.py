@@ -152,3 +152,14 @@ def test_the_rule_sees_a_forbidden_import(tmp_path: Path) -> None:
     source.write_text("def f():\n    from golf_fast.train import train\nfrom golf_fast import score\nimport torch\n")
     assert imported(source) == {"train", "score"}
     assert modules_imported(source) == {"train.train", "score"}
+
+
+def test_files_and_functions_fit_on_a_few_screens() -> None:
+    """Files of at most 400 lines, functions of 60, kernels of 120: more is a reason to look again."""
+    for source in PACKAGE.rglob("*.py"):
+        text = source.read_text()
+        assert text.count("\n") <= 400, source
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
+                most = 120 if any("jit" in ast.unparse(each) for each in node.decorator_list) else 60
+                assert node.end_lineno - node.lineno < most, f"{source}:{node.lineno}: {node.name}"

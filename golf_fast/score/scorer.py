@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from golf_fast.score.rows import TokenRows
 from golf_fast.score.streaming import require_windowed
 from golf_fast.score.ttt import STRATEGIES, Work
 from golf_fast.score.ttt.weights import restoring
-from golf_fast.score.verdict import Facts, Order, judge
+from golf_fast.score.verdict import Facts, Order, Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,18 @@ def score_tokens(
     _require_numbers(losses, config)
     ledger.end()
     seconds = clock() - began
-    verdict = judge(ledger.events, Facts(finished=True, eval_limit=config.max_seconds or None, eval_seconds=seconds))
+    facts = Facts(finished=True, eval_limit=config.max_seconds or None, eval_seconds=seconds)
+    return _score(losses, validation.bytes, judge(ledger.events, facts), seconds)
+
+
+def _score(losses: npt.NDArray[Any], size: int, verdict: Verdict, seconds: float) -> Score:
+    """What was found, of the losses of all targets and the bytes that these stand for."""
     nats = float(losses.sum(dtype=np.float64))
     return Score(
         nats=nats,
         tokens=len(losses),
-        bytes=validation.bytes,
-        bpb=nats / math.log(2) / validation.bytes,
+        bytes=size,
+        bpb=nats / math.log(2) / size,
         losses=losses.astype(np.float32, copy=False),
         legal=verdict.legal,
         violations=verdict.violations,

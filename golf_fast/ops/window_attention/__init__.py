@@ -108,15 +108,8 @@ def window_attention(
     packed = q.ndim == 3
     if packed:
         q, k, v = q[None], k[None], v[None]
-    length, queries = k.shape[1], q.shape[1]
     if backend == "triton":
-        if queries < length:
-            q = F.pad(q, (0, 0, 0, 0, length - queries, 0))
-        bounds = None if cu_seqlens is None else reference.document_bounds(cu_seqlens, length)
-        asked = logit_bound.detach() if isinstance(logit_bound, torch.Tensor) else None
-        known = None if logit_bound is None or asked is not None else float(logit_bound)
-        out, lse = operators.forward(q, k, v, bounds, length if window is None else window, known, asked)
-        out, lse = out[:, length - queries :], lse[:, :, length - queries :]
+        out, lse = _triton(q, k, v, window, cu_seqlens, logit_bound)
         lse = lse * math.log(2) if return_lse else lse
     else:
         attend = blocked.window_attention if backend == "blocked" else _sdpa
@@ -125,6 +118,25 @@ def window_attention(
     if packed:
         out, lse = out[0], lse[0]
     return (out, lse) if return_lse else out
+
+
+def _triton(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+    logit_bound: float | torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output and the log-sum-exp, base 2; queries that are not there are zeros for the kernels."""
+    length, queries = k.shape[1], q.shape[1]
+    if queries < length:
+        q = F.pad(q, (0, 0, 0, 0, length - queries, 0))
+    bounds = None if cu_seqlens is None else reference.document_bounds(cu_seqlens, length)
+    asked = logit_bound.detach() if isinstance(logit_bound, torch.Tensor) else None
+    known = None if logit_bound is None or asked is not None else float(logit_bound)
+    out, lse = operators.forward(q, k, v, bounds, length if window is None else window, known, asked)
+    return out[:, length - queries :], lse[:, :, length - queries :]
 
 
 def _sdpa(
