@@ -148,6 +148,20 @@ class Examiner:
         self._agree((own_first, own_stop), (first, stop))
         self._ledger.scored(start, end, "stream", hashed)
 
+    def measure_windows(self, rows: TrainingRows) -> None:
+        """Measure, on rows that are not scored, what `score_windows` costs a window; called by all ranks together.
+
+        Twice, for the first time holds the compiling.
+        """
+        c, batch = self._config, self._config.batch_windows
+        tokens, targets, _ = rows.batch(0, min(batch, rows.count))
+        index = torch.arange(batch, device=tokens.device) % tokens.shape[0]
+        scorer = self._compiled or self._model.token_losses
+        for _ in range(2):
+            # Each rank does a batch, as if together they had scored one for each of them.
+            with torch.inference_mode(), self.pace.measured("window", batch * self._ranks.world_size):
+                scorer(tokens[index], targets[index], None, first=c.window - c.stride)
+
     def score_stream(self) -> None:
         """Score all targets in one pass over the stream with the model as it is; called by all ranks together.
 
@@ -209,15 +223,20 @@ class Examiner:
         return Scored(ranges, means, note)
 
     def settle(self) -> None:
-        """Tell every rank what the others scored since the last time; called by all ranks together.
+        """Tell every rank what the others scored and gave up since the last time; called by all ranks together.
 
         Raises:
             LegalityError: two ranks scored the same token.
         """
         if self._ranks.world_size > 1:
-            said = self._ranks.gather_bytes(json.dumps(self._ledger.held).encode())
+            said = dict(enumerate(self._ranks.gather_bytes(json.dumps([self._ledger.held, self.pace.news()]).encode())))
             del said[self._ranks.rank]
-            self._ledger.release(event for text in said for event in json_files.parse(text, "a rank's record"))
+            others = {rank: json_files.parse(text, "a rank's record") for rank, text in said.items()}
+            self._ledger.release(event for events, _ in others.values() for event in events)
+            for rank, (_, news) in others.items():
+                for what in news:
+                    self.pace.say(f"rank {rank}: {what}")
+            self.pace.news()  # the others know what they said
 
     def told(self, done: int) -> None:
         """Tell the program that `done` targets are scored."""

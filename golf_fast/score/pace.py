@@ -18,7 +18,8 @@ KEPT = 0.05
 class Pace:
     """Measures kinds of work, and foretells from what is left of each whether it will be done in time.
 
-    Without a limit everything fits, and no device is waited for.
+    The first measurement of a kind holds what is done only once, such as compiling: it is an upper bound, until a
+    second one gives the rate. Without a limit everything fits, and no device is waited for.
 
     Args:
         limit: seconds that the pass may take; 0: no limit.
@@ -38,7 +39,9 @@ class Pace:
         self._clock = clock
         self._say = say
         self._said: set[str] = set()
+        self._news: list[str] = []
         self._began = clock()
+        self._bounds: dict[str, float] = {}
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._work: defaultdict[str, float] = defaultdict(float)
 
@@ -47,32 +50,50 @@ class Pace:
         """Time `work` units of a kind of work."""
         began = self._now()
         yield
-        self._seconds[kind] += self._now() - began
-        self._work[kind] += work
+        seconds = self._now() - began
+        if not work:
+            return
+        if kind not in self._bounds:
+            self._bounds[kind] = seconds / work
+        else:
+            self._seconds[kind] += seconds
+            self._work[kind] += work
 
     def known(self, kind: str) -> bool:
-        """Whether some work of a kind was measured."""
+        """Whether a kind was measured often enough to have a rate, and not only an upper bound."""
         return self._work[kind] > 0
 
     def fits(self, **left: float) -> bool:
-        """Whether these amounts of work, by kind, would end in time; a kind not measured yet is taken to cost nothing.
+        """Whether these amounts of work, by kind, would end in time; this rank's own answer.
 
-        This rank's own answer.
+        A kind measured once is taken to cost its upper bound, one not measured yet nothing.
         """
         if not self.limit:
             return True
-        seconds = sum(self._seconds[kind] / self._work[kind] * work for kind, work in left.items() if self.known(kind))
+        seconds = sum(self._rate(kind) * work for kind, work in left.items())
         return self._now() - self._began + seconds <= self.limit * (1 - KEPT)
 
     def all_fits(self, **left: float) -> bool:
         """The answer of rank 0, on every rank: called by all together."""
         return self.limit == 0 or bool(self._ranks.broadcast_float(float(self.fits(**left))))
 
-    def say(self, what: str) -> None:
-        """Tell once what is given up."""
-        if self._say is not None and what not in self._said:
-            self._said.add(what)
+    def say(self, what: str, topic: str = "") -> None:
+        """Tell what is given up: once, or for a topic only what is said of it first."""
+        if (topic or what) in self._said:
+            return
+        self._said.add(topic or what)
+        self._news.append(what)
+        if self._say is not None:
             self._say(what)
+
+    def news(self) -> list[str]:
+        """What was said since this was last asked."""
+        news, self._news = self._news, []
+        return news
+
+    def _rate(self, kind: str) -> float:
+        """Seconds of a unit of work."""
+        return self._seconds[kind] / self._work[kind] if self.known(kind) else self._bounds.get(kind, 0.0)
 
     def _now(self) -> float:
         if self.limit and self._ranks.device.type == "cuda":

@@ -15,6 +15,7 @@ from torch import Tensor
 from golf_fast.config import ScoreConfig, compiles
 from golf_fast.ops import backends
 from golf_fast.score.ttt import weights
+from golf_fast.score_config import DocumentsConfig, PhasedConfig
 
 TOKENS = some_tokens(2 * 156 + 20)
 two_blocks = functools.partial(small_gpt, layers=2)
@@ -63,6 +64,17 @@ def test_the_losses_are_the_same_and_graphs_are_made_once(
     again = score(model, TOKENS, replace(config, compile="on"))
     assert np.array_equal(again.losses, compiled.losses)
     assert graphs() == expected
+
+
+def test_passes_of_many_lengths_make_no_more_graphs(graphs: Callable[[], int]) -> None:
+    phased = PhasedConfig(documents=12, phases=12, chunk_tokens=12 * 12, batch_rows=12, lr=0.01)
+    documents = DocumentsConfig(rank=1, chunk_tokens=12, context=12, batch=1)
+    config = small_config(ttt="phased", phased=phased, documents=documents)
+    tokens = np.tile(np.r_[1, np.full(39, 5)], 16).astype(np.uint16)
+    plain = score(two_blocks(), tokens, config)
+    compiled = score(two_blocks(), tokens, replace(config, compile="on"))
+    assert graphs() == 1
+    np.testing.assert_allclose(compiled.losses, plain.losses, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("protocol", ["off", "chunked"])

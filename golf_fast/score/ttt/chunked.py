@@ -6,6 +6,7 @@ The legal protocol that replaced the seed's (docs/seed.md, section 6).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from golf_fast.score.ttt.weights import Descent, WeightTrainer, rate
 from golf_fast.score.ttt.work import Work
@@ -16,7 +17,6 @@ def run(work: Work) -> None:
     c, examiner = work.config, work.examiner
     chunks = math.ceil(examiner.targets / c.ttt_chunk_tokens)
     trainer = WeightTrainer(work.model, Descent.of(c), work.ranks)
-    most = c.ttt_epochs
     for chunk in range(chunks):
         start = chunk * c.ttt_chunk_tokens
         stop = min(start + c.ttt_chunk_tokens, examiner.targets)
@@ -24,32 +24,61 @@ def run(work: Work) -> None:
         if examiner.complete:
             break
         count = (stop - start) // c.window
-        most = _affordable(work, most, chunk, chunks, stop, count)
+        plan = _Plan(work, chunk, chunks, stop, count)
+        most = plan.epochs(0)
         if not most:
+            plan.tell(0)
             continue
         lr = rate(c.ttt_lr, c.ttt_schedule, chunk, chunks)
         rows = examiner.rows_for_training(start, count, c.window)
         done = 0
-        if examiner.pace.limit and not examiner.pace.known("epoch"):
-            # One epoch is the measure of the others, before more are planned.
-            with examiner.pace.measured("epoch", count):
-                trainer.train(rows, lr, 1)
-            done, most = 1, _affordable(work, most, chunk, chunks, stop, count)
-        if most > done:
-            with examiner.pace.measured("epoch", count * (most - done)):
-                trainer.train(rows, lr, most - done)
+        while done < most:
+            # As long as an epoch has no rate each one is a measure of the others, before more are planned.
+            measuring = examiner.pace.limit > 0 and not examiner.pace.known("epoch")
+            epochs = 1 if measuring else most - done
+            with examiner.pace.measured("epoch", count * epochs):
+                trainer.train(rows, lr, epochs)
+            done += epochs
+            if measuring:
+                most = plan.epochs(done)
+        plan.tell(done)
 
 
-def _affordable(work: Work, most: int, chunk: int, chunks: int, scored: int, rows: int) -> int:
-    """Epochs of this chunk and the ones that follow, at most `most`, that leave time to score what is left."""
-    pace, windows = work.examiner.pace, work.examiner.windows
-    left = windows.count - windows.scoring_from(0, scored)[1]
-    count = most
-    while count and not pace.all_fits(window=left, epoch=count * (chunks - 1 - chunk) * rows):
-        count -= 1
-    if count < most:
-        pace.say(
-            f"from chunk {chunk} of {chunks} on there is time for {count} epoch(s) of the "
-            f"{work.config.ttt_epochs} of score.ttt_epochs, within score.max_seconds {pace.limit:g}"
-        )
-    return count
+@dataclass(frozen=True)
+class _Plan:
+    """How long to train on a chunk.
+
+    Attributes:
+        chunk: its number, of `chunks`.
+        scored: the target after the last that is scored.
+        rows: rows of the chunk.
+    """
+
+    work: Work
+    chunk: int
+    chunks: int
+    scored: int
+    rows: int
+
+    def epochs(self, done: int) -> int:
+        """Epochs of this chunk, of which some are done, and of those that follow: they leave time to score the rest."""
+        pace, windows, most = self.work.examiner.pace, self.work.examiner.windows, self.work.config.ttt_epochs
+        left = windows.count - windows.scoring_from(0, self.scored)[1]
+        trained = self.chunks - 1 - self.chunk
+        count = most
+        while count > done and not pace.all_fits(window=left, epoch=(count * trained - done) * self.rows):
+            count -= 1
+        if count == done < most and not pace.known("epoch") and pace.all_fits(epoch=self.rows):
+            # An upper bound is no reason to give up what follows.
+            count += 1
+        return count
+
+    def tell(self, epochs: int) -> None:
+        """Tell if there is not time for all epochs; once for each number of them."""
+        pace, most = self.work.examiner.pace, self.work.config.ttt_epochs
+        if epochs < most:
+            pace.say(
+                f"in chunk {self.chunk} of {self.chunks} there is time for {epochs} epoch(s) of the "
+                f"{most} of score.ttt_epochs, within score.max_seconds {pace.limit:g}",
+                topic=f"{epochs} epochs",
+            )

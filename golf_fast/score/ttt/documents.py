@@ -107,6 +107,8 @@ class _Group:
         done = chunk * c.chunk_tokens
         step = len(active) * min(done + c.chunk_tokens, c.context)
         rest = sum(_tokens_read((start + done, stop), c.context, c.context) for start, stop in active)
+        if not pace.known("forward"):  # only an upper bound: no reason yet to give up what follows
+            return pace.fits(forward=step, step=step)
         return pace.fits(forward=step + 1.2 * (rest + self._plain_left), step=step)
 
     def _score_plainly(self, documents: list[Span], done: int) -> None:

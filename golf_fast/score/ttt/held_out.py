@@ -5,8 +5,6 @@ What reviewers recommend in place of training on what is going to be scored: the
 
 from __future__ import annotations
 
-import torch
-
 from golf_fast.errors import InputError
 from golf_fast.score import digest
 from golf_fast.score.rows import of_training
@@ -34,8 +32,7 @@ def run(work: Work) -> None:
     )
     trainer = WeightTrainer(work.model, descent, work.ranks)
     if examiner.pace.limit:
-        with torch.no_grad(), examiner.pace.measured("window", min(rows.count, work.config.batch_windows)):
-            work.model.token_losses(*rows.batch(0, min(rows.count, work.config.batch_windows)))
+        examiner.measure_windows(rows)
     steps = -(-rows.count // c.batch_rows)
     for step in range(steps * c.epochs):
         if not examiner.pace.all_fits(row=c.batch_rows, window=examiner.windows.count):

@@ -57,12 +57,13 @@ class _Pass:
             return
         rows = examiner.rows_of(ranges, window, f"pass {number}")
         freeze = work.config.ttt_freeze_blocks
-        descent = Descent("sgd", c.lr, c.momentum, c.batch_rows, c.grad_clip, freeze, work.config.compile)
-        trainer = WeightTrainer(work.model, descent, work.ranks)
         size = max(1, c.chunk_tokens // window)
+        descent = Descent("sgd", c.lr, c.momentum, c.batch_rows, c.grad_clip, freeze, work.config.compile)
+        trainer = WeightTrainer(work.model, descent, work.ranks, compiled_rows=size)
         chunks = -(-rows.count // size)
+        own = self.left / work.ranks.world_size  # what a rank is going to score, at a rate that is its own too
         for chunk in range(chunks):
-            if not pace.all_fits(row=size * c.epochs, forward=2.4 * self.left):
+            if not pace.all_fits(row=size * c.epochs, forward=2.4 * own):
                 pace.say(f"pass {number} ends after chunk {chunk} of {chunks}, to score in time")
                 return
             part = rows.part(chunk * size, min((chunk + 1) * size, rows.count))

@@ -61,8 +61,12 @@ class Descent:
 class WeightTrainer:
     """The optimizer of the weights in one scoring pass; what it remembers lives as long as itself."""
 
-    def __init__(self, model: GPT, descent: Descent, ranks: Ranks) -> None:
+    def __init__(self, model: GPT, descent: Descent, ranks: Ranks, compiled_rows: int = 0) -> None:
         """Adapt all of `model` but its first blocks.
+
+        Args:
+            compiled_rows: rows of a call that goes through torch.compile, if `descent` asks for it; calls of any other
+                number do not. 0: all calls. Each number of rows is a graph, and a model can have few of them.
 
         Raises:
             InputError: the model has fewer blocks than are to be frozen.
@@ -73,6 +77,8 @@ class WeightTrainer:
         claimed = model.claimed("test-time training")
         self._parameters = [parameter for _, parameter in claimed]
         self._frozen = _slices_of_blocks(claimed, descent.freeze_blocks)
+        self._plain: Callable[..., Tensor] = model
+        self._compiled_rows = compiled_rows
         self._loss: Callable[..., Tensor] = model
         if compiles(descent.compile, ranks.device.type):
             self._loss = torch.compile(model, dynamic=False, fullgraph=True)
@@ -117,6 +123,7 @@ class WeightTrainer:
     def _step(self, rows: TrainingRows, spans: Spans) -> None:
         """One update by the gradient of the mean loss over all ranks' rows."""
         self._optimizer.zero_grad()
+        mean_loss = self._loss if self._compiled_rows in (0, rows.count) else self._plain
         total = sum(stop - first for first, stop in spans)
         first, stop = spans[self._ranks.rank]
         limit = _MICRO_BATCH_TOKENS.get(self._ranks.device.type, _MICRO_BATCH_TOKENS_ELSEWHERE)
@@ -125,7 +132,7 @@ class WeightTrainer:
         # and of the last, for all chunks that are trained on are equally long. All come again in every epoch.
         for begin in range(first, stop, size):
             end = min(begin + size, stop)
-            loss = self._loss(*rows.batch(begin, end))
+            loss = mean_loss(*rows.batch(begin, end))
             # The mean over ranks divides by their number: each row then weighs 1 / total, however they are shared.
             (loss * ((end - begin) * self._ranks.world_size / total)).backward()  # type: ignore[no-untyped-call]
         for parameter in self._parameters:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.small_scoring import score, small_config, small_gpt, some_tokens
 from torch import Tensor
 
@@ -81,13 +82,20 @@ class Clock:
         return self.now
 
 
-def timed(name: str, seconds: float) -> tuple[float, list[str], int]:
-    """How long a pass takes by such a clock, what is said meanwhile, and how often it trains."""
+def timed(name: str, seconds: float, dear: float = 0.0) -> tuple[float, list[str], int]:
+    """How long a pass takes by such a clock, what is said meanwhile, and how often it trains.
+
+    The first calls to score windows, to train weights and to score with adapters take `dear` seconds more.
+    """
+    seen: set[object] = set()
     clock, said, model = Clock(), [], small_gpt(layers=2)
     inner: Callable[..., object] = model.token_losses
 
     def slow(tokens: Tensor, *arguments: object, **named: object) -> object:
         clock.now += tokens.numel()
+        kind = "adapters" if len(arguments) > 2 else torch.is_grad_enabled()
+        clock.now += 0 if kind in seen else dear
+        seen.add(kind)
         return inner(tokens, *arguments, **named)
 
     model.token_losses = slow  # type: ignore[method-assign, assignment]
@@ -121,6 +129,19 @@ def test_epochs_are_given_up_before_chunks() -> None:
     assert trained == chunks
     assert "there is time for 2 epoch(s) of the 3 of score.ttt_epochs" in said[0]
     assert taken <= 0.95 * free
+
+
+@pytest.mark.parametrize("name", ["chunked", "documents", "phased", "held_out"])
+def test_a_dear_first_call_ends_no_adapting(name: str) -> None:
+    free, _, steps = timed(name, 0.0)
+    taken, said, trained = timed(name, 2.5 * free, dear=free / 2)
+    assert trained == steps
+    assert taken <= 2.5 * free
+    if name == "chunked":  # the first chunk waits for a rate
+        assert len(said) == 1
+        assert "in chunk 0 of 5 there is time for 2 epoch(s)" in said[0]
+    else:
+        assert said == []
 
 
 def test_held_out_needs_training_tokens() -> None:
