@@ -38,7 +38,8 @@ def require(condition: bool, name: str, value: object, expected: str) -> None:
         InputError: `condition` is false; says that `name` is `value` and must be `expected`.
     """
     if not condition:
-        raise InputError(f"{name} is {value}: it must be {expected}")
+        said = str(value)
+        raise InputError(f"{name} is {said if len(said) <= 200 else said[:200] + ' ...'}: it must be {expected}")
 
 
 def require_positive(config: Any, prefix: str, *names: str) -> None:

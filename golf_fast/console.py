@@ -7,6 +7,7 @@ went away or an encoding without some character costs the rest of the output and
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -20,6 +21,8 @@ from typing import IO, Any, NoReturn, TextIO, cast
 from golf_fast.errors import InputError, StoppedError, printable
 
 _LEAST_COLUMNS = 20
+_NO_PATH = (errno.ENAMETOOLONG, errno.EACCES)
+"""What the system answers to the question whether there is such a file, beside yes and no."""
 
 
 class Stream(io.TextIOBase):
@@ -218,4 +221,11 @@ def _run(main: Callable[[], None]) -> int:
         number = stop.number if isinstance(stop, Terminated) else signal.SIGINT
         print("interrupted" if number == signal.SIGINT else f"interrupted: {stop}", file=sys.stderr, flush=True)
         return 128 + number
+    except OSError as error:
+        # A path that cannot even be asked about; what reads and writes files has named its own errors.
+        if error.errno not in _NO_PATH or error.filename is None:
+            raise
+        name = printable(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else error.filename
+        print(f"error: {name}: cannot be read ({error.strerror})", file=sys.stderr, flush=True)
+        return 2
     return 0

@@ -64,7 +64,7 @@ def read_bytes(path: Path, needed: str, most: int | None = None) -> bytes:
         most: bytes that it may have; None for any number.
 
     Raises:
-        InputError: as `open_regular`; it is larger than `most`, or reading it fails.
+        InputError: as `open_regular`; it is larger than `most` or than the memory, or reading it fails.
     """
     with open_regular(path, needed) as file:
         try:
@@ -73,6 +73,8 @@ def read_bytes(path: Path, needed: str, most: int | None = None) -> bytes:
             content = file.read() if most is None else file.read(min(size, most) + 1)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({reason(error)}); {needed}") from error
+        except MemoryError:
+            raise InputError(f"{path}: has {size:,} bytes, more than there is memory for; {needed}") from None
     if most is not None and len(content) > most:
         raise InputError(f"{path}: is larger than {most:,} bytes; {needed}")
     return content

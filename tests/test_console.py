@@ -226,3 +226,10 @@ def test_a_terminal_of_one_column_gets_what_fits_in_more(monkeypatch: pytest.Mon
     with pytest.raises(SystemExit, match="0"):
         exit_with(lambda: seen.append(int(os.environ["COLUMNS"])))
     assert seen == [20]
+
+
+def test_a_path_that_cannot_be_asked_about_is_one_line_and_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        exit_with(lambda: print(Path("a" * 5000).is_dir()))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {'a' * 5000}: cannot be read (File name too long)\n"

@@ -37,6 +37,10 @@ def test_what_json_writes_is_read_back(value: Any) -> None:
         (b"[NaN]", r"^f: holds NaN, which is no number in JSON$"),
         (b"[-Infinity]", r"^f: holds -Infinity"),
         (b'{"a": 1, "a": 2}', r"^f: holds an object with 'a' twice$"),
+        (
+            json.dumps({str(i): 0 for i in range(50_000)})[:-1].encode() + b', "7": 1}',
+            r"^f: holds an object with '7' twice$",
+        ),
         (b'{\n"a": \n}', r"^f: line 3: is not JSON"),
         (b"", r"^f: is not JSON"),
         (b'{"a":\n"\xff"}', r"^f: line 2: is not UTF-8 at byte 7 \(0xff\)$"),

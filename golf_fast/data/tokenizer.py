@@ -158,7 +158,13 @@ class Tokenizer:
             raise InputError(f"{self.path}: piece {token} is {piece[:20]!a} and stands for a byte; it must name one")
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a document, without BOS."""
+        """The ids of a document, without BOS.
+
+        Raises:
+            InputError: the text has half a surrogate pair, which no UTF-8 has.
+        """
+        if (half := re.search("[\ud800-\udfff]", text)) is not None:
+            raise InputError(f"character {half.start()} of the text is {half[0]!a}: it must be one that UTF-8 has")
         if SPACE_MARK not in text or self._mark_ids is None:
             return list(self._model.encode(text))
         # The model would take the mark for a space. A character that it cannot know becomes three bytes, which

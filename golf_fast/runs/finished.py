@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _NEEDED = "a file that a run left is needed"
+_MOST_BYTES = 1 << 30
+"""Bytes of the metrics, or of the losses of a validation text; the challenge's has 62 million tokens."""
 
 
 class FinishedRun:
@@ -57,7 +59,7 @@ class FinishedRun:
     def records(self) -> list[dict[str, Any]]:
         """The records of the metrics, in order. A run that was killed may have left half a line: it is passed over."""
         path, records = self.paths.metrics, []
-        for line in read_bytes(path, _NEEDED).split(b"\n") if path.exists() else ():
+        for line in read_bytes(path, _NEEDED, _MOST_BYTES).split(b"\n") if path.exists() else ():
             try:
                 record = json_files.parse(line, str(path)) if line.strip() else None
             except InputError:
@@ -70,7 +72,7 @@ class FinishedRun:
         """The loss of each validation token in nats, `[tokens]`."""
         import numpy as np
 
-        content = read_bytes(self.paths.token_losses, _NEEDED)
+        content = read_bytes(self.paths.token_losses, _NEEDED, _MOST_BYTES)
         if len(content) % 4:
             raise InputError(f"{self.paths.token_losses}: has {len(content)} bytes; a float32 for each token has 4")
         return np.frombuffer(content, dtype="<f4")

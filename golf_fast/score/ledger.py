@@ -26,6 +26,7 @@ from golf_fast.score.verdict import Facts, Verdict, judge
 Ranges = Sequence[tuple[int, int]]
 """Ranges of targets, the second number exclusive; target i is token i + 1."""
 Event = dict[str, Any]
+_MOST_BYTES = 1 << 30
 
 
 class LegalityError(AssertionError):
@@ -298,7 +299,7 @@ def read(path: Path) -> list[Event]:
         InputError: the file is missing, or a line is no record.
     """
     events = []
-    for number, line in enumerate(read_bytes(path, "the ledger of a run is needed").splitlines(), 1):
+    for number, line in enumerate(read_bytes(path, "the ledger of a run is needed", _MOST_BYTES).splitlines(), 1):
         event = json_files.parse(line, f"{path}: line {number}")
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             raise InputError(f"{path}: line {number}: is no record of a ledger")

@@ -211,9 +211,11 @@ def _judge_overlap(facts: Facts, found: list[str], unjudged: list[str]) -> None:
 
 def _judge_time(facts: Facts, found: list[str], unjudged: list[str]) -> None:
     ranked = on_ranked_machine(facts)
-    if facts.train_limit is not None and facts.train_seconds is not None:
+    if facts.train_limit is not None:
         if facts.train_limit <= 0:
             unjudged.append("V9, V11: training had no limit of time")
+        elif facts.train_seconds is None:
+            unjudged.append("V9, V11: no record says how long training took")
         else:
             # There a run cannot allow itself more than the challenge does.
             limit = min(facts.train_limit, TRAIN_LIMIT_SECONDS) if ranked else facts.train_limit

@@ -190,3 +190,8 @@ def test_pieces_that_cannot_be_counted_are_an_error(
     monkeypatch.setattr("golf_fast.data.tokenizer.MAX_PIECE_BYTES", 5)
     with pytest.raises(InputError, match=r"piece \d+ has \d+ bytes; at most 5 are counted"):
         Tokenizer(tokenizer.path)
+
+
+def test_half_a_surrogate_pair_is_no_text(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InputError, match=r"^character 1 of the text is '.udcff': it must be one that UTF-8 has$"):
+        tokenizer.encode("a\udcff")

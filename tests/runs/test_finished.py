@@ -9,6 +9,7 @@ import pytest
 import golf_fast
 from golf_fast.errors import InputError
 from golf_fast.runs import FinishedRun, RunPaths
+from golf_fast.score import ledger
 
 PACKAGE = Path(golf_fast.__file__).parent
 NAMES = {path.name for path in vars(RunPaths(Path("run"))).values()} - {"run"}
@@ -39,6 +40,17 @@ def test_each_name_stands_in_one_place() -> None:
 
 def test_the_search_sees_a_name() -> None:
     assert "runs/x/result.json" in literals("def f():\n    return open('runs/x/result.json')")
+
+
+@pytest.mark.parametrize("read", [*READERS, "ledger", "metrics"])
+def test_a_file_of_no_end_is_never_read(tmp_path: Path, read: str) -> None:
+    run = FinishedRun(tmp_path)
+    path = getattr(run.paths, read)
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # it takes no room on the disk
+    reader = {"ledger": lambda run: ledger.read(run.paths.ledger), "metrics": FinishedRun.records, **READERS}[read]
+    with pytest.raises(InputError, match=f"^{path}: is larger than"):
+        reader(run)
 
 
 @pytest.mark.parametrize("read", READERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,3 +141,10 @@ def test_variants_are_known_by_their_folders() -> None:
     assert variant_of("fineweb10B_sp1024") == "sp1024"
     assert variant_of("fineweb10B_sp8192_lossless_caps_caseops_v1_reserved") == "sp8192_caseops"
     assert variant_of("fineweb10B_sp300") == variant_of("my_shards") == ""
+
+
+def test_a_time_that_nobody_recorded_leaves_the_run_open() -> None:
+    events = [BEGIN, {"event": "score", "start": 0, "stop": 100}]
+    for limit in (0.0, 600.0):
+        assert not judge(events, replace(FULL, train_limit=limit, train_seconds=None)).legal
+    assert judge(events, FULL).legal

@@ -21,7 +21,7 @@ from golf_fast.data import Dataset, Tokenizer
 from golf_fast.data.dataset import find
 from golf_fast.data.shards import HEADER_BYTES, Shard, find_shards
 from golf_fast.errors import InputError
-from golf_fast.files import open_regular, sha256
+from golf_fast.files import open_regular, reason, sha256
 from golf_fast.from_plain import from_plain
 from golf_fast.runs import FinishedRun, Result
 from golf_fast.runs.schedule import RecordedSchedule
@@ -103,12 +103,14 @@ class Evidence:
         found = []
         for name, wanted in recorded.items():
             path = self._data / Path(name).name if self._data else Path(name)
-            if not path.exists():
-                return Missing(f"{path}: is not here; name the folder of the run's shards with --data", absent=True)
             try:
+                if not path.exists():
+                    return Missing(f"{path}: is not here; name the folder of the run's shards with --data", absent=True)
                 with open_regular(path, "a shard is needed") as file:
                     size = os.fstat(file.fileno()).st_size
                 digest = sha256(path) if size <= _MOST_SHARD_BYTES else ""
+            except OSError as error:  # a name that is too long, a folder that may not be entered
+                return Missing(f"{path}: cannot be read ({reason(error)})")
             except InputError as error:
                 return Missing(str(error))
             if digest != wanted:

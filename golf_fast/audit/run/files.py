@@ -16,6 +16,7 @@ from golf_fast.from_plain import from_plain
 from golf_fast.model import parameters
 from golf_fast.rules import SIZE_LIMIT_BYTES
 
+_MOST_BYTES = 1 << 30
 _ASK = "import golf_fast.train.__main__; from golf_fast import code_size as c; print(c.code_hash(), c.code_bytes())"
 
 
@@ -45,6 +46,8 @@ def shipped(evidence: Evidence, code: tuple[str, int]) -> list[Finding]:
             )
         elif not file.is_file():
             found.append(unknown("artifact", "is missing", file.name))
+        elif file.stat().st_size > _MOST_BYTES:
+            found.append(flagged("artifact", f"has {file.stat().st_size:,} bytes, more than a run leaves", file.name))
         elif (digest := sha256(file)) != wanted:
             found.append(flagged("artifact", f"has SHA-256 {digest[:12]}, the run left {wanted[:12]}", file.name))
         else:

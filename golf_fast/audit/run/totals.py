@@ -95,8 +95,9 @@ def derived(evidence: Evidence) -> list[Finding]:
         found.append(
             flagged("result", str(error).removeprefix(f"{evidence.paths.result}: "), evidence.paths.result.name)
         )
-    for name, said, wanted in (("recipe", result.recipe, config.recipe), ("seed", result.seed, config.seed)):
-        if said != wanted:
+    for name in ("run_id", "recipe", "seed"):
+        said, wanted = getattr(result, name), getattr(config, name)
+        if said != wanted and wanted != "":  # a run without an id of its own was given its folder's
             found.append(flagged("result", f"is {said}, the settings say {wanted}", f"result.json {name}"))
     parts = sum(result.artifact_parts.values())
     if result.artifact_parts and parts != result.artifact_bytes:

@@ -185,6 +185,7 @@ FORGERIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "a flag that is not derived": (lambda run: change(run / "result.json", fits=False), "result", "fits is False"),
     "another track": (lambda run: change(run / "result.json", track="A"), "result", "track: is A"),
     "more bytes of text": (lambda run: change(run / "result.json", val_bytes=600), "V6", "is 600, the text of"),
+    "the result of another run": (lambda run: change(run / "result.json", run_id="x"), "result", "run_id: is x"),
     "other parameters": (lambda run: change(run / "result.json", params=5), "result", "params: is 5"),
     "a damaged artifact": (damage, "artifact", "the checksum"),
     "a longer artifact": (lengthen, "V10", "artifact_bytes is"),
