@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         help="targets of the sample, about (default %(default)s): spread over the split where a place can be scored by "
         "itself, else the first",
     )
-    run.add_argument("--seed", type=int, default=0, help="seed of the sample's places (default %(default)s)")
+    run.add_argument("--seed", type=_seed, default=0, help="seed of the sample's places (default %(default)s)")
     run.add_argument(
         "--data", type=Path, metavar="FOLDER", help="the run's validation shards, if they are not where they were"
     )
@@ -101,6 +101,12 @@ def _setting(text: str) -> tuple[str, str]:
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text} is not NAME=VALUE")
     return name, value
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise argparse.ArgumentTypeError(f"{text[:40]!a}: a whole number from 0 to {10**19 - 1} is needed")
+    return int(text)
 
 
 def _count(text: str) -> int:

@@ -59,3 +59,14 @@ def test_wrong_input_exits_with_2_from_the_shell(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "not Python, line 1" in done.stderr
+
+
+@pytest.mark.parametrize("seed", ["-1", "1.5", "9" * 20, "\u0663"])
+def test_a_seed_that_no_generator_takes_is_refused(
+    seed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["audit", "run", f"--seed={seed}"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "a whole number from 0 to" in capsys.readouterr().err
