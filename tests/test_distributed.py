@@ -91,7 +91,9 @@ def test_sums_gathers_and_broadcasts(results: list[dict[str, Any]]) -> None:
 
 def test_a_rank_that_fails_is_named_with_what_it_said(run_ranks: Callable[..., None], tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text("import os, sys\nprint(sys.argv[1:])\nassert os.environ['RANK'] == '0', 'not the first'\n")
+    script.write_text(
+        "import os, sys\nprint(sys.argv[1:], flush=True)\nassert os.environ['RANK'] == '0', 'not the first'\n"
+    )
     with pytest.raises(AssertionError, match=r"(?s)rank 1 ended with 1: \['an argument'\].*not the first"):
         run_ranks(script, WORLD_SIZE, "an argument")
 
