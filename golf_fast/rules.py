@@ -30,11 +30,6 @@ VALIDATION_TARGETS = {
 """Targets that are scored, by the variant of the tokens: the split cut to whole rows of `SCORED_ROW_TOKENS`."""
 
 
-def whole_row_targets(tokens: int) -> int:
-    """Targets that are scored of a split of `tokens` tokens: the first is no target, and rows are whole."""
-    return max(tokens - 1, 0) // SCORED_ROW_TOKENS * SCORED_ROW_TOKENS
-
-
 @dataclass(frozen=True)
 class Violation:
     """A way in which a submission breaks the rules."""

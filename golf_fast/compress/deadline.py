@@ -48,7 +48,7 @@ class Deadline:
 
 
 @dataclass(frozen=True)
-class Quantized:
+class QuantizedModel:
     """The quantized weights, and how they came about.
 
     Attributes:
@@ -97,7 +97,7 @@ class Quantizer:
         config: CompressConfig,
         calibrate: Callable[[Check], Mapping[str, torch.Tensor]],
         limit: float,
-    ) -> Quantized:
+    ) -> QuantizedModel:
         """The result under `config` if that ends in time, else the one under `config.uncalibrated()`.
 
         An artifact from training tokens that were looked at too late breaks the rules; one that owes them nothing does
@@ -112,16 +112,16 @@ class Quantizer:
             InputError: `quantize` refuses a tensor.
         """
         if not config.calibrated:
-            return Quantized(*self._quantize(config), {}, 0.0, gave_up=False)
+            return QuantizedModel(*self._quantize(config), {}, 0.0, gave_up=False)
         deadline = Deadline(limit, self.ranks)
         try:
             deadline.check()
             hessians = calibrate(deadline.check)
             tensors, used = self._quantize(config, hessians, deadline.check)
-            return Quantized(tensors, used, hessians, deadline.check(), gave_up=False)
+            return QuantizedModel(tensors, used, hessians, deadline.check(), gave_up=False)
         except OutOfTime:
             self.progress("out of time: rounding by the weights only, which looks at no training tokens")
-            return Quantized(*self._quantize(config.uncalibrated()), {}, 0.0, gave_up=True)
+            return QuantizedModel(*self._quantize(config.uncalibrated()), {}, 0.0, gave_up=True)
 
     def _quantize(
         self,

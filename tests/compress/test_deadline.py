@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from golf_fast.compress import Fitter, Quantizer, Stored, dequantize, quantize
-from golf_fast.compress.deadline import Check, Deadline, OutOfTime, Quantized
+from golf_fast.compress.deadline import Check, Deadline, OutOfTime, QuantizedModel
 from golf_fast.config import CompressConfig, ModelConfig
 from golf_fast.data import Batch
 from golf_fast.distributed import Ranks
@@ -90,7 +90,7 @@ def test_without_training_tokens_there_is_no_gptq_and_no_correction(given: str, 
     assert not config.uncalibrated().calibrated
 
 
-def by(config: CompressConfig, model: GPT, limit: float, lines: list[str], last: float = math.inf) -> Quantized:
+def by(config: CompressConfig, model: GPT, limit: float, lines: list[str], last: float = math.inf) -> QuantizedModel:
     """What becomes of the model within `limit` seconds, if calibrating is over at the `last` look."""
 
     def calibrate(check: Check) -> dict[str, torch.Tensor]:
@@ -105,7 +105,7 @@ def by(config: CompressConfig, model: GPT, limit: float, lines: list[str], last:
     return Quantizer(upstream.export(model), {}, 100, Ranks.single(), lines.append).in_time(config, calibrate, limit)
 
 
-def same(a: Quantized, b: dict[str, Stored]) -> bool:
+def same(a: QuantizedModel, b: dict[str, Stored]) -> bool:
     return a.tensors.keys() == b.keys() and all(
         torch.equal(dequantize(a.tensors)[name], values) for name, values in dequantize(b).items()
     )

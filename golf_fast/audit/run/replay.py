@@ -41,7 +41,7 @@ class Tolerance:
 
     Attributes:
         each: of a target.
-        mean: of the mean over the sample; the margin of a record is 0.005.
+        mean: of the mean over the sample, for which `golf_fast.rules.RECORD_MARGIN_NATS` is a lot.
     """
 
     each: float
