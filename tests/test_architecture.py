@@ -21,7 +21,9 @@ BASE = {
     "from_plain": {"errors"},
     "compress_config": {"checks"},
     "score_config": {"checks"},
-    "config": {"checks", "compress_config", "score_config"},
+    "model_config": {"checks"},
+    "train_config": {"checks", "score_config"},
+    "config": {"checks", "compress_config", "model_config", "score_config", "train_config"},
 }
 """Modules that every stage but `ops` may use, and what of ours they use themselves; none needs torch."""
 SHARED = set(BASE)

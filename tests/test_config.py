@@ -209,5 +209,5 @@ def test_importing_the_configuration_imports_no_stage_and_nothing_heavy() -> Non
         " or m.startswith('golf_fast.')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    ours = ["errors", "checks", "compress_config", "score_config", "config", "recipes"]
+    ours = ["errors", "checks", "compress_config", "model_config", "score_config", "train_config", "config", "recipes"]
     assert done.stdout.strip() == str([f"golf_fast.{name}" for name in ours])

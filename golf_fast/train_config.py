@@ -1,0 +1,108 @@
+"""What training is, checked when it is made. Importing this module imports no stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from golf_fast.checks import require, require_not_negative, require_numbers, require_positive
+from golf_fast.score_config import MOST_TOGETHER, Compile
+
+_TOGETHER = f"at most {MOST_TOGETHER} tokens"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """From batches to averaged weights."""
+
+    max_seconds: float = 600.0
+    """Training time limit; the run stops before the step that would end past it. 0: no limit, only steps count."""
+    max_steps: int = 20000
+    """Greatest number of training steps; the time limit may end the run before."""
+    warmdown_steps: int = 3000
+    """Steps over which the learning rate falls to zero at the end, in steps of the mean length so far; 0: none."""
+    warmup_steps: int = 20
+    """Untimed steps before the first, undone afterwards: they compile and fill caches."""
+    batch_tokens: int = 786432
+    """Tokens of one training step, over all ranks and micro-batches."""
+    micro_batches: int = 8
+    """Pieces that a step's batch is cut into; the world size must divide it."""
+    seq_len: int = 2048
+    """Length of a training row, in tokens."""
+    matrix_lr: float = 0.02
+    """Learning rate of Muon, for the matrices of the blocks."""
+    embed_lr: float = 0.6
+    """Learning rate of AdamW for the embedding tables when they are not tied."""
+    head_lr: float = 0.008
+    """Learning rate of AdamW for an untied output matrix."""
+    tied_embed_lr: float = 0.03
+    """Learning rate of AdamW for the embedding tables when they are tied."""
+    scalar_lr: float = 0.02
+    """Learning rate of AdamW for scalars and vectors."""
+    muon_momentum: float = 0.99
+    """Momentum of Muon after its warm-up."""
+    muon_momentum_start: float = 0.92
+    """Momentum of Muon at the first step."""
+    muon_momentum_warmup_steps: int = 1500
+    """Steps over which the momentum of Muon rises, linearly."""
+    muon_iterations: int = 5
+    """Newton-Schulz iterations of Muon."""
+    muon_weight_decay: float = 0.04
+    """Decoupled weight decay of Muon, times the learning rate."""
+    beta1: float = 0.9
+    """Decay of AdamW's running mean of the gradients."""
+    beta2: float = 0.95
+    """Decay of AdamW's running mean of their squares."""
+    adam_eps: float = 1e-8
+    """Epsilon of AdamW, added to the root of the mean square."""
+    weight_decay: float = 0.04
+    """Decoupled weight decay of AdamW, times the learning rate."""
+    grad_clip: float = 0.3
+    """Limit of the L2 norm over all gradients in training; 0: none."""
+    ema: bool = True
+    """Average the weights exponentially; wins over swa once it has begun."""
+    ema_decay: float = 0.997
+    """Share of the exponential average that is kept at each step."""
+    ema_start_step: int = 50
+    """The exponential average starts as a copy of the weights after this step."""
+    swa: bool = False
+    """Average the weights of every swa_every-th step while the learning-rate factor is below swa_start_factor."""
+    swa_start_factor: float = 0.4
+    """Learning-rate factor below which SWA collects weights."""
+    swa_every: int = 50
+    """Steps between two weights that SWA collects."""
+    val_every: int = 0
+    """Training steps between two validations, which run off the clock; 0: no validation during training."""
+    val_batch_tokens: int = 524288
+    """Tokens of a batch of the validation during training."""
+    log_every: int = 100
+    """Training steps between two lines of the log."""
+    compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Number format of activations and products. auto: bfloat16 on a GPU and on a CPU with bf16 instructions, else
+    float32."""
+    embedding_dtype: Literal["compute", "float32"] = "compute"
+    """Number format of the embedding tables and of their AdamW moments."""
+    compile: Compile = "auto"
+    """Whether training goes through torch.compile; auto: on a GPU."""
+    replay_schedule: Path | None = None
+    """A run directory whose recorded schedule (rates, momentum, last step) is followed instead of the clock."""
+
+    def __post_init__(self) -> None:
+        require_numbers(self, "train", warmup_steps=10**6, micro_batches=65536, seq_len=65536, muon_iterations=100)
+        require(self.val_batch_tokens <= MOST_TOGETHER, "train.val_batch_tokens", self.val_batch_tokens, _TOGETHER)
+        require_positive(self, "train", "max_steps", "batch_tokens", "micro_batches", "seq_len", "muon_iterations")
+        require_positive(self, "train", "swa_every", "val_batch_tokens", "log_every", "adam_eps")
+        require_not_negative(self, "train", "max_seconds", "warmdown_steps", "warmup_steps", "grad_clip", "val_every")
+        require_not_negative(self, "train", "matrix_lr", "embed_lr", "head_lr", "tied_embed_lr", "scalar_lr")
+        require_not_negative(self, "train", "muon_weight_decay", "weight_decay", "ema_start_step")
+        require_not_negative(self, "train", "muon_momentum_warmup_steps")
+        for name in ("muon_momentum", "muon_momentum_start", "beta1", "beta2", "ema_decay"):
+            require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "at least 0 and below 1")
+        piece = self.seq_len * self.micro_batches
+        require(
+            self.batch_tokens % piece == 0,
+            "train.batch_tokens",
+            self.batch_tokens,
+            f"a multiple of seq_len * micro_batches = {self.seq_len} * {self.micro_batches} = {piece}",
+        )
