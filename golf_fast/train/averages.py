@@ -8,6 +8,7 @@ import torch
 
 from golf_fast.config import TrainConfig
 from golf_fast.model import GPT
+from golf_fast.train.state import Piece, Reader, fill, within
 
 
 class Averages:
@@ -44,6 +45,24 @@ class Averages:
             return {name: p.detach().float().clone() for name, p in self._parameters.items()}
         return (self._ema if self.used == "ema" else self._swa).weights
 
+    def state(self) -> dict[str, Piece]:
+        """What the averages are, by name: `ema.count` and `swa.count` `[1]` int64, how often weights were taken in, and
+        where that is not 0 `ema.<parameter>` and `swa.<parameter>`, float32."""
+        return {f"{kind}.{name}": piece for kind, mean in self._means() for name, piece in mean.state().items()}
+
+    @torch.no_grad()
+    def load(self, read: Reader) -> None:
+        """Go on from a `state`.
+
+        Raises:
+            InputError: something is missing, or of another shape or dtype.
+        """
+        for kind, mean in self._means():
+            mean.load(self._parameters, within(kind, read))
+
+    def _means(self) -> tuple[tuple[str, _Mean], ...]:
+        return ("ema", self._ema), ("swa", self._swa)
+
 
 class _Mean:
     """A weighted mean of parameters, and how often some were taken in."""
@@ -60,3 +79,14 @@ class _Mean:
         else:
             torch._foreach_lerp_([self.weights[name] for name in parameters], list(parameters.values()), weight)
         self.count += 1
+
+    def state(self) -> dict[str, Piece]:
+        count = torch.tensor([self.count])
+        return {"count": Piece.whole(count), **{name: Piece.whole(mean) for name, mean in self.weights.items()}}
+
+    def load(self, named: Mapping[str, torch.Tensor], read: Reader) -> None:
+        count = Piece.whole(torch.tensor([0]))
+        count.fill("count", read)
+        self.count = int(count.tensor)
+        self.weights = {name: torch.empty_like(p, dtype=torch.float32) for name, p in named.items() if self.count}
+        fill({name: Piece.whole(mean) for name, mean in self.weights.items()}, read)

@@ -2,66 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from golf_fast import ops
 from golf_fast.config import TrainConfig
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
 from golf_fast.model.parameters import Role
+from golf_fast.train.muon import Muon
 from golf_fast.train.schedule import Rates
+from golf_fast.train.state import Piece, Reader, fill
 
-
-class Muon:
-    """Momentum, orthogonalized (Jordan et al., 2024), for banks of matrices `[n, rows, cols]`.
-
-    Every rank keeps all of the momentum, and orthogonalizes its share of each bank: banks are padded with zero
-    matrices to a multiple of the world size, and the padding is dropped when the shares are gathered.
-
-    Args:
-        banks: parameters with 2 or 3 dimensions.
-        iterations: of Newton-Schulz.
-        weight_decay: decoupled, times the learning rate.
-        dtype: what Newton-Schulz computes in.
-        ranks: who takes part.
-    """
-
-    def __init__(
-        self, banks: list[torch.nn.Parameter], *, iterations: int, weight_decay: float, dtype: torch.dtype, ranks: Ranks
-    ) -> None:
-        self.banks = banks
-        self.iterations = iterations
-        self.weight_decay = weight_decay
-        self.dtype = dtype
-        self.ranks = ranks
-        self.momentum = [torch.zeros_like(bank) for bank in banks]
-
-    @torch.no_grad()
-    def step(self, lr: float, momentum: float) -> None:
-        """Update the banks from their gradients, which must be equal on all ranks."""
-        for bank, velocity in zip(self.banks, self.momentum, strict=True):
-            assert bank.grad is not None, "a bank without a gradient"
-            velocity.mul_(momentum).add_(bank.grad)
-            direction = bank.grad.add(velocity, alpha=momentum)
-            update = self._orthogonalize(direction.view(-1, *bank.shape[-2:])).view_as(bank)
-            stretch = math.sqrt(max(1.0, bank.shape[-2] / bank.shape[-1]))
-            bank.mul_(1 - lr * self.weight_decay).add_(update, alpha=-lr * stretch)
-
-    def _orthogonalize(self, bank: torch.Tensor) -> torch.Tensor:
-        world_size = self.ranks.world_size
-        if world_size == 1:
-            return ops.newton_schulz(bank, self.iterations, self.dtype)
-        share = math.ceil(bank.shape[0] / world_size)
-        padded = bank.new_zeros((share * world_size, *bank.shape[1:]), dtype=self.dtype)
-        padded[: bank.shape[0]] = bank
-        own = padded[self.ranks.rank * share : (self.ranks.rank + 1) * share]
-        gathered = torch.empty_like(padded)
-        self.ranks.all_gather_into(gathered, ops.newton_schulz(own, self.iterations, self.dtype).contiguous())
-        return gathered[: bank.shape[0]]
+_ADAMW: tuple[Role, ...] = ("table", "vector", "output")
+"""The roles of the parameters that AdamW trains."""
 
 
 class Optimizer:
@@ -81,11 +36,12 @@ class Optimizer:
         self, model: GPT, config: TrainConfig, ranks: Ranks, orthogonalization_dtype: torch.dtype | None = None
     ) -> None:
         self.config = config
-        by_role: dict[Role, list[torch.nn.Parameter]] = {"matrix": [], "table": [], "vector": [], "output": []}
+        by_role: dict[Role, dict[str, torch.nn.Parameter]] = {"matrix": {}, "table": {}, "vector": {}, "output": {}}
         claimed = model.claimed("the optimizer")
         for row, parameter in claimed:
-            by_role[row.role].append(parameter)
+            by_role[row.role][row.name] = parameter
         self.parameters = [parameter for _, parameter in claimed]
+        self._of_adamw = {name: parameter for role in _ADAMW for name, parameter in by_role[role].items()}
         self.muon = Muon(
             by_role["matrix"],
             iterations=config.muon_iterations,
@@ -95,11 +51,11 @@ class Optimizer:
         )
         table_lr = config.tied_embed_lr if model.config.tied_embeddings else config.embed_lr
         groups: list[dict[str, Any]] = [
-            {"params": by_role["table"], "full_lr": table_lr},
-            {"params": by_role["vector"], "full_lr": config.scalar_lr},
+            {"params": list(by_role["table"].values()), "full_lr": table_lr},
+            {"params": list(by_role["vector"].values()), "full_lr": config.scalar_lr},
         ]
         if by_role["output"]:
-            groups.append({"params": by_role["output"], "full_lr": config.head_lr, "weight_decay": 0.0})
+            groups.append({"params": list(by_role["output"].values()), "full_lr": config.head_lr, "weight_decay": 0.0})
         self.adamw = torch.optim.AdamW(
             groups,
             lr=0.0,
@@ -108,6 +64,13 @@ class Optimizer:
             weight_decay=config.weight_decay,
             fused=True,  # one rounding a step: decay alone is less than half a unit of a bf16 table and would vanish
         )
+
+        for parameter in self._of_adamw.values():  # from the beginning, so that a state is complete at any step
+            self.adamw.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
 
     def step(self, rates: Rates) -> None:
         """Clip the gradients and update the parameters with these rates."""
@@ -131,15 +94,35 @@ class Optimizer:
         for parameter in self.parameters:
             parameter.grad = None
 
+    def state(self) -> dict[str, Piece]:
+        """All that the next step depends on beside weights and gradients, by name.
+
+        `muon.momentum.<parameter>`, `adamw.exp_avg.<parameter>` and `adamw.exp_avg_sq.<parameter>` in the dtype of the
+        parameter, `adamw.step` `[1]` float32: updates so far.
+        """
+        of_muon = {f"muon.momentum.{name}": piece for name, piece in self.muon.state().items()}
+        moments = {
+            f"adamw.{moment}.{name}": Piece.whole(self.adamw.state[parameter][moment])
+            for moment in ("exp_avg", "exp_avg_sq")
+            for name, parameter in self._of_adamw.items()
+        }
+        first, *_ = self._of_adamw.values()
+        return {**of_muon, **moments, "adamw.step": Piece.whole(self.adamw.state[first]["step"])}
+
+    @torch.no_grad()
+    def load(self, read: Reader) -> None:
+        """Go on from a `state`, kept by as many ranks as may be.
+
+        Raises:
+            InputError: something is missing, or of another shape or dtype.
+        """
+        state = self.state()
+        fill(state, read)
+        for parameter in self._of_adamw.values():
+            self.adamw.state[parameter]["step"].copy_(state["adamw.step"].tensor[0])
+
+    @torch.no_grad()
     def snapshot(self) -> Callable[[], None]:
         """Remember the state of all optimizers; the returned function puts it back."""
-        momentum = [velocity.clone() for velocity in self.muon.momentum]
-
-        def restore() -> None:
-            for velocity, saved in zip(self.muon.momentum, momentum, strict=True):
-                velocity.copy_(saved)
-            # AdamW begins with an empty state, so that is what the start is.
-            self.adamw.state.clear()
-
-        assert not self.adamw.state, "a snapshot is taken before the first step"
-        return restore
+        kept = {name: piece.tensor.clone() for name, piece in self.state().items()}
+        return lambda: self.load(lambda name, first, count: kept[name])
