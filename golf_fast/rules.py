@@ -29,6 +29,9 @@ VALIDATION_TARGETS = {
 }
 """Targets that are scored, by the variant of the tokens: the split cut to whole rows of `SCORED_ROW_TOKENS`."""
 
+VALIDATION_BYTES = {"sp1024": 151_080_363}
+"""UTF-8 bytes of text that those targets stand for, by the variants whose tokenizer tells."""
+
 
 @dataclass(frozen=True)
 class Violation:

@@ -1,5 +1,6 @@
-"""Build shards from text, look into shards, and fetch the challenge's."""
+"""Build shards from text, look into shards, check them, and fetch the challenge's."""
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import tyro
 from golf_fast.config import DataConfig
 from golf_fast.console import exit_with, say
 from golf_fast.data.build import build_corpus
+from golf_fast.data.check import check as check_folder
 from golf_fast.data.corpus import embedded_corpus
 from golf_fast.data.dataset import prepare
 from golf_fast.data.fetch import Hub
@@ -133,13 +135,42 @@ def fetch(
     say(f"use them with --data.shards {shards} --data.tokenizer {tokenizer}")
 
 
+def check(
+    folder: tyro.conf.Positional[Path],
+    tokenizer: Path | None = None,
+    variant: str | None = None,
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    workers: int | None = None,
+) -> None:
+    """Read every shard of a folder and say whether it is whole and what it is taken for; nothing is written.
+
+    Compared are headers and sizes, numbers and hashes of the files, ids with the vocabulary, the totals of the
+    validation split with those of its variant, and validation documents with training documents. Exit code 0 where no
+    fault was found, 1 where one was, 2 where there is nothing to check.
+
+    Args:
+        folder: A folder of *_train_*.bin and *_val_*.bin shards.
+        tokenizer: Their SentencePiece model, to count bytes; default: the one beside them, or where `fetch` puts it.
+        variant: sp1024, sp4096, sp8192 or sp8192_caseops, or "" for other data; default: by the folder's name.
+        json_: Print one JSON object.
+        workers: Shards that are read at a time; default: one for each core, at most 16.
+    """
+    found = check_folder(folder, tokenizer, variant, workers, Display())
+    if json_:
+        say(json.dumps(found.as_dict(), indent=1))
+    else:
+        say("\n".join(found.lines()))
+    if found.faults:
+        sys.exit(1)
+
+
 def main() -> None:
     tyro.extras.subcommand_cli_from_dict(
-        {"build": build, "inspect": inspect, "fetch": fetch},
+        {"build": build, "inspect": inspect, "check": check, "fetch": fetch},
         prog="python -m golf_fast.data",
         description=__doc__,
     )
 
 
 if __name__ == "__main__":
-    exit_with(main, prints=sys.argv[1:2] == ["inspect"])
+    exit_with(main, prints=sys.argv[1:2] in (["inspect"], ["check"]))
