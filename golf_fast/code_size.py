@@ -6,11 +6,30 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import zstandard
 
 PACKAGE = "golf_fast"
+
+
+@dataclass(frozen=True)
+class Code:
+    """The code that a run ships.
+
+    Attributes:
+        size: its bytes.
+        hash: hexadecimal SHA-256: equal for runs with the same code.
+    """
+
+    size: int
+    hash: str
+
+
+def code() -> Code:
+    """The code of the running program."""
+    return Code(code_bytes(), code_hash())
 
 
 def loaded_modules() -> list[str]:

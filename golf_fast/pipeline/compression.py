@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
-from golf_fast import code_size
 from golf_fast.checks import for_file
-from golf_fast.compress import Quantizer, costs, prune, read_artifact, write_artifact
+from golf_fast.compress import Quantizer, prune, write_artifact
 from golf_fast.config import CompressConfig
-from golf_fast.distributed import Ranks
 from golf_fast.model import upstream
 from golf_fast.model.parameters import quantization_groups
-from golf_fast.pipeline.baselines import MAX_BYTES
 from golf_fast.pipeline.budget import Budget
-from golf_fast.pipeline.calibration import bits_per_byte, gram_matrices, next_batches
+from golf_fast.pipeline.calibration import gram_matrices, next_batches
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import Inputs
 from golf_fast.pipeline.training import TrainingStage, write_schedule
@@ -42,19 +38,6 @@ class Compressed:
     next_token: int
 
 
-@dataclass(frozen=True)
-class Costs:
-    """What compression cost.
-
-    Attributes:
-        steps: the model after each step.
-        parts: group of tensors -> bytes of the artifact; with "header" they add up to it.
-    """
-
-    steps: list[costs.Step]
-    parts: dict[str, int]
-
-
 def compress(context: Context, inputs: Inputs, budget: Budget, training: TrainingStage) -> Compressed:
     """Quantize and write the artifact; where that looks at training tokens, its time is training time.
 
@@ -77,7 +60,7 @@ def compress(context: Context, inputs: Inputs, budget: Budget, training: Trainin
         return gram_matrices(context.scored_model, batches, ranks, check)
 
     groups = quantization_groups(config.model)
-    quantizer = Quantizer(pruned, model_config, code_size.code_bytes(), ranks, log.line, groups)
+    quantizer = Quantizer(pruned, model_config, context.code.size, ranks, log.line, groups)
     done = quantizer.in_time(config.compress, calibrate, budget.for_quantizing)
     budget.quantized, budget.gave_up = done.seconds, done.gave_up
     if done.seconds:
@@ -91,26 +74,3 @@ def compress(context: Context, inputs: Inputs, budget: Budget, training: Trainin
             write_schedule(context, budget, training.trained.schedule)
     ranks.barrier()
     return Compressed(weights, pruned, done.hessians, done.config, next_token)
-
-
-def account(context: Context, inputs: Inputs, compressed: Compressed) -> Costs:
-    """Measure what each step and each tensor cost, on rank 0, off the clock; the artifact is written already."""
-    config, ranks, log = compressed.config, context.ranks, context.log
-    evaluate = None
-    if config.report_tokens:
-        stream, seq_len = inputs.dataset.train_stream(), context.config.train.seq_len
-        single = Ranks.single(ranks.device)
-        batches, _ = next_batches(stream, compressed.next_token, config.report_tokens, seq_len, single)
-
-        def evaluate(state_dict: Mapping[str, torch.Tensor]) -> float:
-            upstream.load(context.scored_model, state_dict)
-            return bits_per_byte(context.scored_model, batches, inputs.token_bytes, ranks.device)
-
-    artifact, weights = read_artifact(context.paths.artifact), compressed.weights
-    small = sum(tensor.nbytes for tensor in weights.values()) < MAX_BYTES
-    steps = costs.steps(weights, compressed.pruned, artifact, config, evaluate, compare_zstd=small)
-    for step in steps:
-        log.metric(kind="compression", **dataclasses.asdict(step))
-    for cost in costs.tensor_costs(weights, artifact, compressed.hessians, evaluate):
-        log.metric(kind="tensor", **dataclasses.asdict(cost))
-    return Costs(steps, costs.bytes_by_group(artifact, quantization_groups(context.config.model)))

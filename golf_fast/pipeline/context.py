@@ -11,13 +11,14 @@ from typing import NamedTuple
 import torch
 
 from golf_fast import machine
+from golf_fast.code_size import Code
 from golf_fast.config import RunConfig, compiles
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
 from golf_fast.model.backends import resolve_backends
-from golf_fast.report import RunLog
 from golf_fast.runs import RunPaths
+from golf_fast.train.loop import Log
 
 
 class Stage(NamedTuple):
@@ -38,11 +39,12 @@ class Context:
         InputError: an op cannot run as asked, or only slowly.
     """
 
-    def __init__(self, config: RunConfig, paths: RunPaths, ranks: Ranks, log: RunLog) -> None:
+    def __init__(self, config: RunConfig, paths: RunPaths, ranks: Ranks, log: Log, code: Code) -> None:
         self.config = config
         self.paths = paths
         self.ranks = ranks
         self.log = log
+        self.code = code
         self.stages: list[Stage] = []
         self.dtype, reason = machine.choose_compute_dtype(config.train.compute_dtype, ranks.device)
         log.line(f"compute dtype: {machine.dtype_name(self.dtype)} ({reason})")

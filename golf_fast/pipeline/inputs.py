@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from golf_fast.data import Dataset, TokenBytes, Validation, prepare
-from golf_fast.data.overlap import Overlap, find_overlap
 from golf_fast.data.shards import Tokens
 from golf_fast.files import read_bytes, replacing, sha256
 from golf_fast.pipeline.context import Context
@@ -20,14 +19,12 @@ class Inputs:
         validation: the tokens to be scored, `[whole windows + 1]`, and their bytes.
         token_bytes: byte lengths of the tokenizer's tokens.
         shards: path of each validation shard, in order -> SHA-256.
-        overlap: what of the validation text the training text has; only the main rank looks.
     """
 
     dataset: Dataset
     validation: Validation
     token_bytes: TokenBytes
     shards: dict[str, str]
-    overlap: Overlap | None
 
     def slice_of_training(self, count: int) -> Tokens:
         """The last `count` training tokens, or all there are: what a short training does not come to."""
@@ -53,7 +50,4 @@ def prepare_inputs(context: Context) -> Inputs:
     check_protocol(config.score)
     token_bytes = dataset.tokenizer().token_bytes()
     validation = Validation.counted(dataset.val_tokens(config.score.window), token_bytes)
-    overlap = find_overlap(dataset) if ranks.main else None
-    if overlap is not None and overlap.partial:
-        context.log.line(f"overlap of training and validation: {overlap.partial}")
-    return Inputs(dataset, validation, token_bytes, {str(path): sha256(path) for path in dataset.val_shards}, overlap)
+    return Inputs(dataset, validation, token_bytes, {str(path): sha256(path) for path in dataset.val_shards})

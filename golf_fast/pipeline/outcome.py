@@ -1,28 +1,32 @@
-"""What a run ends with: its result, and the tables that show it."""
+"""What a run ends with: its result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from golf_fast import code_size, machine
+from golf_fast import machine
 from golf_fast.config import ScoreConfig
-from golf_fast.data import Baseline, shard_tokens
+from golf_fast.data import shard_tokens
 from golf_fast.files import sha256
 from golf_fast.model import parameters
 from golf_fast.pipeline.budget import Budget
-from golf_fast.pipeline.compression import Costs
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import Inputs
-from golf_fast.report import summary
 from golf_fast.runs import Result
 from golf_fast.score import Score
 from golf_fast.score.ledger import Event
 from golf_fast.score.verdict import Facts, Verdict, judge, variant_of
 from golf_fast.train import Trained
+
+if TYPE_CHECKING:  # what is only for people is not needed for a score
+    from golf_fast.data import Baseline
+    from golf_fast.data.overlap import Overlap
+    from golf_fast.pipeline.account import Costs
 
 BEFORE, AFTER, ADAPTING = "score before compression", "score after compression", "score while adapting"
 """Names of the three scoring stages."""
@@ -36,6 +40,8 @@ class Findings:
 
     inputs: Inputs
     budget: Budget
+    overlap: Overlap | None = None
+    """What of the validation text the training text has, if the main rank looked."""
     trained: Trained | None = None
     costs: Costs | None = None
     """What the compression cost, in bytes and in bits per byte."""
@@ -67,7 +73,7 @@ def verdict(context: Context, found: Findings, *, finished: bool) -> Verdict:
         eval_seconds=final.seconds if final else None,
         device=machine.device_name(context.ranks.device),
         world_size=context.ranks.world_size,
-        overlap=found.inputs.overlap,
+        overlap=found.overlap,
     )
     return judge(found.events, facts)
 
@@ -92,8 +98,8 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
         bpb_before_compression=before.bpb if before else None,
         bpb_without_ttt=after.bpb if after else None,
         artifact_bytes=paths.artifact.stat().st_size if paths.artifact.exists() else None,
-        code_bytes=code_size.code_bytes(),
-        code_hash=code_size.code_hash(),
+        code_bytes=context.code.size,
+        code_hash=context.code.hash,
         track=judged.track,
         violations=judged.violations,
         not_judged=judged.not_judged,
@@ -127,14 +133,3 @@ def gains(fixed: npt.NDArray[np.float32], adapting: npt.NDArray[np.float32]) -> 
         }
         for start, stop in pairwise(edges)
     ]
-
-
-def show(context: Context, found: Findings, result: Result) -> None:
-    """Print the tables at the end."""
-    log, paths = context.log, context.paths
-    log.line("\n" + summary.compression_table(found.costs.steps if found.costs else []))
-    log.line("\n" + summary.stages_table(context.stages))
-    if result.baselines:
-        log.line("\n" + summary.baselines_table(result))
-    log.line("\n" + summary.verdict(result))
-    log.line(f"results: {paths.result}, {paths.report}")

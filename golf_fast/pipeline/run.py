@@ -1,71 +1,34 @@
-"""The stages of one run, in the order the data walks through them."""
+"""The stages of one run, in the order the data walks through them: all that a submission needs to make its score.
+
+What is only for people (tables, plots, forecasts, comparisons) is in `golf_fast.pipeline.execute`, which adds it
+through the methods of `Run` that do nothing here.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
-from golf_fast import machine
-from golf_fast.command_line import Parsed
+from golf_fast.code_size import Code
 from golf_fast.compress import dequantize, read_artifact
 from golf_fast.compress.artifact.codecs import require_installed
 from golf_fast.config import RunConfig, ScoreConfig
 from golf_fast.distributed import Ranks
 from golf_fast.files import replacing
 from golf_fast.model import upstream
-from golf_fast.pipeline import baselines, outcome
+from golf_fast.pipeline import outcome
 from golf_fast.pipeline.budget import Budget
-from golf_fast.pipeline.compression import account, compress
+from golf_fast.pipeline.compression import Compressed, compress
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import prepare_inputs
 from golf_fast.pipeline.outcome import ADAPTING, AFTER, BEFORE, Findings
-from golf_fast.pipeline.space import require_room
-from golf_fast.pipeline.training import train_model
-from golf_fast.report import RunLog, write_html
-from golf_fast.runs import FinishedRun, RunPaths, new_run_directory, run_folder
+from golf_fast.pipeline.training import TrainingStage, train_model
+from golf_fast.runs import FinishedRun, RunPaths
 from golf_fast.score import Ledger, Score, score_tokens
+from golf_fast.train.loop import Log
 from golf_fast.train.schedule import make_schedule
-
-
-def execute(parsed: Parsed) -> None:
-    """Make a run from text to a score, in a directory of its own.
-
-    Raises:
-        InputError: something that was asked for or given cannot be used.
-    """
-    config = parsed.config
-    device, device_reason = machine.choose_device(config.device)
-    ranks = Ranks.from_environment(device.type, config.train.micro_batches)
-    stamp = ranks.broadcast_float(time.time())
-    directory = new_run_directory(config, stamp) if ranks.main else None
-    number = int(ranks.broadcast_float(directory.number if directory else 0))
-    paths, began = RunPaths(run_folder(config, stamp, number)), False
-    try:
-        with RunLog(paths.folder, ranks.main) as log:
-            for line in parsed.lines:
-                log.line(line)
-            log.line(f"run directory: {paths.folder}")
-            log.line(f"device: {ranks.device} ({device_reason}), {ranks.world_size} rank(s)")
-            if ranks.main:
-                with replacing(paths.config, "w") as file:
-                    json.dump(parsed.as_dict(), file, indent=2)
-            run = Run(config, paths, ranks, log)
-            run.prepare()
-            began = True
-            run.go()
-            if ranks.main:
-                with run.context.secondary():
-                    write_html(paths.folder)
-    except BaseException:
-        # What ended before the training is no run: the same --run-id must do the next time.
-        if directory is not None and not began:
-            directory.discard()
-        raise
-    ranks.close()
 
 
 class Run:
@@ -73,8 +36,8 @@ class Run:
 
     found: Findings
 
-    def __init__(self, config: RunConfig, paths: RunPaths, ranks: Ranks, log: RunLog) -> None:
-        self.context = Context(config, paths, ranks, log)
+    def __init__(self, config: RunConfig, paths: RunPaths, ranks: Ranks, log: Log, code: Code) -> None:
+        self.context = Context(config, paths, ranks, log, code)
 
     def prepare(self) -> None:
         """What can be wrong with the input shows here, before any training is paid for.
@@ -90,8 +53,6 @@ class Run:
         require_installed(config.compress.codec)
         with context.stage("data"):
             self.found = Findings(prepare_inputs(context), budget)
-        if context.ranks.main:
-            require_room(context.paths.folder, config, self.found.inputs.validation.targets)
         context.log.line(f"data: {self.found.inputs.dataset.why}")
         context.log.line(f"validation: {self.found.inputs.validation.targets:,} tokens")
 
@@ -106,25 +67,31 @@ class Run:
                     outcome.result(context, found, finished=False).write(context.paths.result)
             raise
         if context.ranks.main:
-            # The score is known: it is on disk before anything that only stands beside it is worked out.
             outcome.result(context, found, finished=True).write(context.paths.result)
-            with context.secondary():
-                found.baselines = baselines.compare(context, found.inputs, found.scores[AFTER].bytes)
-            result = outcome.result(context, found, finished=True)
-            result.write(context.paths.result)
-            outcome.show(context, found, result)
+
+    def forecast(self) -> Callable[[Mapping[str, torch.Tensor]], int] | None:
+        """What predicts the bytes of the artifact from averaged weights while the model trains; None for nothing."""
+        return None
+
+    def after_training(self, training: TrainingStage) -> None:
+        """Called by every rank when training has ended, off the clock."""
+
+    def after_compression(self, compressed: Compressed) -> None:
+        """Called by every rank when the artifact is written, off the clock."""
+
+    def after_scoring(self, final: Score) -> None:
+        """Called by every rank when the score that counts is known."""
 
     def _train_compress_score(self) -> None:
         context, paths, found = self.context, self.context.paths, self.found
         with context.stage("train"):
-            training = train_model(context, found.inputs, found.budget, self.schedule)
+            training = train_model(context, found.inputs, found.budget, self.schedule, self.forecast())
             found.trained = training.trained
+            self.after_training(training)
         with context.stage("compress") as note:
             compressed = compress(context, found.inputs, found.budget, training)
             note["bytes"] = paths.artifact.stat().st_size
-        if context.ranks.main:
-            with context.stage("what compression cost"):
-                found.costs = account(context, found.inputs, compressed)
+        self.after_compression(compressed)
         fixed = dataclasses.replace(context.config.score, ttt="off")
         self._score(BEFORE, training.weights, fixed)
         restored = dequantize(read_artifact(paths.artifact).tensors, device=context.ranks.device)
@@ -136,11 +103,9 @@ class Run:
             self._score(AFTER, restored, fixed)
             final = self._score(ADAPTING, restored, context.config.score, ledger)
         if context.ranks.main:
-            if final is not found.scores[AFTER]:
-                for stretch in outcome.gains(found.scores[AFTER].losses, final.losses):
-                    context.log.metric(kind="gain", **stretch)
             with context.secondary(), replacing(paths.token_losses) as file:
                 file.write(final.losses.tobytes())
+        self.after_scoring(final)
 
     def _score(
         self, name: str, weights: Mapping[str, torch.Tensor], config: ScoreConfig, ledger: Ledger | None = None

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import safetensors.torch
 import torch
 
-from golf_fast.compress.size_estimate import expected_bytes
 from golf_fast.config import compiles
 from golf_fast.data import Batches
-from golf_fast.files import replacing
 from golf_fast.model import GPT, upstream
-from golf_fast.model.parameters import quantization_groups
 from golf_fast.pipeline.budget import Budget
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import Inputs
@@ -38,8 +34,17 @@ class TrainingStage:
     next_token: int
 
 
-def train_model(context: Context, inputs: Inputs, budget: Budget, schedule: Schedule) -> TrainingStage:
-    """Train within the budget, and leave weights and schedule in the run directory.
+def train_model(
+    context: Context,
+    inputs: Inputs,
+    budget: Budget,
+    schedule: Schedule,
+    predict: Callable[[Mapping[str, torch.Tensor]], int] | None = None,
+) -> TrainingStage:
+    """Train within the budget, and leave the schedule in the run directory.
+
+    Args:
+        predict: returns the bytes of the artifact that averaged weights would make, for the log.
 
     Raises:
         InputError: the loss is no longer a finite number.
@@ -60,11 +65,6 @@ def train_model(context: Context, inputs: Inputs, budget: Budget, schedule: Sche
         pin=ranks.device.type == "cuda",
     )
 
-    groups = quantization_groups(config.model)
-
-    def predict(weights: Mapping[str, torch.Tensor]) -> int:
-        return expected_bytes(upstream.split(weights, config.model), config.compress, groups)
-
     loss = torch.compile(model, dynamic=False) if compiles(config.train.compile, ranks.device.type) else model
     trainer = Trainer(model, loss, batches, schedule.config, ranks)
     trained = train(trainer, log, lambda: _validate(context, inputs, model), predict=predict, schedule=schedule)
@@ -72,8 +72,6 @@ def train_model(context: Context, inputs: Inputs, budget: Budget, schedule: Sche
     weights = upstream.split(trained.weights, config.model)
     if ranks.main:
         write_schedule(context, budget, schedule)
-        with context.secondary(), replacing(context.paths.weights) as file:
-            file.write(safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}))
     log.line(f"trained: {trained.steps} steps in {trained.seconds:.1f} s, average: {trained.average}")
     return TrainingStage(trained, weights, batches.state()["position"])
 

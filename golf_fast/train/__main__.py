@@ -11,7 +11,7 @@ import torch
 
 from golf_fast import command_line, recipes
 from golf_fast.console import exit_with
-from golf_fast.pipeline import execute
+from golf_fast.pipeline.execute import execute
 
 
 def main() -> None:
