@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import IO, Any, NoReturn, TextIO, cast
@@ -140,12 +141,21 @@ class Terminated(KeyboardInterrupt):
         self.number = number
 
 
+_SIGNALS = ("SIGTERM", "SIGHUP")
+"""What is taken like Ctrl-C, where the system has it."""
+HANG_SECONDS = 25.0
+"""How long a rank of several may take to end after a signal; torchrun kills it after 30."""
+_ONE_PRESS_SECONDS = 1.0
+"""Signals that come so soon after the first are one wish: a terminal that closes sends two, and so may a launcher."""
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """SIGTERM and SIGHUP raise `Terminated` while the block runs; one that the caller ignores (nohup) stays ignored.
 
     After the first, further ones wait for nothing: a terminal that closes sends two. Ranks other than the first write
-    nothing that could be lost, and end at once.
+    nothing that could be lost, and end at once. A rank of several that waits for another when a signal comes, where no
+    Python runs, is ended after `HANG_SECONDS`.
     """
     previous: dict[signal.Signals, Any] = {}
 
@@ -154,13 +164,105 @@ def interruptible() -> Iterator[None]:
             signal.signal(which, signal.SIG_IGN)
         raise Terminated(number)
 
-    if threading.current_thread() is threading.main_thread() and os.environ.get("RANK", "0") == "0":
-        for name in ("SIGTERM", "SIGHUP"):
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and os.environ.get("RANK", "0") == "0":
+        for name in _SIGNALS:
             which = getattr(signal, name, None)  # not every system has both
             if which is not None and signal.getsignal(which) == signal.SIG_DFL:
                 previous[which] = signal.signal(which, stop)
+    several = in_main and os.environ.get("WORLD_SIZE", "1") != "1"
+    try:
+        with _ending_within(HANG_SECONDS) if several else contextlib.nullcontext():
+            yield
+    finally:
+        for which, handler in previous.items():
+            signal.signal(which, handler)
+
+
+@contextlib.contextmanager
+def _ending_within(seconds: float) -> Iterator[None]:
+    """End the process that long after a signal for which Python has a handler, whatever its main thread waits for."""
+    receiving, sending = os.pipe()
+    os.set_blocking(sending, False)
+    before = signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
+    ends = {int(getattr(signal, name)) for name in ("SIGINT", *_SIGNALS) if hasattr(signal, name)}
+
+    def watch() -> None:
+        while said := os.read(receiving, 1):
+            if said[0] in ends:
+                if not done.wait(seconds):
+                    os._exit(128 + said[0])
+                return
+
+    done = threading.Event()
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    watcher.start()
     try:
         yield
+    finally:
+        done.set()
+        signal.set_wakeup_fd(before)
+        os.close(sending)
+        watcher.join()
+        os.close(receiving)
+
+
+class Deferral:
+    """A signal that came and waits for the end of a step.
+
+    Attributes:
+        number: of the signal; 0 for none.
+        holding: whether the next signal waits; else it ends the program as always.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.holding = False
+
+    def end(self, number: int = 0) -> NoReturn:
+        """End the program as the signal wants.
+
+        Args:
+            number: of the signal, where it came to another process.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C.
+            Terminated: after another signal.
+        """
+        self.holding = False
+        number = self.number or number
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Deferral]:
+    """Ctrl-C, SIGTERM and SIGHUP can be held back while the block runs: the first one, where `Deferral.holding` is set.
+
+    A second one ends the program as always. Every rank of several takes part.
+    """
+    deferral = Deferral()
+    previous: dict[int, Any] = {}
+    came = 0.0
+
+    def take(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if deferral.holding and not deferral.number:
+            deferral.number, came = number, time.monotonic()
+        elif not deferral.number or time.monotonic() - came > _ONE_PRESS_SECONDS:
+            handler = previous[number]
+            signal.signal(number, handler)
+            if callable(handler):
+                handler(number, frame)
+            else:
+                os.kill(os.getpid(), number)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", *_SIGNALS):
+            which = getattr(signal, name, None)
+            if which is not None and signal.getsignal(which) not in (signal.SIG_IGN, None):
+                previous[which] = signal.signal(which, take)
+    try:
+        yield deferral
     finally:
         for which, handler in previous.items():
             signal.signal(which, handler)

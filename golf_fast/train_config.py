@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from golf_fast.checks import require, require_not_negative, require_numbers, require_positive
+from golf_fast.checks import later, require, require_not_negative, require_numbers, require_positive
 from golf_fast.score_config import MOST_TOGETHER, Compile
 
 _TOGETHER = f"at most {MOST_TOGETHER} tokens"
@@ -87,6 +87,12 @@ class TrainConfig:
     """Whether training goes through torch.compile; auto: on a GPU."""
     replay_schedule: Path | None = None
     """A run directory whose recorded schedule (rates, momentum, last step) is followed instead of the clock."""
+    checkpoint_seconds: float = later(60.0)
+    """Training seconds between two checkpoints from which the run can go on (--resume); 0: none by the clock."""
+    checkpoint_every: int = later(0)
+    """Training steps between two checkpoints from which the run can go on; 0: none by the number of steps."""
+    checkpoint_keep: int = later(2)
+    """Number of checkpoints that are kept while a run goes on; a finished run needs and has none."""
 
     def __post_init__(self) -> None:
         require_numbers(self, "train", warmup_steps=10**6, micro_batches=65536, seq_len=65536, muon_iterations=100)
@@ -97,6 +103,8 @@ class TrainConfig:
         require_not_negative(self, "train", "matrix_lr", "embed_lr", "head_lr", "tied_embed_lr", "scalar_lr")
         require_not_negative(self, "train", "muon_weight_decay", "weight_decay", "ema_start_step")
         require_not_negative(self, "train", "muon_momentum_warmup_steps")
+        require_not_negative(self, "train", "checkpoint_seconds", "checkpoint_every")
+        require_positive(self, "train", "checkpoint_keep")
         for name in ("muon_momentum", "muon_momentum_start", "beta1", "beta2", "ema_decay"):
             require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "at least 0 and below 1")
         piece = self.seq_len * self.micro_batches

@@ -33,13 +33,13 @@ ALLOWED = {
     "runs": SHARED,
     "report": SHARED | {"runs"},
     "model": SHARED | {"ops"},
-    "train": SHARED | {"distributed", "data", "model", "ops", "runs"},
+    "train": SHARED | {"distributed", "kept", "data", "model", "ops", "runs"},
     "compress": SHARED | {"distributed", "ops", "_C"},
     "score": SHARED | {"distributed", "machine", "data", "model", "compress", "runs"},
     "sample": SHARED | {"model"},
     "audit": SHARED | {"distributed", "data", "model", "compress", "score", "runs"},
     "pipeline": SHARED
-    | {"distributed", "machine", "command_line", "code_size"}
+    | {"distributed", "kept", "machine", "command_line", "code_size"}
     | {"data", "model", "train", "compress", "score", "runs", "report"},
 }
 """Folder of the package -> what of ours its modules import. A `__main__` joins stages, and may import any."""

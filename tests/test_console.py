@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import golf_fast
-from golf_fast.console import Stream, Terminated, as_meant, exit_with, guarded
+from golf_fast import console
+from golf_fast.console import Stream, Terminated, as_meant, deferred, exit_with, guarded
 from golf_fast.errors import InputError
 
 
@@ -233,3 +234,53 @@ def test_a_path_that_cannot_be_asked_about_is_one_line_and_2(capsys: pytest.Capt
         exit_with(lambda: print(Path("a" * 5000).is_dir()))
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: {'a' * 5000}: cannot be read (File name too long)\n"
+
+
+def test_a_signal_can_wait_for_the_end_of_a_step() -> None:
+    with deferred() as deferral:
+        deferral.holding = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)  # at once: the same wish
+        assert deferral.number == signal.SIGTERM
+        with pytest.raises(Terminated) as stop:
+            deferral.end()
+    assert stop.value.number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_second_signal_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_ONE_PRESS_SECONDS", 0.0)
+    with deferred() as deferral:
+        deferral.holding = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert deferral.number == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_that_nothing_holds_back_ends_at_once() -> None:
+    with deferred() as deferral:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert deferral.number == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the C library for a lock by its Linux layout")
+def test_a_rank_that_waits_where_no_python_runs_ends_a_while_after_a_signal() -> None:
+    program = """
+import ctypes
+from golf_fast import console
+console.HANG_SECONDS = 0.2
+def main():
+    c, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    c.pthread_mutex_lock(lock)
+    print("waiting", flush=True)
+    c.pthread_mutex_lock(lock)
+console.exit_with(main)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(golf_fast.__file__).parents[1]), "WORLD_SIZE": "2"}
+    waiting = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE)
+    assert waiting.stdout
+    assert waiting.stdout.readline() == b"waiting\n"
+    waiting.send_signal(signal.SIGTERM)
+    assert waiting.wait(timeout=30) == 128 + signal.SIGTERM

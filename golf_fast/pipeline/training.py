@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,6 +18,9 @@ from golf_fast.pipeline.inputs import Inputs
 from golf_fast.score import score_tokens
 from golf_fast.train import Trained, Trainer, train
 from golf_fast.train.schedule import Schedule
+
+if TYPE_CHECKING:  # what only a resumable run needs
+    from golf_fast.train.checkpoint import Checkpoints
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,13 @@ def train_model(
     budget: Budget,
     schedule: Schedule,
     predict: Callable[[Mapping[str, torch.Tensor]], int] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainingStage:
     """Train within the budget, and leave the schedule in the run directory.
 
     Args:
         predict: returns the bytes of the artifact that averaged weights would make, for the log.
+        checkpoints: takes them, and has the one to go on from; none where nobody asks for them.
 
     Raises:
         InputError: the loss is no longer a finite number.
@@ -67,7 +73,14 @@ def train_model(
 
     loss = torch.compile(model, dynamic=False) if compiles(config.train.compile, ranks.device.type) else model
     trainer = Trainer(model, loss, batches, schedule.config, ranks)
-    trained = train(trainer, log, lambda: _validate(context, inputs, model), predict=predict, schedule=schedule)
+    trained = train(
+        trainer,
+        log,
+        lambda: _validate(context, inputs, model),
+        predict=predict,
+        schedule=schedule,
+        checkpoints=checkpoints,
+    )
     budget.trained = trained.seconds
     weights = upstream.split(trained.weights, config.model)
     if ranks.main:

@@ -28,6 +28,8 @@ class RunPaths:
         """The SentencePiece model of the tokens."""
         self.weights = folder / "checkpoint" / "weights.safetensors"
         """The averaged weights before compression, under public names."""
+        self.resume = folder / "resume"
+        """The folder of what a run that was cut short goes on from; a finished run has none."""
         self.artifact = folder / "artifact.golf"
         """The compressed model (docs/artifact.md)."""
         self.schedule = folder / "schedule.json"

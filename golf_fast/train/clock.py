@@ -28,6 +28,10 @@ class Clock:
         self._now = now
         self._cuda = ranks.device.type == "cuda"
         self._in_flight: deque[torch.cuda.Event] = deque()
+        self.wanted: Callable[[], int] = lambda: 0
+        """The number of a signal that wants this rank to end, 0 for none."""
+        self.wanted_by = 0
+        """The same of all ranks, as it was when the last step finished: all know it after the same step."""
         self._start = now()
         self._paused = 0.0
         self.elapsed = 0.0
@@ -51,6 +55,11 @@ class Clock:
             self._in_flight.popleft().synchronize()
         self._finish_step()
 
+    def go_on(self, elapsed: float, step_seconds: list[float]) -> None:
+        """Go on where the clock of an earlier process was."""
+        self.elapsed, self.step_seconds = elapsed, list(step_seconds)
+        self._start, self._paused = self._now() - elapsed, 0.0
+
     def drain(self) -> None:
         """Wait for the steps in flight."""
         while self._in_flight:
@@ -67,6 +76,9 @@ class Clock:
         self._paused += self._now() - began
 
     def _finish_step(self) -> None:
-        elapsed = self._ranks.broadcast_float(self._now() - self._start - self._paused)
+        said = torch.tensor([self._now() - self._start - self._paused, float(self.wanted())], dtype=torch.float64)
+        of_all = self._ranks.all_gather_into(torch.empty(2 * self._ranks.world_size, dtype=torch.float64), said)
+        elapsed = float(of_all[0])
+        self.wanted_by = int(of_all[1::2].max())
         self.step_seconds.append(elapsed - self.elapsed)
         self.elapsed = elapsed

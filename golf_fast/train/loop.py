@@ -21,6 +21,7 @@ from golf_fast.train.schedule import Rates, Schedule, make_schedule
 
 if TYPE_CHECKING:  # it needs more packages than an optimizer does
     from golf_fast.data import Batches
+    from golf_fast.train.checkpoint import Checkpoints
 
 MERGED_TOKENS = 4096
 """Micro-batches are run together up to this many tokens: smaller ones cost more overhead than arithmetic."""
@@ -129,6 +130,7 @@ def train(
     clock: Clock | None = None,
     predict: Callable[[Mapping[str, torch.Tensor]], int] | None = None,
     schedule: Schedule | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train until the schedule ends.
 
@@ -141,8 +143,10 @@ def train(
         predict: returns the bytes of the artifact that averaged weights would make; called off the clock every
             `log_every` steps.
         schedule: decides the rates and the last step; default: what the configuration of the trainer asks for.
+        checkpoints: takes them, and brings the training to where it goes on from; default: there are none.
 
     Raises:
+        KeyboardInterrupt: a signal came, and a checkpoint was taken.
         InputError: the loss is no longer a finite number.
     """
     config, ranks = trainer.config, trainer.ranks
@@ -150,8 +154,8 @@ def train(
     trainer.warm_up(schedule, log)
     graphs = _compiled_graphs()
     clock = clock or Clock(ranks)
-    loss = torch.zeros(())
-    step, reported = 0, False
+    step, loss = checkpoints.begin(trainer, schedule, clock) if checkpoints else (0, torch.zeros(()))
+    reported = False
     while not schedule.is_over(step, clock.elapsed, clock.step_seconds, clock.in_flight):
         rates = schedule.rates(step, clock.elapsed)
         loss = trainer.step(rates)
@@ -166,18 +170,25 @@ def train(
         _show_progress(log, config, clock, step)
         if validate and config.val_every and step % config.val_every == 0:
             _report_validation(log, clock, step, validate)
+        if checkpoints:
+            checkpoints.after(step, loss, trainer, schedule, clock)
     clock.drain()
     last_loss = _mean_loss(loss, step, ranks)
     if not reported:
         _report(trainer, log, clock, step, schedule.recorded[-1], last_loss)
+    return _trained(trainer, schedule, clock, last_loss, _compiled_graphs() - graphs)
+
+
+def _trained(trainer: Trainer, schedule: Schedule, clock: Clock, train_loss: float, recompiles: int) -> Trained:
+    steps = len(schedule.recorded)
     return Trained(
         weights=trainer.averages.weights(),
         average=trainer.averages.used,
-        steps=step,
+        steps=steps,
         seconds=clock.elapsed,
-        tokens=step * config.batch_tokens,
-        train_loss=last_loss,
-        recompiles=_compiled_graphs() - graphs,
+        tokens=steps * trainer.config.batch_tokens,
+        train_loss=train_loss,
+        recompiles=recompiles,
         schedule=schedule,
     )
 

@@ -12,6 +12,7 @@ from golf_fast.data import Batches, TokenStream, write_shard
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
 from golf_fast.train import Trained, Trainer, train
+from golf_fast.train.checkpoint import Checkpoints
 from golf_fast.train.clock import Clock
 
 MODEL = ModelConfig(vocab_size=61, dim=32, layers=3, heads=4, kv_heads=2, mlp_mult=2, bigram_buckets=50, bigram_dim=8)
@@ -56,14 +57,21 @@ def shard(folder: Path) -> Path:
     return path
 
 
-def run(folder: Path, ranks: Ranks, config: TrainConfig = TRAIN, clock: Clock | None = None) -> tuple[Trained, Lines]:
+def run(
+    folder: Path,
+    ranks: Ranks,
+    config: TrainConfig = TRAIN,
+    clock: Clock | None = None,
+    checkpoints: Checkpoints | None = None,
+    log: Lines | None = None,
+) -> tuple[Trained, Lines]:
     """Train as one of `ranks` on the shard in `folder`."""
     torch.set_num_threads(1)
     model = GPT(MODEL, seed=3)
     stream = TokenStream([shard(folder)], MODEL.vocab_size)
     batches = Batches(stream, ranks.rank, ranks.world_size, config.batch_tokens, config.micro_batches, config.seq_len)
-    log = Lines()
-    return train(Trainer(model, model, batches, config, ranks), log, clock=clock), log
+    log = log or Lines()
+    return train(Trainer(model, model, batches, config, ranks), log, clock=clock, checkpoints=checkpoints), log
 
 
 def main() -> None:
