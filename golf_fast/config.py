@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from golf_fast.checks import require, require_numbers
+from golf_fast.checks import later, require, require_numbers
 from golf_fast.compress_config import CodecName, CompressConfig
 from golf_fast.model_config import ModelConfig
 from golf_fast.score_config import Compile, ScoreConfig, compiles
@@ -47,6 +47,8 @@ class DataConfig:
     """Where shards made from text are kept, one folder per corpus, tokenizer and split."""
     val_fraction: float = 0.1
     """Share of the documents of a text that is held out for validation."""
+    case_ops: bool = later(False)
+    """Take capitals out of a text before it is made into tokens, and say them by operators; reversible."""
 
     def __post_init__(self) -> None:
         require_numbers(self, "data")

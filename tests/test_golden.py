@@ -68,6 +68,7 @@ LEFT_OUT = {
     "data_fingerprint",
     "file_hashes",
     "validation_shards",
+    "validation_bytes",
     "peak_memory_bytes",
     "not_judged",
     "score_order",

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -12,6 +12,7 @@ import tyro
 from golf_fast.config import DataConfig
 from golf_fast.console import exit_with, say
 from golf_fast.data.build import build_corpus
+from golf_fast.data.case_ops import OURS
 from golf_fast.data.check import check as check_folder
 from golf_fast.data.corpus import embedded_corpus
 from golf_fast.data.dataset import prepare
@@ -47,6 +48,7 @@ def build(
     vocab_size: int = 1024,
     out: Path = DataConfig.built,
     val_fraction: float = DataConfig.val_fraction,
+    case_ops: bool = False,
 ) -> None:
     """Train a tokenizer and write shards in the challenge's format, a part of the text held out.
 
@@ -58,13 +60,15 @@ def build(
         vocab_size: Entries of the tokenizer.
         out: Where built folders are kept; each is named after what it was made from.
         val_fraction: Share of the text's bytes that is held out for validation.
+        case_ops: Take capitals out of the text and say them by operators, which can be undone.
     """
-    data = DataConfig(source="text" if text else "embedded", text=text, built=out, val_fraction=val_fraction)
+    source: Literal["text", "embedded"] = "text" if text else "embedded"
+    data = DataConfig(source=source, text=text, built=out, val_fraction=val_fraction, case_ops=case_ops)
     if text is None:
         say("no --text: using the documentation that this Python carries")
     corpus = embedded_corpus() if text is None else text_corpus(text)
     start = time.perf_counter()
-    built = build_corpus(corpus, vocab_size, val_fraction, out, Display())
+    built = build_corpus(corpus, vocab_size, val_fraction, out, Display(), OURS if case_ops else None)
     seconds = time.perf_counter() - start
     manifest = built.manifest
     if corpus.left_out:

@@ -17,9 +17,11 @@ import sentencepiece
 
 from golf_fast import json_files
 from golf_fast.checks import require
+from golf_fast.data.case_ops import CaseOps
 from golf_fast.data.documents import Corpus, Progress, no_progress, split
-from golf_fast.data.shards import SHARD_TOKENS, Tokens, write_shard
+from golf_fast.data.shards import SHARD_TOKENS, Tokens, side_car, write_shard
 from golf_fast.data.tokenizer import Tokenizer, train_tokenizer
+from golf_fast.data.validation import count_bytes
 from golf_fast.errors import InputError, printable
 from golf_fast.files import locked, reason, replacing, sha256, sync_folder
 from golf_fast.from_plain import from_plain
@@ -47,7 +49,12 @@ class Built:
 
 
 def build_corpus(
-    corpus: Corpus, vocab_size: int, val_fraction: float, root: Path, progress: Progress = no_progress
+    corpus: Corpus,
+    vocab_size: int,
+    val_fraction: float,
+    root: Path,
+    progress: Progress = no_progress,
+    case_ops: CaseOps | None = None,
 ) -> Built:
     """Train a tokenizer on a corpus, write both parts as shards, or find that it was done before.
 
@@ -59,11 +66,14 @@ def build_corpus(
         vocab_size: entries of the tokenizer, which sees only the training part.
         val_fraction: share of the bytes to hold out.
         root: where built folders are kept.
+        case_ops: the transform that the text goes through; the bytes of each held-out token are written beside.
 
     Raises:
         InputError: too little text, wrong text, or a folder that cannot be written.
     """
     key = f"{_FORMAT} {corpus.sha256} {vocab_size} {val_fraction} {sentencepiece.__version__}"
+    if case_ops:
+        key += f" {case_ops!a}"
     folder = root / f"{corpus.name}-{vocab_size}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     manifest = sound_manifest(folder)
     if manifest is not None:
@@ -72,7 +82,7 @@ def build_corpus(
     work = _new_folder(root, _BUILDING)
     try:
         with locked(work):  # by which another builder knows that this one lives
-            manifest = _fill(work, corpus, vocab_size, val_fraction, progress)
+            manifest = _fill(work, corpus, vocab_size, val_fraction, progress, case_ops)
             _install(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -173,26 +183,34 @@ def listed_hashes(path: Path) -> dict[str, str]:
         return {}
 
 
-def _fill(work: Path, corpus: Corpus, vocab_size: int, val_fraction: float, progress: Progress) -> dict[str, Any]:
+def _fill(
+    work: Path, corpus: Corpus, vocab_size: int, val_fraction: float, progress: Progress, case_ops: CaseOps | None
+) -> dict[str, Any]:
     parts = split(corpus.documents(progress), val_fraction, corpus.origin)
     progress("train tokenizer", 0, 1)
-    train_tokenizer(parts.train, vocab_size, work / TOKENIZER)
+    train_tokenizer(parts.train, vocab_size, work / TOKENIZER, case_ops)
     progress("train tokenizer", 1, 1)
     tokenizer = Tokenizer(work / TOKENIZER)
     corpus_hash = hashlib.sha256()
     described: dict[str, Any] = {}
+    beside: list[str] = []
     for part, documents in (("train", parts.train), ("val", parts.val)):
         shards, count, size = [], 0, 0
-        for number, tokens in enumerate(_shards(tokenizer, documents, part, progress)):
+        for number, tokens in enumerate(_sharded(_encoded(tokenizer, documents, part, progress))):
             shards.append(f"text_{part}_{number:06d}.bin")
             write_shard(work / shards[-1], tokens)
             count += tokens.size
+        if part == "val" and case_ops:
+            numbers = (_bytes_of(tokenizer, text) for text in documents)
+            for shard, pieces in zip(shards, _sharded(numbers), strict=True):
+                beside.append(side_car(work / shard).name)
+                write_shard(work / beside[-1], pieces)
         for text in documents:
             content = text.encode()
             size += len(content)
             corpus_hash.update(len(content).to_bytes(8, "little") + content)
         described[part] = {"documents": len(documents), "bytes": size, "tokens": count, "shards": shards}
-    files = [TOKENIZER, *described["train"]["shards"], *described["val"]["shards"]]
+    files = [TOKENIZER, *described["train"]["shards"], *described["val"]["shards"], *beside]
     manifest = {
         "format": _FORMAT,
         "corpus": corpus.name,
@@ -215,20 +233,31 @@ def _fill(work: Path, corpus: Corpus, vocab_size: int, val_fraction: float, prog
     return manifest
 
 
-def _shards(tokenizer: Tokenizer, documents: list[str], part: str, progress: Progress) -> Iterator[Tokens]:
-    """The tokens of documents, each after BOS, in arrays of `SHARD_TOKENS` and a last shorter one."""
+def _encoded(tokenizer: Tokenizer, documents: list[str], part: str, progress: Progress) -> Iterator[Tokens]:
+    """The tokens of each document after BOS."""
+    for number, text in enumerate(documents, start=1):
+        yield _encode(tokenizer, text, f"{part} document {number}")
+        if number % 32 == 0 or number == len(documents):
+            progress(f"encode {part}", number, len(documents))
+
+
+def _bytes_of(tokenizer: Tokenizer, text: str) -> Tokens:
+    """How many bytes of a document each of its tokens stands for, BOS first."""
+    tokens = np.array([tokenizer.bos_id, *tokenizer.encode(text)], np.uint16)
+    return np.concatenate([np.zeros(1, np.uint16), count_bytes(tokens, tokenizer.token_bytes())])
+
+
+def _sharded(arrays: Iterator[Tokens]) -> Iterator[Tokens]:
+    """Arrays joined, in arrays of `SHARD_TOKENS` and a last shorter one."""
     held: list[Tokens] = []
     size = 0
-    for number, text in enumerate(documents, start=1):
-        tokens = _encode(tokenizer, text, f"{part} document {number}")
+    for tokens in arrays:
         while size + tokens.size >= SHARD_TOKENS:
             room = SHARD_TOKENS - size
             yield np.concatenate([*held, tokens[:room]])
             held, size, tokens = [], 0, tokens[room:]
         held.append(tokens)
         size += tokens.size
-        if number % 32 == 0 or number == len(documents):
-            progress(f"encode {part}", number, len(documents))
     if size:
         yield np.concatenate(held)
 
@@ -237,7 +266,7 @@ def _encode(tokenizer: Tokenizer, text: str, name: str) -> Tokens:
     """BOS and the tokens of a document, which must give back its bytes and count as many."""
     tokens = np.array([tokenizer.bos_id, *tokenizer.encode(text)], np.uint16)
     content = text.encode()
-    counted = int(tokenizer.token_bytes().count(tokens[:-1], tokens[1:]).sum())
+    counted = int(tokenizer.token_bytes().along(tokens).sum())
     assert counted == len(content), f"{name}: {len(content)} bytes counted as {counted}: {text[:60]!r}"
     assert tokenizer.decode_bytes(tokens) == content, f"{name}: its tokens decode to another text: {text[:60]!r}"
     return tokens

@@ -21,8 +21,9 @@ from golf_fast.data.documents import Progress, no_progress
 from golf_fast.data.fetch import SOURCES
 from golf_fast.data.loader import TokenStream
 from golf_fast.data.scan import BLOCK_TOKENS, Scan, joined, scan
-from golf_fast.data.shards import Shard, visible
+from golf_fast.data.shards import Shard, side_cars, visible
 from golf_fast.data.tokenizer import Tokenizer
+from golf_fast.data.validation import Validation
 from golf_fast.errors import InputError
 from golf_fast.files import sha256
 from golf_fast.rules import SCORED_ROW_TOKENS, VALIDATION_BYTES, VALIDATION_TARGETS
@@ -30,8 +31,8 @@ from golf_fast.rules import SCORED_ROW_TOKENS, VALIDATION_BYTES, VALIDATION_TARG
 SHARED_DOCUMENTS = 0.01
 """Share of the validation documents beyond which those that are trained on too are a fault: the public text has a few
 pages twice."""
-_SIDE_CAR = "*_val_bytes_*.bin"
-"""Bytes of each validation token in a file of its own, as some variants ship them: a table, no tokens."""
+_NORMALIZED = 0.005
+"""Share of the bytes by which a side-car may differ from the pieces of a tokenizer that normalizes its text."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def check(
     found = Check(folder, _variant(folder) if variant is None else variant)
     paths = {
         "train": visible(folder, "*_train_*.bin"),
-        "val": [path for path in visible(folder, "*_val_*.bin") if not path.match(_SIDE_CAR)],
+        "val": [path for path in visible(folder, "*_val_*.bin") if not path.match("*_val_bytes_*.bin")],
     }
     if not any(paths.values()):
         raise InputError(
@@ -251,10 +252,6 @@ def _check_names(found: Check, paths: dict[str, list[Path]]) -> None:
                 f"{found.folder}: of {max(numbers) + 1} {part} shards by their numbers, {len(missing)} are missing: "
                 f"{said}"
             )
-    found.warnings += [
-        f"{path}: a table of bytes by token, which is not compared with the tokens"
-        for path in visible(found.folder, _SIDE_CAR)
-    ]
 
 
 def _check_copies(found: Check, paths: list[Path], scans: list[Scan | None]) -> None:
@@ -288,10 +285,7 @@ def _check_tokenizer(found: Check, model: Tokenizer, paths: list[Path], scans: l
 
 
 def _count(found: Check, paths: list[Path], scans: list[Scan | None], model: Tokenizer | None) -> None:
-    """Targets that are scored and their bytes, over all validation shards, where every one could be read.
-
-    A variant whose bytes stand in a table beside the shards is to be counted by that table here.
-    """
+    """Targets that are scored and their bytes, over all validation shards, where every one could be read."""
     there = [each for each in scans if each is not None]
     if not there or len(there) < len(scans):
         return
@@ -303,7 +297,28 @@ def _count(found: Check, paths: list[Path], scans: list[Scan | None], model: Tok
     joints = sum(int(table.count([before], [after])[0]) for before, after in between)
     found.val_bytes = sum(each.text_bytes or 0 for each in there) + joints
     tail = TokenStream(paths, model.vocab_size).read(found.targets, found.val.tokens - found.targets)
-    found.target_bytes = found.val_bytes - int(table.count(tail[:-1], tail[1:]).sum())
+    found.target_bytes = found.val_bytes - int(table.along(tail).sum())
+    _compare_with_side_cars(found, paths)
+
+
+def _compare_with_side_cars(found: Check, paths: list[Path]) -> None:
+    """Take the bytes of the side-cars, which a score takes too, and compare them with the tokenizer's."""
+    try:
+        beside = side_cars(paths)
+        if not beside:
+            return
+        tokens, numbers = (TokenStream(files, 65536).read(0, found.val.tokens) for files in (paths, beside))
+        validation = Validation.recorded(tokens, numbers)
+    except InputError as error:
+        found.faults.append(str(error))
+        return
+    pieces, found.val_bytes = found.val_bytes or 0, validation.bytes
+    found.target_bytes = int(validation.byte_counts[: found.targets].sum(dtype=np.int64))
+    off = f"{beside[0]}: {validation.bytes:,} bytes in all, but {pieces:,} by the pieces of the tokenizer"
+    if abs(validation.bytes - pieces) > _NORMALIZED * pieces:
+        found.faults.append(f"{off}; one of both is of another text")
+    elif validation.bytes != pieces:
+        found.warnings.append(f"{off}, which may be so where it normalizes text")
 
 
 def _check_totals(found: Check) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 from golf_fast.config import DataConfig
 from golf_fast.data.build import MANIFEST, TOKENIZER, Built, build_corpus, listed_hashes, sound_manifest
+from golf_fast.data.case_ops import OURS
 from golf_fast.data.corpus import embedded_corpus
 from golf_fast.data.documents import Corpus, Progress, no_progress
 from golf_fast.data.loader import TokenStream
-from golf_fast.data.shards import HEADER_BYTES, Shard, Tokens, find_shards, shard_tokens
+from golf_fast.data.shards import HEADER_BYTES, Shard, Tokens, find_shards, shard_tokens, side_cars
 from golf_fast.data.text import text_corpus
-from golf_fast.data.tokenizer import Tokenizer
+from golf_fast.data.tokenizer import MAX_PIECE_BYTES, Tokenizer
+from golf_fast.data.validation import Validation
 from golf_fast.errors import InputError
 from golf_fast.files import open_regular, sha256
 
@@ -71,6 +73,20 @@ class Dataset:
             )
         return stream.take(window * ((stream.tokens - 1) // window) + 1)
 
+    def validation(self, window: int) -> Validation:
+        """The validation tokens as in `val_tokens`, with the bytes that each stands for.
+
+        The bytes are those of the side-cars beside the shards where there are some, else the tokenizer's.
+
+        Raises:
+            InputError: as `val_tokens`; or side-cars that do not fit to their shards.
+        """
+        tokens = self.val_tokens(window)
+        beside = side_cars(self.val_shards)
+        if not beside:
+            return Validation.counted(tokens, self.tokenizer().token_bytes())
+        return Validation.recorded(tokens, TokenStream(beside, MAX_PIECE_BYTES + 1).take(len(tokens)))
+
     def train_text(self, limit_bytes: int) -> bytes | None:
         """The training text as UTF-8, documents joined with nothing between; None if it is longer than the limit."""
         if self.train_tokens() > limit_bytes:  # a token is a byte at the least, but for the few that start documents
@@ -103,7 +119,7 @@ def prepare(data: DataConfig, vocab_size: int, has_gpu: bool, progress: Progress
     if source == "shards":
         return _from_shards(data, vocab_size, reason)
     corpus = embedded_corpus() if source == "embedded" else text_corpus(_given(data.text))
-    built = build_corpus(corpus, vocab_size, data.val_fraction, data.built, progress)
+    built = build_corpus(corpus, vocab_size, data.val_fraction, data.built, progress, OURS if data.case_ops else None)
     return _from_built(built, corpus, reason)
 
 
@@ -158,14 +174,14 @@ def _from_shards(data: DataConfig, vocab_size: int, reason: str) -> Dataset:
             f"{data.tokenizer}: {tokenizer.vocab_size} pieces, but model.vocab_size is {vocab_size}; they must be equal"
         )
     small = sum(path.stat().st_size for path in (*train, *val)) <= _FULL_HASH_BYTES
-    _compare_with_manifest([*train, *val] if small else val, tokenizer)
+    _compare_with_manifest([*([*train, *val] if small else val), *side_cars(val)], tokenizer)
     return Dataset(
         name=data.shards.name,
         train_shards=train,
         val_shards=val,
         tokenizer_path=data.tokenizer,
         vocab_size=vocab_size,
-        fingerprint=_fingerprint([*train, *val], tokenizer.sha256),
+        fingerprint=_fingerprint([*train, *val, *side_cars(val)], tokenizer.sha256),
         why=f"shards of {data.shards}, {counts['train']:,} tokens to train on and {counts['val']:,} held out: "
         f"{reason}{_left_out(hidden)}{_warned(tokenizer.doubt(Shard(train[0]).read(0, DOUBTED_TOKENS)))}",
     )
@@ -211,7 +227,7 @@ def _in_folder(folder: Path, manifest: dict[str, Any], name: str, why: str) -> D
         val_shards=val,
         tokenizer_path=tokenizer,
         vocab_size=manifest["vocab_size"],
-        fingerprint=_fingerprint([*train, *val], f"{sha256(tokenizer)} {manifest['corpus_sha256']}"),
+        fingerprint=_fingerprint([*train, *val, *side_cars(val)], f"{sha256(tokenizer)} {manifest['corpus_sha256']}"),
         why=why,
     )
 

@@ -80,7 +80,7 @@ def scan(path: Path, vocab_size: int | None = None, table: TokenBytes | None = N
     shard = Shard(path)
     documents = _Documents()
     smallest, largest, count, first_beyond, hole = 65535, 0, 0, None, None
-    total, before = 0, None
+    total, before, escaped = 0, None, False
     for start in range(0, shard.tokens, PIECE_TOKENS):
         piece = shard.read(start, PIECE_TOKENS)
         most = int(piece.max())
@@ -93,7 +93,9 @@ def scan(path: Path, vocab_size: int | None = None, table: TokenBytes | None = N
             hole = start + at
         if table is not None and largest < len(table.base):
             joined = piece if before is None else np.concatenate([before, piece])
-            total += int(table.count(joined[:-1], joined[1:]).sum())
+            counts = table.along(joined, escaped)
+            total += int(counts.sum())
+            escaped = len(counts) > 0 and table.is_literal_escape(int(piece[-1]), int(counts[-1]))
             before = piece[-1:]
         documents.add(piece)
     return Scan(

@@ -128,15 +128,46 @@ def read_shard(path: Path) -> Tokens:
 
 
 def find_shards(folder: Path, part: Literal["train", "val"]) -> list[Path]:
-    """The shards `*_train_*.bin` or `*_val_*.bin` of a folder, in name order; hidden files (`._*`) are none.
+    """The shards `*_train_*.bin` or `*_val_*.bin` of a folder, in name order; side-cars and hidden files are none.
 
     Raises:
         InputError: no such folder, one that may not be read, or none in it.
     """
-    shards = visible(folder, f"*_{part}_*.bin")
+    shards = [path for path in visible(folder, f"*_{part}_*.bin") if not path.match(f"*_{part}_bytes_*.bin")]
     if not shards:
         raise InputError(f"{folder}: none of its {len(visible(folder, '*'))} files is named *_{part}_*.bin")
     return shards
+
+
+def side_car(shard: Path) -> Path:
+    """The file beside a shard of validation tokens that says how many bytes of text each of them stands for.
+
+    Beside `x_val_000000.bin` it is `x_val_bytes_000000.bin`: in the format of a shard, with a number of bytes in place
+    of each token, 0 for BOS (top_stack.md section 2).
+    """
+    return shard.with_name("_val_bytes_".join(shard.name.rsplit("_val_", 1)))
+
+
+def side_cars(shards: list[Path]) -> list[Path]:
+    """The side-car of each shard; none where there are none.
+
+    Raises:
+        InputError: only some of the shards have one, or one has another length.
+    """
+    beside = [side_car(path) for path in shards]
+    there = [path != shard and path.exists() for path, shard in zip(beside, shards, strict=True)]
+    if not any(there):
+        return []
+    for path, shard, found in zip(beside, shards, there, strict=True):
+        if not found:
+            raise InputError(
+                f"{path}: is missing, but other shards of its folder have the bytes of their tokens beside"
+            )
+        if (bytes_of := shard_tokens(path)) != (tokens := shard_tokens(shard)):
+            raise InputError(
+                f"{path}: {bytes_of} numbers of bytes, but {shard.name} has {tokens} tokens; get both again"
+            )
+    return beside
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:

@@ -6,8 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import sentencepiece
 
+from golf_fast.data.case_ops import CaseOps
+
 SPACE_MARK = "\u2581"
 """What SentencePiece writes for a space."""
+OPERATOR_BYTES = 3
+"""UTF-8 bytes of a character that `CaseOps` takes for an operator."""
 
 
 @dataclass(frozen=True)
@@ -19,17 +23,25 @@ class TokenBytes:
         leading_space: bool [V], the piece begins with a space.
         boundary: bool [V], control, unknown and unused tokens, and ids beyond the tokenizer: a space after one
             of them is not in the text.
+        operators: bool [V], operators of `CaseOps`, which stand for nothing, but for 3 bytes where they are escaped;
+            None: there are none.
+        escape: the id of the operator that escapes one; -1: there is none.
     """
 
     base: npt.NDArray[np.int16]
     leading_space: npt.NDArray[np.bool_]
     boundary: npt.NDArray[np.bool_]
+    operators: npt.NDArray[np.bool_] | None = None
+    escape: int = -1
 
     def __post_init__(self) -> None:
         assert self.base.shape == self.leading_space.shape == self.boundary.shape
 
     def count(self, previous: npt.ArrayLike, targets: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Bytes of each target after the token before it.
+
+        Where several escapes of `CaseOps` follow each other, that cannot be told from one token before: then `along`
+        counts right.
 
         Args:
             previous: ids, any shape.
@@ -41,10 +53,41 @@ class TokenBytes:
         before, after = np.asarray(previous), np.asarray(targets)
         spaces = self.leading_space[after] & ~self.boundary[before]
         counts: npt.NDArray[np.int64] = np.add(self.base[after], spaces, dtype=np.int64)
+        if self.operators is None:
+            return counts
+        return np.where(self.operators[after] & (before == self.escape), OPERATOR_BYTES, counts)
+
+    def along(self, tokens: npt.ArrayLike, escaped: bool = False) -> npt.NDArray[np.int64]:
+        """Bytes of each token of a stream but the first, whose bytes depend on what was before.
+
+        Args:
+            tokens: ids [n], n at least 1.
+            escaped: the first token is an operator that stands for itself, so that it escapes nothing.
+
+        Returns:
+            int64 [n - 1].
+        """
+        ids = np.asarray(tokens)
+        counts = self.count(ids[:-1], ids[1:])
+        if self.operators is not None:
+            taken = 0 if escaped else -1
+            for at in np.flatnonzero(ids[:-1] == self.escape).tolist():
+                if not self.operators[ids[at + 1]]:
+                    continue
+                if at == taken:  # it is escaped itself, and escapes nothing
+                    counts[at] = 0
+                else:
+                    taken = at + 1
         return counts
 
+    def is_literal_escape(self, token: int, size: int) -> bool:
+        """Whether a token that stands for `size` bytes is an escape that stands for itself, and escapes nothing."""
+        return token == self.escape and size > 0
 
-def token_bytes(model: sentencepiece.SentencePieceProcessor, vocab_size: int | None = None) -> TokenBytes:
+
+def token_bytes(
+    model: sentencepiece.SentencePieceProcessor, vocab_size: int | None = None, case_ops: CaseOps | None = None
+) -> TokenBytes:
     """Byte lengths of a SentencePiece model's pieces.
 
     A space mark inside a piece is one byte, like the one in front. The challenge's tokenizers, and ours, have none
@@ -52,6 +95,7 @@ def token_bytes(model: sentencepiece.SentencePieceProcessor, vocab_size: int | N
 
     Args:
         vocab_size: entries of the tables if more than the model has pieces; the rest are boundaries.
+        case_ops: the operators among the pieces.
     """
     pieces = model.get_piece_size()
     size = max(pieces, vocab_size or 0)
@@ -68,4 +112,9 @@ def token_bytes(model: sentencepiece.SentencePieceProcessor, vocab_size: int | N
         piece = model.id_to_piece(token)
         leading_space[token] = piece.startswith(SPACE_MARK)
         base[token] = len(piece.removeprefix(SPACE_MARK).replace(SPACE_MARK, " ").encode())
-    return TokenBytes(base, leading_space, boundary)
+    if case_ops is None:
+        return TokenBytes(base, leading_space, boundary)
+    operators = np.zeros(size, np.bool_)
+    operators[[model.piece_to_id(character) for character in case_ops.characters]] = True
+    base[operators] = 0
+    return TokenBytes(base, leading_space, boundary, operators, model.piece_to_id(case_ops.escape))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import sentencepiece
 
+from golf_fast.data.case_ops import KINDS, CaseOps
 from golf_fast.data.token_bytes import SPACE_MARK, TokenBytes, token_bytes
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, replacing
@@ -29,10 +30,11 @@ TRAINING_BYTES = 64_000_000
 _FIXED_PIECES = 258  # unknown, BOS and the 256 bytes
 _CHARACTER_COVERAGE = 0.9995
 _PRIVATE_USE = range(0xE000, 0xF900)
-_NEVER_PIECES = frozenset({"\0", SPACE_MARK, "\u2585"})  # SentencePiece keeps these for itself
+_OPERATORS = frozenset("".join(kind.characters for kind in KINDS))
+_NEVER_PIECES = frozenset({"\0", SPACE_MARK, "\u2585"}) | _OPERATORS  # SentencePiece keeps the first for itself
 
 
-def train_tokenizer(documents: Iterable[str], vocab_size: int, path: Path) -> None:
+def train_tokenizer(documents: Iterable[str], vocab_size: int, path: Path, case_ops: CaseOps | None = None) -> None:
     """Train a BPE tokenizer with byte fallback and write its model; the same documents give the same bytes.
 
     Nothing is normalized and no piece holds a space but in front, so that decoding gives back the text and the
@@ -40,17 +42,22 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int, path: Path) -> No
 
     Args:
         documents: texts; beyond `TRAINING_BYTES` they are not read.
-        vocab_size: entries, at least 259 (unknown, BOS, 256 bytes and one character).
+        vocab_size: entries, at least 259 (unknown, BOS, 256 bytes and one character), with operators 263.
         path: the .model file.
+        case_ops: the transform that documents go through; its operators become pieces, which the `Tokenizer` knows by.
 
     Raises:
         InputError: the vocabulary is too small, or too large for this text; or the file cannot be written.
     """
-    if not _FIXED_PIECES < vocab_size <= 65536:
-        raise InputError(f"vocabulary size {vocab_size}: it must be from {_FIXED_PIECES + 1} to 65536")
+    operators = case_ops.characters if case_ops else ""
+    fixed = _FIXED_PIECES + len(operators)
+    if not fixed < vocab_size <= 65536:
+        raise InputError(f"vocabulary size {vocab_size}: it must be from {fixed + 1} to 65536")
     texts = _at_most(documents, TRAINING_BYTES)
-    kept = _frequent_characters(texts, vocab_size - _FIXED_PIECES)
-    rare = re.compile(f"[^{re.escape(''.join(sorted(kept)))}]+")
+    if case_ops:
+        texts = [case_ops.transform(text) for text in texts]
+    kept = _frequent_characters(texts, vocab_size - fixed)
+    rare = re.compile(f"[^{re.escape(''.join(sorted(kept)) + operators)}]+")
     spans = [span for text in texts for span in rare.split(text) if span]
     if not spans:
         raise InputError(f"vocabulary size {vocab_size}: 0 characters to find it in; more text is needed")
@@ -66,6 +73,7 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int, path: Path) -> No
             bos_id=BOS_ID,
             eos_id=-1,
             pad_id=-1,
+            user_defined_symbols=list(operators),
             character_coverage=1.0,  # rare characters are left out of the text instead, so that any size works
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
@@ -123,6 +131,9 @@ MAX_PIECE_BYTES = 4096
 class Tokenizer:
     """A SentencePiece model read from a file.
 
+    Attributes:
+        case_ops: the transform that its text goes through, known by its four operators; None: it takes text as it is.
+
     Raises:
         InputError: the file is missing or is no SentencePiece model.
     """
@@ -143,6 +154,11 @@ class Tokenizer:
         self.bos_id: int = self._model.bos_id()
         for token in range(self.vocab_size):
             self._check_piece(token)
+        self.case_ops: CaseOps | None = next(filter(self._has_operators, KINDS), None)
+
+    def _has_operators(self, kind: CaseOps) -> bool:
+        ids = [self._model.piece_to_id(character) for character in kind.characters]
+        return not self._model.is_unknown(ids[0]) and ids == list(range(ids[0], ids[0] + len(ids)))
 
     def _check_piece(self, token: int) -> None:
         """That a piece is text of a length that can be counted, and that of a byte names one."""
@@ -165,6 +181,8 @@ class Tokenizer:
         """
         if (half := re.search("[\ud800-\udfff]", text)) is not None:
             raise InputError(f"character {half.start()} of the text is {half[0]!a}: it must be one that UTF-8 has")
+        if self.case_ops is not None:
+            text = self.case_ops.transform(text)
         if SPACE_MARK not in text or self._mark_ids is None:
             return list(self._model.encode(text))
         # The model would take the mark for a space. A character that it cannot know becomes three bytes, which
@@ -196,9 +214,15 @@ class Tokenizer:
     def decode_bytes(self, ids: npt.ArrayLike) -> bytes:
         """The bytes of ids [n], as of the start of a document; documents are joined with nothing between.
 
-        Their number is what `TokenBytes.count` sums to, with BOS before the first.
+        Their number is what `TokenBytes.along` sums to, with BOS before the first.
         """
         tokens = np.asarray(ids, dtype=np.int64)
+        if self.case_ops is None:
+            return self._surface(tokens)
+        documents = np.split(tokens, np.flatnonzero(tokens == self.bos_id))
+        return b"".join(self.case_ops.restore(self._surface(document)) for document in documents)
+
+    def _surface(self, tokens: npt.NDArray[np.int64]) -> bytes:
         after_boundary = np.ones(tokens.size, np.bool_)
         after_boundary[1:] = self.token_bytes().boundary[tokens[:-1]]
         plain, spaceless = self._pieces
@@ -231,11 +255,11 @@ class Tokenizer:
 
     def token_bytes(self, vocab_size: int | None = None) -> TokenBytes:
         """Byte lengths by id; for `vocab_size` ids where a model has more than the tokenizer."""
-        return self._token_bytes if vocab_size is None else token_bytes(self._model, vocab_size)
+        return self._token_bytes if vocab_size is None else token_bytes(self._model, vocab_size, self.case_ops)
 
     @cached_property
     def _token_bytes(self) -> TokenBytes:
-        return token_bytes(self._model)
+        return token_bytes(self._model, case_ops=self.case_ops)
 
     @cached_property
     def _pieces(self) -> tuple[list[bytes], list[bytes]]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golf_fast.data.token_bytes import TokenBytes
+from golf_fast.data.tokenizer import BOS_ID
 from golf_fast.errors import InputError
 
 _COUNTED_AT_ONCE = 1 << 22  # tokens whose bytes are looked up at a time, to keep the int64 counts small
@@ -56,14 +57,43 @@ class Validation:
             InputError: there are fewer than 2 tokens, an id is not in `token_bytes`, or there are no bytes.
         """
         _require_two(tokens)
-        byte_counts = np.empty(len(tokens) - 1, np.uint16)
-        for start in range(0, len(byte_counts), _COUNTED_AT_ONCE):
-            piece = tokens[start : start + _COUNTED_AT_ONCE + 1]
-            if (largest := int(piece.max())) >= len(token_bytes.base):
-                at = start + int(np.argmax(piece == largest))
-                raise InputError(f"validation token {at} is {largest}: the tokenizer has {len(token_bytes.base)} ids")
-            byte_counts[start : start + _COUNTED_AT_ONCE] = token_bytes.count(piece[:-1], piece[1:])
-        return cls(tokens, byte_counts)
+        return cls(tokens, count_bytes(tokens, token_bytes))
+
+    @classmethod
+    def recorded(cls, tokens: npt.NDArray[np.uint16], numbers: npt.NDArray[np.uint16]) -> Validation:
+        """`tokens` with the bytes that their side-car says, a number for each token.
+
+        Raises:
+            InputError: there are fewer than 2 tokens, a document's first token stands for bytes, or there are no bytes.
+        """
+        _require_two(tokens)
+        assert len(numbers) == len(tokens)
+        wrong = np.flatnonzero((tokens == BOS_ID) & (numbers > 0))
+        if wrong.size:
+            raise InputError(
+                f"validation token {wrong[0]} begins a document, but by its side-car it stands for {numbers[wrong[0]]} "
+                "bytes: it must be 0"
+            )
+        return cls(tokens, numbers[1:].copy())
+
+
+def count_bytes(tokens: npt.NDArray[np.uint16], token_bytes: TokenBytes) -> npt.NDArray[np.uint16]:
+    """Bytes of each of `tokens` [n] but the first: uint16 [n - 1].
+
+    Raises:
+        InputError: an id is not in `token_bytes`.
+    """
+    byte_counts = np.empty(len(tokens) - 1, np.uint16)
+    escaped = False
+    for start in range(0, len(byte_counts), _COUNTED_AT_ONCE):
+        piece = tokens[start : start + _COUNTED_AT_ONCE + 1]
+        if (largest := int(piece.max())) >= len(token_bytes.base):
+            at = start + int(np.argmax(piece == largest))
+            raise InputError(f"validation token {at} is {largest}: the tokenizer has {len(token_bytes.base)} ids")
+        counts = token_bytes.along(piece, escaped)
+        byte_counts[start : start + _COUNTED_AT_ONCE] = counts
+        escaped = token_bytes.is_literal_escape(int(piece[-1]), int(counts[-1]))
+    return byte_counts
 
 
 def _require_two(tokens: npt.NDArray[np.uint16]) -> None:

@@ -104,5 +104,6 @@ def bits_per_byte(model: GPT, batches: Sequence[Batch], token_bytes: TokenBytes,
     with torch.inference_mode():
         for batch in batches:
             nats += float(model.token_losses(*batch.to(device)).sum(dtype=torch.float64))
-            size += int(token_bytes.count(batch.tokens.numpy(), batch.targets.numpy()).sum())
+            for tokens, targets in zip(batch.tokens.numpy(), batch.targets.numpy(), strict=True):
+                size += int(token_bytes.along([*tokens[:1], *targets]).sum())
     return nats / math.log(2) / max(size, 1)

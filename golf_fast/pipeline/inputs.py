@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from golf_fast.data import Dataset, TokenBytes, Validation, prepare
-from golf_fast.data.shards import Tokens
+from golf_fast.data.shards import Tokens, side_cars
 from golf_fast.files import read_bytes, replacing, sha256
 from golf_fast.pipeline.context import Context
 from golf_fast.score import check_protocol
@@ -19,12 +19,14 @@ class Inputs:
         validation: the tokens to be scored, `[whole windows + 1]`, and their bytes.
         token_bytes: byte lengths of the tokenizer's tokens.
         shards: path of each validation shard, in order -> SHA-256.
+        side_cars: the same of the files that say how many bytes their tokens stand for, where there are some.
     """
 
     dataset: Dataset
     validation: Validation
     token_bytes: TokenBytes
     shards: dict[str, str]
+    side_cars: dict[str, str]
 
     def slice_of_training(self, count: int) -> Tokens:
         """The last `count` training tokens, or all there are: what a short training does not come to."""
@@ -49,5 +51,8 @@ def prepare_inputs(context: Context) -> Inputs:
             file.write(read_bytes(dataset.tokenizer_path, "the tokenizer of the data is needed"))
     check_protocol(config.score)
     token_bytes = dataset.tokenizer().token_bytes()
-    validation = Validation.counted(dataset.val_tokens(config.score.window), token_bytes)
-    return Inputs(dataset, validation, token_bytes, {str(path): sha256(path) for path in dataset.val_shards})
+    validation = dataset.validation(config.score.window)
+    shards, beside = (
+        {str(path): sha256(path) for path in paths} for paths in (dataset.val_shards, side_cars(dataset.val_shards))
+    )
+    return Inputs(dataset, validation, token_bytes, shards, beside)

@@ -118,6 +118,7 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
         finished=finished,
         file_hashes={path.name: sha256(path) for path in (paths.artifact, paths.tokenizer) if path.exists()},
         validation_shards=found.inputs.shards,
+        validation_bytes=found.inputs.side_cars,
     )
 
 

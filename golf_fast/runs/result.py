@@ -67,6 +67,8 @@ class Result:
     """Name of a file of the run directory that the score depends on -> SHA-256: the artifact and the tokenizer."""
     validation_shards: dict[str, str] = field(default_factory=dict)
     """Path of each shard that was scored, in order -> SHA-256."""
+    validation_bytes: dict[str, str] = field(default_factory=dict)
+    """Path of each file beside them that says how many bytes their tokens stand for -> SHA-256."""
     not_judged: list[str] = field(default_factory=list)
     """What could not be judged, and why. One that begins with the number of a rule leaves open whether it is legal."""
     score_order: Literal["stream", "length"] = "stream"

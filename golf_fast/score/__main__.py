@@ -11,7 +11,6 @@ import tyro
 from golf_fast import machine
 from golf_fast.config import compiles
 from golf_fast.console import exit_with
-from golf_fast.data import Validation
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model.backends import resolve_backends
@@ -69,7 +68,7 @@ def rescore(
             log.line(f"not the score of a run: {sentence}")
         score = score_tokens(
             loaded.model,
-            Validation.counted(loaded.dataset.val_tokens(config.window), loaded.tokenizer.token_bytes()),
+            loaded.dataset.validation(config.window),
             config,
             ranks,
             progress=lambda done, total: log.progress("score", done, total),

@@ -14,7 +14,7 @@ from golf_fast.compress.stored import dequantized, own_names
 from golf_fast.config import ModelConfig, ScoreConfig
 from golf_fast.data import Dataset, Tokenizer
 from golf_fast.data.dataset import DOUBTED_TOKENS, find
-from golf_fast.data.shards import HEADER_BYTES, Shard
+from golf_fast.data.shards import HEADER_BYTES, Shard, find_shards, side_cars
 from golf_fast.errors import InputError, printable
 from golf_fast.files import open_regular, sha256
 from golf_fast.from_plain import from_plain
@@ -81,6 +81,12 @@ def load_run(
         shards = [_own_shard(Path(name), digest) for name, digest in recorded.validation_shards.items()]
         if not shards:
             raise InputError(f"{run.paths.result}: names no validation shard; {_BY_HAND}")
+        beside = [_own_shard(Path(name), digest) for name, digest in recorded.validation_bytes.items()]
+        if side_cars(shards) != beside:
+            raise InputError(
+                f"{shards[0].parent}: has {len(side_cars(shards))} files with the bytes of its tokens, the run had "
+                f"{len(beside)}; put the folder back as it was, or {_BY_HAND}"
+            )
     else:
         shards = _shards(tokens)
         digests = [sha256(shard, "a token shard is needed") for shard in shards]
@@ -138,10 +144,7 @@ def _shards(tokens: Path) -> list[Path]:
     """A shard itself, or the validation shards of a folder in the order of their names."""
     if not tokens.is_dir():
         return [tokens]
-    shards = sorted(tokens.glob("*_val_*.bin"))
-    if not shards:
-        raise InputError(f"{tokens}: holds no *_val_*.bin; a folder of validation shards is needed, or name one shard")
-    return shards
+    return find_shards(tokens, "val")
 
 
 def _tokenizer_beside(folder: Path) -> Path:

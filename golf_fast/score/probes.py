@@ -11,7 +11,7 @@ What is random comes from a seed, so a probe gives the same answer again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,12 +233,13 @@ def isolation(model: Model, vocab_size: int, length: int, bos: int, *, seed: int
     return Probe("isolation at BOS", passed, f"{len(begins) - 1} documents" if passed else where, worst)
 
 
-def byte_accounting(count: ByteCount, tokenizer: Any) -> Probe:
+def byte_accounting(count: ByteCount, tokenizer: Any, silent: Collection[int] = ()) -> Probe:
     """The bytes that each token counts for are those by which the decoded text grows.
 
     Args:
         count: `(token before, token) -> bytes`.
         tokenizer: a `sentencepiece.SentencePieceProcessor`.
+        silent: tokens that stand for no text, though the tokenizer decodes them to some: operators of a transform.
 
     The amount is the worst error of a token, in bytes.
     """
@@ -251,7 +252,9 @@ def byte_accounting(count: ByteCount, tokenizer: Any) -> Probe:
     worst, where = 0.0, ""
     for token in range(size):
         space = tokenizer.id_to_piece(token).startswith("\u2581")
-        if token in special:
+        if token in silent:
+            kind, expected = "operator", 0
+        elif token in special:
             kind, expected = "control token", 0
         elif tokenizer.is_byte(token):
             kind, expected = "byte-fallback token", 1

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from golf_fast.data import BOS_ID, Tokenizer, build_corpus, read_shard, text_corpus
+from golf_fast.data.case_ops import OURS
+from golf_fast.data.shards import side_cars
 from golf_fast.errors import InputError
 from golf_fast.files import locked
 
@@ -55,6 +57,26 @@ def test_long_streams_are_cut_into_shards(text_folder: Path, tmp_path: Path, mon
     assert len(shards) > 10
     assert {shard.size for shard in shards[:-1]} == {137}
     assert np.concatenate(shards).tolist() == read_shard(whole.folder / "text_train_000000.bin").tolist()
+
+
+def test_text_without_capitals_comes_with_the_bytes_of_its_tokens(
+    text_folder: Path, documents: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (text_folder / "00.txt").write_text(documents[0].title() + OURS.characters, encoding="utf-8")
+    plain = build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path)
+    monkeypatch.setattr("golf_fast.data.build.SHARD_TOKENS", 137)
+    built = build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path, case_ops=OURS)
+    assert built.folder != plain.folder
+    assert built.manifest["val"]["bytes"] == plain.manifest["val"]["bytes"]
+    shards = [built.folder / name for name in built.manifest["val"]["shards"]]
+    tokens, numbers = (np.concatenate([read_shard(path) for path in paths]) for paths in (shards, side_cars(shards)))
+    tokenizer = Tokenizer(built.folder / "tokenizer.model")
+    assert len(shards) > 2
+    assert len(tokens) == len(numbers)
+    assert int(numbers.sum()) == built.manifest["val"]["bytes"] == len(tokenizer.decode_bytes(tokens))
+    assert numbers[1:].tolist() == tokenizer.token_bytes().along(tokens).tolist()
+    assert not numbers[tokens == BOS_ID].any()
+    assert {path.name for path in side_cars(shards)} < set(built.manifest["files"])
 
 
 def test_a_second_build_reuses_the_first(text_folder: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from golf_fast.data import Tokenizer, build_corpus, read_shard, text_corpus, wri
 from golf_fast.data import check as module
 from golf_fast.data import scan as scanning
 from golf_fast.data.__main__ import main
+from golf_fast.data.case_ops import OURS
 from golf_fast.data.check import check
 from golf_fast.errors import InputError
 
@@ -212,17 +213,33 @@ def test_without_a_tokenizer_no_bytes_are_counted(folder: Path) -> None:
     assert "bytes are not counted" in "\n".join(found.lines())
 
 
-def test_a_part_that_lacks_and_a_table_of_bytes_are_said(folder: Path) -> None:
+def test_a_part_that_lacks_is_said(folder: Path) -> None:
     for path in folder.glob("*_train_*.bin"):
         path.unlink()
-    write_shard(folder / "text_val_bytes_000000.bin", [3])
     found = check(folder)
     assert found.val.shards == 1
-    assert [warning.partition(": ")[2] for warning in found.warnings] == [
-        "no *_train_*.bin: it cannot be trained on",
-        "a table of bytes by token, which is not compared with the tokens",
-    ]
+    assert [warning.partition(": ")[2] for warning in found.warnings] == ["no *_train_*.bin: it cannot be trained on"]
     assert found.shared is None
+
+
+def test_bytes_beside_the_tokens_are_those_of_the_text(text_folder: Path, tmp_path: Path) -> None:
+    folder = build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path, case_ops=OURS).folder
+    (beside,) = folder.glob("*_val_bytes_*.bin")
+    numbers = read_shard(beside).copy()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").unlink()
+    assert check(folder).faults == []
+    assert check(folder).val_bytes == manifest["val"]["bytes"] == int(numbers.sum())
+    numbers[5] += 1
+    write_shard(beside, numbers)
+    (warning,) = check(folder).warnings
+    assert f"{numbers.sum():,} bytes in all, but {manifest['val']['bytes']:,} by the pieces of the tokenizer" in warning
+    write_shard(beside, numbers + 1)
+    assert "token 0 begins a document, but by its side-car it stands for 1" in check(folder).faults[0]
+    write_shard(beside, np.where(numbers > 0, 2 * numbers, 0))
+    assert "one of both is of another text" in check(folder).faults[0]
+    write_shard(beside, numbers[:-1])
+    assert "get both again" in check(folder).faults[0]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from golf_fast.config import DataConfig
-from golf_fast.data import Corpus, Dataset, Tokenizer, prepare, write_shard
+from golf_fast.data import BOS_ID, Corpus, Dataset, Tokenizer, prepare, read_shard, write_shard
 from golf_fast.data.tokenizer import train_tokenizer
 from golf_fast.errors import InputError
 
@@ -51,6 +51,28 @@ def test_the_validation_text_is_as_long_as_its_tokens_count(built: Dataset) -> N
         span = tokens[start:-3]
         counted = built.tokenizer().token_bytes().count(span[:-1], span[1:]).sum()
         assert len(built.val_text(span)) == counted
+
+
+def test_bytes_beside_the_shards_are_taken_and_part_of_the_data(built: Dataset, shards: DataConfig) -> None:
+    without = prepare(shards, 300, has_gpu=False)
+    assert built.validation(7).byte_counts.tolist() == without.validation(7).byte_counts.tolist()
+    tokens = read_shard(without.val_shards[0])
+    numbers = np.where(tokens == BOS_ID, 0, np.arange(len(tokens)) % 5)
+    write_shard(shards.shards / "fineweb_val_bytes_000000.bin", numbers)
+    beside = prepare(shards, 300, has_gpu=False)
+    assert beside.val_shards == without.val_shards
+    assert beside.fingerprint != without.fingerprint
+    assert beside.validation(7).byte_counts.tolist() == numbers[1 : len(beside.val_tokens(7))].tolist()
+    write_shard(shards.shards / "fineweb_val_bytes_000000.bin", numbers[:-1])
+    with pytest.raises(InputError, match=r"fineweb_val_bytes_000000\.bin: \d+ numbers of bytes, but"):
+        prepare(shards, 300, has_gpu=False)
+
+
+def test_all_validation_shards_have_their_bytes_beside_or_none(shards: DataConfig) -> None:
+    shutil.copy(shards.shards / "fineweb_val_000000.bin", shards.shards / "fineweb_val_000001.bin")
+    shutil.copy(shards.shards / "fineweb_val_000000.bin", shards.shards / "fineweb_val_bytes_000001.bin")
+    with pytest.raises(InputError, match=r"fineweb_val_bytes_000000\.bin: is missing, but"):
+        prepare(shards, 300, has_gpu=False)
 
 
 def test_a_training_text_beyond_the_limit_is_not_given(built: Dataset) -> None:

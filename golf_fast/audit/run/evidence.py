@@ -17,9 +17,9 @@ from golf_fast.audit.run.record import checked
 from golf_fast.compress import read_artifact
 from golf_fast.compress.artifact.container import Artifact
 from golf_fast.config import RunConfig
-from golf_fast.data import Dataset, Tokenizer
+from golf_fast.data import Dataset, Tokenizer, Validation
 from golf_fast.data.dataset import find
-from golf_fast.data.shards import HEADER_BYTES, Shard, find_shards
+from golf_fast.data.shards import HEADER_BYTES, Shard, find_shards, side_cars
 from golf_fast.errors import InputError
 from golf_fast.files import open_regular, reason, sha256
 from golf_fast.from_plain import from_plain
@@ -101,33 +101,42 @@ class Evidence:
         if not recorded:
             return self.dataset if isinstance(self.dataset, Missing) else self.dataset.val_shards
         found = []
-        for name, wanted in recorded.items():
+        for name, wanted in {**recorded, **self.result.validation_bytes}.items():
             path = self._data / Path(name).name if self._data else Path(name)
-            try:
-                if not path.exists():
-                    return Missing(f"{path}: is not here; name the folder of the run's shards with --data", absent=True)
-                with open_regular(path, "a shard is needed") as file:
-                    size = os.fstat(file.fileno()).st_size
-                digest = sha256(path) if size <= _MOST_SHARD_BYTES else ""
-            except OSError as error:  # a name that is too long, a folder that may not be entered
-                return Missing(f"{path}: cannot be read ({reason(error)})")
-            except InputError as error:
-                return Missing(str(error))
-            if digest != wanted:
-                return Missing(f"{path}: has SHA-256 {digest[:12]}, the run was scored on {wanted[:12]}")
-            found.append(path)
-        return found
+            if (missing := _another(path, wanted)) is not None:
+                return missing
+            if name in recorded:
+                found.append(path)
+        beside = _tried(found[0], lambda: side_cars(found))
+        if isinstance(beside, Missing) or len(beside) == len(self.result.validation_bytes):
+            return beside if isinstance(beside, Missing) else found
+        return Missing(f"{found[0].parent}: has {len(beside)} side-cars, the run {len(self.result.validation_bytes)}")
+
+    @cached_property
+    def validation(self) -> Validation | Missing:
+        """The validation tokens as the run cut them, with the bytes of their side-cars or of the tokenizer."""
+        dataset = self._held_out
+        if isinstance(dataset, Missing):
+            return dataset
+        return _tried(dataset.val_shards[0], lambda: dataset.validation(self.config.score.window))
 
     @cached_property
     def tokens(self) -> npt.NDArray[np.uint16] | Missing:
         """The validation tokens as the run cut them, `[targets + 1]`."""
+        dataset = self._held_out
+        if isinstance(dataset, Missing):
+            return dataset
+        return _tried(dataset.val_shards[0], lambda: dataset.val_tokens(self.config.score.window))
+
+    @cached_property
+    def _held_out(self) -> Dataset | Missing:
+        """The scored shards, with nothing to train on."""
         shards, spoken = self.shards, self.tokenizer
         if isinstance(shards, Missing):
             return shards
         if isinstance(spoken, Missing):
             return spoken
-        dataset = Dataset(shards[0].parent.name, [], shards, spoken.path, spoken.vocab_size, "", "")
-        return _tried(shards[0], lambda: dataset.val_tokens(self.config.score.window))
+        return Dataset(shards[0].parent.name, [], shards, spoken.path, spoken.vocab_size, "", "")
 
     @cached_property
     def split(self) -> tuple[list[Path], int] | Missing:
@@ -141,6 +150,23 @@ class Evidence:
             return whole, sum(Shard(path).tokens for path in whole) - 1
 
         return _tried(shards[0].parent, counted)
+
+
+def _another(path: Path, wanted: str) -> Missing | None:
+    """Why a file that was scored on cannot be read again; None: it is the same."""
+    try:
+        if not path.exists():
+            return Missing(f"{path}: is not here; name the folder of the run's shards with --data", absent=True)
+        with open_regular(path, "a shard is needed") as file:
+            size = os.fstat(file.fileno()).st_size
+        digest = sha256(path) if size <= _MOST_SHARD_BYTES else ""
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        return Missing(f"{path}: cannot be read ({reason(error)})")
+    except InputError as error:
+        return Missing(str(error))
+    if digest != wanted:
+        return Missing(f"{path}: has SHA-256 {digest[:12]}, the run was scored on {wanted[:12]}")
+    return None
 
 
 def _tried(path: Path, make: Callable[[], Value]) -> Value | Missing:

@@ -10,7 +10,6 @@ from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
 from golf_fast.audit.run.replay import TOLERANCES, TOLERANCES_ADAPTED, Replay, Sample, again
 from golf_fast.config import ScoreConfig
-from golf_fast.data import Validation
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
 from golf_fast.score import digest, probes
@@ -48,21 +47,19 @@ def weights_hash(model: GPT) -> str:
 
 def replayed(evidence: Evidence, model: GPT, sample: Sample) -> list[Finding]:
     """Score a sample again, and what follows for the rules that only shows in the losses."""
-    tokens, losses, spoken = evidence.tokens, evidence.losses, evidence.tokenizer
-    if isinstance(tokens, Missing):
-        return _not_replayed(tokens.why)
+    validation, losses = evidence.validation, evidence.losses
+    if isinstance(validation, Missing):
+        return _not_replayed(validation.why)
     if isinstance(losses, Missing):
         return _not_replayed(losses.why)
-    if isinstance(spoken, Missing):
-        return _not_replayed(spoken.why)
-    if len(tokens) - 1 != len(losses):
-        return _not_replayed(f"there are {len(losses):,} losses of {len(tokens) - 1:,} targets")
+    if validation.targets != len(losses):
+        return _not_replayed(f"there are {len(losses):,} losses of {validation.targets:,} targets")
     config = evidence.config.score
     training = _slice(evidence, config) if config.ttt == "held_out" else None
     if isinstance(training, Missing):
         return _not_replayed(training.why)
     try:
-        replay = again(model, Validation.counted(tokens, spoken.token_bytes()), config, sample, training)
+        replay = again(model, validation, config, sample, training)
     except InputError as error:
         return [flagged("losses", f"the artifact does not give them: {error}"), *_open("the losses are not its own")]
     found = [_compared(evidence, replay, losses)]

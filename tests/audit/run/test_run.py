@@ -239,6 +239,27 @@ def test_an_honest_run_is_not_flagged_and_stays_as_it_is(made: Path) -> None:
     assert before == {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
 
 
+def test_bytes_beside_the_tokens_are_the_run_s_and_the_text_s(tmp_path: Path) -> None:
+    run = train(tmp_path, "--data.case-ops", "--score.ttt=off")
+    found = judged(run, full=True)
+    assert found.flagged == [], found.lines()
+    assert {finding.outcome for rule in ("V6", "V7", "losses") for finding in found.of(rule)} == {"pass"}
+    ((name, _),) = json.loads((run / "result.json").read_text())["validation_bytes"].items()
+    numbers = read_shard(Path(name)).copy()
+    numbers[7] += 1
+    write_shard(Path(name), numbers)
+    assert "the run was scored on" in judged(run, targets=32).of("V6")[-1].text  # another file is another
+    digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    total = int(numbers[1 : 1 + json.loads((run / "result.json").read_text())["val_tokens"]].sum())
+    change(run / "result.json", validation_bytes={name: digest}, val_bytes=total)
+    assert "the side-car counts" in judged(run, targets=32).of("V6")[-1].text
+    assert judged(run, targets=32).of("V6")[-1].outcome == "unknown"
+    write_shard(Path(name), 2 * numbers)
+    change(run / "result.json", validation_bytes={name: hashlib.sha256(Path(name).read_bytes()).hexdigest()})
+    change(run / "result.json", val_bytes=2 * total)
+    assert "V6" in judged(run, targets=32).flagged
+
+
 def test_a_sample_of_an_adapting_run_says_what_it_leaves_open(made: Path) -> None:
     found = judged(made, targets=200)
     assert found.flagged == []
