@@ -231,6 +231,17 @@ class Tokenizer:
             for token, first in zip(tokens.tolist(), after_boundary.tolist(), strict=True)
         )
 
+    def pieces(self, ids: npt.ArrayLike) -> list[str]:
+        """The text of each of the ids [n] by itself; a byte that is no character by itself as `<0xE2>`."""
+        texts = []
+        for token in np.asarray(ids, dtype=np.int64).tolist():
+            piece = self._pieces[0][token]
+            try:
+                texts.append(piece.decode())
+            except UnicodeDecodeError:
+                texts.append("".join(f"<0x{byte:02X}>" for byte in piece))
+        return texts
+
     def doubt(self, tokens: npt.NDArray[np.uint16]) -> str:
         """A clause on why `tokens` [n] are hardly this tokenizer's; empty where they are, or where nothing tells.
 

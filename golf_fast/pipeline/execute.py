@@ -20,11 +20,12 @@ from golf_fast.model.parameters import quantization_groups
 from golf_fast.pipeline import baselines, outcome
 from golf_fast.pipeline.account import account
 from golf_fast.pipeline.compression import Compressed
+from golf_fast.pipeline.documents import leave_documents
 from golf_fast.pipeline.outcome import AFTER
 from golf_fast.pipeline.run import Run
 from golf_fast.pipeline.space import require_room
 from golf_fast.pipeline.training import TrainingStage
-from golf_fast.report import RunLog, summary, write_html
+from golf_fast.report import RunLog, summary, write_html, write_pictures
 from golf_fast.runs import Result, RunPaths, new_run_directory, run_folder
 from golf_fast.score import Score
 
@@ -58,6 +59,8 @@ def execute(parsed: Parsed) -> None:
             if ranks.main:
                 with run.context.secondary():
                     write_html(paths.folder)
+                with run.context.secondary():
+                    write_pictures(paths.folder)
     except BaseException:
         # What ended before the training is no run: the same --run-id must do the next time.
         if directory is not None and not began:
@@ -111,10 +114,8 @@ class ReportedRun(Run):
                 self.found.costs = account(self.context, self.found.inputs, compressed)
 
     def after_scoring(self, final: Score) -> None:
-        fixed = self.found.scores[AFTER]
-        if self.context.ranks.main and final is not fixed:
-            for stretch in outcome.gains(fixed.losses, final.losses):
-                self.context.log.metric(kind="gain", **stretch)
+        if self.context.ranks.main:
+            leave_documents(self.context, self.found.inputs, self.found.scores[AFTER], final)
 
     def _show(self, result: Result) -> None:
         """Print the tables at the end."""

@@ -10,8 +10,8 @@ from golf_fast.errors import InputError
 from golf_fast.files import reason
 from golf_fast.model import parameters
 
-_REPORT_BYTES = 96 << 10
-"""The page, the lines, the configuration and the tokenizer of a small run."""
+_REPORT_BYTES = 640 << 10
+"""The page with its pictures, the lines, the configuration, the documents and the tokenizer of a small run."""
 _STEP_BYTES = 320
 """A record of the metrics, a line of the log and the two rates of a step."""
 _MOST_STEPS = 10_000
@@ -24,7 +24,7 @@ def needed(config: RunConfig, validation_tokens: int) -> dict[str, int]:
     return {
         "the checkpoint": 4 * count,
         "the artifact": count,
-        "the losses of the tokens": 4 * validation_tokens,
+        "the losses of the tokens": (8 if config.score.ttt != "off" else 4) * validation_tokens,
         "the rest": _REPORT_BYTES + _STEP_BYTES * min(config.train.max_steps, _MOST_STEPS),
     }
 

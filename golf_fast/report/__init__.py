@@ -1,7 +1,7 @@
 """What a run says and shows: lines, metrics, a live display, tables and one HTML page."""
 
-from golf_fast.report.page import write_html
+from golf_fast.report.page import write_html, write_pictures
 from golf_fast.report.run_log import RunLog
 from golf_fast.report.table import table
 
-__all__ = ["RunLog", "table", "write_html"]
+__all__ = ["RunLog", "table", "write_html", "write_pictures"]

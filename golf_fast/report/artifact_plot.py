@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from golf_fast.errors import InputError
-from golf_fast.files import replacing
-from golf_fast.report.plots import legend, styled, thousands
-from golf_fast.report.style import STYLE
+from golf_fast.report.pen import Pen, thousands
 
 SUFFIXES = (".svg", ".png")
 MOST_BARS = 60
 
-_LIGHT = dict(re.findall(r"(--\w+): (#\w{6})", STYLE.split("@media")[0]))
-_FORMS = (_LIGHT["--first"], _LIGHT["--second"], "#1b7f4b", "#7a4fa3", "#3a9ca6", "#a8325e", "#8a6d3b", "#7d8794")
-_PNG_DPI = 160
+_WIDTH = 6.4
+"""Width of the picture, in inches."""
 
 
 class Bar(Protocol):
@@ -56,30 +53,28 @@ def draw(bars: Sequence[Bar], rest: int, title: str, path: Path) -> None:
     shown = bars[:MOST_BARS]
     names = [_plain(bar.name) for bar in shown] + ["header and checksum"]
     sizes = [bar.size for bar in shown] + [float(rest)]
-    forms = list(dict.fromkeys(bar.form for bar in shown))
-    colours = {form: _FORMS[index % len(_FORMS)] for index, form in enumerate(forms)}
-    with styled("artifact", 1.3 + 0.22 * len(names), _LIGHT) as (figure, axes):
+    forms, pen = list(dict.fromkeys(bar.form for bar in shown)), Pen(path)
+    colours = {form: pen.series(index) for index, form in enumerate(forms)}
+    with pen.figure("artifact", 1.3 + 0.22 * len(names), width=_WIDTH) as drawing:
+        axes = drawing.axes
         for form in forms:
             rows = [row for row, bar in enumerate(shown) if bar.form == form]
             axes.barh(rows, [sizes[row] for row in rows], color=colours[form], height=0.68, label=form)
-        axes.barh([len(shown)], [rest], color=_LIGHT["--grid"], height=0.68)
+        axes.barh([len(shown)], [rest], color=pen["--grid"], height=0.68)
         bounds = [bar.entropy for bar in shown]
-        axes.plot(bounds, range(len(shown)), "|", color=_LIGHT["--ink"], markersize=9, label="order-0 entropy")
+        axes.plot(bounds, range(len(shown)), "|", color=pen["--ink"], markersize=9, label="order-0 entropy")
         widest = max([*sizes, *bounds, 1.0])
         for row, size in enumerate(sizes):
             end = max(size, bounds[row]) if row < len(bounds) else size
-            axes.text(end + 0.012 * widest, row, f"{size:,.0f}", color=_LIGHT["--muted"], va="center")
+            axes.text(end + 0.012 * widest, row, f"{size:,.0f}", color=pen["--muted"], va="center")
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.grid(False, axis="y")
         left_out = f"; {len(bars) - len(shown)} smaller ones are not shown" if len(bars) > len(shown) else ""
         axes.set(xlabel=f"bytes{left_out}", xlim=(0, 1.18 * widest), title=_plain(title))
         thousands(axes.xaxis)
-        legend(figure)
-        with replacing(path) as file:
-            form = path.suffix.lower()[1:]
-            metadata = {"Date": None} if form == "svg" else {"Software": None}
-            figure.savefig(file, format=form, facecolor=_LIGHT["--card"], dpi=_PNG_DPI, metadata=metadata)
+        drawing.legend()
+        drawing.finish(title)
 
 
 def _plain(name: str) -> str:

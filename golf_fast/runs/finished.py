@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from golf_fast import json_files
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
-from golf_fast.files import read_bytes
-from golf_fast.runs import result, schedule, settings
+from golf_fast.files import open_regular, read_bytes
+from golf_fast.runs import documents, result, schedule, settings
 from golf_fast.runs.paths import RunPaths
 
 if TYPE_CHECKING:
@@ -67,6 +67,19 @@ class FinishedRun:
             if isinstance(record, dict):
                 records.append(record)
         return records
+
+    def documents(self) -> documents.Documents:
+        """Where the validation documents begin, the bytes of each, and the text of some."""
+        return documents.read(self.paths.documents)
+
+    def losses_between(self, path: Path, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """The losses of targets `start` to `stop` (exclusive) in one of the files of losses; fewer where it ends."""
+        import numpy as np
+
+        with open_regular(path, _NEEDED) as file:
+            file.seek(4 * start)
+            content = file.read(4 * (stop - start))
+        return np.frombuffer(content[: len(content) // 4 * 4], dtype="<f4")
 
     def token_losses(self) -> npt.NDArray[np.float32]:
         """The loss of each validation token in nats, `[tokens]`."""

@@ -6,48 +6,16 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from helpers.left_behind import RESULT, leave
 
 from golf_fast.errors import InputError
 from golf_fast.pipeline.outcome import gains
-from golf_fast.report import RunLog, plots, write_html
+from golf_fast.report import RunLog, plots, write_html, write_pictures
 from golf_fast.rules import VIOLATIONS
-from golf_fast.runs import Result
 
-RESULT = Result(
-    run_id="run <1>",
-    recipe="tiny",
-    seed=1,
-    params=1234567,
-    steps=40,
-    train_seconds=4.0,
-    tokens_per_second=1e5,
-    val_loss=2.0,
-    val_bpb=1.23456,
-    val_tokens=1000,
-    val_bytes=2000,
-    bpb_before_compression=1.5,
-    bpb_without_ttt=1.3,
-    artifact_bytes=900,
-    code_bytes=100,
-    track="B",
-    violations=[],
-    eval_seconds=2.0,
-    device="cpu",
-    world_size=1,
-    versions={"torch": "2"},
-    data_fingerprint="<script>alert(1)</script>",
-    backends={"relu2_mlp": {"name": "reference", "reason": "no <b>GPU</b> & no more"}},
-    compute_dtype="float32",
-    recompiles=0,
-    peak_memory_bytes=1,
-    finished=True,
-    artifact_parts={"tok_emb": 700, "a & <b> $x$": 200},
-    baselines={"zstd-22": 2.25},
-)
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
@@ -83,27 +51,6 @@ class Reader(HTMLParser):
         self.texts.append(data.strip())
 
 
-def leave(run_dir: Path, result: Result = RESULT) -> Path:
-    """What a run leaves behind."""
-    config: dict[str, Any] = {"recipe": "tiny", "train": {"seed": 1, "note": "<i>"}, "data": {"text": None}}
-    origins = {
-        "recipe": "recipe",
-        "train.seed": "environment SEED",
-        "train.note": "command line",
-        "data.text": "recipe",
-    }
-    with RunLog(run_dir, main=True) as log:
-        for step in range(1, 41):
-            loss = float("nan") if step == 7 else 5.0 - step / 20
-            log.metric(kind="train", step=step, seconds=step / 10, loss=loss, lr_factor=1 - step / 40, momentum=0.9)
-        log.metric(kind="val", step=20, loss=4.5, bpb=2.5)
-        log.metric(kind="stage", name="compress <all>", seconds=1.25, bytes=15913048, bpb=None)
-    (run_dir / "config.json").write_text(json.dumps({"config": config, "origins": origins}))
-    np.linspace(4, 2, 5000, dtype="<f4").tofile(run_dir / "token_losses")
-    result.write(run_dir / "result.json")
-    return run_dir
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_html(leave(tmp_path_factory.mktemp("run"))).read_text(encoding="utf-8")
@@ -111,13 +58,17 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_it_is_well_formed_and_has_all_plots(page: str) -> None:
     reader = Reader(page)
-    assert reader.tags.count("svg") == 4
+    assert reader.tags.count("svg") == 8
     assert len(reader.ids) > 0
     for title in (
         "Training, by time",
         "Training, by step",
+        "Learning rates and momentum",
         "Loss along the validation tokens",
+        "What adapting gained along the stream",
         "Bytes of the submission",
+        "Bits a weight, by layer",
+        "Error of quantization, by layer",
     ):
         assert title in reader.texts
     for label in ("training loss, nats a token", "validation loss", "learning-rate factor", "seconds of training"):
@@ -143,10 +94,16 @@ def test_a_browser_is_told_to_run_and_load_nothing(page: str) -> None:
     assert page.index("Content-Security-Policy") < page.index("<style>"), "it counts for what comes after it"
 
 
-def test_values_of_any_kind_make_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of another version, or from somebody else, may hold anything that is JSON."""
-    for plot in ("training", "token_losses", "parts"):
+@pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are made in a moment, for tests of what else is on them."""
+    for plot in plots.__all__:
         monkeypatch.setattr(plots, plot, lambda *_: "")
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_values_of_any_kind_make_a_page(tmp_path: Path) -> None:
+    """Files of another version, or from somebody else, may hold anything that is JSON."""
     leave(tmp_path)
     paths = [tmp_path / name for name in ("result.json", "config.json")]
     wholes = [json.loads(path.read_text()) for path in paths]
@@ -177,7 +134,7 @@ def test_the_plots_take_their_colours_from_the_page(page: str) -> None:
     assert "prefers-color-scheme: dark" in page
     for name in ("--ink", "--muted", "--grid", "--first", "--second"):
         assert f"var({name})" in page[page.index("<svg") :]
-    assert not any(f"#0{digit}0{digit}0{digit}" in page for digit in "12345"), "a stand-in colour is left"
+    assert not any(f"#0{digit}0{digit}0{digit}" in page for digit in "123456789abc"), "a stand-in colour is left"
 
 
 def test_equal_files_give_equal_pages(tmp_path: Path, page: str) -> None:
@@ -188,6 +145,7 @@ def test_equal_files_give_equal_pages(tmp_path: Path, page: str) -> None:
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_an_illegal_run_says_so(tmp_path: Path) -> None:
     result = replace(RESULT, violations=["V1"], artifact_bytes=16_000_000)
     texts = Reader(write_html(leave(tmp_path, result)).read_text()).texts
@@ -198,6 +156,7 @@ def test_an_illegal_run_says_so(tmp_path: Path) -> None:
     assert "100 bytes too many" in texts
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_what_was_not_judged_is_said(tmp_path: Path) -> None:
     result = replace(RESULT, not_judged=["V9, V11: training had no <limit> of time"])
     texts = Reader(write_html(leave(tmp_path, result)).read_text()).texts
@@ -226,10 +185,10 @@ def test_stretches_of_the_gain_are_the_whole_stream() -> None:
 
 def test_a_run_that_was_cut_short_has_a_page(tmp_path: Path) -> None:
     leave(tmp_path)
-    for name in ("result.json", "config.json", "token_losses"):
+    for name in ("result.json", "config.json", "token_losses", "schedule.json", "documents.json", "audit.json"):
         (tmp_path / name).unlink()
     metrics = tmp_path / "metrics.jsonl"
-    metrics.write_text(metrics.read_text()[:-20])
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:60])[:-20])
     reader = Reader(write_html(tmp_path).read_text())
     assert reader.tags.count("svg") == 2
     assert any("not finished" in text for text in reader.texts)
@@ -241,6 +200,7 @@ def test_an_empty_folder_has_a_page_and_a_missing_one_is_refused(tmp_path: Path)
         write_html(tmp_path / "nothing")
 
 
+@pytest.mark.usefixtures("without_plots")
 @pytest.mark.parametrize("name", ["config.json", "result.json"])
 def test_a_file_that_is_not_json_is_refused_and_the_old_page_stays(tmp_path: Path, name: str) -> None:
     before = write_html(leave(tmp_path)).read_bytes()
@@ -265,3 +225,50 @@ def test_a_picture_that_fails_costs_the_picture_and_not_the_page(
     text = write_html(tmp_path).read_text()
     assert "<p>It could not be drawn (ValueError: &lt;no&gt; font).</p>" in text
     assert "<svg" in text, "the others are there"
+
+
+def test_every_plot_says_what_it_shows(page: str) -> None:
+    labels = [value for name, value in Reader(page).attributes if name == "aria-label"]
+    assert len(labels) == 8
+    assert "Adapting gained 0.4550 nats a token over 6,000 validation tokens." in labels
+    assert any(label and "from 4.950 to 3.000 nats a token" in label for label in labels)
+
+
+def test_documents_are_shown_token_by_token_with_both_losses(page: str) -> None:
+    reader = Reader(page)
+    tips = [value for name, value in reader.attributes if name == "data-tip"]
+    losses = np.linspace(4, 2, 6000, dtype="<f4")
+    assert tips[0] == f"“ the”  {losses[100]:.2f} nats, before adapting {losses[100] + 0.25:.2f}"
+    assert tips[6] == f"“ the”  {losses[4500]:.2f} nats, before adapting {losses[4500] + 0.25:.2f}"
+    assert len(tips) == 12
+    bpb = losses[100:2000].sum(dtype="f8") / np.log(2) / 5000
+    assert any(f"document 2 · {bpb:.3f} bits per byte" in text for text in reader.texts)
+    assert "</span><script>" in reader.texts
+    assert "script" not in reader.tags
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_an_audit_that_was_left_is_shown(tmp_path: Path) -> None:
+    leave(tmp_path)
+    assert "ledger.jsonl: <all> in order" in Reader(write_html(tmp_path).read_text()).texts
+    (tmp_path / "audit.json").write_text('{"flagged": ["V1"], "checks": 3}')
+    assert "An audit flagged V1." in Reader(write_html(tmp_path).read_text()).texts
+    (tmp_path / "audit.json").write_text("{")
+    assert any("The audit cannot be shown" in text for text in Reader(write_html(tmp_path).read_text()).texts)
+    (tmp_path / "audit.json").unlink()
+    assert "python -m golf_fast.audit" in write_html(tmp_path).read_text()
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_damaged_documents_cost_their_section(tmp_path: Path) -> None:
+    leave(tmp_path)
+    (tmp_path / "documents.json").write_text('{"starts": [5]}')
+    assert any("They cannot be shown" in text for text in Reader(write_html(tmp_path).read_text()).texts)
+
+
+def test_pictures_stand_beside_the_page(tmp_path: Path) -> None:
+    written = write_pictures(leave(tmp_path))
+    assert [path.parent for path in written] == [tmp_path / "plots"] * 8
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+    (tmp_path / "nothing").mkdir()
+    assert write_pictures(tmp_path / "nothing") == []

@@ -52,7 +52,7 @@ def test_it_is_scored(
 
 def test_it_is_reported(earlier: Path) -> None:
     page = write_html(earlier).read_text()
-    assert page.count("<svg") == 3, "it says nothing of the parts of its artifact"
+    assert page.count("<svg") == 6, "it says nothing of the parts of its artifact, and not what adapting gained"
     assert "6.9413" in page
 
 

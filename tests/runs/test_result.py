@@ -91,6 +91,7 @@ def test_the_names(tmp_path: Path) -> None:
         "baselines",
         "file_hashes",
         "validation_shards",
+        "validation_bytes",
         "not_judged",
         "score_order",
     }
