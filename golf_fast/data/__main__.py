@@ -121,8 +121,11 @@ def fetch(
     train_shards: int = 80,
     out: Path = Path("data"),
     base_url: str | None = None,
+    revision: str | None = None,
 ) -> None:
     """Download the challenge's shards and tokenizer; what is there already is checked and kept.
+
+    Several that begin at once, as the ranks of a run do, bring it once: one writes, the others wait and take it.
 
     Environment: HF_ENDPOINT, HF_TOKEN, MATCHED_FINEWEB_REPO_ID, MATCHED_FINEWEB_REMOTE_ROOT_PREFIX,
     MATCHED_FINEWEB_BASE_URL. Where huggingface_hub is installed (the extra "hub") it brings what is on a hub.
@@ -132,8 +135,11 @@ def fetch(
         train_shards: How many training shards, of 100,000,000 tokens and 200 MB each; validation comes whole.
         out: The folder that gets datasets/ and tokenizers/.
         base_url: Where the repository's files lie, with {repo} for its name.
+        revision: Branch, tag or commit of the repository. Default: the commit that the folder has its files of, which
+            sources.json in it names; in a new folder the newest.
     """
-    hub = Hub.from_environment(variant, base_url)
+    hub = Hub.from_environment(variant, base_url, revision)
+    hub = hub if revision else hub.pinned(out)
     say(f"from {hub.root}")
     shards, tokenizer = fetch_variant(hub, variant, train_shards, out, Display())
     say(f"use them with --data.shards {shards} --data.tokenizer {tokenizer}")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -25,13 +26,16 @@ from golf_fast.files import locked, reason, replacing, sha256, sync_folder
 ENDPOINT = "https://huggingface.co"
 SOURCES = "sources.json"
 """Where each file of a folder is from, its size and its hash."""
+_SOURCES_NEEDED = "remove it to fetch all again"
 _FIRST_REPOSITORY = "willdepueoai/parameter-golf"  # sp1024
 _LARGER_REPOSITORY = "kevclark/parameter-golf"  # sp4096 and sp8192
 _MAX_MANIFEST_BYTES = 16 << 20
 _MAX_SHARD_BYTES = HEADER_BYTES + 2 * (2**31 - 1)
 """The header counts tokens in 31 bits."""
 _MAX_SHARDS = 100_000
-_REVISION = "/resolve/main/"
+_REVISION = re.compile(r"/resolve/([^/]+)/")
+_POLL_SECONDS = 0.2
+"""Between two looks at whether another download has ended."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +54,35 @@ class Hub:
     prefix: str = ""
 
     @classmethod
-    def from_environment(cls, variant: str, base_url: str | None = None) -> Hub:
-        """The repository of a variant, unless the MATCHED_FINEWEB_ variables, HF_ENDPOINT or `base_url` say another."""
+    def from_environment(cls, variant: str, base_url: str | None = None, revision: str | None = None) -> Hub:
+        """The repository of a variant, unless the MATCHED_FINEWEB_ variables, HF_ENDPOINT or `base_url` say another.
+
+        Args:
+            variant: tokenizer of the shards.
+            base_url: the address of the files, with {repo} for the repository's name.
+            revision: a branch, tag or commit of the repository; None: its main branch.
+
+        Raises:
+            InputError: an address that is none, or a revision of what has none.
+        """
         default = _LARGER_REPOSITORY if variant in ("sp4096", "sp8192") else _FIRST_REPOSITORY
         repository = _variable("MATCHED_FINEWEB_REPO_ID") or default
         prefix = os.environ.get("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", "datasets").strip().strip("/")
         endpoint = _variable("HF_ENDPOINT").rstrip("/") or ENDPOINT
         named = base_url or _variable("MATCHED_FINEWEB_BASE_URL")
-        base = named or f"{endpoint}/datasets/{{repo}}{_REVISION}"
+        base = named or f"{endpoint}/datasets/{{repo}}/resolve/main/"
         if not base.startswith(("https://", "http://")):
             source = "HF_ENDPOINT" if not named else "the base address"
             raise InputError(
                 f"{source} is {named or endpoint}: not a web address; it must begin with https:// or http://"
             )
         root = base.replace("{repo}", repository).rstrip("/") + "/"
+        if revision is not None:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", revision):
+                raise InputError(f"revision {revision!a}: it must be the name of a branch or tag, or a commit")
+            if not _REVISION.search(root):
+                raise InputError(f"revision {revision}: {root} has no revisions; leave it out")
+            root = _REVISION.sub(f"/resolve/{revision}/", root, count=1)
         return cls(f"{root}{prefix}/" if prefix else root, "" if named else endpoint, repository, prefix)
 
     @property
@@ -75,7 +94,17 @@ class Hub:
         """The same files as of one commit, so that none changes between two of them."""
         if not commit or not re.fullmatch(r"[0-9a-f]{40}", commit):
             return self
-        return Hub(self.root.replace(_REVISION, f"/resolve/{commit}/"), self.endpoint, self.repository, self.prefix)
+        root = _REVISION.sub(f"/resolve/{commit}/", self.root, count=1)
+        return Hub(root, self.endpoint, self.repository, self.prefix)
+
+    def pinned(self, out: Path) -> Hub:
+        """The same files as of the commit that a folder has them of; this one where it has none of them."""
+        if not (out / SOURCES).exists():
+            return self
+        entry = json_files.read_object(out / SOURCES, _SOURCES_NEEDED).get("manifest.json")
+        commit = entry.get("commit") if isinstance(entry, dict) else None
+        there = self.at(commit if isinstance(commit, str) else None)
+        return there if isinstance(entry, dict) and entry.get("url") == f"{there.root}manifest.json" else self
 
 
 def _variable(name: str) -> str:
@@ -85,7 +114,9 @@ def _variable(name: str) -> str:
 def fetch(hub: Hub, variant: str, train_shards: int, out: Path, progress: Progress = no_progress) -> tuple[Path, Path]:
     """Download a variant's validation shards, its first training shards and its tokenizer.
 
-    What is there already stays where the server says that it is the same file, and is replaced where it is another.
+    What is there already stays where the server says that it is the same file, and is replaced where it is another. One
+    process downloads into a folder; others that begin meanwhile wait for it, and then take what it brought without
+    asking the server again.
 
     Args:
         hub: where the files lie.
@@ -97,8 +128,8 @@ def fetch(hub: Hub, variant: str, train_shards: int, out: Path, progress: Progre
         The folder of the shards, and the tokenizer's file.
 
     Raises:
-        InputError: an unknown variant, more shards than there are, a file that cannot be had or is damaged, another
-            download into the same folder, or shards in it that are from somewhere else.
+        InputError: an unknown variant, more shards than there are, a file that cannot be had or is damaged, or shards
+            in the folder that are from somewhere else.
     """
     if not re.fullmatch(r"sp\d+|byte260", variant):
         raise InputError(f"variant {variant}: it must be sp and digits, or byte260")
@@ -107,16 +138,20 @@ def fetch(hub: Hub, variant: str, train_shards: int, out: Path, progress: Progre
         out.mkdir(parents=True, exist_ok=True)
         lock.touch()
     except OSError as error:
-        raise InputError(f"{out}: cannot be made ({reason(error)}); name a folder that can") from error
-    with locked(lock) as holder:
-        if holder == "another":
-            raise InputError(f"{out}: another download writes here; wait for it, or name another --out")
-        return _fetch(_Folder(hub, out, progress), variant, train_shards)
+        raise InputError(f"{out}: cannot be made or written ({reason(error)}); name a folder that can") from error
+    waited = False
+    while True:
+        with locked(lock) as holder:
+            if holder != "another":
+                return _fetch(_Folder(hub.pinned(out) if waited else hub, out, progress, waited), variant, train_shards)
+        if not waited:
+            progress(f"wait for another download into {out}", 0, 1)
+        waited = True
+        time.sleep(_POLL_SECONDS)
 
 
 def _fetch(folder: _Folder, variant: str, train_shards: int) -> tuple[Path, Path]:
-    commit = folder.bring("manifest.json", "manifest.json", _read_manifest, _MAX_MANIFEST_BYTES)
-    folder.hub = folder.hub.at(commit)
+    folder.bring("manifest.json", "manifest.json", _read_manifest, _MAX_MANIFEST_BYTES)
     name = f"fineweb10B_{variant}"
     available, held_out, model = _listed(folder.out / "manifest.json", name)
     if not 1 <= train_shards <= available:
@@ -138,26 +173,35 @@ def _fetch(folder: _Folder, variant: str, train_shards: int) -> tuple[Path, Path
 
 
 class _Folder:
-    """A folder of fetched files, and where each is from."""
+    """A folder of fetched files, and where each is from.
 
-    def __init__(self, hub: Hub, out: Path, progress: Progress) -> None:
+    Attributes:
+        hub: what they are fetched from; once its commit is known, as of that.
+        out: the folder.
+
+    Args:
+        fresh: what is recorded was recorded just now, so the server need not be asked again.
+    """
+
+    def __init__(self, hub: Hub, out: Path, progress: Progress, fresh: bool = False) -> None:
         self.hub = hub
         self.out = out
+        self._fresh = fresh
         self._progress = progress
         self._server = Server(_variable("HF_TOKEN") or None, urlsplit(hub.endpoint).netloc, progress)
         path = out / SOURCES
-        self._sources = json_files.read_object(path, "remove it to fetch all again") if path.exists() else {}
+        self._sources = json_files.read_object(path, _SOURCES_NEEDED) if path.exists() else {}
 
-    def bring(self, name: str, remote: str, check: Callable[[Path], object], most: int) -> str | None:
-        """Bring a file, unless what is there is the same; it gets its name when it is whole and `check` takes it.
-
-        Returns:
-            The commit that it is of, if the server says so.
-        """
+    def bring(self, name: str, remote: str, check: Callable[[Path], object], most: int) -> None:
+        """Bring a file, unless what is there is the same; it gets its name when it is whole and `check` takes it."""
         url, path = self.hub.root + remote, self.out / name
+        if self._fresh and self._unchanged(path, name).get("url") == url:
+            return
         about = self._server.about(url)
+        self.hub = self.hub.at(about.commit)
+        url = self.hub.root + remote
         if self._is_there(path, name, url, about, check):
-            return about.commit
+            return
         if about.size is not None and about.size > most:
             raise InputError(f"{url}: the server offers {about.size:,} bytes; such a file has at most {most:,}")
         self._need_room(path, about)
@@ -172,19 +216,15 @@ class _Folder:
             sync_folder(path.parent)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({reason(error)})") from error
-        self._sources[name] = {"url": url, "validator": about.validator, "sha256": found, **_state(path)}
-        self._record()
-        return about.commit
+        self._record(name, url, about, found)
 
     def _is_there(self, path: Path, name: str, url: str, about: About, check: Callable[[Path], object]) -> bool:
         """Whether the file is the server's: by its hash, else by what the server said when it came from there."""
         if not path.exists() or about.size not in (None, path.stat().st_size):
             return False
-        known = self._sources.get(name)
-        known = known if isinstance(known, dict) else {}
-        unchanged = bool(known) and all(known.get(key) == value for key, value in _state(path).items())
+        known, unchanged = self._known(name), bool(self._unchanged(path, name))
         try:
-            found = known.get("sha256") if unchanged else sha256(path)
+            found = str(known.get("sha256")) if unchanged else sha256(path)
             if about.sha256 is not None:
                 same = found == about.sha256
             else:
@@ -194,10 +234,20 @@ class _Folder:
                 check(path)
         except InputError:
             return False
-        if same and not unchanged:
-            self._sources[name] = {"url": url, "validator": about.validator, "sha256": found, **_state(path)}
-            self._record()
+        if same and not (unchanged and known.get("url") == url):
+            self._record(name, url, about, found)
         return same
+
+    def _known(self, name: str) -> dict[str, Any]:
+        """What is recorded of a file."""
+        known = self._sources.get(name)
+        return known if isinstance(known, dict) else {}
+
+    def _unchanged(self, path: Path, name: str) -> dict[str, Any]:
+        """What is recorded of a file, if it is still as it was then; else nothing."""
+        known = self._known(name)
+        there = bool(known) and path.exists() and all(known.get(key) == each for key, each in _state(path).items())
+        return known if there else {}
 
     def _accept(self, part: Path, url: str, about: About, check: Callable[[Path], object]) -> str:
         """The hash of a part that is whole and what the server said; another is removed.
@@ -226,7 +276,11 @@ class _Folder:
         if about.size is not None and about.size > free:
             raise InputError(f"{path}: needs {about.size:,} bytes, and its disk has {free:,}; make room")
 
-    def _record(self) -> None:
+    def _record(self, name: str, url: str, about: About, found: str) -> None:
+        """Write down where a file is from, and of which commit."""
+        commit = {"commit": about.commit} if about.commit else {}
+        state = _state(self.out / name)
+        self._sources[name] = {"url": url, "validator": about.validator, "sha256": found, **commit, **state}
         with replacing(self.out / SOURCES, "w") as file:
             json.dump(self._sources, file, indent=1, sort_keys=True)
             file.write("\n")
@@ -245,7 +299,7 @@ def _by_library(hub: Hub, remote: str, about: About, out: Path, part: Path) -> N
 
     # Its errors derive from those of its HTTP library, which is another one from version to version.
     failures = (*HfHubHTTPError.__bases__, EntryNotFoundError, OSError, ValueError, RuntimeError)
-    at = re.search(r"/resolve/([^/]+)/", hub.root)
+    at = _REVISION.search(hub.root)
     try:
         came = hf_hub_download(
             repo_id=hub.repository,

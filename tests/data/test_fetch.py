@@ -8,6 +8,8 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from email.message import Message
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +18,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+import golf_fast.data.fetch as module
 from golf_fast.data import Tokenizer, download, read_shard, write_shard
 from golf_fast.data.download import About, Server
 from golf_fast.data.fetch import Hub, fetch
@@ -33,6 +36,7 @@ class Handler(SimpleHTTPRequestHandler):
         heads: whether it answers HEAD.
         asked: method, file and Range of each request.
         tokens: the Authorization of each.
+        commit: of the repository, "" for a server that has none.
     """
 
     breaking: dict[str, int]
@@ -42,6 +46,7 @@ class Handler(SimpleHTTPRequestHandler):
     heads: bool
     asked: list[tuple[str, str, str]]
     tokens: list[str | None]
+    commit: str
 
     def do_HEAD(self) -> None:
         self.answer(body=False)
@@ -82,6 +87,8 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_header("ETag", tag)
         if self.linked:
             self.send_header("X-Linked-Etag", tag)
+        if self.commit:
+            self.send_header("X-Repo-Commit", self.commit)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.end_headers()
@@ -120,6 +127,23 @@ def remote(tmp_path: Path, tokenizer: Tokenizer) -> Path:
     return root
 
 
+HELD = ExitStack()
+
+
+@contextmanager
+def locked_file(lock: Path) -> Iterator[None]:
+    """Another download's lock, until `release` gives it back."""
+    lock.parent.mkdir(exist_ok=True)
+    lock.touch()
+    with HELD:
+        assert HELD.enter_context(locked(lock)) == "us"
+        yield
+
+
+def release() -> None:
+    HELD.close()
+
+
 WAITED: list[float] = []
 """Seconds that the program under test would have slept."""
 
@@ -127,7 +151,7 @@ WAITED: list[float] = []
 @pytest.fixture
 def hub(remote: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     Handler.breaking, Handler.scripted, Handler.asked, Handler.tokens = {}, {}, [], []
-    Handler.tagged, Handler.linked, Handler.heads = True, False, True
+    Handler.tagged, Handler.linked, Handler.heads, Handler.commit = True, False, True, ""
     monkeypatch.setattr(download.time, "sleep", WAITED.append)
     WAITED.clear()
     for name in ("HF_TOKEN", "HF_ENDPOINT", "MATCHED_FINEWEB_BASE_URL", "MATCHED_FINEWEB_REMOTE_ROOT_PREFIX"):
@@ -277,13 +301,77 @@ def test_without_anything_to_compare_by_a_file_comes_again(hub: Hub, tmp_path: P
     assert len(asked()) == 4
 
 
-def test_one_download_at_a_time(hub: Hub, tmp_path: Path) -> None:
+COMMIT = "c0ffee" + "0" * 34
+
+
+def test_eight_that_begin_at_once_bring_it_once(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=threading.Event().wait))
+    out, together = tmp_path / "data", threading.Barrier(8)
+    said: list[str] = []
+
+    def begin(_: int) -> tuple[Path, Path]:
+        together.wait()
+        return fetch(hub, "sp320", 2, out, lambda stage, *_: said.append(stage))
+
+    with locked_file(out / ".lock"), ThreadPoolExecutor(8) as pool:
+        results = [pool.submit(begin, number) for number in range(8)]
+        while len(said) < 8:
+            threading.Event().wait(0.01)
+        release()
+        found = {result.result() for result in results}
+    assert said[:8] == [f"wait for another download into {out}"] * 8
+    assert found == {(out / "datasets" / "fineweb10B_sp320", out / "tokenizers" / "small.model")}
+    assert sorted(name for name, _ in asked()) == [
+        "fineweb_train_000000.bin",
+        "fineweb_train_000001.bin",
+        "fineweb_val_000000.bin",
+        "manifest.json",
+        "small.model",
+    ]
+    assert len(asked("HEAD")) == 5, "what another has just brought is taken without a question"
+
+
+def test_who_waited_looks_at_what_came(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer shards may have come than this one wants, or one was damaged since."""
     out = tmp_path / "data"
-    out.mkdir()
-    (out / ".lock").touch()
-    with locked(out / ".lock"), pytest.raises(InputError, match=r"data: another download writes here"):
-        fetch(hub, "sp320", 1, out)
-    fetch(hub, "sp320", 1, out)
+    folder, _ = fetch(hub, "sp320", 1, out)
+    damaged = folder / "fineweb_val_000000.bin"
+    damaged.write_bytes(damaged.read_bytes()[:-2] + b"xx")
+    Handler.asked.clear()
+    with locked_file(out / ".lock"):
+        fetch(hub, "sp320", 3, out, lambda *_: release())
+    wanted = ["fineweb_val_000000.bin", "fineweb_train_000001.bin", "fineweb_train_000002.bin"]
+    assert [name for name, _ in asked()] == wanted
+
+
+def test_a_folder_keeps_to_its_commit(hub: Hub, remote: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    Handler.commit = COMMIT
+    files = remote.parents[2] / "datasets" / "someone" / "repository" / "resolve"
+    for revision in ("main", COMMIT):
+        shutil.copytree(remote, files / revision / "datasets")
+    named = Hub.from_environment("sp320", hub.root.split("/someone")[0] + "/datasets/{repo}/resolve/main/")
+    fetch(named, "sp320", 1, out)
+    sources = json.loads((out / "sources.json").read_text())
+    assert {entry["commit"] for entry in sources.values()} == {COMMIT}
+    assert all(f"/resolve/{COMMIT}/" in entry["url"] for entry in sources.values())
+    tokens = change(files / "main" / "datasets", "fineweb_train_000001.bin")
+    folder, _ = fetch(named.pinned(out), "sp320", 2, out)
+    assert read_shard(folder / "fineweb_train_000001.bin").tolist() != tokens
+    assert named.pinned(tmp_path) == named
+    (out / "sources.json").write_text(json.dumps({"manifest.json": {"url": "another/manifest.json", "commit": COMMIT}}))
+    assert named.pinned(out) == named
+
+
+def test_a_revision_is_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MATCHED_FINEWEB_REPO_ID", "MATCHED_FINEWEB_BASE_URL", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    assert "/parameter-golf/resolve/v1.0/datasets/" in Hub.from_environment("sp1024", revision="v1.0").root
+    with pytest.raises(InputError, match=r"revision '\.\./x': it must be the name of a branch or tag, or a commit"):
+        Hub.from_environment("sp1024", revision="../x")
+    with pytest.raises(InputError, match=r"revision v1: https://files\.example/ has no revisions; leave it out"):
+        Hub.from_environment("sp1024", "https://files.example", "v1")
 
 
 @pytest.mark.parametrize(
@@ -473,6 +561,29 @@ def test_the_hub_s_library_is_used_where_it_is_installed(
     change(remote, "fineweb_train_000000.bin")
     with pytest.raises(InputError, match=r"000000\.bin: huggingface_hub could not get it \(busy\)"):
         fetch(named, "sp320", 1, tmp_path / "data")
+
+
+def test_the_library_itself_brings_what_ours_does(hub: Hub, remote: Path, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    Handler.commit, Handler.linked = COMMIT, True
+    endpoint = hub.root.split("/someone")[0]
+    served = remote.parents[2] / "datasets" / "someone" / "repository" / "resolve"
+    for revision in ("main", COMMIT):
+        shutil.copytree(remote, served / revision / "datasets")
+    root = f"{endpoint}/datasets/someone/repository/resolve/main/datasets/"
+    named = Hub(root, endpoint, "someone/repository", "datasets")
+    assert named.library
+    out = tmp_path / "data"
+    folder, model = fetch(named, "sp320", 2, out)
+    for path in (*folder.glob("*.bin"), model):
+        assert path.read_bytes() == (remote / path.relative_to(out)).read_bytes()
+    assert len(list(folder.glob("*.bin"))) == 3
+    Handler.asked.clear()
+    fetch(named, "sp320", 2, out)
+    assert asked() == []
+    (served / COMMIT / "datasets" / "datasets" / "fineweb10B_sp320" / "fineweb_train_000002.bin").unlink()
+    with pytest.raises(InputError, match=r"fineweb_train_000002\.bin: the server says 404"):
+        fetch(named, "sp320", 3, out)
 
 
 def test_a_damaged_remote_file_never_gets_its_name(hub: Hub, remote: Path, tmp_path: Path) -> None:
