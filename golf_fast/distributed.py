@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,9 @@ from golf_fast.peers import Peers
 
 _BUCKET_BYTES = 32 << 20  # large enough to fill the links, small enough for the copy to stay cheap
 _LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+Wait = Callable[[], None]
+"""Waits for an exchange that was begun: for one between GPUs the stream does, not the host."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,36 @@ class Ranks:
         gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
         self._exchange(lambda: gather(_as_bytes(out), _as_bytes(shard)))
         return out
+
+    def start_sum(self, tensor: Tensor) -> Wait:
+        """Begin to replace a contiguous float32 or float64 tensor by its sum over the ranks."""
+        assert tensor.is_contiguous()
+        return self._start(lambda: dist.all_reduce(tensor.detach(), async_op=True))
+
+    def start_reduce_scatter(self, out: Tensor, tensor: Tensor) -> Wait:
+        """Begin to fill `out` `[n, ...]` with this rank's rows of the sum over the ranks of `tensor`
+        `[world_size * n, ...]`, which must not change before it is done. Both are contiguous, float32 or float64."""
+        assert out.is_contiguous()
+        assert tensor.is_contiguous()
+        assert out.dtype == tensor.dtype
+        assert tensor.numel() == self.world_size * out.numel()
+        # torch renamed the function; both names do the same.
+        scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+        return self._start(lambda: scatter(out, tensor.detach(), async_op=True))
+
+    def start_all_gather(self, out: Tensor, shard: Tensor) -> Wait:
+        """Begin what `all_gather_into` does."""
+        assert out.is_contiguous()
+        assert shard.is_contiguous()
+        assert out.dtype == shard.dtype
+        assert out.numel() == self.world_size * shard.numel()
+        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        return self._start(lambda: gather(_as_bytes(out), _as_bytes(shard), async_op=True))
+
+    def _start(self, collective: Callable[[], Any]) -> Wait:
+        works: list[Any] = []
+        self._exchange(lambda: works.append(collective()))
+        return lambda: self._exchange(works[0].wait)
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
         """Every rank's bytes, of any length, in rank order. They travel between the hosts: no GPU is waited for."""

@@ -4,6 +4,7 @@
 
     {"kind": "train", "step", "seconds", "loss", "lr_factor", "momentum", "tokens_per_second",
      "expected_artifact_bytes"}                            the last is null but for every log_every-th step
+    {"kind": "step", "step", "loss"}                       each step of training, written with the next "train"
     {"kind": "val", "step", "loss", "bpb"}                 validation during training
     {"kind": "stage", "name", "seconds", "bytes", "bpb"}   the end of a stage; bytes and bpb may be null
     {"kind": "compression", "name", "bytes", "bpb"}        a step of compression; bpb on training tokens, may be null

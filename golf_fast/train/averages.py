@@ -25,14 +25,25 @@ class Averages:
         self._ema, self._swa = _Mean(), _Mean()
 
     @torch.no_grad()
-    def update(self, step: int, lr_factor: float) -> None:
-        """Take in the weights after `step` steps, the last of which ran at `lr_factor`."""
+    def update(self, step: int, lr_factor: float, ok: torch.Tensor | None = None) -> None:
+        """Take in the weights after a step.
+
+        Args:
+            step: how many there were.
+            lr_factor: of the last.
+            ok: bool scalar on the device; where it is false a mean that has begun stays as it is. None: true.
+        """
         c = self.config
         if c.ema and step >= c.ema_start_step:
-            self._ema.take(self._parameters, 1 - c.ema_decay)
+            self._ema.take(step, self._parameters, 1 - c.ema_decay, ok)
             self._swa = _Mean()  # nothing will ask for it any more
         elif c.swa and lr_factor < c.swa_start_factor and step % c.swa_every == 0:
-            self._swa.take(self._parameters, 1 / (self._swa.count + 1))
+            self._swa.take(step, self._parameters, 1 / (self._swa.count + 1), ok)
+
+    def forget(self, step: int) -> None:
+        """Count nothing that was taken in from step `step` on: the means stayed as they were, see `update`."""
+        for _, mean in self._means():
+            mean.forget(step)
 
     @property
     def used(self) -> str:
@@ -65,20 +76,31 @@ class Averages:
 
 
 class _Mean:
-    """A weighted mean of parameters, and how often some were taken in."""
+    """A weighted mean of parameters, and after which steps some were taken in: 0 where that is not known any more."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.steps: list[int] = []
         self.weights: dict[str, torch.Tensor] = {}
 
-    def take(self, named: Mapping[str, torch.Tensor], weight: float) -> None:
+    @property
+    def count(self) -> int:
+        return len(self.steps)
+
+    def take(self, step: int, named: Mapping[str, torch.Tensor], weight: float, ok: torch.Tensor | None) -> None:
         """Move the mean towards the parameters of these names by `weight`; the first time, all the way."""
         parameters = {name: p.detach().float() for name, p in named.items()}
         if not self.weights:
             self.weights = {name: p.clone() for name, p in parameters.items()}
         else:
-            torch._foreach_lerp_([self.weights[name] for name in parameters], list(parameters.values()), weight)
-        self.count += 1
+            share = torch.tensor(weight) if ok is None else ok * weight
+            means = [self.weights[name] for name in parameters]
+            torch._foreach_lerp_(means, list(parameters.values()), [share] * len(means))
+        self.steps.append(step)
+
+    def forget(self, step: int) -> None:
+        self.steps = [taken for taken in self.steps if taken < step]
+        if not self.steps:
+            self.weights = {}
 
     def state(self) -> dict[str, Piece]:
         count = torch.tensor([self.count])
@@ -87,6 +109,6 @@ class _Mean:
     def load(self, named: Mapping[str, torch.Tensor], read: Reader) -> None:
         count = Piece.whole(torch.tensor([0]))
         count.fill("count", read)
-        self.count = int(count.tensor)
+        self.steps = [0] * int(count.tensor)
         self.weights = {name: torch.empty_like(p, dtype=torch.float32) for name, p in named.items() if self.count}
         fill({name: Piece.whole(mean) for name, mean in self.weights.items()}, read)

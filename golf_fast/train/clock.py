@@ -32,6 +32,8 @@ class Clock:
         """The number of a signal that wants this rank to end, 0 for none."""
         self.wanted_by = 0
         """The same of all ranks, as it was when the last step finished: all know it after the same step."""
+        self.finished: Callable[[int], None] = lambda steps: None
+        """Told of each step that is finished how many there are, on all ranks after the same step."""
         self._start = now()
         self._paused = 0.0
         self.elapsed = 0.0
@@ -82,3 +84,4 @@ class Clock:
         self.wanted_by = int(of_all[1::2].max())
         self.step_seconds.append(elapsed - self.elapsed)
         self.elapsed = elapsed
+        self.finished(len(self.step_seconds))

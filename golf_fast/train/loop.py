@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from golf_fast.config import TrainConfig
 from golf_fast.distributed import Ranks
-from golf_fast.errors import InputError
 from golf_fast.model import GPT
+from golf_fast.train.agreement import require_agreement
 from golf_fast.train.averages import Averages
 from golf_fast.train.clock import Clock
 from golf_fast.train.optimizer import Optimizer
 from golf_fast.train.schedule import Rates, Schedule, make_schedule
+from golf_fast.train.watch import NotFiniteError, Watch
 
 if TYPE_CHECKING:  # it needs more packages than an optimizer does
     from golf_fast.data import Batches
@@ -44,6 +45,7 @@ class Trained:
         average: which average they are: "ema", "swa" or "none".
         schedule: the rates of every step.
         train_loss: mean loss of the last step, nats a token.
+        losses: the same of each step that this process did.
         recompiles: graphs that torch.compile made after the warm-up, inside the training time.
     """
 
@@ -53,6 +55,7 @@ class Trained:
     seconds: float
     tokens: int
     train_loss: float
+    losses: list[float]
     recompiles: int
     schedule: Schedule
 
@@ -90,19 +93,19 @@ class Trainer:
         self.averages = Averages(model, config)
 
     def step(self, rates: Rates) -> torch.Tensor:
-        """One full step; returns this rank's mean loss as a device scalar, without waiting for it."""
+        """One full step; returns the mean loss over all ranks as a device scalar, without waiting for it."""
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.ranks.device)
+        parts = self.accumulation * self.ranks.world_size
         for _ in range(self.accumulation):
             # A single piece stays as it is: pinned memory, which a copy would not be, travels while the device works.
             first, *others = (self.batches.next() for _ in range(self.merged))
             batch = first.joined(others)
-            loss = self.loss(*batch.to(self.ranks.device, non_blocking=True)) / self.accumulation
+            loss = self.loss(*batch.to(self.ranks.device, non_blocking=True)) / parts
             torch.autograd.backward(loss)
             total += loss.detach()
-        self.ranks.all_mean_([p.grad for p in self.optimizer.parameters if p.grad is not None])
-        self.optimizer.step(rates)
-        return total
+        self.optimizer.step(rates, total)
+        return self.optimizer.found[-1]
 
     def warm_up(self, schedule: Schedule, log: Log) -> None:
         """Full steps that compile and fill caches; afterwards weights, optimizers and data are as before."""
@@ -147,7 +150,8 @@ def train(
 
     Raises:
         KeyboardInterrupt: a signal came, and a checkpoint was taken.
-        InputError: the loss is no longer a finite number.
+        NotFiniteError: a loss or a gradient is no finite number; everything is as after the last good step.
+        StoppedError: the ranks do not hold the same weights.
     """
     config, ranks = trainer.config, trainer.ranks
     schedule = schedule or make_schedule(config)
@@ -155,31 +159,35 @@ def train(
     graphs = _compiled_graphs()
     clock = clock or Clock(ranks)
     step, loss = checkpoints.begin(trainer, schedule, clock) if checkpoints else (0, torch.zeros(()))
+    watch = Watch(trainer.optimizer.parameters, last=float(loss))
+    clock.finished = partial(_read, watch, trainer, schedule)
     reported = False
     while not schedule.is_over(step, clock.elapsed, clock.step_seconds, clock.in_flight):
         rates = schedule.rates(step, clock.elapsed)
         loss = trainer.step(rates)
         step += 1
+        watch.note(step, loss, trainer.optimizer.found)
         schedule.record(rates)
-        trainer.averages.update(step, rates.lr_factor)
+        trainer.averages.update(step, rates.lr_factor, trainer.optimizer.ok)
         clock.step_issued()
         reported = step <= 10 or step % config.log_every == 0
         if reported:
-            size = _forecast(trainer, clock, predict) if predict and step % config.log_every == 0 else None
-            _report(trainer, log, clock, step, rates, _mean_loss(loss, step, ranks), size)
+            size = _look(trainer, clock, step, predict)
+            clock.finished(step)
+            _report(trainer, log, clock, step, rates, watch, size)
         _show_progress(log, config, clock, step)
         if validate and config.val_every and step % config.val_every == 0:
             _report_validation(log, clock, step, validate)
         if checkpoints:
             checkpoints.after(step, loss, trainer, schedule, clock)
     clock.drain()
-    last_loss = _mean_loss(loss, step, ranks)
+    require_agreement(trainer.optimizer.parameters, ranks, step)
     if not reported:
-        _report(trainer, log, clock, step, schedule.recorded[-1], last_loss)
-    return _trained(trainer, schedule, clock, last_loss, _compiled_graphs() - graphs)
+        _report(trainer, log, clock, step, schedule.recorded[-1], watch)
+    return _trained(trainer, schedule, clock, watch, _compiled_graphs() - graphs)
 
 
-def _trained(trainer: Trainer, schedule: Schedule, clock: Clock, train_loss: float, recompiles: int) -> Trained:
+def _trained(trainer: Trainer, schedule: Schedule, clock: Clock, watch: Watch, recompiles: int) -> Trained:
     steps = len(schedule.recorded)
     return Trained(
         weights=trainer.averages.weights(),
@@ -187,19 +195,26 @@ def _trained(trainer: Trainer, schedule: Schedule, clock: Clock, train_loss: flo
         steps=steps,
         seconds=clock.elapsed,
         tokens=steps * trainer.config.batch_tokens,
-        train_loss=train_loss,
+        train_loss=watch.last,
+        losses=watch.losses,
         recompiles=recompiles,
         schedule=schedule,
     )
 
 
-def _mean_loss(loss: torch.Tensor, step: int, ranks: Ranks) -> float:
-    mean = loss.detach().float().reshape(1)
-    ranks.all_mean_([mean])
-    value = float(mean)
-    if not math.isfinite(value):
-        raise InputError(f"train_loss is {value} at step {step}: lower the learning rates (train.matrix_lr, ...)")
-    return value
+def _read(watch: Watch, trainer: Trainer, schedule: Schedule, finished: int) -> None:
+    """Read what the steps up to `finished` found.
+
+    Raises:
+        NotFiniteError: a loss or a gradient was no finite number. The model, optimizers, averages and the schedule are
+            as after the last good step.
+    """
+    try:
+        watch.read(finished)
+    except NotFiniteError as error:
+        trainer.averages.forget(error.step)
+        del schedule.recorded[error.step - 1 :]
+        raise
 
 
 def _compiled_graphs() -> int:
@@ -207,15 +222,31 @@ def _compiled_graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"]) if "torch._dynamo" in sys.modules else 0
 
 
-def _forecast(trainer: Trainer, clock: Clock, predict: Callable[[Mapping[str, torch.Tensor]], int]) -> int:
-    with clock.stopped():
-        return predict(trainer.averages.weights())
+def _look(
+    trainer: Trainer, clock: Clock, step: int, predict: Callable[[Mapping[str, torch.Tensor]], int] | None
+) -> int | None:
+    """Wait for the device, and every `log_every` steps see that the ranks agree; then the bytes that are predicted.
+
+    Raises:
+        StoppedError: the ranks do not hold the same weights.
+    """
+    size = None
+    if step % trainer.config.log_every == 0:
+        if predict:
+            with clock.stopped():
+                size = predict(trainer.averages.weights())
+        require_agreement(trainer.optimizer.parameters, trainer.ranks, step)
+    if trainer.ranks.device.type == "cuda":
+        torch.cuda.current_stream().synchronize()
+    return size
 
 
 def _report(
-    trainer: Trainer, log: Log, clock: Clock, step: int, rates: Rates, loss: float, size: int | None = None
+    trainer: Trainer, log: Log, clock: Clock, step: int, rates: Rates, watch: Watch, size: int | None = None
 ) -> None:
-    config = trainer.config
+    config, loss = trainer.config, watch.last
+    for number, of_step in watch.news():
+        log.metric(kind="step", step=number, loss=of_step)
     finished = max(len(clock.step_seconds), 1)
     log.line(
         f"step:{step}/{config.max_steps} train_loss:{loss:.4f} train_time:{clock.elapsed * 1e3:.0f}ms "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -12,11 +13,52 @@ from golf_fast.distributed import Ranks
 from golf_fast.train.state import Piece
 
 
+@dataclass(frozen=True)
+class Bank:
+    """A parameter of equal matrices, and the rows of it that this rank keeps the momentum of.
+
+    Attributes:
+        weight: `[n, rows, cols]`, or one matrix `[rows, cols]`, which every rank orthogonalizes.
+        share: how many matrices each rank has, `ceil(n / world size)`; those past the end are padding, and 0.
+        sharded: whether ranks have different shares.
+        momentum: `[share, rows, cols]`.
+    """
+
+    name: str
+    weight: torch.nn.Parameter
+    share: int
+    sharded: bool
+    momentum: torch.Tensor
+
+    @staticmethod
+    def of(name: str, weight: torch.nn.Parameter, ranks: Ranks) -> Bank:
+        """The bank with a momentum of 0."""
+        sharded = weight.ndim == 3 and ranks.world_size > 1
+        matrices = weight.shape[0] if weight.ndim == 3 else 1
+        share = math.ceil(matrices / ranks.world_size) if sharded else matrices
+        momentum = weight.new_zeros((share, *weight.shape[-2:]), requires_grad=False)
+        return Bank(name, weight, share, sharded, momentum)
+
+    @property
+    def stretch(self) -> float:
+        """The factor on the update of tall matrices."""
+        rows, cols = self.weight.shape[-2:]
+        return math.sqrt(max(1.0, rows / cols))
+
+    def state(self, rank: int) -> Piece:
+        """The momentum without padding."""
+        if not self.sharded:
+            return Piece.whole(self.momentum.view_as(self.weight))
+        matrices = self.weight.shape[0]
+        first = min(rank * self.share, matrices)
+        return Piece(self.momentum[: min(self.share, matrices - first)], first, matrices)
+
+
 class Muon:
     """Momentum, orthogonalized (Jordan et al., 2024), for banks of matrices `[n, rows, cols]`.
 
-    Every rank keeps all of the momentum, and orthogonalizes its share of each bank: banks are padded with zero
-    matrices to a multiple of the world size, and the padding is dropped when the shares are gathered.
+    A rank keeps the momentum of its share of each bank and orthogonalizes that; the updates, in the dtype of
+    Newton-Schulz, are gathered while the next bank is at work.
 
     Args:
         banks: parameters with 2 or 3 dimensions, by name.
@@ -35,36 +77,66 @@ class Muon:
         dtype: torch.dtype,
         ranks: Ranks,
     ) -> None:
-        self.names, self.banks = list(banks), list(banks.values())
+        self.banks = [Bank.of(name, weight, ranks) for name, weight in banks.items()]
         self.iterations = iterations
         self.weight_decay = weight_decay
         self.dtype = dtype
         self.ranks = ranks
-        self.momentum = [torch.zeros_like(bank) for bank in self.banks]
 
     def state(self) -> dict[str, Piece]:
-        """The momentum of each bank."""
-        return {name: Piece.whole(velocity) for name, velocity in zip(self.names, self.momentum, strict=True)}
+        """The momentum of each bank, this rank's rows."""
+        return {bank.name: bank.state(self.ranks.rank) for bank in self.banks}
 
     @torch.no_grad()
-    def step(self, lr: float, momentum: float) -> None:
-        """Update the banks from their gradients, which must be equal on all ranks."""
-        for bank, velocity in zip(self.banks, self.momentum, strict=True):
-            assert bank.grad is not None, "a bank without a gradient"
-            velocity.mul_(momentum).add_(bank.grad)
-            direction = bank.grad.add(velocity, alpha=momentum)
-            update = self._orthogonalize(direction.view(-1, *bank.shape[-2:])).view_as(bank)
-            stretch = math.sqrt(max(1.0, bank.shape[-2] / bank.shape[-1]))
-            bank.mul_(1 - lr * self.weight_decay).add_(update, alpha=-lr * stretch)
+    def start(self, gradients: list[torch.Tensor], lr: float, momentum: float, ok: torch.Tensor) -> Finish:
+        """Begin to update the banks; nothing changes where `ok` is false.
 
-    def _orthogonalize(self, bank: torch.Tensor) -> torch.Tensor:
-        world_size = self.ranks.world_size
-        if world_size == 1:
-            return ops.newton_schulz(bank, self.iterations, self.dtype)
-        share = math.ceil(bank.shape[0] / world_size)
-        padded = bank.new_zeros((share * world_size, *bank.shape[1:]), dtype=self.dtype)
-        padded[: bank.shape[0]] = bank
-        own = padded[self.ranks.rank * share : (self.ranks.rank + 1) * share]
-        gathered = torch.empty_like(padded)
-        self.ranks.all_gather_into(gathered, ops.newton_schulz(own, self.iterations, self.dtype).contiguous())
-        return gathered[: bank.shape[0]]
+        Args:
+            gradients: of this rank's shares `[share, rows, cols]`, means over all ranks.
+            lr: learning rate.
+            momentum: share of the momentum that is kept.
+            ok: bool scalar on the device.
+
+        Returns:
+            A function that waits for the other ranks' updates and moves the weights.
+        """
+        kept = [bank.momentum for bank in self.banks]
+        moved = torch._foreach_mul(kept, momentum)
+        torch._foreach_add_(moved, gradients)
+        directions = torch._foreach_add(gradients, moved, alpha=momentum)
+        for before, after in zip(kept, moved, strict=True):
+            torch.where(ok, after, before, out=before)
+        # The largest first: its updates travel while the others are at work.
+        order = sorted(zip(self.banks, directions, strict=True), key=lambda pair: -pair[0].weight.numel())
+        waiting = [(bank, self._orthogonalize(bank, direction)) for bank, direction in order]
+
+        def finish() -> None:
+            with torch.no_grad():
+                for bank, update in waiting:
+                    self._move(bank, update(), lr, ok)
+
+        return finish
+
+    def _orthogonalize(self, bank: Bank, direction: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """Begin to gather the update; the returned function waits for it."""
+        own = ops.newton_schulz(direction, self.iterations, self.dtype)
+        if not bank.sharded:
+            return lambda: own
+        gathered = own.new_empty((bank.share * self.ranks.world_size, *own.shape[1:]))
+        wait = self.ranks.start_all_gather(gathered, own.contiguous())
+
+        def update() -> torch.Tensor:
+            wait()
+            return gathered[: bank.weight.shape[0]]
+
+        return update
+
+    def _move(self, bank: Bank, update: torch.Tensor, lr: float, ok: torch.Tensor) -> None:
+        weight = bank.weight
+        moved = weight * (1 - lr * self.weight_decay)
+        moved.add_(update.reshape(weight.shape), alpha=-lr * bank.stretch)
+        torch.where(ok, moved, weight, out=weight)
+
+
+Finish = Callable[[], None]
+"""Ends what was begun."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from golf_fast.config import TrainConfig
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
 from golf_fast.model.parameters import Role
+from golf_fast.train.gradients import Gradients
 from golf_fast.train.muon import Muon
 from golf_fast.train.schedule import Rates
 from golf_fast.train.state import Piece, Reader, fill
@@ -23,7 +25,7 @@ class Optimizer:
     """All updates of one step: rates, clip, Muon, AdamW.
 
     Args:
-        model: its gradients must be equal on all ranks when `step` is called.
+        model: equal on all ranks, and on `ranks.device`.
         config: rates and decays.
         ranks: who takes part.
         orthogonalization_dtype: what Newton-Schulz computes in; default: the model's compute dtype.
@@ -40,7 +42,7 @@ class Optimizer:
         claimed = model.claimed("the optimizer")
         for row, parameter in claimed:
             by_role[row.role][row.name] = parameter
-        self.parameters = [parameter for _, parameter in claimed]
+        self.parameters = {row.name: parameter for row, parameter in claimed}
         self._of_adamw = {name: parameter for role in _ADAMW for name, parameter in by_role[role].items()}
         self.muon = Muon(
             by_role["matrix"],
@@ -64,7 +66,6 @@ class Optimizer:
             weight_decay=config.weight_decay,
             fused=True,  # one rounding a step: decay alone is less than half a unit of a bf16 table and would vanish
         )
-
         for parameter in self._of_adamw.values():  # from the beginning, so that a state is complete at any step
             self.adamw.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
@@ -72,26 +73,43 @@ class Optimizer:
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
 
-    def step(self, rates: Rates) -> None:
-        """Clip the gradients and update the parameters with these rates."""
-        self._clip()
-        for group in self.adamw.param_groups:
-            group["lr"] = group["full_lr"] * rates.lr_factor
-        self.muon.step(self.config.matrix_lr * rates.lr_factor, rates.momentum)
-        self.adamw.step()
+        device = ranks.device
+        shares = {bank.name: bank.share for bank in self.muon.banks if bank.sharded}
+        self._gradients = Gradients(self.parameters, shares, ranks)
+        self.ok = torch.ones((), dtype=torch.bool, device=device)
+        """Whether all losses and gradients so far were finite, on the device; from the first that was not, updates
+        change nothing."""
+        self.found = torch.zeros(len(self.parameters) + 1, device=device)
+        """What the last step found: a number for each parameter that is finite where its gradient is, in the order of
+        `parameters`, then the mean loss over all ranks. On the device, the same on all ranks."""
+        # AdamW takes it from there, and skips its update where it is 1.
+        self.adamw.found_inf = torch.zeros((), device=device)  # type: ignore[attr-defined]
 
     @torch.no_grad()
-    def _clip(self) -> None:
-        """Scale all gradients by `min(1, limit / (norm + 1e-6))`, without waiting for the device."""
-        if self.config.grad_clip <= 0:
-            return
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norms = [torch.linalg.vector_norm(g, dtype=torch.promote_types(g.dtype, torch.float32)) for g in gradients]
-        norm = torch.linalg.vector_norm(torch.stack(norms))
-        torch._foreach_mul_(gradients, (self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0))
+    def step(self, rates: Rates, loss: torch.Tensor | None = None) -> None:
+        """Add up the gradients over the ranks, clip them and update the parameters; nothing waits for the device.
+
+        Args:
+            rates: of this step.
+            loss: scalar, this rank's part of the mean loss; the gradients are of it.
+        """
+        gradients = self._gradients.sum()
+        norm, self.found = self._gradients.found(gradients, torch.zeros_like(self.found[-1]) if loss is None else loss)
+        # 0 * infinity is no number either, and none is less than infinity.
+        self.ok.logical_and_(torch.add(norm, self.found[-1], alpha=0) < math.inf)
+        torch.logical_not(self.ok, out=self.adamw.found_inf)  # type: ignore[attr-defined]
+        if self.config.grad_clip > 0:
+            factor = (self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(list(gradients.values()), factor)
+        of_banks = [gradients[bank.name].view(bank.momentum.shape) for bank in self.muon.banks]
+        finish = self.muon.start(of_banks, self.config.matrix_lr * rates.lr_factor, rates.momentum, self.ok)
+        for group in self.adamw.param_groups:
+            group["lr"] = group["full_lr"] * rates.lr_factor
+        self.adamw.step()
+        finish()
 
     def zero_grad(self) -> None:
-        for parameter in self.parameters:
+        for parameter in self.parameters.values():
             parameter.grad = None
 
     def state(self) -> dict[str, Piece]:
@@ -125,4 +143,9 @@ class Optimizer:
     def snapshot(self) -> Callable[[], None]:
         """Remember the state of all optimizers; the returned function puts it back."""
         kept = {name: piece.tensor.clone() for name, piece in self.state().items()}
-        return lambda: self.load(lambda name, first, count: kept[name])
+
+        def restore() -> None:
+            self.load(lambda name, first, count: kept[name])
+            self.ok.fill_(True)
+
+        return restore

@@ -66,7 +66,8 @@ class Metrics:
     def line(self, text: str) -> None: ...
 
     def metric(self, **fields: object) -> None:
-        self.train.append(fields)
+        if fields["kind"] == "train":
+            self.train.append(fields)
 
     def progress(self, stage: str, done: float, total: float, text: str = "") -> None: ...
 
