@@ -88,6 +88,12 @@ class RunConfig:
         if self.score.streaming:
             windows = f"without a 0 where score.streaming is on; {self.model.window} sees all positions before"
             require(None not in self.model.windows, "model.window", self.model.window, windows)
+        if self.model.separate_documents:
+            protocols = ("off", "documents", "phased")
+            needed = (
+                f"one of {', '.join(protocols)} where model.separate_documents is on: they score document by document"
+            )
+            require(self.score.ttt in protocols and not self.score.streaming, "score.ttt", self.score.ttt, needed)
         if self.score.ttt != "off":
             require(
                 self.score.ttt_freeze_blocks <= self.model.layers,

@@ -49,6 +49,9 @@ class ModelConfig:
     """Positions that attention sees, each position's own included; 0: all before it. One number for all blocks, or one
     for each."""
 
+    separate_documents: bool = later(False)
+    """Attention and smear see nothing before the document's start, in training, calibration and scoring alike."""
+
     def __post_init__(self) -> None:
         require_numbers(self, "model", dim=65536, layers=1024, mlp_mult=1024, bigram_buckets=1 << 24, bigram_dim=65536)
         require_positive(self, "model", "vocab_size", "dim", "layers", "heads", "kv_heads", "mlp_mult", "bigram_dim")

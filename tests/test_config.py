@@ -211,3 +211,14 @@ def test_importing_the_configuration_imports_no_stage_and_nothing_heavy() -> Non
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     ours = ["errors", "checks", "compress_config", "model_config", "score_config", "train_config", "config", "recipes"]
     assert done.stdout.strip() == str([f"golf_fast.{name}" for name in ours])
+
+
+@pytest.mark.parametrize("score", [{"ttt": "chunked"}, {"ttt": "held_out"}, {"ttt": "off", "streaming": True}])
+def test_a_model_that_keeps_documents_separate_is_scored_by_documents(score: dict[str, object]) -> None:
+    model = ModelConfig(separate_documents=True, window=(64,))
+    for ttt in ("off", "documents", "phased"):
+        RunConfig(model=model, score=ScoreConfig(ttt=ttt))  # type: ignore[arg-type]
+    with pytest.raises(
+        InputError, match=r"score\.ttt is .* it must be one of off, documents, phased where model\.separate"
+    ):
+        RunConfig(model=model, score=ScoreConfig(**score))  # type: ignore[arg-type]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
+
+from golf_fast.data.tokenizer import BOS_ID
 
 
 class Batch(NamedTuple):
@@ -14,8 +18,8 @@ class Batch(NamedTuple):
     Attributes:
         tokens: `[B, T]` int64.
         targets: `[B, T]` int64, the token after each.
-        documents: `cu_seqlens` `[n + 1]` int32, where the documents of a single row (B = 1) start and the last ends;
-            None: each row is one.
+        documents: `cu_seqlens` `[n + 1]` int32, where the documents of a single row (B = 1) start and the last ends,
+            some of them empty; None: each row is one.
     """
 
     tokens: torch.Tensor
@@ -35,14 +39,52 @@ class Batch(NamedTuple):
         return Batch(change(self.tokens), change(self.targets), documents)
 
     def joined(self, others: Sequence[Batch]) -> Batch:
-        """The rows of this one, then those of others; this one itself where there are none.
+        """The rows of this one, then those of others, a single row of them all where there are documents.
+
+        This one itself where there are no others.
 
         Raises:
-            ValueError: there are others, and documents, whose bounds are those of a single row.
+            ValueError: some have documents, and others have not.
         """
         if not others:
             return self
         batches = (self, *others)
-        if any(batch.documents is not None for batch in batches):
-            raise ValueError(f"{len(batches)} batches with documents: each has one row and runs by itself")
-        return Batch(torch.cat([batch.tokens for batch in batches]), torch.cat([batch.targets for batch in batches]))
+        bounds = [batch.documents for batch in batches if batch.documents is not None]
+        if len(bounds) not in (0, len(batches)):
+            raise ValueError(f"{len(batches)} batches, {len(bounds)} of them with documents: all have some, or none")
+        tokens, targets = (torch.cat(rows, dim=1 if bounds else 0) for rows in list(zip(*batches, strict=True))[:2])
+        if not bounds:
+            return Batch(tokens, targets)
+        offsets = range(0, tokens.shape[1], self.tokens.shape[1])
+        shifted = [each + offset for each, offset in zip(bounds, offsets, strict=True)]
+        return Batch(tokens, targets, torch.cat(shifted))
+
+    def with_documents(self, longest: int) -> Batch:
+        """The rows as a single one, with the bounds of the documents in it: see `document_bounds`."""
+        bounds = torch.from_numpy(document_bounds(self.tokens.flatten().cpu().numpy(), longest))
+        return Batch(self.tokens.view(1, -1), self.targets.view(1, -1), bounds.to(self.tokens.device))
+
+
+def document_bounds(tokens: npt.NDArray[np.integer[Any]], longest: int) -> npt.NDArray[np.int32]:
+    """`cu_seqlens` of a row of tokens: each document starts at its BOS, and is cut where it is longer than `longest`.
+
+    Their number changes from row to row, and with it the shape that a compiled model is compiled for. So the length of
+    the row is repeated at the end, for documents without tokens, up to a multiple of 64, or of a 64th of the row where
+    that is more: documents of 64 tokens in the mean, or longer, all give one shape.
+
+    Args:
+        tokens: `[T]`; what is before the first BOS belongs to a document that started earlier.
+        longest: tokens.
+
+    Returns:
+        int32 `[n + 1]`, from 0 to T.
+    """
+    starts = np.unique(np.append(np.flatnonzero(tokens == BOS_ID), 0))
+    lengths = np.diff(np.append(starts, len(tokens)))
+    cuts = -(-lengths // longest)
+    number = np.arange(cuts.sum()) - np.repeat(np.cumsum(cuts) - cuts, cuts)
+    begins = np.repeat(starts, cuts) + number * longest
+    step = max(64, len(tokens) // 64)
+    bounds = np.full(-(-(len(begins) + 1) // step) * step, len(tokens), np.int32)
+    bounds[: len(begins)] = begins
+    return bounds

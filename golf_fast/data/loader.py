@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from golf_fast.data.batch import Batch
+from golf_fast.data.batch import Batch, document_bounds
 from golf_fast.data.shards import Shard, Tokens
 from golf_fast.errors import InputError
 
@@ -90,6 +90,7 @@ class Batches:
         batch_tokens: of a step, over all ranks and micro-batches.
         micro_batches: pieces of a step; the world size must divide it.
         seq_len: length of a row; it must divide N.
+        separate: a batch is one row of N tokens, with `documents` cut at each BOS and every `seq_len` from there.
         pin: prepare the next batch in a thread, in pinned memory where CUDA is there.
 
     Raises:
@@ -105,6 +106,7 @@ class Batches:
         micro_batches: int,
         seq_len: int,
         pin: bool = False,
+        separate: bool = False,
     ) -> None:
         if micro_batches % world_size:
             raise InputError(f"world size {world_size}: it must divide train.micro_batches = {micro_batches}")
@@ -121,13 +123,14 @@ class Batches:
         self._world_size = world_size
         self._piece = batch_tokens // micro_batches + 1
         self._seq_len = seq_len
+        self._separate = separate
         self._position = 0
         self._pinned = pin and torch.cuda.is_available()
         self._thread = ThreadPoolExecutor(1, "batches") if pin else None
         self._ahead: tuple[int, Future[Batch]] | None = None
 
     def next(self) -> Batch:
-        """The batch of the next micro-step, its rows [N / seq_len, seq_len], on the CPU.
+        """The batch of the next micro-step, its rows [N / seq_len, seq_len] or, with documents, [1, N]; on the CPU.
 
         Raises:
             InputError: an id beyond the vocabulary; the position stays where it was.
@@ -143,7 +146,9 @@ class Batches:
     def _prepare(self, position: int) -> Batch:
         tokens = self._stream.read(position + self._rank * self._piece, self._piece)
         span = torch.from_numpy(tokens.astype(np.int64))
-        batch = Batch(span[:-1].view(-1, self._seq_len), span[1:].view(-1, self._seq_len))
+        length = self._piece - 1 if self._separate else self._seq_len
+        bounds = torch.from_numpy(document_bounds(tokens[:-1], self._seq_len)) if self._separate else None
+        batch = Batch(span[:-1].view(-1, length), span[1:].view(-1, length), bounds)
         return batch.pin_memory() if self._pinned else batch
 
     def state(self) -> dict[str, int]:

@@ -39,7 +39,8 @@ def account(context: Context, inputs: Inputs, compressed: Compressed) -> Costs:
     if config.report_tokens:
         stream, seq_len = inputs.dataset.train_stream(), context.config.train.seq_len
         single = Ranks.single(ranks.device)
-        batches, _ = next_batches(stream, compressed.next_token, config.report_tokens, seq_len, single)
+        separate = context.config.model.separate_documents
+        batches, _ = next_batches(stream, compressed.next_token, config.report_tokens, seq_len, single, separate)
 
         def evaluate(state_dict: Mapping[str, torch.Tensor]) -> float:
             upstream.load(context.scored_model, state_dict)

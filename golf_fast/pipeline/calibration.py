@@ -83,17 +83,18 @@ def gram_matrices(
 
 
 def next_batches(
-    stream: TokenStream, position: int, tokens: int, seq_len: int, ranks: Ranks
+    stream: TokenStream, position: int, tokens: int, seq_len: int, ranks: Ranks, separate: bool = False
 ) -> tuple[list[Batch], int]:
     """This rank's share of at least `tokens` training tokens from `position` on, and the position after all shares.
 
     After training these are the tokens that come next: none was trained on, unless the stream has begun again.
+    `separate` as in `Batches`.
     """
     rows = -(-tokens // (seq_len * ranks.world_size))
     count = -(-rows // max(1, BATCH_TOKENS // seq_len))
     together = -(-rows // count)
     batch_tokens = together * seq_len * ranks.world_size
-    batches = Batches(stream, ranks.rank, ranks.world_size, batch_tokens, ranks.world_size, seq_len)
+    batches = Batches(stream, ranks.rank, ranks.world_size, batch_tokens, ranks.world_size, seq_len, separate=separate)
     batches.restore({"position": position})
     return [batches.next() for _ in range(count)], batches.state()["position"]
 

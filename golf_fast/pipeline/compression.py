@@ -53,7 +53,8 @@ def compress(context: Context, inputs: Inputs, budget: Budget, training: Trainin
         """What the inputs of each matrix look like under the weights that will be quantized."""
         nonlocal next_token
         stream, wanted = inputs.dataset.train_stream(), config.compress.calibration_tokens
-        batches, next_token = next_batches(stream, next_token, wanted, config.train.seq_len, ranks)
+        separate = config.model.separate_documents
+        batches, next_token = next_batches(stream, next_token, wanted, config.train.seq_len, ranks, separate)
         seen = " that were trained on before" if next_token > stream.tokens else ", the next after the last"
         log.line(f"calibrating on {wanted:,} training tokens{seen}")
         upstream.load(context.scored_model, pruned)

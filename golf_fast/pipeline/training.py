@@ -69,6 +69,7 @@ def train_model(
         config.train.micro_batches,
         config.train.seq_len,
         pin=ranks.device.type == "cuda",
+        separate=config.model.separate_documents,
     )
 
     loss = torch.compile(model, dynamic=False) if compiles(config.train.compile, ranks.device.type) else model

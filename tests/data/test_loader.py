@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from golf_fast.data import Batches, TokenStream, write_shard
+from golf_fast.data.batch import document_bounds
 from golf_fast.errors import InputError
 
 SIZES = (7, 1, 30, 12)
@@ -50,6 +51,19 @@ def seen(shards: list[Path], world_size: int, steps: int) -> list[tuple[list[int
             assert y.is_contiguous()
             pieces.append((x.flatten().tolist(), y.flatten().tolist()))
     return pieces
+
+
+def test_separate_documents_are_one_row_with_their_bounds(shards: list[Path]) -> None:
+    joined = Batches(TokenStream(shards, 50), 1, 2, 48, 4, 4)
+    separate = Batches(TokenStream(shards, 50), 1, 2, 48, 4, 4, separate=True)
+    for _ in range(9):
+        rows, row = joined.next(), separate.next()
+        assert row.tokens.shape == row.targets.shape == (1, 12)
+        assert torch.equal(row.tokens.flatten(), rows.tokens.flatten())
+        assert torch.equal(row.targets.flatten(), rows.targets.flatten())
+        assert row.documents is not None
+        assert row.documents.tolist() == document_bounds(row.tokens[0].numpy(), 4).tolist()
+    assert joined.state() == separate.state()
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4, 8])

@@ -28,6 +28,7 @@ class Tables(nn.Module):
     def __init__(self, vocabulary: int = VOCABULARY, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(5)
+        self.config = ModelConfig(vocab_size=vocabulary)
         shape = (vocabulary, vocabulary)
         self.after = nn.Parameter(torch.randn(shape, generator=generator).to(dtype))
         self.anywhere_before = nn.Parameter(torch.randn(shape, generator=generator).to(dtype))

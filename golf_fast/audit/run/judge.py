@@ -174,12 +174,12 @@ def _recorded(evidence: Evidence, weights: str | None) -> Iterable[Finding]:
     yield from record.weights_named(events, path, weights, exact=config.compress.low_rank == 0)
     if isinstance(tokens, Missing):
         yield unknown("ledger", f"its hashes were not compared: {tokens.why}")
-        if config.score.ttt in record.STREAM:
+        if config.score.ttt in record.STREAM and not config.model.separate_documents:
             yield passed("V13", "one uncut stream is scored; no document is declared separate")
     else:
         yield from record.tokens_named(events, tokens, path)
         if events and events[0].get("targets") == len(tokens) - 1:
-            yield record.documents_kept_apart(events, tokens, BOS_ID, path, config.score.ttt)
+            yield record.documents_kept_apart(events, tokens, BOS_ID, path, config)
 
 
 def _by_rule(evidence: Evidence, verdict: Verdict, facts: Facts) -> Iterable[Finding]:

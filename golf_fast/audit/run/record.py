@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
+from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
 from golf_fast.rules import VIOLATIONS
 from golf_fast.score import digest
@@ -125,10 +126,10 @@ def weights_named(events: Sequence[Event], path: Path, artifact: str | None, exa
 
 
 def documents_kept_apart(
-    events: Sequence[Event], tokens: npt.NDArray[np.uint16], bos: int, path: Path, strategy: str
+    events: Sequence[Event], tokens: npt.NDArray[np.uint16], bos: int, path: Path, config: RunConfig
 ) -> Finding:
-    """V13: whether each range of a strategy that declares documents separate lies in one document."""
-    if strategy in STREAM:
+    """V13: whether each range lies in one document, where the strategy or the model declares documents separate."""
+    if config.score.ttt in STREAM and not config.model.separate_documents:
         return passed("V13", "one uncut stream is scored; no document is declared separate")
     bounds = np.unique(np.concatenate(([0], np.flatnonzero(tokens[:-1] == bos), [len(tokens) - 1])))
     for number, event in enumerate(events, 1):

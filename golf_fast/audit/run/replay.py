@@ -24,7 +24,7 @@ from golf_fast.score.rows import TokenRows
 from golf_fast.score.sliding import score_windows
 from golf_fast.score.streaming import score_stream
 from golf_fast.score.ttt import STRATEGIES, Work
-from golf_fast.score.ttt.documents import batches, frozen, score_documents
+from golf_fast.score.ttt.documents import batches, frozen, score_apart, score_documents
 from golf_fast.score.ttt.weights import restoring
 
 TARGETS = 4096
@@ -133,6 +133,8 @@ def again(
             if config.ttt == "documents":
                 with frozen(model):
                     score_documents(work, _some(batches(work, sampler.documents), sample), "documents")
+            elif config.ttt == "off" and model.config.separate_documents:
+                score_apart(work, _some(batches(work, sampler.documents), sample))
             else:
                 STRATEGIES[config.ttt].run(work)
         except _Enough:

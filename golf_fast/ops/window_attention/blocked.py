@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from golf_fast.ops.window_attention.reference import visible
+from golf_fast.ops.window_attention.reference import document_bounds
 
 MIN_BLOCK = 64
 MAX_BLOCKS = 8
@@ -29,8 +29,13 @@ def window_attention(
     q = q.reshape(rows, queries, kv_heads, group, head_dim).transpose(1, 2).flatten(2, 3).flatten(0, 1)
     k = k.permute(0, 2, 3, 1).flatten(0, 1)
     v = v.transpose(1, 2).flatten(0, 1)
-    seen = None if cu_seqlens is None else visible(length, window, cu_seqlens, q.device)
     block = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
+    starts: list[int] | None = None
+    if cu_seqlens is not None:
+        bounds = document_bounds(cu_seqlens, length)
+        starts = bounds[0].tolist()
+        # As for a window: documents are short, and a block meets the keys of all that it is of.
+        block = min(block, max(MIN_BLOCK, (int((bounds[1] - bounds[0]).max()) + 1) // 2))
     if window is not None:  # a block meets the keys of a window and its own, so a long one meets many for nothing
         block = min(block, max(MIN_BLOCK, window // 2))
     outputs = []
@@ -38,17 +43,19 @@ def window_attention(
     for start in range(before, length, block):
         stop = min(start + block, length)
         first = 0 if window is None else max(0, start - window + 1)
+        if starts is not None:
+            first = max(first, starts[start])
         size = (stop - start, start - first)
         bias = biases.get(size)
         if bias is None:
-            if seen is None:
-                distance = torch.arange(start, stop)[:, None] - torch.arange(first, stop)
-                block_seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
-            else:
-                block_seen = seen[start:stop, first:stop]
-            bias = torch.zeros(block_seen.shape, dtype=q.dtype).masked_fill(~block_seen, float("-inf"))
+            keys = torch.arange(first, stop)
+            distance = torch.arange(start, stop)[:, None] - keys
+            seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+            if starts is not None:
+                seen &= keys >= torch.tensor(starts[start:stop])[:, None]
+            bias = torch.zeros(seen.shape, dtype=q.dtype).masked_fill(~seen, float("-inf"))
             bias = bias.repeat_interleave(group, dim=0)
-            if seen is None:
+            if starts is None:
                 biases[size] = bias
         own = q[:, (start - before) * group : (stop - before) * group]
         scores = torch.baddbmm(bias, own, k[:, :, first:stop], alpha=head_dim**-0.5)

@@ -55,13 +55,26 @@ def score_documents(work: Work, groups: list[list[Span]], phase: str) -> None:
     examiner.settle()
 
 
+def score_apart(work: Work, groups: list[list[Span]]) -> None:
+    """Score these groups of documents, each by itself, with the model as it is; called by all ranks together."""
+    for k in range(work.ranks.rank, len(groups), work.ranks.world_size):
+        _Group(work, None, groups[k], "documents", k, 0.0).score_plainly(groups[k], 0)
+        work.examiner.told(max(stop for _, stop in groups[k]))
+    work.examiner.settle()
+
+
 class _Group:
     """Some documents side by side, the longest first: those that still go on are always the first rows."""
 
     def __init__(
-        self, work: Work, fresh: Fresh, documents: list[Span], phase: str, place: int, plain_left: float
+        self, work: Work, fresh: Fresh | None, documents: list[Span], phase: str, place: int, plain_left: float
     ) -> None:
-        """`plain_left`: tokens that this rank will read for the groups after this one, if they do not adapt."""
+        """What is needed to score a group.
+
+        Args:
+            fresh: the adapters at the start of a document; None: there are none.
+            plain_left: tokens that this rank will read for the groups after this one, if they do not adapt.
+        """
         self._work = work
         self._config: DocumentsConfig = work.config.documents
         self._fresh = fresh
@@ -74,6 +87,7 @@ class _Group:
         """Chunk after chunk; where time runs out, what is left is scored without another step."""
         c, examiner, pace = self._config, self._work.examiner, self._work.examiner.pace
         chunks = -(-(self._documents[0][1] - self._documents[0][0]) // c.chunk_tokens)
+        assert self._fresh is not None
         adapters = self._fresh.rows(len(self._documents))
         optimizer = _Steps(adapters, c)
         for chunk in range(chunks):
@@ -84,7 +98,7 @@ class _Group:
                     f"from target {active[0][0] + chunk * c.chunk_tokens} on documents are scored without adapting, "
                     f"within score.max_seconds {pace.limit:g}"
                 )
-                self._score_plainly(active, chunk * c.chunk_tokens)
+                self.score_plainly(active, chunk * c.chunk_tokens)
                 return
             optimizer.keep(len(active))
             excerpts = [excerpt(span, chunk * c.chunk_tokens, c.chunk_tokens, c.context) for span in active]
@@ -111,7 +125,7 @@ class _Group:
             return pace.fits(forward=step, step=step)
         return pace.fits(forward=step + 1.2 * (rest + self._plain_left), step=step)
 
-    def _score_plainly(self, documents: list[Span], done: int) -> None:
+    def score_plainly(self, documents: list[Span], done: int) -> None:
         """Score what is left of documents, half a context at a time, with the weights as they are."""
         c, examiner = self._config, self._work.examiner
         stride = max(1, c.context // 2)

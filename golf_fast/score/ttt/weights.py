@@ -73,6 +73,7 @@ class WeightTrainer:
             ValueError: a parameter of the model has no row in the table of parameters, or a row no parameter.
         """
         self._descent = descent
+        self._separate = model.config.separate_documents
         self._ranks = ranks
         claimed = model.claimed("test-time training")
         self._parameters = [parameter for _, parameter in claimed]
@@ -132,7 +133,8 @@ class WeightTrainer:
         # and of the last, for all chunks that are trained on are equally long. All come again in every epoch.
         for begin in range(first, stop, size):
             end = min(begin + size, stop)
-            loss = mean_loss(*rows.batch(begin, end))
+            batch = rows.batch(begin, end)
+            loss = mean_loss(*(batch.with_documents(rows.window) if self._separate else batch))
             # The mean over ranks divides by their number: each row then weighs 1 / total, however they are shared.
             (loss * ((end - begin) * self._ranks.world_size / total)).backward()  # type: ignore[no-untyped-call]
         for parameter in self._parameters:

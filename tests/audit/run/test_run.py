@@ -19,6 +19,7 @@ from golf_fast.audit.__main__ import main as audit_main
 from golf_fast.audit.run import record
 from golf_fast.audit.run.judge import Audit, audit
 from golf_fast.audit.run.replay import Sample
+from golf_fast.config import RunConfig, ScoreConfig
 from golf_fast.console import exit_with
 from golf_fast.data import read_shard, write_shard
 from golf_fast.errors import InputError
@@ -260,6 +261,14 @@ def test_bytes_beside_the_tokens_are_the_run_s_and_the_text_s(tmp_path: Path) ->
     assert "V6" in judged(run, targets=32).flagged
 
 
+def test_a_model_that_keeps_documents_separate_is_judged_document_by_document(tmp_path: Path) -> None:
+    run = train(tmp_path, "--model.separate-documents", "--score.ttt=off", "--score.documents.context=64")
+    for found in (judged(run, full=True), judged(run, targets=100)):
+        assert found.flagged == [], found.lines()
+        assert {finding.outcome for rule in ("V3", "V13", "losses") for finding in found.of(rule)} == {"pass"}
+    assert "every range lies in one of" in found.of("V13")[0].text
+
+
 def test_a_sample_of_an_adapting_run_says_what_it_leaves_open(made: Path) -> None:
     found = judged(made, targets=200)
     assert found.flagged == []
@@ -377,7 +386,7 @@ def test_records_of_any_order_and_place_get_a_verdict(run: Path, strategy: str) 
         assert "V3" in verdict.violations or "V8" in verdict.violations or "V1" in verdict.violations
         record.tokens_named(forged, tokens, path)
         record.weights_named(forged, path, "0" * 16, exact=True)
-        record.documents_kept_apart(forged, tokens, 1, path, strategy)
+        record.documents_kept_apart(forged, tokens, 1, path, RunConfig(score=ScoreConfig(ttt=strategy)))
         for rule in verdict.violations:
             assert record.by_line(forged, rule, path).outcome == "flag"
 

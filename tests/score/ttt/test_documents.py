@@ -13,11 +13,12 @@ import torch
 from helpers.small_scoring import score, small_config, small_gpt
 
 from golf_fast.config import ModelConfig, ScoreConfig
+from golf_fast.data.batch import document_bounds
 from golf_fast.model import GPT
 from golf_fast.model.adapters import Fresh, LowRank, widths
 from golf_fast.score import Ledger
 from golf_fast.score.ttt.documents import excerpt
-from golf_fast.score_config import DocumentsConfig
+from golf_fast.score_config import DocumentsConfig, PhasedConfig
 
 LENGTHS = (7, 31, 18, 5, 12, 31, 26, 9)
 DOCUMENTS = DocumentsConfig(rank=3, lr=0.03, chunk_tokens=6, context=14, batch=3)
@@ -88,6 +89,46 @@ def test_batches_and_their_order_change_nothing(batch: int, order: str, monkeypa
     assert other.nats == pytest.approx(kept[0], rel=1e-10)
     assert other.order == (order if batch < len(LENGTHS) else "stream"), "one batch has all documents begin together"
     assert ledger.complete
+
+
+def separate() -> GPT:
+    """A model that keeps documents separate."""
+    model = wide()
+    model.config = replace(model.config, separate_documents=True)
+    return model
+
+
+def test_a_model_that_keeps_documents_separate_is_scored_as_it_was_trained() -> None:
+    """Losses without adapting are those of one row with the bounds of its documents, as the loader makes it."""
+    tokens, ledger = stream(), Ledger()
+    c = small_config(ttt="off", documents=replace(DOCUMENTS, context=64))
+    found = score(separate(), tokens, c, ledger=ledger)
+    ids = torch.from_numpy(tokens.astype(np.int64))[None]
+    bounds = torch.from_numpy(document_bounds(tokens[:-1], 64))
+    row = separate().token_losses(ids[:, :-1], ids[:, 1:], bounds)[0]
+    np.testing.assert_allclose(found.losses, row.detach().numpy(), rtol=1e-6)
+    joined = score(wide(), tokens, c)
+    assert not np.allclose(joined.losses[LENGTHS[0] :], found.losses[LENGTHS[0] :], rtol=1e-3)
+    assert (found.track, found.violations, ledger.complete) == ("A", [], True)
+
+
+def test_a_pass_over_scored_text_keeps_documents_separate_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor | None] = []
+    model = separate()
+    monkeypatch.setattr(model, "forward", lambda *batch: seen.append(batch[2]) or GPT.forward(model, *batch))
+    c = small_config(
+        ttt="phased", documents=DOCUMENTS, phased=PhasedConfig(documents=4, phases=1, chunk_tokens=32, batch_rows=2)
+    )
+    score(model, stream(), c)
+    assert len(seen) >= 2
+    assert all(bounds is not None and len(bounds.unique()) > 2 for bounds in seen)
+
+
+def test_long_documents_are_read_from_half_a_context_before() -> None:
+    found = score(separate(), stream((40,)), small_config(ttt="off", documents=DOCUMENTS)).losses
+    ids = torch.from_numpy(stream((40,)).astype(np.int64))[None]
+    piece = wide().token_losses(ids[:, 7:21], ids[:, 8:22])[0, 7:]
+    np.testing.assert_allclose(found[14:21], piece.detach().numpy(), rtol=1e-6)
 
 
 def test_neighbours_change_no_bit_in_the_same_slot_and_shape() -> None:
