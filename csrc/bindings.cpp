@@ -39,6 +39,7 @@ PYBIND11_MODULE(_C, module) {
 #ifdef GOLF_CUDA
     module.def("cuda_error", &cuda_error, py::arg("code"), "Name and description of a cudaError_t.");
 #endif
+    golf::bind_activations(module);
     golf::bind_bitpack(module);
     golf::bind_rans(module);
     golf::bind_trellis(module);

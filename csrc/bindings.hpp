@@ -5,6 +5,7 @@
 
 namespace golf {
 
+void bind_activations(pybind11::module_& module);
 void bind_bitpack(pybind11::module_& module);
 void bind_rans(pybind11::module_& module);
 void bind_trellis(pybind11::module_& module);

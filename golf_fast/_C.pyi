@@ -13,6 +13,30 @@ class BuildInfo(TypedDict):
 
 def build_info() -> BuildInfo: ...
 def cuda_error(code: int) -> tuple[str, str]: ...
+def activations_paths() -> list[str]: ...
+def activations_has_threads() -> bool: ...
+def softcap_cross_entropy_float32(
+    logits: int,
+    targets: int,
+    losses: int,
+    rows: int,
+    vocabulary: int,
+    softcap: float,
+    gradient: bool,
+    threads: int,
+    path: str = "",
+) -> None: ...
+def softcap_cross_entropy_bfloat16(
+    logits: int,
+    targets: int,
+    losses: int,
+    rows: int,
+    vocabulary: int,
+    softcap: float,
+    gradient: bool,
+    threads: int,
+    path: str = "",
+) -> None: ...
 def bitpack_paths() -> list[str]: ...
 def bitpack_pack(values: int, n: int, bits: int, planes: int, path: str = "") -> bool: ...
 def bitpack_unpack(planes: int, n: int, bits: int, values: int, path: str = "") -> None: ...

@@ -2,7 +2,8 @@
 
 Each recipe runs at a small size in float32 on one thread, under a recorded schedule, so that a run is a function of
 its seed and text. On the machine that recorded the numbers they must come again to the last bit, artifact and
-weights too; elsewhere, where other instructions add in another order, to a few parts in a hundred thousand.
+weights too; elsewhere, and with GOLF_FAST_BACKENDS=reference, where other instructions add in another order, to a few
+parts in a hundred thousand.
 
     python tests/test_golden.py    records them anew
 """
@@ -22,6 +23,7 @@ import pytest
 import torch
 
 from golf_fast.console import exit_with
+from golf_fast.ops import backends, passes
 from golf_fast.train.__main__ import main
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -84,7 +86,10 @@ def machine() -> str:
     if Path("/proc/cpuinfo").exists():
         model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{model.partition(':')[2].strip()}, {capability}, torch {torch.__version__}, numpy {np.__version__}"
+    name = model.partition(":")[2].strip()
+    native = backends.resolve("softcap_cross_entropy", "cpu").name == "native"
+    made_by = f"passes {passes.paths()[-1]}" if native else "no passes"
+    return f"{name}, {capability}, {made_by}, torch {torch.__version__}, numpy {np.__version__}"
 
 
 def write_text(path: Path) -> None:
@@ -167,8 +172,10 @@ def test_a_fixed_run_computes_what_it_did(recipe: str, tmp_path: Path) -> None:
     for path, value in leaves.items():
         if path.startswith(".hashes"):
             continue
-        if "bytes" in path or path.startswith(".tensors"):  # a weight may fall on another integer
-            assert again_leaves[path] == pytest.approx(value, rel=0.01), path
+        if "bytes" in path or "artifact_parts" in path:  # a weight may fall on another integer
+            assert again_leaves[path] == pytest.approx(value, rel=0.01, abs=2), path
+        elif path.startswith(".tensors"):
+            assert again_leaves[path] == pytest.approx(value, rel=0.03), path
         elif isinstance(value, float):
             assert again_leaves[path] == pytest.approx(value, rel=TOLERANCE), path
         else:

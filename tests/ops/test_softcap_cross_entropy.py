@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.numerics import GuardBand
 
-from golf_fast.ops import softcap_cross_entropy
+from golf_fast.ops import passes, softcap_cross_entropy
 from golf_fast.ops.softcap_cross_entropy import reference
 
 pytest.importorskip("triton")
@@ -29,8 +29,14 @@ def exact(logits: torch.Tensor, targets: torch.Tensor, softcap: float) -> tuple[
 
 
 def check_configuration(row: kernels.Row, softcap: float, device: str, dtype: torch.dtype) -> None:
+    def launch(logits, targets, losses, gradient):
+        kernels.row_launch(logits, targets, losses, softcap, gradient, row)()
+
+    check_rows(launch, 1000 if row.whole else 9001, softcap, device, dtype)
+
+
+def check_rows(launch, vocabulary: int, softcap: float, device: str, dtype: torch.dtype) -> None:
     """The kernel writes losses and, if asked, the derivative in the place of the logits, and nothing around them."""
-    vocabulary = 1000 if row.whole else 9001
     logits = random(3, vocabulary, scale=10.0)
     # a first row far down at the cap, a last one with its peak in the last column
     logits[0] = -1e4
@@ -43,7 +49,7 @@ def check_configuration(row: kernels.Row, softcap: float, device: str, dtype: to
     for gradient in (False, True):
         band, out = GuardBand((3, vocabulary), dtype, device), GuardBand((3,), torch.float32, device)
         band.tensor.copy_(logits)
-        kernels.row_launch(band.tensor, targets, out.tensor, softcap, gradient, row)()
+        launch(band.tensor, targets, out.tensor, gradient)
         torch.testing.assert_close(out.tensor.double(), losses, rtol=2e-6, atol=2e-5)
         expected = change if gradient else logits.double()
         torch.testing.assert_close(band.tensor.double(), expected, rtol=rounding, atol=1e-6)
@@ -56,6 +62,35 @@ def check_configuration(row: kernels.Row, softcap: float, device: str, dtype: to
 @pytest.mark.parametrize("softcap", [30.0, 5.0])
 def test_each_configuration_writes_its_rows_and_nothing_else(row: kernels.Row, softcap: float) -> None:
     check_configuration(row, softcap, "cpu", torch.float32)
+
+
+@pytest.mark.parametrize("path", passes.paths())
+@pytest.mark.parametrize("vocabulary", [1000, 1024, 1003])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("softcap", [30.0, 5.0])
+def test_each_path_in_cpp_writes_its_rows_and_nothing_else(
+    path: str, vocabulary: int, softcap: float, dtype: torch.dtype
+) -> None:
+    def launch(logits, targets, losses, gradient):
+        with passes.using(path):
+            passes.run("softcap_cross_entropy", logits, logits, targets, losses, 3, vocabulary, softcap, gradient)
+
+    check_rows(launch, vocabulary, softcap, "cpu", dtype)
+
+
+@pytest.mark.parametrize("path", passes.paths())
+def test_cpp_on_what_a_sum_of_exponentials_can_lose(path: str) -> None:
+    """Every logit far below a large cap; no number in one row; targets outside of the vocabulary."""
+    logits, losses = torch.full((5, 9001), -900.0), torch.empty(5)
+    logits[1, 9000] = float("nan")
+    logits[4] = torch.linspace(-3, 3, 9001)
+    targets = torch.tensor([5, 5, -1, 9001, 9000])
+    expected = exact(logits, targets.clamp(0, 9000), 1000.0)[0]
+    with passes.using(path):
+        passes.run("softcap_cross_entropy", logits, logits, targets, losses, 5, 9001, 1000.0, True)
+    assert losses.isnan().tolist() == [False, True, True, True, False]
+    torch.testing.assert_close(losses[[0, 4]].double(), expected[[0, 4]], rtol=1e-6, atol=1e-4)
+    assert bool(logits[1].isnan().all())
 
 
 @pytest.mark.gpu

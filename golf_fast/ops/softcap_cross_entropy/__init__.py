@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from golf_fast.ops import backends
+from golf_fast.ops import backends, passes
 from golf_fast.ops.checks import product_dtypes, refuse, require_dtype, require_like
 from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.softcap_cross_entropy import operators, reference
@@ -17,6 +17,7 @@ __all__ = ["softcap_cross_entropy", "softcap_logits"]
 backends.register(
     OP,
     backends.Candidate("triton", "loss and gradient come from one pass over the logits", triton_obstacle, ("cpu",)),
+    passes.candidate("loss and gradient come from one pass over the logits"),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
 
@@ -35,14 +36,14 @@ def softcap_cross_entropy(x: torch.Tensor, weight: torch.Tensor, targets: torch.
     Returns:
         `[...]` float32 (float64 for float64 inputs), nats.
 
-    Saves x, weight and, with the Triton kernel, the derivative by the logits `[..., V]` in the dtype of x, which takes
-    the place of the logits; without gradients nothing. The kernel gives NaN for a target outside the vocabulary.
+    Saves x, weight and, with the Triton kernel or in C++, the derivative by the logits `[..., V]` in the dtype of x,
+    which takes the place of the logits; without gradients nothing. Both give NaN for a target outside the vocabulary.
 
     Raises:
         ValueError: shapes, dtypes or devices that the op or the chosen backend does not take. The Triton kernel takes
             bfloat16 or float16 (in the interpreter also float32).
     """
-    backend = backends.resolve(OP, x.device).name
+    backend = passes.resolve(OP, x)
     _check(x, weight, targets, softcap, backend == "triton")
     if backend == "reference":
         return reference.softcap_cross_entropy(x, weight, targets, softcap)

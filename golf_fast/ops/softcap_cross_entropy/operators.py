@@ -6,17 +6,22 @@ from typing import Any
 
 import torch
 
+from golf_fast.ops import passes
+
 
 @torch.library.custom_op("golf_fast::softcap_cross_entropy_forward", mutates_args=())
 def forward(
     x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float, gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`losses [rows]` float32 and `d loss / d logits [rows, V]` (empty unless `gradient`)."""
-    from golf_fast.ops.softcap_cross_entropy import triton
-
     logits = torch.mm(x, weight.T)
     losses = x.new_empty(x.shape[0], dtype=torch.float32)
-    if x.shape[0]:
+    if passes.chosen("softcap_cross_entropy", x):
+        sizes = logits.shape[0], logits.shape[1], softcap, gradient
+        passes.run("softcap_cross_entropy", logits, logits, targets, losses, *sizes)
+    elif x.shape[0]:
+        from golf_fast.ops.softcap_cross_entropy import triton
+
         triton.row_launch(logits, targets, losses, softcap, gradient, triton.choose_row(weight.shape[0]))()
     return losses, logits if gradient else x.new_empty(0)
 

@@ -1,0 +1,49 @@
+// The path for CPUs with AVX-512 F, BW, DQ and VL: sixteen floats to a vector.
+#include "includes.hpp"
+
+#ifdef GOLF_X86_64
+#include <immintrin.h>
+
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own headers leave unused lanes undefined this way
+#endif
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+#endif
+
+namespace golf::activations {
+namespace avx512 {
+
+constexpr int kLanes = 16;
+typedef __m512i Bits;
+typedef __m256i HalfBits;
+
+// a * b + c, rounded once.
+static inline __attribute__((always_inline)) __m512 fused(__m512 a, __m512 b, __m512 c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+static inline __attribute__((always_inline)) Bits widened_bits(HalfBits bits) { return _mm512_cvtepu16_epi32(bits); }
+static inline __attribute__((always_inline)) HalfBits narrowed_bits(Bits bits) { return _mm512_cvtepi32_epi16(bits); }
+
+#include "vector.hpp"
+//
+#include "head.hpp"
+//
+#include "path.hpp"
+
+}  // namespace avx512
+
+const Path kAvx512 = {"avx512", avx512::passes<float>(), avx512::passes<bf16>()};
+
+}  // namespace golf::activations
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif

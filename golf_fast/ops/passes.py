@@ -1,0 +1,81 @@
+"""Passes over activations by the extension (csrc/activations), on a CPU: what the ops that use them share.
+
+An op whose backend is "native" leaves matrix products to PyTorch and does the rest in such passes. They take float32
+and bfloat16, compute in float32 and round what they write once; for every other dtype such an op runs its reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from golf_fast.ops import backends
+from golf_fast.ops.backends import Candidate
+
+try:
+    from golf_fast import _C
+
+    _missing = None if hasattr(_C, "activations_paths") else "golf_fast._C is older than these sources; build it again"
+except ImportError as error:
+    _missing = f"golf_fast._C cannot be imported ({error})"
+
+_SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+_path = ""
+"""The instruction set that the passes use, one of `paths()`; empty: the fastest."""
+
+
+def paths() -> list[str]:
+    """Instruction sets that the extension can use on this CPU, slowest first; none without the extension."""
+    return [] if _missing else _C.activations_paths()
+
+
+def obstacle(device_kind: str) -> str | None:
+    """Why the passes cannot run on a kind of device, or None."""
+    return _missing or (None if device_kind == "cpu" else f"it has no passes for {device_kind}")
+
+
+def candidate(what: str) -> Candidate:
+    """The backend of an op that uses the passes; `what` says what they do there."""
+    instructions = paths()[-1] if paths() else "no extension"
+    return Candidate("native", f"{what} in C++ ({instructions}); float16 and float64 run the reference", obstacle)
+
+
+def resolve(op: str, x: torch.Tensor) -> str:
+    """The name of the backend that `op` runs with on a tensor: "reference" where "native" does not take its dtype."""
+    name = backends.resolve(op, x.device).name
+    return "reference" if name == "native" and x.dtype not in _SUFFIXES else name
+
+
+def chosen(op: str, x: torch.Tensor) -> bool:
+    """Whether an operator of `op` runs the passes on `x`, or the Triton kernels."""
+    return backends.resolve(op, x.device).name == "native"
+
+
+def run(name: str, x: torch.Tensor, *arguments: torch.Tensor | float | None) -> None:
+    """Call `_C.<name>_<dtype of x>`; a tensor is passed as its address, None as 0.
+
+    The tensors are contiguous, on the CPU, and of the sizes that the pass expects: the ops see to it.
+    """
+    assert not _missing, _missing
+    addresses: list[float] = []
+    for value in arguments:
+        if isinstance(value, torch.Tensor):
+            assert value.device.type == "cpu", (name, value.device)
+            assert value.is_contiguous(), (name, value.shape, value.stride())
+            addresses.append(value.data_ptr())
+        else:
+            addresses.append(0 if value is None else value)
+    getattr(_C, f"{name}_{_SUFFIXES[x.dtype]}")(*addresses, torch.get_num_threads(), _path)
+
+
+@contextmanager
+def using(path: str) -> Iterator[None]:
+    """The passes use the instruction set `path`, one of `paths()`: for tests."""
+    global _path
+    before, _path = _path, path
+    try:
+        yield
+    finally:
+        _path = before

@@ -1,0 +1,118 @@
+"""Every op with passes in C++ against its definition in float64, on the registry's samples: output and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.compare import require_same, run, upstream_gradients
+from helpers.numerics import FEW, rms_error
+
+from golf_fast import ops
+from golf_fast.ops import backends, passes, registry
+
+if passes.obstacle("cpu"):
+    pytest.skip(str(passes.obstacle("cpu")), allow_module_level=True)
+
+CPU = torch.device("cpu")
+WITH_PASSES = [op for op in backends.registered() if "native" in backends.names(op) and op in ops.__all__]
+CASES = {op: cases for op, cases in registry.load().items() if op in WITH_PASSES}
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+@pytest.fixture
+def use_native(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(backends.VARIABLE, "native")
+    backends.forget()
+    yield
+    backends.forget()
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, use_native) -> list[str]:
+    """The names of the passes that run."""
+    names: list[str] = []
+    before = passes.run
+    monkeypatch.setattr(passes, "run", lambda name, *rest: (names.append(name), before(name, *rest))[1])
+    return names
+
+
+@pytest.mark.parametrize("path", passes.paths())
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("op", CASES)
+def test_each_path_against_float64(op: str, dtype: torch.dtype, path: str, called: list[str]) -> None:
+    with passes.using(path):
+        for sample in CASES[op].samples(CPU, dtype):
+            require_same(CASES[op], sample)
+    assert called, "the op ran without a pass"
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_bfloat16_is_no_further_off_than_the_reference(op: str, use_native) -> None:
+    cases = CASES[op]
+    for sample in cases.samples(CPU, torch.bfloat16):
+        ours, our_gradients = run(cases.function, sample)
+        chosen = upstream_gradients(ours)
+        low, low_gradients = run(cases.reference, sample, chosen)
+        exact, exact_gradients = run(cases.reference, sample, chosen, double=True)
+        for i, (a, b, c) in enumerate(
+            zip(ours + our_gradients, low + low_gradients, exact + exact_gradients, strict=True)
+        ):
+            if c.numel() >= FEW:
+                assert rms_error(a, c) <= cases.rms_factor * rms_error(b, c), f"{sample.label}: tensor {i}"
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_compiled_without_a_graph_break(op: str, called: list[str]) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(CASES[op].function, fullgraph=True, backend="aot_eager", dynamic=False)
+    require_same(CASES[op], CASES[op].samples(CPU, torch.bfloat16)[-1], compiled)
+    assert called
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_the_number_of_threads_changes_no_bit(op: str, use_native) -> None:
+    """Products by PyTorch may; what is compared here is small enough for one thread of it."""
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            sample = CASES[op].samples(CPU, torch.float32)[-1]
+            outputs, gradients = run(CASES[op].function, sample)
+            found.append([*outputs, *gradients])
+    finally:
+        torch.set_num_threads(before)
+    for again in found[1:]:
+        torch.testing.assert_close(again, found[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_other_dtypes_run_the_reference(op: str, called: list[str]) -> None:
+    for sample in CASES[op].samples(CPU, torch.float64):
+        outputs, gradients = run(CASES[op].function, sample)
+        expected, expected_gradients = run(CASES[op].reference, sample)
+        torch.testing.assert_close(outputs + gradients, expected + expected_gradients)
+    assert not called
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_operators_pass_opcheck(op: str, use_native) -> None:
+    for call in CASES[op].operator_calls(CPU, torch.float32):
+        torch.library.opcheck(getattr(torch.ops.golf_fast, call.operator).default, call.arguments)
+
+
+def test_work_is_shared_out_where_torch_has_threads() -> None:
+    if "OpenMP" in torch.__config__.parallel_info():
+        assert passes._C.activations_has_threads()
+
+
+def test_a_stale_extension_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "_missing", "golf_fast._C is older than these sources; build it again")
+    obstacle = passes.candidate("what it does").obstacle("cpu")
+    assert obstacle is not None
+    assert "build it again" in obstacle
+    assert passes.paths() == []
+
+
+def test_passes_are_for_a_cpu() -> None:
+    assert passes.obstacle("cuda") == "it has no passes for cuda"
