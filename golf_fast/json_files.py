@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
+
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes
 
@@ -17,6 +19,9 @@ MAX_BYTES = 64 << 20
 MAX_DEPTH = 64
 """Objects and lists inside of one another, the outermost included."""
 _INTEGER_DIGITS = 20
+_DECODER = msgspec.json.Decoder()
+_DIGITS_AS_0 = bytes(ord("0") if chr(byte).isdecimal() else 1 for byte in range(256))
+_MANY_DIGITS = b"0" * 19
 _INTEGERS = range(-(1 << 63), 1 << 64)
 
 
@@ -56,6 +61,20 @@ def parse(content: bytes | str, where: str, *, numbers: bool = True, depth: int 
     if _deeper(value, depth):
         raise InputError(f"{where}: {_too_deep(depth)}")
     return value
+
+
+def quick(line: bytes) -> dict[str, Any] | None:
+    """The plain object that a short JSON text spells, as `parse` reads it; None where only `parse` can tell.
+
+    Much faster, for files of many lines. What the decoder would take and `parse` does not is left to `parse`: a key
+    that stands twice adds a colon, and so does a text with one; numbers beyond 64 bits have many digits.
+    """
+    try:
+        value = _DECODER.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    simple = isinstance(value, dict) and line.count(b":") == len(value) and b"[[[" not in line
+    return value if simple and _MANY_DIGITS not in line.translate(_DIGITS_AS_0) else None
 
 
 def read(path: Path, needed: str, most: int = MAX_BYTES) -> Any:

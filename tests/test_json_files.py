@@ -87,3 +87,41 @@ def test_lines_are_numbered_and_half_a_line_may_be_left(tmp_path: Path) -> None:
     assert list(json_files.lines(path, "it is needed", whole=False)) == [(1, {"a": 1}), (3, {"a": 2})]
     with pytest.raises(InputError, match=r"it\.jsonl: line 4: is not JSON"):
         list(json_files.lines(path, "it is needed"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"event": "score", "start": 0, "stop": 62, "ranges": [[0, 3], [7, 9]], "s": true, "x": null, "y": -1.5e3}',
+        b'{"a": 1, "a": 2}',
+        b'{"a" : 1, "a": 2}',
+        b'{"a": {"b": 1, "b": 2}}',
+        b'{"a:b": 1, "c": "d:e"}',
+        b'{"a": 18446744073709551616}',
+        b'{"a": -9223372036854775809}',
+        b'{"a": 9223372036854775807}',
+        b'{"a": 1e999}',
+        b'{"a": NaN}',
+        b'{"a": "\xff"}',
+        b'{"a": "\\ud800"}',
+        b'{"a": 01}',
+        b'{"a": 1} x',
+        b'\xef\xbb\xbf{"a": 1}',
+        b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}",
+        b'{"a": ' + b"[" * 99999 + b"]" * 99999 + b"}",
+        b"[1]",
+        b"",
+        b"{}",
+        b'"text"',
+    ],
+    ids=lambda line: line[:30].decode("latin-1"),
+)
+def test_what_is_read_quickly_is_what_is_read_strictly(line: bytes) -> None:
+    found = json_files.quick(line)
+    if found is not None:
+        assert found == json_files.parse(line, "here")
+        assert repr(found) == repr(json_files.parse(line, "here"))
+
+
+def test_a_usual_line_is_read_quickly() -> None:
+    assert json_files.quick(b'{"event": "score", "start": 3, "tokens": "00ff"}') is not None

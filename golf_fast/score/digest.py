@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,20 +12,54 @@ import torch
 from torch import Tensor
 
 _BLOCK = 1 << 20
+_BLOCKS_AT_ONCE = 16
+"""Blocks of one product on a device: 128 MiB."""
 _WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_STEP = 6364136223846793005
+_MODULUS = 1 << 64
+
+
+class Later:
+    """The hash of tensors as they were when it was made; only `text` waits for their device."""
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        sums = [_sums(tensor.detach()) for tensor in tensors]
+        self._counts = [(words, len(of_blocks)) for words, of_blocks in sums]
+        self._sums = torch.cat([of_blocks for _, of_blocks in sums]) if sums else torch.zeros(0, dtype=torch.int64)
+
+    @property
+    def on_host(self) -> bool:
+        """Whether nothing needs to be waited for."""
+        return self._sums.device.type == "cpu"
+
+    @cached_property
+    def text(self) -> str:
+        """16 hexadecimal digits, as `of_tensors`."""
+        if not self._counts:
+            return "0" * 16
+        sums, content, place = self._sums.tolist(), b"", 0
+        for words, blocks in self._counts:
+            total = words
+            for part in sums[place : place + blocks]:
+                total = (total * _STEP + part) % _MODULUS
+            content += total.to_bytes(8, "little")
+            place += blocks
+        return hashlib.sha256(content).hexdigest()[:16]
+
+
+def later(tensors: Iterable[Tensor]) -> str | Later:
+    """As `of_tensors`, without waiting for a device: at once where the tensors are on the host."""
+    hashed = Later(tensors)
+    return hashed.text if hashed.on_host else hashed
 
 
 def of_tensors(tensors: Iterable[Tensor]) -> str:
     """16 hexadecimal digits that change with any bit of the tensors, their order or their sizes.
 
-    Words of a tensor are summed with odd 64-bit factors on its device, so that only a number travels; these numbers are
-    hashed. Accidents and edits show; it is no guard against somebody who can choose every weight.
+    Words of a tensor are summed with odd 64-bit factors on its device, so that only a number for each block travels;
+    these numbers are hashed. Accidents and edits show; it is no guard against somebody who can choose every weight.
     """
-    sums = [_sum(tensor.detach()) for tensor in tensors]
-    if not sums:
-        return "0" * 16
-    content = torch.stack(sums).cpu().numpy().astype("<i8").tobytes()
-    return hashlib.sha256(content).hexdigest()[:16]
+    return Later(tensors).text
 
 
 def of_tokens(tokens: npt.NDArray[np.uint16], ranges: Iterable[tuple[int, int]]) -> str:
@@ -36,14 +70,32 @@ def of_tokens(tokens: npt.NDArray[np.uint16], ranges: Iterable[tuple[int, int]])
     return digest.hexdigest()[:16]
 
 
-def _sum(tensor: Tensor) -> Tensor:
+def _sums(tensor: Tensor) -> tuple[int, Tensor]:
+    """How many words a tensor has, and the sum `[blocks]` int64 of each block of them, times their factors."""
     words = tensor.contiguous().view(-1).view(_WORDS[tensor.element_size()])
-    factors = _factors(tensor.device)
-    total = torch.full((), words.numel(), dtype=torch.int64, device=tensor.device)
-    for start in range(0, words.numel(), _BLOCK):
-        block = words[start : start + _BLOCK].long()
-        total = total * 6364136223846793005 + (block * factors[: len(block)]).sum()
-    return total
+    count = words.numel()
+    if not count:
+        return 0, torch.zeros(0, dtype=torch.int64, device=words.device)
+    summed = _by_dot if words.device.type == "cpu" else _by_products
+    return count, summed(words, _factors(words.device))
+
+
+def _by_dot(words: Tensor, factors: Tensor) -> Tensor:
+    """Block after block while it is in the cache; other devices have no product of integer vectors."""
+    parts = [words[start : start + _BLOCK] for start in range(0, len(words), _BLOCK)]
+    return torch.stack([torch.dot(part.long(), factors[: len(part)]) for part in parts])
+
+
+def _by_products(words: Tensor, factors: Tensor) -> Tensor:
+    """Some blocks in each kernel: the words are widened as they are read, and no host waits."""
+    whole, most = len(words) // _BLOCK * _BLOCK, _BLOCK * _BLOCKS_AT_ONCE
+    parts = [
+        (words[start : min(start + most, whole)].view(-1, _BLOCK) * factors).sum(1) for start in range(0, whole, most)
+    ]
+    rest = words[whole:]
+    if len(rest):
+        parts.append((rest * factors[: len(rest)]).sum()[None])
+    return torch.cat(parts)
 
 
 @lru_cache(maxsize=8)

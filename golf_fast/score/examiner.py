@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
 from golf_fast.model.adapters import Adapters
 from golf_fast.score import digest
-from golf_fast.score.ledger import Ledger, LegalityError, Ranges
+from golf_fast.score.ledger import Hash, Ledger, LegalityError, Ranges
 from golf_fast.score.pace import Pace
 from golf_fast.score.rows import TokenRows, TrainingRows
 from golf_fast.score.sliding import TokenLosses, score_windows
@@ -97,7 +98,7 @@ class Examiner:
         # Of the targets that this rank scored, the others' are 0; the last is where padding goes.
         self._losses = torch.zeros(rows.targets + 1, dtype=dtype, device=rows.device)
         self._weights = _Weights(model, ledger)
-        ledger.begin(rows, config.ttt)
+        ledger.begin(rows, config.ttt, self.pace.limit)
 
     @property
     def documents(self) -> list[tuple[int, int]]:
@@ -210,9 +211,9 @@ class Examiner:
             means = losses.sum(1) / (stops - starts)
         index = (starts[:, None] + places[: length - before]).masked_fill(beyond[:, before:], self.targets)
         self._losses[index] = losses.detach().to(self._losses.dtype)
-        named = ""
+        named: Hash = ""
         if adapters is not None:
-            named = digest.of_tensors(part for pair in adapters.pairs.values() for part in pair)
+            named = digest.later(part for pair in adapters.pairs.values() for part in pair)
         if self._ranks.world_size > 1:
             self._ledger.hold()
         self._ledger.scored_in_documents(ranges, phase, batch, hashed, named)
@@ -228,15 +229,23 @@ class Examiner:
         Raises:
             LegalityError: two ranks scored the same token.
         """
-        if self._ranks.world_size > 1:
-            said = dict(enumerate(self._ranks.gather_bytes(json.dumps([self._ledger.held, self.pace.news()]).encode())))
-            del said[self._ranks.rank]
-            others = {rank: json_files.parse(text, "a rank's record") for rank, text in said.items()}
-            self._ledger.release(event for events, _ in others.values() for event in events)
-            for rank, (_, news) in others.items():
-                for what in news:
-                    self.pace.say(f"rank {rank}: {what}")
-            self.pace.news()  # the others know what they said
+        if self._ranks.world_size == 1:
+            self._ledger.flush()
+            return
+        own = msgspec.json.encode([self._ledger.held, self.pace.news()])
+        said = [msgspec.json.decode(text) for text in self._ranks.gather_bytes(own)]
+        others = [(rank, each) for rank, each in enumerate(said) if rank != self._ranks.rank]
+        self._ledger.release(event for _, (events, _) in others for event in events)
+        for rank, (_, news) in others:
+            for what in news:
+                self.pace.say(f"rank {rank}: {what}")
+        self.pace.news()  # the others know what they said
+
+    def gave_up(self, what: str, place: int, done: int, planned: int, batch: int | None = None) -> None:
+        """Put on record what was given up for the limit of time, as `Ledger.cut`."""
+        if batch is not None and self._ranks.world_size > 1:
+            self._ledger.hold()
+        self._ledger.cut(what, place, done, planned, batch)
 
     def told(self, done: int) -> None:
         """Tell the program that `done` targets are scored."""
@@ -291,14 +300,14 @@ class _Weights:
         self._tensors = [*model.parameters(), *model.buffers()]
         self._ledger = ledger
         self._versions: list[int] = []
-        self._hash = ""
+        self._hash: Hash = ""
         self._may_change = True
 
     def may_change(self) -> None:
         """What the weights learn next is on record."""
         self._may_change = True
 
-    def hashed(self) -> str:
+    def hashed(self) -> Hash:
         """The hash of the weights as they are.
 
         Raises:
@@ -308,6 +317,6 @@ class _Weights:
         if versions != self._versions:
             if not self._may_change:
                 raise LegalityError("the weights changed, and the ledger handed out nothing that they could learn from")
-            self._versions, self._hash = versions, digest.of_tensors(self._tensors)
+            self._versions, self._hash = versions, digest.later(self._tensors)
         self._may_change = False
         return self._hash

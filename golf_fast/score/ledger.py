@@ -7,6 +7,7 @@ happened and not off what was configured. `golf_fast.score.verdict` is what read
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +21,19 @@ from golf_fast.data import BOS_ID
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, reason, write_all
 from golf_fast.score import digest
+from golf_fast.score.coverage import Coverage
 from golf_fast.score.rows import TokenRows, TrainingRows
-from golf_fast.score.verdict import Facts, Verdict, judge
+from golf_fast.score.verdict import Facts, Records, Verdict, judge
 
 Ranges = Sequence[tuple[int, int]]
 """Ranges of targets, the second number exclusive; target i is token i + 1."""
 Event = dict[str, Any]
+Hash = str | digest.Later
 _MOST_BYTES = 1 << 30
+CUTS = ("epochs", "documents", "pass", "slice")
+"""What a limit of time cuts: epochs of a chunk, chunks of documents side by side or of a pass, steps on a slice."""
+_MOST_WAITING = 16
+"""Records that wait at most for hashes that are on a device."""
 
 
 class LegalityError(AssertionError):
@@ -54,14 +61,14 @@ class Ledger:
             except OSError as error:
                 raise InputError(f"{path}: cannot be written ({reason(error)}); name a file that can") from error
         self._rows: TokenRows | None = None
-        self._done = np.zeros(0, np.bool_)  # of each target, whether it is scored
-        self._left = 0  # targets not scored yet
+        self._scored = Coverage(0)
         self._held: list[Event] | None = None
-        self.events: list[Event] = []
-        """What happened so far: the lines of the file."""
+        self._waiting: list[Event] = []
+        self._events: list[Event] = []
+        self._records = Records()
 
-    def begin(self, rows: TokenRows, strategy: str = "off") -> None:
-        """Take charge of the tokens to be scored.
+    def begin(self, rows: TokenRows, strategy: str = "off", max_seconds: float = 0.0) -> None:
+        """Take charge of the tokens to be scored, within a limit of time if there is one.
 
         Raises:
             LegalityError: this ledger already has tokens; every pass has a ledger of its own.
@@ -69,41 +76,43 @@ class Ledger:
         if self._rows is not None:
             raise LegalityError("the ledger already belongs to a pass: a second pass needs its own")
         self._rows = rows
-        self._done, self._left = np.zeros(rows.targets, np.bool_), rows.targets
-        self._write({"event": "begin", "targets": rows.targets, "strategy": strategy})
+        self._scored = Coverage(rows.targets)
+        limit = {"max_seconds": max_seconds} if max_seconds else {}
+        self._write({"event": "begin", "targets": rows.targets, "strategy": strategy, **limit})
 
-    def scored(self, start: int, stop: int, phase: str = "stream", weights: str = "") -> None:
+    @property
+    def events(self) -> list[Event]:
+        """What happened so far: the lines of the file."""
+        self.flush()
+        return self._events
+
+    def scored(self, start: int, stop: int, phase: str = "stream", weights: Hash = "") -> None:
         """Record that the losses of targets `start` to `stop` (exclusive) are fixed, by weights of that hash.
 
         Raises:
             LegalityError: one of them was scored before, or one on their left was not.
         """
-        done = self._all.targets - self._left
-        if not 0 <= start < stop <= self._all.targets or not self._done[:start].all() or self._done[start:stop].any():
+        done, targets = self._scored, self._all.targets
+        if not 0 <= start < stop <= targets or done.frontier < start or done.any(start, stop):
             raise LegalityError(
-                f"targets {start} to {stop} are scored when {done} of {self._all.targets} are: "
+                f"targets {start} to {stop} are scored when {done.count} of {targets} are: "
                 "each is scored once, from left to right"
             )
-        self._note_scored([(start, stop)], phase, weights)
+        done.mark(start, stop)
+        named = {"phase": phase, "weights": weights, **self._tokens_of([(start, stop)])}
+        self._write({"event": "score", "start": start, "stop": stop, **named})
 
-    def scored_in_documents(self, ranges: Ranges, phase: str, batch: int, weights: str, adapters: str = "") -> None:
+    def scored_in_documents(self, ranges: Ranges, phase: str, batch: int, weights: Hash, adapters: Hash = "") -> None:
         """Record likewise a range of each document of a batch, which know nothing of each other.
 
         Raises:
             LegalityError: a range is not within a document, was scored before, or one on its left in the document was
                 not.
         """
-        begins = True
-        for start, stop in ranges:
-            first, _ = self._document_of(start, stop)
-            begins &= start == first
-            if not self._done[first:start].all() or self._done[start:stop].any():
-                raise LegalityError(
-                    f"targets {start} to {stop} of the document from {first} on are scored when those before them in "
-                    "it are: each is scored once, from left to right"
-                )
-        more = {"batch": batch, "begins": begins} | ({"adapters": adapters} if adapters else {})
-        self._note_scored(ranges, phase, weights, more)
+        begins = self._take_documents(ranges)
+        named = {"phase": phase, "weights": weights, "batch": batch, "begins": begins}
+        named |= {"adapters": adapters} if adapters else {}
+        self._write({"event": "score", **_placed(ranges), **named, **self._tokens_of(ranges)})
 
     def rows_for_training(self, start: int, count: int, window: int) -> TrainingRows:
         """Hand out `count` rows of `window` tokens, the first row's first target being `start`.
@@ -128,10 +137,7 @@ class Ledger:
         Raises:
             LegalityError: a target in them is not scored yet, or the document has none left that it could help.
         """
-        self._require_scored(ranges)
-        for start, stop in ranges:
-            if self._document_of(start, stop)[1] == stop:
-                raise LegalityError(f"targets {start} to {stop} are the last of their document: nothing follows them")
+        self._require_going_on(ranges)
         self._note_trained(ranges, 0, True, phase, batch)
 
     def unscored_rows(self, start: int, count: int, window: int) -> TrainingRows:
@@ -145,32 +151,61 @@ class Ledger:
         """Record that the weights were trained on tokens that are not to be scored."""
         self._write({"event": "adapt", "source": "training", "size": tokens, "tokens": hashed})
 
+    def cut(self, what: str, place: int, done: int, planned: int, batch: int | None = None) -> None:
+        """Record what of adapting was given up for the limit of time: `done` of what was planned came to be.
+
+        Args:
+            what: one of `CUTS`.
+            place: the first target of the chunk or of the longest of the documents, the number of the pass; else 0.
+            batch: of documents; as it is scored by one rank, the others learn of it when they learn of these.
+        """
+        named = {} if batch is None else {"batch": batch}
+        self._write({"event": "limit", "what": what, "place": place, "done": done, "planned": planned, **named})
+
     def hold(self) -> None:
         """Keep back what is recorded from now on, until it is known what other ranks did meanwhile."""
         self._held = self._held or []
 
     @property
     def held(self) -> list[Event]:
-        """What was recorded since `hold`."""
-        return list(self._held or ())
+        """What was recorded since `hold`, as plain values."""
+        return [_read(event) for event in self._held or ()]
 
     def release(self, others: Iterable[Event]) -> None:
-        """Record what was held, and what other ranks scored and trained on meanwhile, by the number of their batches.
+        """Record what was held, and what other ranks recorded meanwhile, by the number of their batches.
 
         Raises:
             LegalityError: as the methods that record it here.
         """
-        self.hold()
-        for event in others:
-            ranges = ranges_of(event)
-            if event["event"] == "score":
-                named = (event["weights"], event.get("adapters", ""))
-                self.scored_in_documents(ranges, event["phase"], event["batch"], *named)
-            else:
-                self.trained_in_documents(ranges, event["phase"], event["batch"])
         held, self._held = self.held, None
+        for event in others:
+            if event["event"] == "score":
+                self._take_documents(ranges_of(event))
+            elif event["event"] == "train":
+                self._require_going_on(ranges_of(event))
+            held.append(event)
         for event in sorted(held, key=lambda event: int(event["batch"])):
-            self._write(event)
+            self._waiting.append(event)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits for a hash that was on a device.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        waiting, self._waiting = [_read(event) for event in self._waiting], []
+        for event in waiting:
+            self._events.append(event)
+            self._records.take(event)
+        if self._file is None or not waiting:
+            return
+        try:
+            write_all(self._file, "".join(f"{json.dumps(event)}\n" for event in waiting).encode())
+        except OSError as error:
+            raise InputError(
+                f"{self._file.name}: cannot be written ({reason(error)}); without it no score is legal, make room"
+            ) from error
 
     def end(self) -> None:
         """Close the file.
@@ -179,8 +214,7 @@ class Ledger:
             LegalityError: a target was not scored.
         """
         if not self.complete or self._held is not None:
-            done = self._all.targets - self._left
-            raise LegalityError(f"{done} of {self._all.targets} targets were scored: all must be")
+            raise LegalityError(f"{self._scored.count} of {self._all.targets} targets were scored: all must be")
         verdict = self.verdict
         found = {"legal": not verdict.violations, "violations": verdict.violations}
         self._write({"event": "end", "targets": self._all.targets, **found})
@@ -190,12 +224,17 @@ class Ledger:
     @property
     def complete(self) -> bool:
         """Whether every target is scored."""
-        return self._all.targets > 0 and self._left == 0
+        return self._scored.complete
 
     @property
     def verdict(self) -> Verdict:
         """What the records so far say, nothing of the run around them being known."""
-        return judge(self.events, Facts())
+        return self.judged(Facts())
+
+    def judged(self, facts: Facts) -> Verdict:
+        """What the records so far say, with what is known of the run around them."""
+        self.flush()
+        return judge(self._records, facts)
 
     @property
     def violations(self) -> list[str]:
@@ -210,7 +249,8 @@ class Ledger:
     @property
     def adapted(self) -> bool:
         """Whether validation tokens were handed out for training (track B) or not (track A)."""
-        return any(event["event"] == "train" for event in self.events)
+        self.flush()
+        return self._records.adapted
 
     @cached_property
     def documents(self) -> npt.NDArray[np.int64]:
@@ -231,13 +271,38 @@ class Ledger:
             raise LegalityError("the ledger has no tokens yet: begin comes first")
         return self._rows
 
+    @cached_property
+    def _bounds(self) -> list[int]:
+        return [int(bound) for bound in self.documents]
+
     def _document_of(self, start: int, stop: int) -> tuple[int, int]:
         self._require_inside([(start, stop)])
-        place = int(np.searchsorted(self.documents, start, side="right")) - 1
-        first, after = int(self.documents[place]), int(self.documents[place + 1])
+        place = bisect_right(self._bounds, start)
+        first, after = self._bounds[place - 1], self._bounds[place]
         if stop > after:
             raise LegalityError(f"targets {start} to {stop} are not within a document: one ends at {after}")
         return first, after
+
+    def _take_documents(self, ranges: Ranges) -> bool:
+        """Mark a range of each of several documents as scored; whether they are the first of their documents."""
+        begins = True
+        for start, stop in ranges:
+            first, _ = self._document_of(start, stop)
+            begins &= start == first
+            if not self._scored.all(first, start) or self._scored.any(start, stop):
+                raise LegalityError(
+                    f"targets {start} to {stop} of the document from {first} on are scored when those before them in "
+                    "it are: each is scored once, from left to right"
+                )
+            self._scored.mark(start, stop)
+        return begins
+
+    def _require_going_on(self, ranges: Ranges) -> None:
+        """That the ranges are scored, and not the last of their documents."""
+        self._require_scored(ranges)
+        for start, stop in ranges:
+            if self._document_of(start, stop)[1] == stop:
+                raise LegalityError(f"targets {start} to {stop} are the last of their document: nothing follows them")
 
     def _require_inside(self, ranges: Ranges) -> None:
         for start, stop in ranges:
@@ -247,16 +312,9 @@ class Ledger:
     def _require_scored(self, ranges: Ranges) -> None:
         self._require_inside(ranges)
         for start, stop in ranges:
-            if not self._done[start:stop].all():
-                done = self._all.targets - self._left
+            if not self._scored.all(start, stop):
+                done = self._scored.count
                 raise LegalityError(f"targets {start} to {stop} are asked for training, but only {done} are scored")
-
-    def _note_scored(self, ranges: Ranges, phase: str, weights: str, more: Event | None = None) -> None:
-        for start, stop in ranges:
-            self._done[start:stop] = True
-            self._left -= stop - start
-        named = {"phase": phase, "weights": weights, **(more or {})}
-        self._write({"event": "score", **_placed(ranges), **named, **self._tokens_of(ranges)})
 
     def _note_trained(self, ranges: Ranges, window: int, scored: bool, phase: str, batch: int | None = None) -> None:
         how = {"window": window} if batch is None else {"batch": batch}
@@ -270,15 +328,19 @@ class Ledger:
         if self._held is not None:
             self._held.append(event)
             return
-        self.events.append(event)
-        if self._file is None:
-            return
-        try:
-            write_all(self._file, f"{json.dumps(event)}\n".encode())
-        except OSError as error:
-            raise InputError(
-                f"{self._file.name}: cannot be written ({reason(error)}); without it no score is legal, make room"
-            ) from error
+        self._waiting.append(event)
+        if len(self._waiting) >= _MOST_WAITING or not any(map(_unread, self._waiting)):
+            self.flush()
+
+
+def _unread(event: Event) -> bool:
+    """Whether a hash of the event is still on a device."""
+    return any(isinstance(value, digest.Later) for value in event.values())
+
+
+def _read(event: Event) -> Event:
+    """The event as plain values; its hashes are waited for."""
+    return {name: value.text if isinstance(value, digest.Later) else value for name, value in event.items()}
 
 
 def _placed(ranges: Ranges) -> dict[str, Any]:
@@ -292,6 +354,11 @@ def ranges_of(event: Event) -> list[tuple[int, int]]:
     return [(start, stop) for start, stop in ranges]
 
 
+def cuts_of(events: Iterable[Event]) -> dict[tuple[str, int], int]:
+    """What was given up for the limit of time, by what and where (`Ledger.cut`): how much was done."""
+    return {(event["what"], event["place"]): event["done"] for event in events if event["event"] == "limit"}
+
+
 def read(path: Path) -> list[Event]:
     """The records of a ledger's file, in order.
 
@@ -300,7 +367,9 @@ def read(path: Path) -> list[Event]:
     """
     events = []
     for number, line in enumerate(read_bytes(path, "the ledger of a run is needed", _MOST_BYTES).splitlines(), 1):
-        event = json_files.parse(line, f"{path}: line {number}")
+        event = json_files.quick(line)
+        if event is None:
+            event = json_files.parse(line, f"{path}: line {number}")
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             raise InputError(f"{path}: line {number}: is no record of a ledger")
         events.append(event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -25,6 +25,7 @@ class Pace:
         limit: seconds that the pass may take; 0: no limit.
         clock: seconds; only differences count.
         say: is told, once each, what is given up.
+        cuts: what a pass gave up that is made again, by what and where (`Ledger.cut`): how much was done.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Pace:
         ranks: Ranks | None = None,
         clock: Callable[[], float] = time.perf_counter,
         say: Callable[[str], None] | None = None,
+        cuts: Mapping[tuple[str, int], int] | None = None,
     ) -> None:
         self.limit = limit
         self._ranks = ranks or Ranks.single()
@@ -41,6 +43,7 @@ class Pace:
         self._said: set[str] = set()
         self._news: list[str] = []
         self._began = clock()
+        self._cuts = cuts or {}
         self._bounds: dict[str, float] = {}
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._work: defaultdict[str, float] = defaultdict(float)
@@ -62,6 +65,10 @@ class Pace:
     def known(self, kind: str) -> bool:
         """Whether a kind was measured often enough to have a rate, and not only an upper bound."""
         return self._work[kind] > 0
+
+    def given(self, what: str, place: int) -> int | None:
+        """How much a pass that is made again did there; None if it gave nothing up, or there is none."""
+        return self._cuts.get((what, place))
 
     def fits(self, **left: float) -> bool:
         """Whether these amounts of work, by kind, would end in time; this rank's own answer.

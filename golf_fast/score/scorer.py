@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from golf_fast.score.rows import TokenRows
 from golf_fast.score.streaming import require_windowed
 from golf_fast.score.ttt import STRATEGIES, Work
 from golf_fast.score.ttt.weights import restoring
-from golf_fast.score.verdict import Facts, Order, Verdict, judge
+from golf_fast.score.verdict import Facts, Order, Verdict
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def score_tokens(
     training: npt.NDArray[np.uint16] | None = None,
     log: Callable[[str], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    cuts: Mapping[tuple[str, int], int] | None = None,
 ) -> Score:
     """Score every target exactly once, adapting the model as the strategy `config.ttt` says.
 
@@ -80,6 +81,7 @@ def score_tokens(
         training: training tokens `[n]`, for the strategy held_out.
         log: is told what is given up to score within `config.max_seconds`.
         clock: in seconds.
+        cuts: what an earlier pass gave up for its limit of time (`golf_fast.score.ledger.cuts_of`), to do the same.
 
     Raises:
         InputError: the protocol is not legal and not allowed, a model without windows is to be streamed, more blocks
@@ -95,7 +97,7 @@ def score_tokens(
         require_windowed(model)
     ledger = ledger or Ledger()
     strategy = STRATEGIES[config.ttt]
-    pace = Pace(config.max_seconds, ranks, clock, log)
+    pace = Pace(config.max_seconds, ranks, clock, log, cuts)
     rows = TokenRows(validation.tokens, ranks.device)
     examiner = Examiner(model, rows, config, ranks, ledger, progress, pace)
     with restoring(model) if config.ttt != "off" else nullcontext():
@@ -105,7 +107,7 @@ def score_tokens(
     ledger.end()
     seconds = clock() - began
     facts = Facts(finished=True, eval_limit=config.max_seconds or None, eval_seconds=seconds)
-    return _score(losses, validation.bytes, judge(ledger.events, facts), seconds)
+    return _score(losses, validation.bytes, ledger.judged(facts), seconds)
 
 
 def _score(losses: npt.NDArray[Any], size: int, verdict: Verdict, seconds: float) -> Score:

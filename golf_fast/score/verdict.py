@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import numpy as np
 
 from golf_fast.data.overlap import Overlap
 from golf_fast.rules import (
@@ -21,6 +19,7 @@ from golf_fast.rules import (
     in_words,
     is_legal,
 )
+from golf_fast.score.coverage import Coverage
 
 Order = Literal["stream", "length"]
 
@@ -93,13 +92,13 @@ class Verdict:
         return in_words(self.violations, self.not_judged)
 
 
-def judge(events: Sequence[Mapping[str, Any]], facts: Facts) -> Verdict:
+def judge(events: Iterable[Mapping[str, Any]] | Records, facts: Facts) -> Verdict:
     """The verdict on the records of a ledger and the facts of its run.
 
     Args:
-        events: the lines of `ledger.jsonl` in order; empty where nothing was scored.
+        events: the lines of `ledger.jsonl` in order, or what they say; empty where nothing was scored.
     """
-    ledger = _Pass(events)
+    ledger = events if isinstance(events, Records) else Records(events)
     found, unjudged = list(facts.planned), list[str]()
     if facts.finished is False:
         unjudged.append("the run did not finish")
@@ -111,6 +110,8 @@ def judge(events: Sequence[Mapping[str, Any]], facts: Facts) -> Verdict:
     _judge_time(facts, found, unjudged)
     if ledger.trained_elsewhere:
         unjudged.append(f"evaluation: adapted to {ledger.trained_elsewhere:,} training tokens, which must ship with it")
+    if ledger.cut:
+        unjudged.append(f"adapting: cut short {ledger.cut} times, to score within score.max_seconds")
     if ledger.order != "stream":
         unjudged.append("order: documents were not scored in the order of the stream, which reviewers dispute")
     numbers = sorted(set(found), key=lambda number: int(number[1:]))
@@ -126,64 +127,82 @@ def variant_of(name: str) -> str:
     return variant if variant in VALIDATION_TARGETS else ""
 
 
-class _Pass:
-    """What the records of a ledger say."""
+class Records:
+    """What the records of a ledger say, taken one by one.
 
-    def __init__(self, events: Sequence[Mapping[str, Any]]) -> None:
+    Attributes:
+        targets: how many the pass is of.
+        adapted: whether targets were trained on.
+        trained_elsewhere: training tokens that were trained on before or while the pass.
+        order: in which documents were scored.
+        cut: how often adapting was given up for the limit of time.
+        violations: the rules that the records break, each with the number of the first that does.
+    """
+
+    def __init__(self, events: Iterable[Mapping[str, Any]] = ()) -> None:
         self.targets = 0
         self.adapted = False
         self.trained_elsewhere = 0
         self.order: Order = "stream"
-        self.violations: list[str] = []
-        self._scored = np.zeros(0, np.bool_)
-        self._count = 0
+        self.cut = 0
+        self.violations: dict[str, int] = {}
+        self._number = 0
+        self._scored = Coverage(0)
         self._furthest = -1  # the last document begun in the stream so far
         for event in events:
-            self._take(event)
+            self.take(event)
 
     @property
     def complete(self) -> bool:
         """Whether every target was scored."""
-        return self.targets > 0 and self._count == self.targets
+        return self._scored.complete
 
-    def _take(self, event: Mapping[str, Any]) -> None:
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Take the next record."""
+        self._number += 1
         kind = event.get("event")
         if kind == "begin":
             if self.targets:  # a pass before this one scored them already
-                self.violations.append("V3")
+                self._broken("V3")
             self.targets = int(event["targets"])
-            self._scored = np.zeros(self.targets, np.bool_)
+            self._scored = Coverage(self.targets)
         elif kind == "adapt":
             self.trained_elsewhere += int(event["size"])
+        elif kind == "limit":
+            self.cut += 1
         elif kind in ("score", "train"):
             ranges = event.get("ranges") or [[event["start"], event["stop"]]]
-            if event.get("begins"):
+            begins = event.get("begins")
+            if begins:
                 if min(start for start, _ in ranges) < self._furthest:
                     self.order = "length"
                 self._furthest = max(start for start, _ in ranges)
             for start, stop in ranges:
                 if not 0 <= start < stop <= self.targets:
-                    self.violations.append("V3")
+                    self._broken("V3")
                 elif kind == "score":
-                    self._score(start, stop, event.get("begins"))
+                    self._score(start, stop, begins)
                 else:
                     self._train(start, stop)
 
     def _score(self, start: int, stop: int, begins: bool | None) -> None:
         """Take a scored range; `begins` is None for one of the uncut stream, else whether it is the first of its
         document."""
-        before = self._scored[:start] if begins is None else self._scored[start - 1 : start]
-        if self._scored[start:stop].any() or (not begins and start and not before.all()):
-            self.violations.append("V3")
-        self._count += int(stop - start - np.count_nonzero(self._scored[start:stop]))
-        self._scored[start:stop] = True
+        scored = self._scored
+        follows = scored.frontier >= start if begins is None else begins or not start or scored.any(start - 1, start)
+        if not follows or scored.any(start, stop):
+            self._broken("V3")
+        scored.mark(start, stop)
 
     def _train(self, start: int, stop: int) -> None:
         self.adapted = True
-        if not self._scored[start:stop].all():
-            self.violations.append("V1")
-        elif self._count == self.targets:
-            self.violations.append("V3")
+        if not self._scored.all(start, stop):
+            self._broken("V1")
+        elif self._scored.complete:
+            self._broken("V3")
+
+    def _broken(self, rule: str) -> None:
+        self.violations.setdefault(rule, self._number)
 
 
 def _judge_split(targets: int, facts: Facts, found: list[str], unjudged: list[str]) -> None:

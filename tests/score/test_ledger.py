@@ -8,7 +8,8 @@ import torch
 from helpers.small_scoring import recorded
 
 from golf_fast.errors import InputError
-from golf_fast.score import Ledger, LegalityError
+from golf_fast.score import Ledger, LegalityError, digest
+from golf_fast.score.ledger import read
 from golf_fast.score.rows import TokenRows
 
 TOKENS = (np.arange(31) * 2111 % 65536).astype(np.uint16)  # 30 targets, ids on both sides of 32768
@@ -109,3 +110,21 @@ def test_a_ledger_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/ledger\.jsonl: cannot be written"):
         Ledger(tmp_path / "file" / "ledger.jsonl")
+
+
+def test_lines_wait_for_hashes_on_a_device_and_keep_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = begun(path)
+    ledger.scored(0, 8, weights=digest.Later([torch.ones(3)]))
+    ledger.rows_for_training(0, 2, 4)
+    assert len(recorded(path)) == 1
+    with pytest.raises(LegalityError, match="only 8 are scored"):  # what may be trained on is known at once
+        ledger.rows_for_training(0, 3, 4)
+    assert [event["event"] for event in ledger.events] == ["begin", "score", "train"]
+    assert ledger.events[1]["weights"] == digest.of_tensors([torch.ones(3)])
+    assert read(path) == ledger.events
+    for start in range(8, 30):
+        ledger.scored(start, start + 1, weights=digest.Later([torch.ones(start)]))
+    assert len(recorded(path)) == 3 + 16
+    ledger.end()
+    assert [event["event"] for event in read(path)] == ["begin", "score", "train", *["score"] * 22, "end"]

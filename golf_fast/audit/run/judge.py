@@ -18,7 +18,7 @@ from golf_fast.data.overlap import Overlap, find_overlap
 from golf_fast.errors import InputError, printable
 from golf_fast.rules import VIOLATIONS
 from golf_fast.runs.schedule import Times
-from golf_fast.score.verdict import Facts, Verdict, judge, variant_of
+from golf_fast.score.verdict import Facts, Records, Verdict, judge, variant_of
 
 _BY_RECORD = ("V1", "V3", "V8", "V9", "V11")
 """Rules that `golf_fast.score.verdict` reads off the ledger and the facts of a run."""
@@ -113,8 +113,10 @@ def audit(
     else:
         hashed = None if isinstance(model, Missing) else losses.weights_hash(model)
         facts = _facts(evidence)
-        verdict = judge(events, facts)
-        found += [*_recorded(evidence, hashed), *_by_rule(evidence, verdict, facts), *_claims(evidence, verdict)]
+        records = Records(events)
+        verdict = judge(records, facts)
+        found += [*_recorded(evidence, hashed), *_by_rule(evidence, records, verdict, facts)]
+        found += _claims(evidence, verdict)
     if not isinstance(model, Missing):
         found += losses.replayed(evidence, model, sample)
     text = f"one run says nothing of other seeds; its code has SHA-256 {evidence.result.code_hash[:12] or 'unrecorded'}"
@@ -182,12 +184,12 @@ def _recorded(evidence: Evidence, weights: str | None) -> Iterable[Finding]:
             yield record.documents_kept_apart(events, tokens, BOS_ID, path, config)
 
 
-def _by_rule(evidence: Evidence, verdict: Verdict, facts: Facts) -> Iterable[Finding]:
+def _by_rule(evidence: Evidence, records: Records, verdict: Verdict, facts: Facts) -> Iterable[Finding]:
     """The verdict, rule by rule: broken where, left open why, or followed."""
     events, path = evidence.events, evidence.paths.ledger
     assert not isinstance(events, Missing)
     for rule in verdict.violations:
-        yield _broken(rule, evidence, facts) or record.by_line(events, rule, path)
+        yield _broken(rule, evidence, facts) or record.by_line(events, rule, path, records.violations.get(rule))
     open_rules = dict[str, str]()
     if facts.finished is not True:
         open_rules |= dict.fromkeys(_BY_RECORD, "the run did not finish")

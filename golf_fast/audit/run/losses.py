@@ -13,7 +13,7 @@ from golf_fast.config import ScoreConfig
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
 from golf_fast.score import digest, probes
-from golf_fast.score.ledger import Event, ranges_of
+from golf_fast.score.ledger import Event, cuts_of, ranges_of
 from golf_fast.score.loading import read_model
 
 _PROBED_TOKENS = 24
@@ -59,7 +59,7 @@ def replayed(evidence: Evidence, model: GPT, sample: Sample) -> list[Finding]:
     if isinstance(training, Missing):
         return _not_replayed(training.why)
     try:
-        replay = again(model, validation, config, sample, training)
+        replay = again(model, validation, config, sample, training, _cuts(evidence))
     except InputError as error:
         return [flagged("losses", f"the artifact does not give them: {error}"), *_open("the losses are not its own")]
     found = [_compared(evidence, replay, losses)]
@@ -115,7 +115,7 @@ def _compared(evidence: Evidence, replay: Replay, recorded: npt.NDArray[np.float
             f"target {at} has {recorded[at]:.4f}, the artifact gives {replay.losses[at]:.4f}; of {count} replayed "
             f"{number:,} are off by more than {allowed.each:g}, the mean by {mean:+.5f} (at most {allowed.mean:g})"
         )
-        if evidence.config.score.max_seconds > 0 and replay.adapted:
+        if replay.adapted and not _limit_on_record(evidence):
             return unknown("losses", f"{text}; scoring had a limit of time, and what it gave up is not on record")
         return flagged("losses", text, evidence.paths.token_losses.name)
     text = f"{count} replayed: the worst is off by {abs(off[worst]):.2g} nats, the mean by {mean:+.2g}"
@@ -124,8 +124,10 @@ def _compared(evidence: Evidence, replay: Replay, recorded: npt.NDArray[np.float
 
 def _ledger_again(evidence: Evidence, replay: Replay) -> list[Finding]:
     """Whether a full replay put on record what the run did."""
-    events, config = evidence.events, evidence.config.score
-    if not replay.events or isinstance(events, Missing) or config.max_seconds > 0 or evidence.result.world_size > 1:
+    events = evidence.events
+    if not replay.events or isinstance(events, Missing) or evidence.result.world_size > 1:
+        return []
+    if not _limit_on_record(evidence):
         return []
     for number, (said, made) in enumerate(zip(events, replay.events, strict=False), 1):
         if _step(said) != _step(made):
@@ -137,7 +139,21 @@ def _ledger_again(evidence: Evidence, replay: Replay) -> list[Finding]:
     return [passed("ledger", f"a replay puts the same {len(events)} lines on record")]
 
 
+def _cuts(evidence: Evidence) -> dict[tuple[str, int], int]:
+    return {} if isinstance(evidence.events, Missing) else cuts_of(evidence.events)
+
+
+def _limit_on_record(evidence: Evidence) -> bool:
+    """Whether scoring had no limit of time, or the ledger holds what was given up for it."""
+    if evidence.config.score.max_seconds == 0:
+        return True
+    events = evidence.events
+    return not isinstance(events, Missing) and bool(events) and "max_seconds" in events[0]
+
+
 def _step(event: Event) -> str:
+    if event["event"] == "limit":
+        return f"limit: {event['done']} of {event['planned']} {event['what']} at {event['place']}"
     if event["event"] not in ("score", "train"):
         return str(event["event"])
     return f"{event['event']} {', '.join(f'{start} to {stop}' for start, stop in ranges_of(event))}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,11 +16,18 @@ from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
 from golf_fast.rules import VIOLATIONS
 from golf_fast.score import digest
-from golf_fast.score.ledger import Event, ranges_of
-from golf_fast.score.verdict import Facts, judge
+from golf_fast.score.ledger import CUTS, Event, ranges_of
 from golf_fast.score_config import ScoreConfig
 
 _MOST_TARGETS = 1 << 31
+_COUNTS: dict[str, tuple[str, ...]] = {
+    "begin": ("targets",),
+    "adapt": ("size",),
+    "limit": ("place", "done", "planned"),
+    "end": (),
+}
+"""Fields that are whole numbers, by the kind of a record."""
+_KINDS = ("score", "train", *_COUNTS)
 STREAM = ("off", "chunked", "held_out", "train_then_score")
 """Strategies that score one uncut stream; the others score document by document."""
 
@@ -32,27 +39,42 @@ def checked(events: list[Event], path: Path) -> list[Event]:
         InputError: names the line and the field that is none.
     """
     for number, event in enumerate(events, 1):
-        where = f"{path}: line {number}"
         kind = event["event"]
-        if kind not in ("begin", "score", "train", "adapt", "end"):
-            raise InputError(f"{where}: the event is {kind!r:.40}; a ledger has begin, score, train, adapt and end")
-        for name in {"begin": ("targets",), "adapt": ("size",)}.get(kind, ()):
-            _require_count(event.get(name), f"{where}: {name}")
         if kind in ("score", "train"):
-            ranges = event.get("ranges", [[event.get("start"), event.get("stop")]])
-            if not isinstance(ranges, list) or not ranges:
-                raise InputError(f"{where}: ranges must be a list of pairs")
-            for pair in ranges:
-                if not isinstance(pair, list) or len(pair) != 2:
-                    raise InputError(f"{where}: a range must be two numbers")
-                _require_count(pair[0], f"{where}: start")
-                _require_count(pair[1], f"{where}: stop")
+            _check_ranges(event, path, number)
+        elif kind in _COUNTS:
+            for name in _COUNTS[kind]:
+                if not _is_count(event.get(name)):
+                    raise _no_count(event.get(name), name, path, number)
+            if kind == "limit" and event.get("what") not in CUTS:
+                said = f"what is {event.get('what')!r:.40}; a limit cuts {', '.join(CUTS)}"
+                raise InputError(f"{path}: line {number}: {said}")
+        else:
+            raise InputError(f"{path}: line {number}: the event is {kind!r:.40}; a ledger has {', '.join(_KINDS)}")
     return events
 
 
-def _require_count(value: object, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_TARGETS:
-        raise InputError(f"{name} is {str(value)[:40]}; it must be a whole number from 0 to {_MOST_TARGETS}")
+def _check_ranges(event: Event, path: Path, number: int) -> None:
+    ranges = event.get("ranges")
+    if ranges is None:
+        ranges = [[event.get("start"), event.get("stop")]]
+    if not isinstance(ranges, list) or not ranges:
+        raise InputError(f"{path}: line {number}: ranges must be a list of pairs")
+    for pair in ranges:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise InputError(f"{path}: line {number}: a range must be two numbers")
+        for value, name in zip(pair, ("start", "stop"), strict=True):
+            if not _is_count(value):
+                raise _no_count(value, name, path, number)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MOST_TARGETS
+
+
+def _no_count(value: object, name: str, path: Path, number: int) -> InputError:
+    where = f"{path}: line {number}: {name}"
+    return InputError(f"{where} is {str(value)[:40]}; it must be a whole number from 0 to {_MOST_TARGETS}")
 
 
 def outline(events: Sequence[Event], path: Path, config: ScoreConfig, finished: bool) -> list[Finding]:
@@ -68,11 +90,17 @@ def outline(events: Sequence[Event], path: Path, config: ScoreConfig, finished: 
             found.append(flagged("ledger", "goes on after its end", _line(path, number)))
     if finished and kinds.count("end") != 1:
         found.append(flagged("ledger", "has no end, and the run says that it finished", str(path)))
-    said = events[0].get("strategy") if events else None
-    if said is not None and said != config.ttt:
-        found.append(
-            flagged("settings", f"the ledger is of the strategy {said}, score.ttt is {config.ttt}", _line(path, 1))
-        )
+    wanted = {"strategy": config.ttt, "max_seconds": config.max_seconds}
+    for name, value in wanted.items():
+        said = events[0].get(name) if events else None
+        if said is not None and said != value:
+            field = "ttt" if name == "strategy" else name
+            found.append(
+                flagged("settings", f"the ledger has the {name} {said}, score.{field} is {value}", _line(path, 1))
+            )
+    if "limit" in kinds and config.max_seconds == 0:
+        text = "something was given up for a limit of time, and there was none"
+        found.append(flagged("ledger", text, _line(path, kinds.index("limit") + 1)))
     trains = [number for number, kind in enumerate(kinds, 1) if kind == "train"]
     if trains and config.ttt in ("off", "held_out"):
         found.append(flagged("settings", f"score.ttt is {config.ttt}, and there is training", _line(path, trains[0])))
@@ -92,8 +120,9 @@ def tokens_named(events: Sequence[Event], tokens: npt.NDArray[np.uint16], path: 
         if "tokens" not in event:
             without += 1
             continue
-        if digest.of_tokens(tokens, ranges_of(event)) != event["tokens"]:
-            (start, _), (_, stop) = ranges_of(event)[0], ranges_of(event)[-1]
+        ranges = ranges_of(event)
+        if digest.of_tokens(tokens, ranges) != event["tokens"]:
+            (start, _), (_, stop) = ranges[0], ranges[-1]
             text = f"the hash of targets {start} to {stop} is not that of the run's validation tokens"
             return [flagged("ledger", text, _line(path, number))]
         counted += 1
@@ -131,25 +160,14 @@ def documents_kept_apart(
     """V13: whether each range lies in one document, where the strategy or the model declares documents separate."""
     if config.score.ttt in STREAM and not config.model.separate_documents:
         return passed("V13", "one uncut stream is scored; no document is declared separate")
-    bounds = np.unique(np.concatenate(([0], np.flatnonzero(tokens[:-1] == bos), [len(tokens) - 1])))
+    bounds = np.unique(np.concatenate(([0], np.flatnonzero(tokens[:-1] == bos), [len(tokens) - 1]))).tolist()
     for number, event in enumerate(events, 1):
         if event["event"] == "score":
             for start, stop in ranges_of(event):
-                ends = bounds[np.searchsorted(bounds, start, side="right") :]
-                if not ends.size or ends[0] < stop:
+                place = bisect_right(bounds, start)
+                if place == len(bounds) or bounds[place] < stop:
                     return flagged("V13", f"targets {start} to {stop} are of two documents", _line(path, number))
     return passed("V13", f"every range lies in one of {len(bounds) - 1:,} documents")
-
-
-def first_line(events: Sequence[Event], rule: str) -> int | None:
-    """Number of the line by which the ledger breaks a rule, None where it is not the lines that do."""
-
-    def broken(count: int) -> bool:
-        return rule in judge(events[:count], Facts()).violations
-
-    if not broken(len(events)):
-        return None
-    return bisect_left(range(len(events) + 1), True, key=broken)
 
 
 def what_line(events: Sequence[Mapping[str, Any]], number: int) -> str:
@@ -162,9 +180,8 @@ def what_line(events: Sequence[Mapping[str, Any]], number: int) -> str:
     return f"targets {ranges[0][0]} to {ranges[-1][1]} are {verb}"
 
 
-def by_line(events: Sequence[Event], rule: str, path: Path) -> Finding:
-    """A rule that is broken, with the line that does where there is one."""
-    number = first_line(events, rule)
+def by_line(events: Sequence[Event], rule: str, path: Path, number: int | None) -> Finding:
+    """A rule that is broken, with the line that does; None where it is not the lines."""
     text = VIOLATIONS[rule].text
     if number is None:
         return flagged(rule, text)

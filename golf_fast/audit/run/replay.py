@@ -7,7 +7,7 @@ stream is replayed from its beginning as far as the sample goes; later targets n
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from golf_fast.model import GPT
 from golf_fast.score import Ledger, score_tokens
 from golf_fast.score.examiner import Examiner, Excerpt, Scored
 from golf_fast.score.ledger import Event
+from golf_fast.score.pace import Pace
 from golf_fast.score.rows import TokenRows
 from golf_fast.score.sliding import score_windows
 from golf_fast.score.streaming import score_stream
@@ -109,12 +110,14 @@ def again(
     config: ScoreConfig,
     sample: Sample,
     training: npt.NDArray[np.uint16] | None = None,
+    cuts: Mapping[tuple[str, int], int] | None = None,
 ) -> Replay:
-    """Score again as `config` says, without its limit of time.
+    """Score again as `config` says; its limit of time cuts what is on record, and no more.
 
     Args:
         model: the artifact's, on the device to compute on.
         training: the training tokens that the strategy held_out learns from.
+        cuts: what the run gave up for its limit of time (`golf_fast.score.ledger.cuts_of`).
 
     Raises:
         InputError: a loss is not finite, or held_out has no training tokens.
@@ -123,10 +126,10 @@ def again(
     device = model.get_parameter("tok_emb").device
     if sample.full or sample.targets >= validation.targets:
         ledger = Ledger()
-        score = score_tokens(model, validation, config, Ranks.single(device), ledger, training=training)
+        score = score_tokens(model, validation, config, Ranks.single(device), ledger, training=training, cuts=cuts)
         done, losses = np.ones(validation.targets, np.bool_), score.losses.astype(np.float64)
         return Replay(losses, done, ledger.events, True, ledger.adapted, time.perf_counter() - began)
-    sampler = _Sampler(model, TokenRows(validation.tokens, device), config, sample)
+    sampler = _Sampler(model, TokenRows(validation.tokens, device), config, sample, Pace(cuts=cuts))
     work = Work(sampler, model, config, Ranks.single(device), training)
     with restoring(model):
         try:
@@ -151,9 +154,9 @@ class _Enough(Exception):
 class _Sampler(Examiner):
     """Scores a sample of the windows where nothing adapts meanwhile, else all that is asked for up to its end."""
 
-    def __init__(self, model: GPT, rows: TokenRows, config: ScoreConfig, sample: Sample) -> None:
+    def __init__(self, model: GPT, rows: TokenRows, config: ScoreConfig, sample: Sample, pace: Pace) -> None:
         self._own = Ledger()
-        super().__init__(model, rows, config, Ranks.single(rows.device), self._own)
+        super().__init__(model, rows, config, Ranks.single(rows.device), self._own, pace=pace)
         self._sample = sample
         self._anywhere = config.ttt in _ANYWHERE
         self.done = np.zeros(rows.targets, np.bool_)

@@ -24,7 +24,7 @@ def run(work: Work) -> None:
         if examiner.complete:
             break
         count = (stop - start) // c.window
-        plan = _Plan(work, chunk, chunks, stop, count)
+        plan = _Plan(work, chunk, chunks, start, stop, count)
         most = plan.epochs(0)
         if not most:
             plan.tell(0)
@@ -50,6 +50,7 @@ class _Plan:
 
     Attributes:
         chunk: its number, of `chunks`.
+        start: its first target.
         scored: the target after the last that is scored.
         rows: rows of the chunk.
     """
@@ -57,12 +58,16 @@ class _Plan:
     work: Work
     chunk: int
     chunks: int
+    start: int
     scored: int
     rows: int
 
     def epochs(self, done: int) -> int:
         """Epochs of this chunk, of which some are done, and of those that follow: they leave time to score the rest."""
         pace, windows, most = self.work.examiner.pace, self.work.examiner.windows, self.work.config.ttt_epochs
+        given = pace.given("epochs", self.start)
+        if given is not None:
+            return given
         left = windows.count - windows.scoring_from(0, self.scored)[1]
         trained = self.chunks - 1 - self.chunk
         count = most
@@ -74,9 +79,10 @@ class _Plan:
         return count
 
     def tell(self, epochs: int) -> None:
-        """Tell if there is not time for all epochs; once for each number of them."""
+        """Tell if there is not time for all epochs; once for each number of them, and on record each time."""
         pace, most = self.work.examiner.pace, self.work.config.ttt_epochs
         if epochs < most:
+            self.work.examiner.gave_up("epochs", self.start, epochs, most)
             pace.say(
                 f"in chunk {self.chunk} of {self.chunks} there is time for {epochs} epoch(s) of the "
                 f"{most} of score.ttt_epochs, within score.max_seconds {pace.limit:g}",

@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
 from golf_fast.model.adapters import Adapters, Fresh, LowRank, widths
 from golf_fast.score.examiner import Excerpt
 from golf_fast.score.ttt.work import Work
 from golf_fast.score_config import DocumentsConfig
 
+_STRETCH = 12
+"""Groups for each rank between two times that the ranks wait for each other: enough to be dealt out evenly."""
+_FILLS = 16384
+"""Tokens that keep a GPU busy; fewer take no less time."""
 Span = tuple[int, int]
 """The targets of a document, the second number exclusive."""
 
@@ -38,29 +44,62 @@ def batches(work: Work, documents: Sequence[Span]) -> list[list[Span]]:
 
 
 def score_documents(work: Work, groups: list[list[Span]], phase: str) -> None:
-    """Score these groups of documents, each rank some of the groups; called by all ranks together."""
+    """Score these groups of documents, each rank some of the groups; called by all ranks together.
+
+    The ranks tell each other what they scored after each stretch of groups, so that the end has little left to settle.
+    """
     c, examiner = work.config.documents, work.examiner
     config, plan = work.model.config, work.model.plan
     names = [name for name in ("q", "k", "v", "o", "mlp", "head") if getattr(c, name)]
     dtype = torch.float64 if work.model.compute_dtype == torch.float64 else torch.float32
     fresh = Fresh.drawn(widths(config, plan, names), c.rank, c.alpha / c.rank, work.ranks.device, dtype)
-    own = list(range(work.ranks.rank, len(groups), work.ranks.world_size))
-    left = [_tokens_read(span, c.context, c.context) for k in own for span in groups[k]]
-    plain_left = float(sum(left))
-    for k in own:
-        group = sorted(groups[k], key=lambda span: (span[0] - span[1], span[0]))
-        plain_left -= sum(_tokens_read(span, c.context, c.context) for span in group)
-        _Group(work, fresh, group, phase, k, plain_left).score()
-        examiner.told(max(stop for _, stop in group))
-    examiner.settle()
+    stretches = [own[work.ranks.rank] for own in shared_out([_cost(group, c) for group in groups], work.ranks)]
+    plain = {k: sum(_tokens_read(span, c.context, c.context) for span in groups[k]) for own in stretches for k in own}
+    plain_left = float(sum(plain.values()))
+    for own in stretches:
+        for k in own:
+            group = sorted(groups[k], key=lambda span: (span[0] - span[1], span[0]))
+            plain_left -= plain[k]
+            _Group(work, fresh, group, phase, k, plain_left).score()
+            examiner.told(max(stop for _, stop in group))
+        examiner.settle()
+
+
+def shared_out(costs: Sequence[int], ranks: Ranks) -> list[list[list[int]]]:
+    """For each stretch of consecutive groups, and each rank, the groups that it takes, in order.
+
+    The dearest are dealt out first, each to who has least, so that the ranks end a stretch at about the same time.
+    """
+    size = _STRETCH * ranks.world_size
+    found = []
+    for first in range(0, len(costs), size):
+        shares: list[list[int]] = [[] for _ in range(ranks.world_size)]
+        sums = [0] * ranks.world_size
+        for k in sorted(range(first, min(first + size, len(costs))), key=lambda k: -costs[k]):
+            least = sums.index(min(sums))
+            shares[least].append(k)
+            sums[least] += costs[k]
+        found.append([sorted(share) for share in shares])
+    return found
+
+
+def _cost(group: Sequence[Span], c: DocumentsConfig) -> int:
+    """About what it takes to adapt to a group: tokens read for all its chunks, or what is too little to fill a GPU."""
+    lengths = np.sort([stop - start for start, stop in group])
+    done = np.arange(0, lengths[-1], c.chunk_tokens)
+    active = len(lengths) - np.searchsorted(lengths, done, side="right")
+    return int(np.maximum(active * np.minimum(done + c.chunk_tokens, c.context), _FILLS).sum())
 
 
 def score_apart(work: Work, groups: list[list[Span]]) -> None:
     """Score these groups of documents, each by itself, with the model as it is; called by all ranks together."""
-    for k in range(work.ranks.rank, len(groups), work.ranks.world_size):
-        _Group(work, None, groups[k], "documents", k, 0.0).score_plainly(groups[k], 0)
-        work.examiner.told(max(stop for _, stop in groups[k]))
-    work.examiner.settle()
+    context = work.config.documents.context
+    costs = [sum(_tokens_read(span, context, context) for span in group) for group in groups]
+    for stretch in shared_out(costs, work.ranks):
+        for k in stretch[work.ranks.rank]:
+            _Group(work, None, groups[k], "documents", k, 0.0).score_plainly(groups[k], 0)
+            work.examiner.told(max(stop for _, stop in groups[k]))
+        work.examiner.settle()
 
 
 class _Group:
@@ -93,7 +132,9 @@ class _Group:
         for chunk in range(chunks):
             active = self._longer_than(chunk * c.chunk_tokens)
             going_on = self._longer_than((chunk + 1) * c.chunk_tokens)
-            if not self._in_time(active, chunk):
+            given = pace.given("documents", self._documents[0][0])
+            if chunk == given or not self._in_time(active, chunk):
+                examiner.gave_up("documents", self._documents[0][0], chunk, chunks, self._place)
                 pace.say(
                     f"from target {active[0][0] + chunk * c.chunk_tokens} on documents are scored without adapting, "
                     f"within score.max_seconds {pace.limit:g}"

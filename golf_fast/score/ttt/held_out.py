@@ -34,12 +34,14 @@ def run(work: Work) -> None:
     if examiner.pace.limit:
         examiner.measure_windows(rows)
     steps = -(-rows.count // c.batch_rows)
-    for step in range(steps * c.epochs):
-        if not examiner.pace.all_fits(row=c.batch_rows, window=examiner.windows.count):
-            examiner.pace.say(f"training on the slice ends after step {step} of {steps * c.epochs}, to score in time")
+    planned, given = steps * c.epochs, examiner.pace.given("slice", 0)
+    for step in range(planned):
+        if step == given or not examiner.pace.all_fits(row=c.batch_rows, window=examiner.windows.count):
+            examiner.gave_up("slice", 0, step, planned)
+            examiner.pace.say(f"training on the slice ends after step {step} of {planned}, to score in time")
             break
         first = step % steps * c.batch_rows
         stop = min(first + c.batch_rows, rows.count)
         with examiner.pace.measured("row", stop - first):
-            trainer.train(rows.part(first, stop), rate(c.lr, "cosine", step, steps * c.epochs), 1)
+            trainer.train(rows.part(first, stop), rate(c.lr, "cosine", step, planned), 1)
     examiner.score_windows(0, examiner.windows.count)

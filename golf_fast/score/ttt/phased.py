@@ -62,8 +62,10 @@ class _Pass:
         trainer = WeightTrainer(work.model, descent, work.ranks, compiled_rows=size)
         chunks = -(-rows.count // size)
         own = self.left / work.ranks.world_size  # what a rank is going to score, at a rate that is its own too
+        given = pace.given("pass", number)
         for chunk in range(chunks):
-            if not pace.all_fits(row=size * c.epochs, forward=2.4 * own):
+            if chunk == given or not pace.all_fits(row=size * c.epochs, forward=2.4 * own):
+                examiner.gave_up("pass", number, chunk, chunks)
                 pace.say(f"pass {number} ends after chunk {chunk} of {chunks}, to score in time")
                 return
             part = rows.part(chunk * size, min((chunk + 1) * size, rows.count))

@@ -23,7 +23,7 @@ from golf_fast.config import RunConfig, ScoreConfig
 from golf_fast.console import exit_with
 from golf_fast.data import read_shard, write_shard
 from golf_fast.errors import InputError
-from golf_fast.score.verdict import Facts, judge
+from golf_fast.score.verdict import Facts, Records, judge
 from golf_fast.train.__main__ import main as train_main
 
 EARLIER = Path(__file__).parents[2] / "runs" / "earlier"
@@ -122,6 +122,12 @@ def other_tokens(run: Path) -> None:
     write_ledger(run, events)
 
 
+def cut_without_a_limit(run: Path) -> None:
+    events = ledger_of(run)
+    events.insert(2, {"event": "limit", "what": "epochs", "place": 0, "done": 0, "planned": 3})
+    write_ledger(run, events)
+
+
 def hide_training(run: Path) -> None:
     write_ledger(run, [event for event in ledger_of(run) if event["event"] != "train"])
 
@@ -178,6 +184,7 @@ FORGERIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "a second pass": (second_pass, "V3", "a second pass begins"),
     "left a range out": (leave_out, "V3", "ledger.jsonl line 5"),
     "other tokens": (other_tokens, "ledger", "the hash of targets 0 to 128"),
+    "gave up time that it had": (cut_without_a_limit, "ledger", "line 3: something was given up"),
     "hid the training": (hide_training, "V1", "the weights changed, and no record says what they learned"),
     "other losses": (other_losses, "losses", "the mean by +0.0"),
     "fewer losses": (fewer_losses, "V3", "holds 448 losses"),
@@ -382,13 +389,14 @@ def test_records_of_any_order_and_place_get_a_verdict(run: Path, strategy: str) 
         path = run / "ledger.jsonl"
         for event in record.checked(forged, path):
             assert record.what_line([event], 1)
-        verdict = judge(forged, Facts(finished=True, split_targets=600, window=1))
+        records = Records(forged)
+        verdict = judge(records, Facts(finished=True, split_targets=600, window=1))
         assert "V3" in verdict.violations or "V8" in verdict.violations or "V1" in verdict.violations
         record.tokens_named(forged, tokens, path)
         record.weights_named(forged, path, "0" * 16, exact=True)
         record.documents_kept_apart(forged, tokens, 1, path, RunConfig(score=ScoreConfig(ttt=strategy)))
         for rule in verdict.violations:
-            assert record.by_line(forged, rule, path).outcome == "flag"
+            assert record.by_line(forged, rule, path, records.violations.get(rule)).outcome == "flag"
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from helpers.small_scoring import score, small_config, small_gpt
 
 from golf_fast.config import ModelConfig, ScoreConfig
 from golf_fast.data.batch import document_bounds
+from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
 from golf_fast.model.adapters import Fresh, LowRank, widths
 from golf_fast.score import Ledger
-from golf_fast.score.ttt.documents import excerpt
+from golf_fast.score.ttt.documents import _cost, excerpt, shared_out
 from golf_fast.score_config import DocumentsConfig, PhasedConfig
 
 LENGTHS = (7, 31, 18, 5, 12, 31, 26, 9)
@@ -181,3 +182,23 @@ def test_only_chosen_places_have_adapters() -> None:
     pair = next(iter(Fresh.drawn(sizes, 2, 1.0, torch.device("cpu")).rows(5).pairs.values()))
     assert isinstance(pair, LowRank)
     assert (pair.a.shape, pair.b.shape) == ((5, 2, 16), (5, 8, 2))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 8])
+def test_groups_are_dealt_out_evenly_and_each_once(world_size: int) -> None:
+    """Waiting for each other after each stretch costs less than groups in turn, and waiting once."""
+    lengths = 20 + np.random.default_rng(4).lognormal(6.5, 1.0, (800, 64)).astype(int)
+    costs = [_cost([(0, length) for length in group], DocumentsConfig()) for group in lengths.tolist()]
+    stretches = shared_out(costs, Ranks(0, world_size, torch.device("cpu")))
+    done = 0
+    for stretch in stretches:
+        groups = sorted(k for share in stretch for k in share)
+        assert groups == list(range(done, done + len(groups)))
+        done += len(groups)
+        taken = [sum(costs[k] for k in share) for share in stretch]
+        assert max(taken) - min(taken) <= max(costs[k] for k in groups)
+    assert done == len(costs)
+    waited = sum(max(sum(costs[k] for k in share) for share in stretch) for stretch in stretches)
+    in_turn = max(sum(costs[rank::world_size]) for rank in range(world_size))
+    assert waited <= in_turn
+    assert len(stretches) == -(-800 // (12 * world_size))

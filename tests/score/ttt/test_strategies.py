@@ -14,8 +14,8 @@ from torch import Tensor
 
 from golf_fast.config import ScoreConfig
 from golf_fast.errors import InputError
-from golf_fast.score import Ledger
-from golf_fast.score.ledger import read
+from golf_fast.score import Ledger, Score
+from golf_fast.score.ledger import cuts_of, read
 from golf_fast.score.ttt import STRATEGIES
 from golf_fast.score.verdict import Facts, judge
 from golf_fast.score_config import DocumentsConfig, HeldOutConfig, PhasedConfig
@@ -83,12 +83,24 @@ class Clock:
 
 
 def timed(name: str, seconds: float, dear: float = 0.0) -> tuple[float, list[str], int]:
-    """How long a pass takes by such a clock, what is said meanwhile, and how often it trains.
+    """How long a pass takes by such a clock, what is said meanwhile, and how often it trains."""
+    said = list[str]()
+    result, ledger = timed_pass(name, seconds, dear, said)
+    return result.seconds, said, sum(event["event"] in ("train", "adapt") for event in ledger.events)
+
+
+def timed_config(name: str, seconds: float) -> ScoreConfig:
+    return config(name, max_seconds=seconds, batch_windows=1, documents=replace(DOCUMENTS, context=20, chunk_tokens=4))
+
+
+def timed_pass(name: str, seconds: float, dear: float = 0.0, said: list[str] | None = None) -> tuple[Score, Ledger]:
+    """A pass by such a clock, and its ledger; what is said meanwhile goes to `said`.
 
     The first calls to score windows, to train weights and to score with adapters take `dear` seconds more.
     """
     seen: set[object] = set()
-    clock, said, model = Clock(), [], small_gpt(layers=2)
+    clock, model = Clock(), small_gpt(layers=2)
+    log = None if said is None else said.append
     inner: Callable[..., object] = model.token_losses
 
     def slow(tokens: Tensor, *arguments: object, **named: object) -> object:
@@ -100,12 +112,12 @@ def timed(name: str, seconds: float, dear: float = 0.0) -> tuple[float, list[str
 
     model.token_losses = slow  # type: ignore[method-assign, assignment]
     ledger = Ledger()
-    c = config(name, max_seconds=seconds, batch_windows=1, documents=replace(DOCUMENTS, context=20, chunk_tokens=4))
-    result = score(model, TOKENS, c, ledger=ledger, training=TRAINING, clock=clock, log=said.append)
+    c = timed_config(name, seconds)
+    result = score(model, TOKENS, c, ledger=ledger, training=TRAINING, clock=clock, log=log)
     assert result.tokens == len(TOKENS) - 1
     assert result.seconds == clock.now
     assert result.legal
-    return clock.now, said, sum(event["event"] in ("train", "adapt") for event in ledger.events)
+    return result, ledger
 
 
 @pytest.mark.parametrize("name", ["chunked", "documents", "phased", "held_out"])
@@ -159,3 +171,20 @@ def test_a_rate_that_leaves_no_number_is_named(name: str, setting: str) -> None:
     }
     with pytest.raises(InputError, match=rf"adapting with {setting} 1e\+09.* left no number"):
         score(small_gpt(layers=2), TOKENS, config(name, **broken), training=TRAINING)
+
+
+@pytest.mark.parametrize("name", ["chunked", "documents", "phased", "held_out"])
+def test_what_a_limit_cuts_is_on_record_and_can_be_made_again(name: str) -> None:
+    free, _, _ = timed(name, 0.0)
+    result, ledger = timed_pass(name, 0.8 * free)
+    cuts = cuts_of(ledger.events)
+    assert cuts
+    assert ledger.events[0]["max_seconds"] == 0.8 * free
+    assert f"cut short {len(cuts)} times" in " ".join(judge(ledger.events, Facts()).not_judged)
+    again = Ledger()
+    c = timed_config(name, 0.0)
+    made = score(small_gpt(layers=2), TOKENS, c, ledger=again, training=TRAINING, cuts=cuts)
+    assert np.array_equal(made.losses, result.losses)
+    assert again.events[1:] == ledger.events[1:]
+    freely = score(small_gpt(layers=2), TOKENS, c, training=TRAINING)
+    assert not np.array_equal(freely.losses, result.losses)
