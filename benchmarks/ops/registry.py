@@ -16,6 +16,7 @@ OPS = (
     "relu2_mlp",
     "window_attention",
     "qk_norm_rope",
+    "exclusive_gate",
     "qkv_attention",
     "linear_residual",
     "residual_mix",

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from golf_fast.config import ModelConfig
-from golf_fast.model.block import Plan
+from golf_fast.model.plan import Plan
 
 PROJECTIONS = ("q", "k", "v", "o", "mlp")
 """Of a slot of the plan: queries, keys and values; from the attention's input to its output, and the MLP's alike."""
@@ -51,15 +51,16 @@ class Adapters:
     scale: float = 1.0
 
     def add(
-        self, y: torch.Tensor, x: torch.Tensor, slot: int, name: str, gain: torch.Tensor | None = None
+        self, y: torch.Tensor, x: torch.Tensor, slot: int, name: str, gain: torch.Tensor | float = 1.0
     ) -> torch.Tensor:
-        """`y` `[n, T, out]` plus what the adapter of a place makes of `x` `[n, T, in]`, times `gain` `[out]`."""
+        """`y` `[n, T, out]` plus what the adapter of a place makes of `x` `[n, T, in]`, times `gain`, `[out]` or one
+        number."""
         pair = self.pairs.get(Place(slot, name))
         if pair is None:
             return y
         a, b = (part.to(x.dtype) for part in pair)
         added = self.scale * torch.bmm(torch.bmm(x, a.mT), b.mT)
-        return y + (added if gain is None else added * gain)
+        return y + (added * gain if isinstance(gain, torch.Tensor) or gain != 1 else added)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class SlotAdapters:
     adapters: Adapters
     slot: int
 
-    def add(self, y: torch.Tensor, x: torch.Tensor, name: str, gain: torch.Tensor | None = None) -> torch.Tensor:
+    def add(self, y: torch.Tensor, x: torch.Tensor, name: str, gain: torch.Tensor | float = 1.0) -> torch.Tensor:
         """As `Adapters.add`, in this slot."""
         return self.adapters.add(y, x, self.slot, name, gain)
 

@@ -1,11 +1,11 @@
-"""Block, and the plan of a pass: the order in which blocks run, and what flows past neighbours (docs/seed.md).
+"""What a slot of a plan computes (docs/seed.md, docs/top.md).
 
 Shapes: B rows, T positions, D model width, H hidden, L layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,9 @@ from torch.nn import functional as F
 from golf_fast import ops
 from golf_fast.config import ModelConfig
 from golf_fast.model.cache import Past
-from golf_fast.model.embedding import rms_norm
+from golf_fast.model.embedding import rms_norm, row_factor
+from golf_fast.model.plan import Plan
+from golf_fast.model.streams import Lanes, streams_of
 from golf_fast.ops.qkv_attention.reference import split
 from golf_fast.ops.relu2_mlp.reference import hidden
 
@@ -25,75 +27,7 @@ if TYPE_CHECKING:
 Weights = Mapping[str, torch.Tensor]
 """The parameters of a model by the names of their rows in the table."""
 Rotary = tuple[torch.Tensor, torch.Tensor]
-"""cos and sin, `[T, head_dim / 2]`."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place in a plan: one run of a layer.
-
-    Attributes:
-        layer: whose weights run here.
-        skip_from: the earlier slot whose output is added to the stream first; None: no one's.
-        skip_row: of `skip_weights`, the weight of that output.
-    """
-
-    layer: int
-    skip_from: int | None = None
-    skip_row: int | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a pass through the blocks does.
-
-    Attributes:
-        slots: in the order in which they run. The first takes no skip.
-        backout_from: the slot a share of whose output is subtracted at the end; None: no one's.
-    """
-
-    slots: tuple[Slot, ...]
-    backout_from: int | None = None
-
-    def __post_init__(self) -> None:
-        taken = [slot.skip_from for slot in self.slots if slot.skip_from is not None]
-        assert len(set(taken)) == len(taken), f"an output is taken twice: {taken}"
-        for i, slot in enumerate(self.slots):
-            assert (slot.skip_from is None) == (slot.skip_row is None), slot
-            assert slot.skip_from is None or 0 <= slot.skip_from < i, f"slot {i} takes what comes later: {slot}"
-            assert self.added(i) is None or i - 1 not in self.kept, f"slot {i} hides the output of the one before it"
-
-    def starts(self, windows: Sequence[int | None], first: int) -> list[int]:
-        """The position from which on each slot's input is needed for outputs of the last slot from `first` on.
-
-        Args:
-            windows: of the slots; None: attention sees all positions before.
-        """
-        starts = []
-        for window in reversed(windows):
-            first = 0 if window is None else max(0, first - window + 1)
-            starts.append(first)
-        return starts[::-1]
-
-    def added(self, i: int) -> int | None:
-        """The slot whose output slot `i` adds to the stream; None too for the one before it: that is the stream."""
-        source = self.slots[i].skip_from
-        return None if source == i - 1 else source
-
-    @property
-    def kept(self) -> set[int]:
-        """The slots whose outputs are kept for a later one."""
-        added = (self.added(i) for i in range(len(self.slots)))
-        return {source for source in added if source is not None}
-
-
-def u_net(config: ModelConfig) -> Plan:
-    """Each layer once; those of the second half take the outputs of the first half, the last one's first."""
-    half = config.layers // 2
-    down = [Slot(layer) for layer in range(half)]
-    across = [Slot(half + j, half - 1 - j, j) for j in range(half)]
-    rest = [Slot(layer) for layer in range(2 * half, config.layers)]
-    return Plan((*down, *across, *rest), config.backout_block if config.backout else None)
+"""cos and sin, `[T, rotary_dim / 2]`."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +47,12 @@ class Block:
         w_down: `[D, H]`, times `mlp_scale`.
         attn_scale: `[D]`, what an adapter of the attention's output is multiplied with.
         mlp_scale: `[D]`, likewise of the MLP's output.
+        negative_slope: of the MLP's activation.
+        norm_scale: of what attention and MLP read; the matrices that read it have it already.
+        exclusive: whether a head's output loses what points along its own value.
+        gate: `[heads, channels]`, makes the logits of the heads' gates of the first channels of what attention reads,
+            which have `norm_scale` not in them yet; None: there are no gates.
+        lanes: how the streams go on where attention and MLP have one each; None: they share one.
     """
 
     head_dim: int
@@ -126,6 +66,11 @@ class Block:
     w_down: torch.Tensor
     attn_scale: torch.Tensor
     mlp_scale: torch.Tensor
+    negative_slope: float = 0.0
+    norm_scale: float = 1.0
+    exclusive: bool = False
+    gate: torch.Tensor | None = None
+    lanes: Lanes | None = None
 
     def begin(self, x0: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of a first block, what it adds to and what its attention reads, each `[B, T, D]` as the embedding `x0`."""
@@ -151,7 +96,7 @@ class Block:
         if own is not None:
             q, kv = len(self.gain) * self.head_dim, (qkv.shape[-1] - len(self.gain) * self.head_dim) // 2
             parts = zip("qkv", torch.split(qkv, [q, kv, kv], dim=-1), strict=True)
-            qkv = torch.cat([own.add(part, x, name) for name, part in parts], dim=-1)
+            qkv = torch.cat([own.add(part, x, name, self.norm_scale) for name, part in parts], dim=-1)
         return qkv.view(*x.shape[:2], -1, self.head_dim)
 
     def attention(self, qkv: torch.Tensor, rotary: Rotary, documents: torch.Tensor | None = None) -> torch.Tensor:
@@ -178,13 +123,28 @@ class Block:
             past: keys and values of the positions before `x`, which those of `x` join.
         """
         if not first and past is None:
-            return self.attention(self.project(x, own), rotary, documents).flatten(2)
+            qkv = self.project(x, own)
+            return self.alone(self.attention(qkv, rotary, documents), split(qkv, self.gain.shape[0])[2], x).flatten(2)
         q, k, v = self.queries_keys_values(x, own, first)
         q, k = ops.qk_norm_rope(q, k, self.gain, *rotary)
+        values = v[:, first:]
         if past is not None:
             k, v = past.extend(k, v)
         bound = self.gain.detach().abs().max().float() * self.head_dim**0.5
-        return ops.window_attention(q, k, v, self.window, cu_seqlens=documents, logit_bound=bound).flatten(2)
+        attended = ops.window_attention(q, k, v, self.window, cu_seqlens=documents, logit_bound=bound)
+        return self.alone(attended, values, x[:, first:]).flatten(2)
+
+    def alone(self, attended: torch.Tensor, values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """What becomes of the heads' outputs `[B, T, heads, head_dim]`, each position by itself, likewise.
+
+        Args:
+            values: `[B, T, kv_heads, head_dim]`, of the same positions.
+            x: `[B, T, D]`, what attention read there.
+        """
+        if not self.exclusive and self.gate is None:
+            return attended
+        logits = None if self.gate is None else F.linear(x[..., : self.gate.shape[1]], self.gate)
+        return ops.exclusive_gate(attended, values if self.exclusive else None, logits)
 
     def queries_keys_values(
         self, x: torch.Tensor, own: SlotAdapters | None, first: int
@@ -221,12 +181,40 @@ class Block:
 
         The norm is a factor of each row: the normalised tensor is never written.
         """
-        branch = ops.relu2_mlp(x, self.w_up, self.w_down, rstd)
+        branch = ops.relu2_mlp(x, self.w_up, self.w_down, rstd, self.negative_slope)
         return branch if own is None else own.add(branch, rms_norm(x), "mlp", self.mlp_scale)
 
     def hidden(self, normed: torch.Tensor) -> torch.Tensor:
         """The MLP's hidden units `[B, T, H]` of its normalised input `[B, T, D]`."""
-        return hidden(normed, self.w_up)
+        return hidden(normed, self.w_up, negative_slope=self.negative_slope)
+
+    def route(
+        self,
+        first: torch.Tensor,
+        second: torch.Tensor,
+        attended: torch.Tensor,
+        into_attention: torch.Tensor,
+        own: SlotAdapters | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The two streams `[B, T, D]` after the block, of those before it; only where it has `lanes`.
+
+        Args:
+            first: the one that attention reads, as `mix` returns it.
+            second: the one that the MLP reads.
+            attended: what `attend` returns.
+            into_attention: what attention read, as `first`.
+            own: as in `output`.
+        """
+        assert self.lanes is not None
+        a = F.linear(attended, self.wo)
+        if own is not None:
+            a = own.add(a, into_attention, "o", self.attn_scale)
+        m = self.mlp(second, row_factor(second), own)
+        kept, from_attention, from_mlp = self.lanes
+        one, two = (
+            kept[i] * stream + from_attention[i] * a + from_mlp[i] * m for i, stream in enumerate((first, second))
+        )
+        return one, two
 
 
 class Pass(NamedTuple):
@@ -243,20 +231,29 @@ def views(weights: Weights, plan: Plan, config: ModelConfig, dtype: torch.dtype)
     """
     layers = config.layers
     qo, kv = weights["qo_bank"], weights["kv_bank"]
-    wqkv = torch.cat((qo[:layers], kv[:layers], kv[layers:]), dim=1).to(dtype).unbind()
+    into_attention = torch.cat((qo[:layers], kv[:layers], kv[layers:]), dim=1)
+    into_mlp, scales = weights["mlp_up"], [weights["attn_scale"], weights["mlp_scale"]]
+    gates = weights["attention_gate"] * config.attention_gate_scale if config.attention_gate else None
     # A scale of output channels is one of the matrix's rows: no activation is read or written for it.
-    wo = (weights["attn_scale"][:, :, None] * qo[layers:]).to(dtype).unbind()
-    w_up = weights["mlp_up"].to(dtype).unbind()
-    w_down = (weights["mlp_scale"][:, :, None] * weights["mlp_down"]).to(dtype).unbind()
+    wo = (scales[0][:, :, None] * qo[layers:]).to(dtype).unbind()
+    w_down = (scales[1][:, :, None] * weights["mlp_down"]).to(dtype).unbind()
+    if config.norm_scale:  # a scale of what is read is one of the matrix that reads it, and of the adapters beside it
+        of_layer = torch.arange(1, layers + 1, device=qo.device, dtype=qo.dtype).rsqrt()
+        matrices = (into_attention, into_mlp) if gates is None else (into_attention, into_mlp, gates)
+        into_attention, into_mlp, *rest = (of_layer[:, None, None] * matrix for matrix in matrices)
+        gates = rest[0] if rest else None
+        scales = [of_layer[:, None] * scale for scale in scales]
+    wqkv, w_up = into_attention.to(dtype).unbind(), into_mlp.to(dtype).unbind()
     gains = weights["q_gain"].to(dtype).unbind()
-    attn_scales, mlp_scales = weights["attn_scale"].to(dtype).unbind(), weights["mlp_scale"].to(dtype).unbind()
-    shares, skip_weights = _shares(weights, plan, dtype), weights["skip_weights"].to(dtype).unbind()
+    attn_scales, mlp_scales = (scale.to(dtype).unbind() for scale in scales)
+    gate = [None] * layers if gates is None else gates.to(dtype).unbind()
+    streams = streams_of(weights, plan, config, dtype)
     blocks = [
         Block(
             head_dim=config.head_dim,
             window=config.windows[slot.layer],
-            shares=shares[i],
-            skip_weight=None if slot.skip_row is None or plan.added(i) is None else skip_weights[slot.skip_row],
+            shares=streams.shares[i],
+            skip_weight=streams.skip_weights[i],
             wqkv=wqkv[slot.layer],
             gain=gains[slot.layer],
             wo=wo[slot.layer],
@@ -264,33 +261,19 @@ def views(weights: Weights, plan: Plan, config: ModelConfig, dtype: torch.dtype)
             w_down=w_down[slot.layer],
             attn_scale=attn_scales[slot.layer],
             mlp_scale=mlp_scales[slot.layer],
+            negative_slope=config.negative_slope,
+            norm_scale=config.norm_scales[slot.layer],
+            exclusive=slot.layer >= layers - config.xsa_layers,
+            gate=gate[slot.layer],
+            lanes=streams.lanes[i],
         )
         for i, slot in enumerate(plan.slots)
     ]
     return Pass(blocks, None if plan.backout_from is None else weights["backout_lambda"].to(dtype))
 
 
-def _shares(weights: Weights, plan: Plan, dtype: torch.dtype) -> list[torch.Tensor]:
-    """What each slot makes of the stream and of the embedding: `[2, D]`, of the first slot `[D]`.
-
-    A slot that takes its skip from the slot before it takes the stream itself, so the weight is a part of the share.
-    """
-    layers = [slot.layer for slot in plan.slots]
-    mix = weights["resid_mix"]
-    first = mix[layers[0]]
-    if layers != list(range(mix.shape[0])):
-        mix = torch.stack([mix.unbind()[layer] for layer in layers])
-    of_stream = mix[:, 0]
-    for i, slot in enumerate(plan.slots):
-        if slot.skip_row is not None and plan.added(i) is None:
-            own = weights["skip_weights"][slot.skip_row : slot.skip_row + 1]
-            of_stream = of_stream * (1 + F.pad(own, (0, 0, i, len(layers) - i - 1)))
-    others = torch.stack((of_stream, mix[:, 1]), dim=1).to(dtype).unbind()
-    return [first.sum(0).to(dtype), *others[1:]]
-
-
 def rotary_tables(length: int, config: ModelConfig, dtype: torch.dtype, device: torch.device, start: int = 0) -> Rotary:
-    """cos and sin `[length, head_dim / 2]` in `dtype`, of the positions from `start` on.
+    """cos and sin `[length, rotary_dim / 2]` in `dtype`, of the positions from `start` on.
 
     Angles are in float32, for float64 and far from 0 in float64: at position 10^6 float32 would leave an angle wrong
     by 0.03.
@@ -299,7 +282,7 @@ def rotary_tables(length: int, config: ModelConfig, dtype: torch.dtype, device: 
     model that its compiled functions were made for, and an uncompiled call that fills it would have them made again.
     """
     angle_dtype = torch.float64 if start or dtype == torch.float64 else torch.float32
-    steps = torch.arange(0, config.head_dim, 2, device=device, dtype=angle_dtype) / config.head_dim
+    steps = torch.arange(0, config.rotary_dim, 2, device=device, dtype=angle_dtype) / config.rotary_dim
     frequencies = config.rope_base**-steps
     if config.rope_bf16_frequencies:
         frequencies = frequencies.bfloat16().to(angle_dtype)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from golf_fast.config import ModelConfig
+from golf_fast.model.plan import plan_of
 
 TOKENS_BEFORE = 2
 """Tokens before a position that its embedding depends on: the smear's predecessor, and that one's in its bigram."""
@@ -64,5 +65,6 @@ class Cache:
 
 def reach(config: ModelConfig) -> int | None:
     """How many tokens before a position its loss depends on, at most; None: on all of them."""
-    windows = [window for window in config.windows if window is not None]
-    return None if len(windows) < config.layers else sum(window - 1 for window in windows) + TOKENS_BEFORE
+    windows = [config.windows[slot.layer] for slot in plan_of(config).slots]
+    seen = [window - 1 for window in windows if window is not None]
+    return None if len(seen) < len(windows) else sum(seen) + TOKENS_BEFORE

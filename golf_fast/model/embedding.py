@@ -44,6 +44,12 @@ def bigram_rows(tokens: torch.Tensor, buckets: int, starts: torch.Tensor | None 
     return rows if starts is None else rows.masked_fill(starts, buckets - 1)
 
 
+def row_factor(x: torch.Tensor) -> torch.Tensor:
+    """The factor `[...]` of the norm of each row of `x` `[..., D]`, float32 (float64 for float64)."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    return torch.rsqrt(wide.square().mean(-1) + NORM_EPS)
+
+
 def smear(x: torch.Tensor, gate: torch.Tensor, starts: torch.Tensor | None = None) -> torch.Tensor:
     """Mix each position of `x` `[B, T, D]` with the one before it, by `sigmoid(gate)` `[D]`; before the first is 0.
 
@@ -52,6 +58,25 @@ def smear(x: torch.Tensor, gate: torch.Tensor, starts: torch.Tensor | None = Non
     share = torch.sigmoid(gate)
     before = F.pad(x, (0, 0, 1, -1))
     return (1 - share) * x + share * (before if starts is None else before.masked_fill(starts[:, None], 0))
+
+
+def gated_smear(
+    x: torch.Tensor,
+    gate: torch.Tensor,
+    share: torch.Tensor,
+    starts: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Add `share * sigmoid(gate . x[i][:n]) * x[i-1]` to each position `x[i]` of `x` `[B, T, D]`.
+
+    Args:
+        gate: `[1, n]`.
+        share: `[1]`.
+        starts: bool, broadcast to `[B, T]`: positions to which nothing is added, as to the first; None: there are none.
+    """
+    opening = share * torch.sigmoid(F.linear(x[..., : gate.shape[1]], gate))
+    before = F.pad(x, (0, 0, 1, -1))
+    added = opening * before
+    return x + (added if starts is None else added.masked_fill(starts[..., None], 0))
 
 
 class Observer(Protocol):
@@ -84,4 +109,9 @@ def embed(
         if observer is not None:
             observer.sees("pairs", None, pairs)
         x = x + F.linear(pairs, weights["bigram_proj"].to(dtype)) * weights["bigram_scale"].to(dtype)
-    return smear(rms_norm(x), weights["smear_gate"].to(dtype), starts)
+    if config.smear == "before_norm":
+        begins = tokens == config.smear_bos
+        begins = begins if starts is None else begins | starts
+        x = gated_smear(x, weights["smear_gate"].to(dtype), weights["smear_lambda"].to(dtype), begins)
+    x = rms_norm(x)
+    return smear(x, weights["smear_gate"].to(dtype), starts) if config.smear == "after_norm" else x

@@ -11,10 +11,11 @@ from golf_fast import ops
 from golf_fast.config import ModelConfig
 from golf_fast.model import parameters
 from golf_fast.model.adapters import HEAD, Adapters, SlotAdapters, head_losses
-from golf_fast.model.block import Block, Pass, Plan, Weights, rotary_tables, u_net, views
+from golf_fast.model.block import Block, Pass, Weights, rotary_tables, views
 from golf_fast.model.cache import Cache
 from golf_fast.model.embedding import Observer, embed, rms_norm
 from golf_fast.model.parameters import Row
+from golf_fast.model.plan import Plan, plan_of
 
 
 class GPT(nn.Module):
@@ -45,7 +46,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
-        self.plan = u_net(config)
+        self.plan = plan_of(config)
         _require_formulas(config, self.plan)
         for row in parameters.table(config):
             dtype = embedding_dtype if row.role == "table" else torch.float32
@@ -61,6 +62,10 @@ class GPT(nn.Module):
         for row, parameter in self.claimed("the initial values"):
             for i, tensor in enumerate(parameter.unbind() if row.layers else [parameter]):
                 _fill(tensor, row.parts[i // max(len(row.layers), 1)].initial, generator)
+
+    def loop(self, looped: bool) -> None:
+        """Repeat the layers of the loop from now on, as a new model does, or do not: for the first part of training."""
+        self.plan = plan_of(self.config, looped)
 
     def claimed(self, reader: str) -> list[tuple[Row, nn.Parameter]]:
         """The parameters with their rows in the table, in its order, for a `reader` that must miss none of them.
@@ -180,8 +185,12 @@ class GPT(nn.Module):
         rows = [length - start for start in (*starts, first)]
         x = x0 = middle = _last(self.embed(joined, documents), rows[0])
         branch: torch.Tensor | None = None
+        second: torch.Tensor | None = None
         outputs: dict[int, torch.Tensor] = {}
         for i, (slot, block) in enumerate(zip(plan.slots, weights.blocks, strict=True)):
+            if i == plan.lanes_from:
+                x, branch = x if branch is None else x + branch, None
+                second = x
             if i == 0:
                 x, into_attention = block.begin(x0)
             else:
@@ -190,6 +199,7 @@ class GPT(nn.Module):
                 before, x, into_attention = block.mix(x, _last(x0, rows[i]), branch, skip)
                 if i - 1 in kept:
                     outputs[i - 1] = before
+                x = x if second is None else before
             turns = rotary[0][length - rows[i] :], rotary[1][length - rows[i] :]
             unasked = rows[i] - rows[i + 1]
             own = None if adapters is None else SlotAdapters(adapters, i)
@@ -197,13 +207,19 @@ class GPT(nn.Module):
             attended = block.attend(into_attention, turns, documents, own, unasked, past)
             if unasked:  # after attention no position sees another
                 x, into_attention = x[:, unasked:], into_attention[:, unasked:]
+                second = None if second is None else second[:, unasked:]
+            if second is not None:
+                _show(self.observer, slot.layer, block, into_attention, attended, second)
+                x, second = block.route(x, second, attended, into_attention, own)
+                continue
             x, rstd = block.output(attended, x, own, into_attention)
-            if self.observer is not None:
-                _show(self.observer, slot.layer, block, into_attention, attended, x)
+            _show(self.observer, slot.layer, block, into_attention, attended, x)
             branch = block.mlp(x, rstd, own)
             if i == plan.backout_from:
                 x, branch = x + branch, None
                 middle = x
+        if second is not None:
+            x = _merged(x, second, self.config.lanes_end)
         x = x if branch is None else x + branch
         if weights.backout is not None:
             x = x - weights.backout * middle[:, middle.shape[1] - x.shape[1] :]
@@ -215,13 +231,28 @@ def _last(x: torch.Tensor, rows: int) -> torch.Tensor:
     return x if x.shape[1] == rows else x[:, x.shape[1] - rows :].contiguous()
 
 
+def _merged(first: torch.Tensor, second: torch.Tensor, end: str) -> torch.Tensor:
+    """What goes on to the logits of the streams of attention and of the MLP."""
+    if end == "mean":
+        return (first + second) / 2
+    return second if end == "mlp" else first
+
+
 def _show(
-    observer: Observer, layer: int, block: Block, into_attention: torch.Tensor, attended: torch.Tensor, x: torch.Tensor
+    observer: Observer | None,
+    layer: int,
+    block: Block,
+    into_attention: torch.Tensor,
+    attended: torch.Tensor,
+    x: torch.Tensor,
 ) -> None:
+    """Tell an observer what the matrices of a block read; `x` is what its MLP normalises."""
+    if observer is None:
+        return
     into_mlp = rms_norm(x)
-    observer.sees("attention", layer, into_attention)
+    observer.sees("attention", layer, block.norm_scale * into_attention)
     observer.sees("attended", layer, attended)
-    observer.sees("mlp", layer, into_mlp)
+    observer.sees("mlp", layer, block.norm_scale * into_mlp)
     observer.sees("hidden", layer, block.hidden(into_mlp))
 
 

@@ -141,8 +141,14 @@ def table(config: ModelConfig) -> tuple[Row, ...]:
             whole("bigram_proj", (d, c.bigram_dim), "matrix", "bigram.proj.weight", projected, "bigram", "pairs"),
             whole("bigram_scale", (), "vector", "bigram.scale", Constant(0.05), "control"),
         ]
+    if c.smear == "after_norm":
+        rows.append(whole("smear_gate", (d,), "vector", "smear.gate", zero, "control"))
+    elif c.smear == "before_norm":
+        rows += [
+            whole("smear_gate", (1, c.smear_window), "vector", "smear_gate.weight", zero, "control"),
+            whole("smear_lambda", (1,), "vector", "smear_lambda", zero, "control"),
+        ]
     rows += [
-        whole("smear_gate", (d,), "vector", "smear.gate", zero, "control"),
         bank(
             "qo_bank", (d, d), "matrix",
             Part("attn.c_q.weight", drawn, "attention", "attention"),
@@ -159,8 +165,19 @@ def table(config: ModelConfig) -> tuple[Row, ...]:
         bank("attn_scale", (d,), "vector", Part("attn_scale", one, "control")),
         bank("mlp_scale", (d,), "vector", Part("mlp_scale", one, "control")),
         bank("resid_mix", (2, d), "vector", Part("resid_mix", Lines((1, 0)), "control")),
-        whole("skip_weights", (c.layers // 2, d), "vector", "skip_weights", one, "control"),
+        whole("skip_weights", (c.skip_rows, d), "vector", "skip_weights", one, "control"),
     ]  # fmt: skip
+    if c.attention_gate:
+        gates = Part("attn.attn_gate_w", zero, "control")
+        rows.append(bank("attention_gate", (c.heads, c.attention_gate_window), "vector", gates))
+    if c.skip_gates:
+        rows.append(whole("skip_gates", (c.skip_rows, d), "vector", "skip_gates", zero, "control"))
+    if c.lanes_from:
+        post, residual = "parallel_post_lambdas", "parallel_resid_lambdas"
+        rows += [
+            whole(post, (c.layers, 2, 2), "vector", post, one, "control"),
+            whole(residual, (c.layers, 2), "vector", residual, Constant(1.1), "control"),
+        ]
     if c.backout:
         rows.append(whole("backout_lambda", (), "vector", "backout_lambda", Constant(c.backout_lambda_init), "control"))
     if not c.tied_embeddings:

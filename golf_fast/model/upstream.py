@@ -11,6 +11,25 @@ from golf_fast.errors import InputError
 from golf_fast.model import parameters
 from golf_fast.model.gpt import GPT
 
+PUBLISHED_BANKS = {"qo_bank": "qo_bank", "kv_bank": "kv_bank", "mlp_up_bank": "mlp_up", "mlp_down_bank": "mlp_down"}
+"""What scripts with banks call theirs in memory, and the rows of the table with the same slices in the same order."""
+
+
+def unbanked(state_dict: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
+    """A state dict with the matrices of published banks, if it has some, as views under names of their own.
+
+    Raises:
+        InputError: a bank does not hold a matrix for each block and part.
+    """
+    slices = parameters.slices(config)
+    public: dict[str, torch.Tensor] = {}
+    for name, tensor in state_dict.items():
+        own = {found.name: found.index for found in slices if found.row.name == PUBLISHED_BANKS.get(name)}
+        if own and tensor.shape[:1] != (len(own),):
+            raise InputError(f"{name} is {tuple(tensor.shape)} in the state dict: the model has {len(own)} matrices")
+        public |= {matrix: tensor[index] for matrix, index in own.items()} if own else {name: tensor}
+    return public
+
 
 def split(banks: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
     """Tensors under the names of `GPT`'s parameters (weights, gradients, averages) as views under public names.
@@ -54,12 +73,13 @@ def check(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def load(model: GPT, state_dict: Mapping[str, torch.Tensor]) -> None:
-    """Copy a state dict with public names into the model; nothing changes unless all of it fits.
+    """Copy a state dict with public names, in banks or not, into the model; nothing changes unless all of it fits.
 
     Raises:
         InputError: a name is missing or unknown, or a shape differs.
     """
     wanted = split(dict(model.named_parameters()), model.config)
+    state_dict = unbanked(state_dict, model.config)
     check(model.config, {name: tuple(tensor.shape) for name, tensor in state_dict.items()})
     _copy(wanted, state_dict.items())
 

@@ -4,6 +4,7 @@
 compiled extension.
 """
 
+from golf_fast.ops.exclusive_gate import exclusive_gate
 from golf_fast.ops.linear_residual import linear_residual
 from golf_fast.ops.newton_schulz import newton_schulz
 from golf_fast.ops.qk_norm_rope import qk_norm_rope
@@ -14,6 +15,7 @@ from golf_fast.ops.softcap_cross_entropy import softcap_cross_entropy, softcap_l
 from golf_fast.ops.window_attention import window_attention
 
 __all__ = [
+    "exclusive_gate",
     "linear_residual",
     "newton_schulz",
     "qk_norm_rope",

@@ -7,14 +7,18 @@ import itertools
 
 import pytest
 import torch
+from helpers import top_models
 
 from golf_fast.config import ModelConfig
 from golf_fast.model import GPT, parameters
-from golf_fast.model.block import Plan, Slot, u_net
 from golf_fast.model.parameters import Constant, Part, Row
+from golf_fast.model.plan import Plan, Slot, plan_of
 from golf_fast.ops import backends
 
 TINY = ModelConfig(vocab_size=30, dim=16, layers=4, heads=4, kv_heads=2, bigram_buckets=11, bigram_dim=4)
+
+
+TOP = top_models.SMALL_TOP
 
 
 def model_of(config: ModelConfig = TINY, dtype: torch.dtype = torch.float64) -> GPT:
@@ -45,7 +49,7 @@ def rows(count: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_u_net_takes_the_last_output_first(
     layers: int, skips: dict[int, tuple[int, int]], added: dict[int, int]
 ) -> None:
-    plan = u_net(dataclasses.replace(TINY, layers=layers))
+    plan = plan_of(dataclasses.replace(TINY, layers=layers))
     assert [slot.layer for slot in plan.slots] == list(range(layers))
     found = {i: (slot.skip_from, slot.skip_row) for i, slot in enumerate(plan.slots) if slot.skip_from is not None}
     assert found == skips
@@ -55,8 +59,8 @@ def test_the_u_net_takes_the_last_output_first(
 
 
 def test_the_backout_is_where_the_config_says() -> None:
-    assert u_net(dataclasses.replace(TINY, backout_layer=0)).backout_from == 0
-    assert u_net(dataclasses.replace(TINY, backout=False)).backout_from is None
+    assert plan_of(dataclasses.replace(TINY, backout_layer=0)).backout_from == 0
+    assert plan_of(dataclasses.replace(TINY, backout=False)).backout_from is None
 
 
 @pytest.mark.parametrize(
@@ -107,6 +111,30 @@ def test_a_layer_that_runs_twice_is_two_layers_with_equal_weights() -> None:
     )
 
 
+def test_a_loop_repeats_its_stretch_and_takes_every_output_once() -> None:
+    """The order of the published stack: 17 slots, of which the first eight are pushed."""
+    assert [slot.layer for slot in plan_of(top_models.TOP).slots] == [0, 1, 2, 3, 4, 5, 3, 4, 5, 3, 4, 5, *range(6, 11)]
+    looped, early = plan_of(top_models.TOP), plan_of(top_models.TOP, looped=False)
+    assert [slot.skip_from for slot in looped.slots[8:]] == [7, 6, 5, 4, 3, 2, 1, 0, None]
+    assert [slot.skip_row for slot in looped.slots[8:]] == [*range(8), None]
+    assert [slot.layer for slot in early.slots] == list(range(11))
+    assert [slot.skip_row for slot in early.slots] == [None] * 5 + [0, 1, 2, 3, 4, None]
+    assert (looped.lanes_from, early.lanes_from) == (14, 8)
+
+
+def test_the_backout_reads_the_last_run_of_its_block() -> None:
+    config = dataclasses.replace(TINY, loops=2, loop_start=1, loop_end=2)
+    assert [slot.layer for slot in plan_of(config).slots] == [0, 1, 2, 1, 2, 1, 2, 3]
+    assert plan_of(config).backout_from == 6
+
+
+def test_lanes_have_no_output_for_a_later_slot() -> None:
+    with pytest.raises(AssertionError, match="no one output"):
+        Plan((Slot(0), Slot(1), Slot(2), Slot(3, 1, 0)), lanes_from=1)
+    with pytest.raises(AssertionError, match="no one output"):
+        Plan((Slot(0), Slot(1), Slot(2)), backout_from=1, lanes_from=1)
+
+
 def test_a_row_that_no_formula_reads_is_named_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     table = parameters.table
     silent = Row("gate_bank", (4, 16), "vector", (Part("attn.gate", Constant(0), "control"),), (0, 1, 2, 3))
@@ -115,9 +143,10 @@ def test_a_row_that_no_formula_reads_is_named_before_anything_starts(monkeypatch
         GPT(TINY)
 
 
+@pytest.mark.parametrize("config", [TINY, TOP], ids=["seed", "top"])
 @pytest.mark.parametrize("lengths", [(9,), (4, 5), (1, 1, 6, 1), (3, 6, 0, 0)], ids=str)
-def test_a_packed_row_is_its_documents_by_themselves(lengths: tuple[int, ...]) -> None:
-    model = model_of()
+def test_a_packed_row_is_its_documents_by_themselves(lengths: tuple[int, ...], config: ModelConfig) -> None:
+    model = model_of(config)
     tokens, targets = rows(1, 9)
     ends = torch.tensor((0, *lengths)).cumsum(0)
     packed = model.token_losses(tokens, targets, documents=ends.int())[0]
@@ -176,6 +205,21 @@ def test_an_uncompiled_call_makes_no_graph_anew(eager_first: bool, graphs) -> No
         eager()
     torch.testing.assert_close(losses[0], losses[2])
     torch.testing.assert_close(losses[0], model(tokens, targets))
+
+
+def test_a_loop_is_a_second_graph_and_no_third(graphs) -> None:
+    model = model_of(TOP, dtype=torch.float32)
+    compiled = torch.compile(model, fullgraph=True, dynamic=False, backend="aot_eager")
+    tokens, targets = rows(2, 9)
+    losses = {}
+    for looped, made in ((False, 1), (True, 2), (False, 2), (True, 2)):
+        model.loop(looped)
+        loss = compiled(tokens, targets)
+        loss.backward()
+        assert graphs() == made
+        torch.testing.assert_close(loss, model(tokens, targets))
+        torch.testing.assert_close(loss, losses.setdefault(looped, loss), rtol=0, atol=0)
+    assert abs(float(losses[True] - losses[False])) > 1e-3
 
 
 def test_other_documents_make_no_graph_anew(graphs) -> None:

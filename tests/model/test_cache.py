@@ -6,12 +6,14 @@ import dataclasses
 
 import pytest
 import torch
+from helpers import top_models
 
 from golf_fast import ops
 from golf_fast.config import ModelConfig
 from golf_fast.model import GPT
-from golf_fast.model.block import rotary_tables, u_net
+from golf_fast.model.block import rotary_tables
 from golf_fast.model.cache import reach
+from golf_fast.model.plan import plan_of
 
 FULL = ModelConfig(vocab_size=30, dim=16, layers=5, heads=4, kv_heads=2, bigram_buckets=11, bigram_dim=4)
 MODELS = {
@@ -20,6 +22,8 @@ MODELS = {
     "one position": dataclasses.replace(FULL, window=(1,)),
     "windows": dataclasses.replace(FULL, window=(3, 9, 2, 1, 6)),
     "some": dataclasses.replace(FULL, window=(3, 0, 40, 7, 4)),
+    "top": top_models.SMALL_TOP,
+    "top, windows": dataclasses.replace(top_models.SMALL_TOP, window=(3, 9, 2, 1, 6)),
 }
 CUTS = ([1, 1, 1, 7, 30], [40], [13, 27], [2, 38], [39, 1])
 
@@ -95,8 +99,8 @@ def test_documents_hide_each_other_from_the_last_rows_too() -> None:
 
 def test_blocks_run_on_the_rows_that_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     config = dataclasses.replace(FULL, window=(4,))
-    assert u_net(config).starts(config.windows, 36) == [21, 24, 27, 30, 33]
-    assert u_net(config).starts((4, 4, None, 4, 4), 36) == [0, 0, 0, 30, 33]
+    assert plan_of(config).starts(config.windows, 36) == [21, 24, 27, 30, 33]
+    assert plan_of(config).starts((4, 4, None, 4, 4), 36) == [0, 0, 0, 30, 33]
     seen = []
     attend = ops.window_attention
 
@@ -110,10 +114,17 @@ def test_blocks_run_on_the_rows_that_are_needed(monkeypatch: pytest.MonkeyPatch)
     assert seen == [(16, 19), (13, 16), (10, 13), (7, 10), (4, 7)]
 
 
-def test_what_a_loss_depends_on_is_within_reach() -> None:
-    config = dataclasses.replace(FULL, layers=2, window=(3, 5))
-    far = reach(config)
-    assert far == 2 + 4 + 2
+@pytest.mark.parametrize(
+    ("config", "far"),
+    [
+        (dataclasses.replace(FULL, layers=2, window=(3, 5)), 2 + 4 + 2),
+        # slots 0, 1, 2, 1, 2, 1, 2, 3, 4
+        (dataclasses.replace(top_models.SMALL_TOP, bigram_buckets=11, window=(2, 2, 1, 3, 2)), 1 + 3 + 0 + 2 + 1 + 2),
+    ],
+    ids=["two blocks", "top"],
+)
+def test_what_a_loss_depends_on_is_within_reach(config: ModelConfig, far: int) -> None:
+    assert reach(config) == far
     assert reach(MODELS["some"]) is None
     model, (tokens, targets) = model_of(config), tokens_of(1, 30)
     with torch.no_grad():

@@ -145,7 +145,7 @@ def test_mlp():
     state = {"blocks.0.mlp.fc.weight": up, "blocks.0.mlp.proj.weight": down}
     out = ops.relu2_mlp(x, up, down)
     for row in range(2):
-        close(out[row], plain_model.mlp(state, 0, x[row]))
+        close(out[row], plain_model.mlp(state, 0, x[row], Plain()))
     hidden = [max(float(up[h] @ x[1, 2]), 0.0) ** 2 for h in range(20)]
     close(out[1, 2], sum(hidden[h] * down[:, h] for h in range(20)))
 

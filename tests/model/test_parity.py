@@ -5,12 +5,20 @@ import functools
 
 import pytest
 import torch
+from helpers import top_models
 from oracle import package, plain_model, plain_state
 from oracle.plain_model import Plain
 
 from golf_fast import ops
 
 SMALL = Plain(vocab_size=83, dim=32, layers=4, heads=4, kv_heads=2, bigram_buckets=61, bigram_dim=12)
+
+# Every mechanism of the published stack at the top, at a small size.
+TOP = dataclasses.replace(
+    SMALL, layers=5, mlp_mult=2.0, bigram_buckets=0, backout=False, qk_gain_init=5.0, negative_slope=0.5,
+    smear="before_norm", smear_bos=82, rope_dims=4, norm_scale=True, xsa_layers=5, attention_gate=True,
+    attention_gate_scale=0.5, skip_gates=True, loops=2, loop_start=1, loop_end=2, lanes_from=3,
+)  # fmt: skip
 
 # What each shape adds: depths without a skip (1), with an odd middle (3, 5) and with several; every grouping of heads;
 # every part left out; and every number that the seed keeps at its default.
@@ -34,6 +42,35 @@ SHAPES = {
     "a window of two positions": dataclasses.replace(SMALL, window=(2,)),
     "a window for each block": dataclasses.replace(SMALL, window=(3, 0, 40, 7)),
     "bf16 frequencies": dataclasses.replace(SMALL, rope_bf16_frequencies=True),
+    "a leaky ReLU": dataclasses.replace(SMALL, negative_slope=0.5),
+    "no smear": dataclasses.replace(SMALL, smear="off"),
+    "smear before the norm": dataclasses.replace(SMALL, smear="before_norm", smear_bos=82),
+    "smear of few channels into every token": dataclasses.replace(
+        SMALL, smear="before_norm", smear_window=3, smear_bos=-1
+    ),
+    "a rotation of two pairs": dataclasses.replace(SMALL, rope_dims=4),
+    "norms of less from block to block": dataclasses.replace(SMALL, norm_scale=True),
+    "exclusive attention": dataclasses.replace(SMALL, xsa_layers=4),
+    "exclusive attention of the last block": dataclasses.replace(SMALL, xsa_layers=1, kv_heads=1),
+    "gates of the heads": dataclasses.replace(SMALL, attention_gate=True),
+    "small gates of the heads": dataclasses.replace(
+        SMALL, attention_gate=True, attention_gate_window=5, attention_gate_scale=0.5, norm_scale=True
+    ),
+    "skip gates": dataclasses.replace(SMALL, skip_gates=True),
+    "skip gates of five blocks": dataclasses.replace(SMALL, layers=5, skip_gates=True),
+    "a loop": dataclasses.replace(SMALL, loops=2, loop_start=1, loop_end=2),
+    "a loop of the last block": dataclasses.replace(SMALL, loops=1, loop_start=3, loop_end=3),
+    "a loop of all blocks, without backout": dataclasses.replace(
+        SMALL, loops=1, loop_start=0, loop_end=3, backout=False
+    ),
+    "a loop with skip gates": dataclasses.replace(SMALL, loops=2, loop_start=1, loop_end=2, skip_gates=True),
+    "lanes": dataclasses.replace(SMALL, lanes_from=3),
+    "lanes that end in that of the MLP": dataclasses.replace(SMALL, lanes_from=3, lanes_end="mlp"),
+    "lanes that end in that of attention": dataclasses.replace(SMALL, lanes_from=3, lanes_end="attention"),
+    "lanes from the first skip on": dataclasses.replace(SMALL, lanes_from=2, backout=False),
+    "lanes from the first skip on, gated": dataclasses.replace(SMALL, lanes_from=2, backout=False, skip_gates=True),
+    "all of the top": TOP,
+    "all of the top, seen through windows": dataclasses.replace(TOP, window=(3, 0, 5, 7, 2)),
     "other constants": dataclasses.replace(SMALL, rope_base=37.0, logit_softcap=4.0, mlp_mult=1.7),
 }
 
@@ -62,23 +99,24 @@ def vanishing(plain: Plain) -> set[str]:
     return {"backout_lambda"} if plain.backout and middle == plain.layers - 1 else set()
 
 
-def check(plain: Plain, dtype: torch.dtype, rows: int, length: int, tolerance: float) -> None:
+def check(plain: Plain, dtype: torch.dtype, rows: int, length: int, tolerance: float, looped: bool = True) -> None:
     """Compare a model of `dtype` with the plain version in float64."""
     state = random_state(plain, dtype)
     tokens, targets = random_rows(plain, rows, length)
     reference = plain_state.cast(state, torch.float64)
     expected_loss, expected = plain_model.gradients(
-        reference, lambda leaves: plain_model.loss(leaves, tokens, targets, plain)
+        reference, lambda leaves: plain_model.loss(leaves, tokens, targets, plain, looped)
     )
     model = package.build(plain, state)
+    model.loop(looped)
     loss = model(tokens, targets)
     loss.backward()
     assert loss.shape == ()
     assert package.difference(loss.detach(), expected_loss) < tolerance
     with torch.no_grad():
-        expected_logits = plain_model.forward(reference, tokens, plain)
+        expected_logits = plain_model.forward(reference, tokens, plain, looped)
         assert package.difference(model.logits(tokens), expected_logits) < tolerance
-        expected_losses = plain_model.token_losses(reference, tokens, targets, plain)
+        expected_losses = plain_model.token_losses(reference, tokens, targets, plain, looped)
         assert package.difference(model.token_losses(tokens, targets), expected_losses) < tolerance
     gradients = package.public_gradients(model)
     largest = max(float(gradient.abs().max()) for gradient in expected.values() if gradient.numel())
@@ -102,6 +140,21 @@ def test_float32(plain):
 
 def test_float32_at_the_size_of_the_seed():
     check(Plain(), torch.float32, rows=1, length=64, tolerance=1e-4)
+
+
+LOOPS = [name for name, plain in SHAPES.items() if plain.loops]
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_before_the_loop_is_on(name):
+    check(SHAPES[name], torch.float64, rows=2, length=9, tolerance=1e-10, looped=False)
+    check(SHAPES[name], torch.float32, rows=2, length=9, tolerance=1e-4, looped=False)
+
+
+@pytest.mark.parametrize("looped", [False, True])
+def test_float32_at_the_size_of_the_top(looped):
+    plain = Plain(**dataclasses.asdict(top_models.TOP))
+    check(plain, torch.float32, rows=1, length=33, tolerance=1e-4, looped=looped)
 
 
 def test_one_token():

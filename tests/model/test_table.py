@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import top_models
 
 from golf_fast.compress import quantize
 from golf_fast.compress.integers.groups import groups_of
@@ -27,6 +28,8 @@ TINY = ModelConfig(vocab_size=30, dim=16, layers=3, heads=4, kv_heads=2, bigram_
 CONFIGS = {
     "tiny": TINY,
     "seed": ModelConfig(),
+    "top": top_models.TOP,
+    "small top": top_models.SMALL_TOP,
     "one block": dataclasses.replace(TINY, layers=1),
     "untied, no bigram, no backout": dataclasses.replace(TINY, tied_embeddings=False, bigram_buckets=0, backout=False),
 }
@@ -97,6 +100,7 @@ def test_every_number_is_in_one_public_tensor(config: ModelConfig) -> None:
     assert all(bool((bank == 1).all()) for bank in banks.values())
     assert sum(tensor.numel() for tensor in public.values()) == parameters.count(config)
     assert parameters.count(ModelConfig()) == 25_517_138
+    assert parameters.count(top_models.TOP) == 35_945_671
 
 
 def test_slices_belong_to_the_block_in_their_name() -> None:

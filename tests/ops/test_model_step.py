@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 
 import pytest
@@ -21,24 +22,29 @@ CONFIG = ModelConfig(
     vocab_size=83, dim=128, layers=2, heads=2, kv_heads=1, mlp_mult=1.5, bigram_buckets=61, bigram_dim=16,
     backout_layer=0,
 )  # fmt: skip
+TOP = dataclasses.replace(
+    CONFIG, layers=3, mlp_mult=2, bigram_buckets=0, backout=False, negative_slope=0.5, smear="before_norm",
+    rope_dims=16, norm_scale=True, xsa_layers=3, attention_gate=True, skip_gates=True, loops=1, loop_start=0,
+    loop_end=0, lanes_from=2,
+)  # fmt: skip
 KERNELS = {build.launch.op for cases in registry.load().values() for build in cases.builds()}
-# All dimensions of the model turn, so the kernels of attention take its gradients back through norm and rotation.
-KERNELS -= {"qk_norm_rope.backward"}
+# All dimensions of the seed turn, so the kernels of attention take its gradients back through norm and rotation.
+RUN = {"seed": KERNELS - {"qk_norm_rope.backward", "exclusive_gate", "exclusive_gate.backward"}, "top": KERNELS}
 
 
 def step(
-    choice: str, monkeypatch: pytest.MonkeyPatch, compiled: bool = False
+    config: ModelConfig, choice: str, monkeypatch: pytest.MonkeyPatch, compiled: bool = False
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Loss and gradients of two rows of 70 tokens, and Muon's update of the MLP bank."""
     monkeypatch.setenv(backends.VARIABLE, choice)
     backends.forget()
     launches.clear()
-    model = GPT(CONFIG, seed=1)
+    model = GPT(config, seed=1)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():  # zero matrices would leave the blocks untested
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-    tokens = torch.randint(CONFIG.vocab_size, (2, 71), generator=generator)
+    tokens = torch.randint(config.vocab_size, (2, 71), generator=generator)
     forward = torch.compile(model, fullgraph=True, backend="aot_eager") if compiled else model
     loss = forward(tokens[:, :-1], tokens[:, 1:])
     loss.backward()
@@ -48,17 +54,19 @@ def step(
 
 
 @pytest.mark.interpreter
+@pytest.mark.parametrize("name", ["seed", "top"])
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_step_matches_the_reference(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_matches_the_reference(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
-    loss, found = step("triton", monkeypatch, compiled)
+    config = {"seed": CONFIG, "top": TOP}[name]
+    loss, found = step(config, "triton", monkeypatch, compiled)
     counted = dict(launches)
-    expected_loss, expected = step("reference", monkeypatch)
+    expected_loss, expected = step(config, "reference", monkeypatch)
     backends.forget()
     assert not launches
-    assert set(counted) == KERNELS
+    assert set(counted) == RUN[name]
     assert error(loss, expected_loss) < 1e-5
-    for name, gradient in expected.items():
+    for parameter, gradient in expected.items():
         largest = float(gradient.abs().max())
-        assert largest > 0, name
-        assert error(found[name], gradient) < 2e-4 * largest, name
+        assert largest > 0, parameter
+        assert error(found[parameter], gradient) < 2e-4 * largest, parameter

@@ -14,7 +14,7 @@ from golf_fast.model import GPT, upstream
 
 def build(plain: Plain, state: State) -> GPT:
     """A model of `plain`'s shape that holds `state` and computes in its dtype."""
-    dtype = state["smear.gate"].dtype
+    dtype = state["skip_weights"].dtype
     model = GPT(ModelConfig(**dataclasses.asdict(plain)), compute_dtype=dtype).to(dtype)
     upstream.load(model, state)
     return model

@@ -42,6 +42,31 @@ class Plain:
     backout_lambda_init: float = 0.2
     backout_layer: int = -1
     window: tuple[int, ...] = (0,)
+    negative_slope: float = 0.0
+    smear: str = "after_norm"
+    smear_window: int = 12
+    smear_bos: int = 1
+    rope_dims: int = 0
+    norm_scale: bool = False
+    xsa_layers: int = 0
+    attention_gate: bool = False
+    attention_gate_window: int = 12
+    attention_gate_scale: float = 1.0
+    skip_gates: bool = False
+    loops: int = 0
+    loop_start: int = 3
+    loop_end: int = 5
+    lanes_from: int = 0
+    lanes_end: str = "mean"
+
+
+def order_of(plain: Plain, looped: bool = True) -> list[int]:
+    """Which block runs after which."""
+    order = list(range(plain.layers))
+    if looped and plain.loops:
+        stretch = order[plain.loop_start : plain.loop_end + 1]
+        order = order[: plain.loop_start] + stretch * (1 + plain.loops) + order[plain.loop_end + 1 :]
+    return order
 
 
 def int32(number: int) -> int:
@@ -83,18 +108,31 @@ def smear(x_TD: Tensor, gate_D: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
+def smear_before_norm(state: State, x_TD: Tensor, tokens_T: Tensor, plain: Plain) -> Tensor:
+    """A share of each position's predecessor, by a gate that reads the position itself; nothing enters a BOS."""
+    rows = [x_TD[0]]
+    for i in range(1, len(tokens_T)):
+        opening = torch.sigmoid((state["smear_gate.weight"][0] * x_TD[i][: plain.smear_window]).sum())
+        added = state["smear_lambda"][0] * opening * x_TD[i - 1]
+        rows.append(x_TD[i] if int(tokens_T[i]) == plain.smear_bos else x_TD[i] + added)
+    return torch.stack(rows)
+
+
 def bigram(state: State, tokens_T: Tensor) -> Tensor:
     table = state["bigram.embed.weight"]
     rows = table[bigram_rows(tokens_T, table.shape[0])]
     return state["bigram.scale"] * (rows @ state["bigram.proj.weight"].T)
 
 
-def embed(state: State, tokens_T: Tensor) -> Tensor:
+def embed(state: State, tokens_T: Tensor, plain: Plain) -> Tensor:
     """Ids [T] to the stream that enters the first block [T, D], which is also x0."""
     x = state["tok_emb.weight"][tokens_T]
     if "bigram.embed.weight" in state:
         x = x + bigram(state, tokens_T)
-    return smear(rms_norm(x), state["smear.gate"])
+    if plain.smear == "before_norm":
+        x = smear_before_norm(state, x, tokens_T, plain)
+    x = rms_norm(x)
+    return smear(x, state["smear.gate"]) if plain.smear == "after_norm" else x
 
 
 def rotary_angles(length: int, head_dim: int, plain: Plain, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -108,11 +146,17 @@ def rotary_angles(length: int, head_dim: int, plain: Plain, dtype: torch.dtype =
 
 
 def rotate(x_Td: Tensor, angles: Tensor) -> Tensor:
-    """Rotate the pairs (i, i + d/2) of one head by the angle of their position."""
+    """Rotate the pairs (i, i + n) of one head by the n angles of their position; the dimensions behind them stay."""
     cos, sin = angles.cos().to(x_Td.dtype), angles.sin().to(x_Td.dtype)
-    half = x_Td.shape[1] // 2
-    a, b = x_Td[:, :half], x_Td[:, half:]
-    return torch.cat([a * cos + b * sin, -a * sin + b * cos], dim=1)
+    half = angles.shape[1]
+    a, b, rest = x_Td[:, :half], x_Td[:, half : 2 * half], x_Td[:, 2 * half :]
+    return torch.cat([a * cos + b * sin, -a * sin + b * cos, rest], dim=1)
+
+
+def without_own_value(y: Tensor, value: Tensor) -> Tensor:
+    """Exclusive self-attention, of one head at one position: what points along the position's own value is gone."""
+    direction = value / torch.clamp(torch.sqrt((value * value).sum()), min=1e-12)
+    return y - (y * direction).sum() * direction
 
 
 def attention(state: State, block: int, x_TD: Tensor, plain: Plain) -> Tensor:
@@ -123,7 +167,7 @@ def attention(state: State, block: int, x_TD: Tensor, plain: Plain) -> Tensor:
     d = dim // heads
     q, k, v = (x_TD @ state[f"{name}{part}.weight"].T for part in ("c_q", "c_k", "c_v"))
     share = heads // (k.shape[1] // d)
-    angles = rotary_angles(length, d, plain, x_TD.dtype)
+    angles = rotary_angles(length, plain.rope_dims or d, plain, x_TD.dtype)
     window = plain.window[block % len(plain.window)] or length
     outputs = []
     for head in range(heads):
@@ -136,46 +180,97 @@ def attention(state: State, block: int, x_TD: Tensor, plain: Plain) -> Tensor:
         for i in range(length):
             seen = slice(max(0, i + 1 - window), i + 1)
             scores = (keys[seen] @ queries[i]) / math.sqrt(d)
-            rows.append(torch.softmax(scores, dim=0) @ values[seen])
+            y = torch.softmax(scores, dim=0) @ values[seen]
+            if block >= plain.layers - plain.xsa_layers:
+                y = without_own_value(y, values[i])
+            if plain.attention_gate:
+                read = state[name + "attn_gate_w"][head] * x_TD[i][: plain.attention_gate_window]
+                y = y * torch.sigmoid(plain.attention_gate_scale * read.sum())
+            rows.append(y)
         outputs.append(torch.stack(rows))
     return torch.cat(outputs, dim=1) @ state[name + "proj.weight"].T
 
 
-def mlp(state: State, block: int, x_TD: Tensor) -> Tensor:
+def mlp(state: State, block: int, x_TD: Tensor, plain: Plain) -> Tensor:
     name = f"blocks.{block}.mlp."
-    hidden = torch.clamp(x_TD @ state[name + "fc.weight"].T, min=0)
+    before = x_TD @ state[name + "fc.weight"].T
+    hidden = torch.where(before > 0, before, plain.negative_slope * before)
     return (hidden * hidden) @ state[name + "proj.weight"].T
 
 
-def block(state: State, index: int, x_TD: Tensor, x0_TD: Tensor, plain: Plain) -> Tensor:
+def norm_scale(block: int, plain: Plain) -> float:
+    return 1 / math.sqrt(block + 1) if plain.norm_scale else 1.0
+
+
+def attention_branch(state: State, index: int, x_TD: Tensor, x0_TD: Tensor, plain: Plain) -> tuple[Tensor, Tensor]:
+    """The stream with the embedding mixed in, and what attention makes of it."""
     name = f"blocks.{index}."
     mix = state[name + "resid_mix"]
     x = mix[0] * x_TD + mix[1] * x0_TD
-    x = x + state[name + "attn_scale"] * attention(state, index, rms_norm(x), plain)
-    return x + state[name + "mlp_scale"] * mlp(state, index, rms_norm(x))
+    return x, state[name + "attn_scale"] * attention(state, index, norm_scale(index, plain) * rms_norm(x), plain)
+
+
+def mlp_branch(state: State, index: int, x_TD: Tensor, plain: Plain) -> Tensor:
+    read = norm_scale(index, plain) * rms_norm(x_TD)
+    return state[f"blocks.{index}.mlp_scale"] * mlp(state, index, read, plain)
+
+
+def block(state: State, index: int, x_TD: Tensor, x0_TD: Tensor, plain: Plain) -> Tensor:
+    x, attended = attention_branch(state, index, x_TD, x0_TD, plain)
+    x = x + attended
+    return x + mlp_branch(state, index, x, plain)
+
+
+def block_of_lanes(
+    state: State, index: int, a_TD: Tensor, b_TD: Tensor, x0_TD: Tensor, plain: Plain
+) -> tuple[Tensor, Tensor]:
+    """Attention reads the first stream and the MLP the second; each goes on with learned shares of both outputs."""
+    _, attended = attention_branch(state, index, a_TD, x0_TD, plain)
+    from_mlp = mlp_branch(state, index, b_TD, plain)
+    kept, post = state["parallel_resid_lambdas"][index], state["parallel_post_lambdas"][index]
+    return (
+        kept[0] * a_TD + post[0][0] * attended + post[1][0] * from_mlp,
+        kept[1] * b_TD + post[0][1] * attended + post[1][1] * from_mlp,
+    )
+
+
+def with_skip(state: State, row: int, x_TD: Tensor, skip_TD: Tensor, plain: Plain) -> Tensor:
+    skip = state["skip_weights"][row] * skip_TD
+    if not plain.skip_gates:
+        return x_TD + skip
+    g = torch.sigmoid(state["skip_gates"][row])
+    return g * x_TD + (1 - g) * skip
 
 
 def count_layers(state: State) -> int:
     return sum(name.endswith(".resid_mix") for name in state)
 
 
-def stream(state: State, tokens_T: Tensor, plain: Plain) -> Tensor:
-    """Ids [T] to the stream [T, D] that enters the final norm: U-Net skips and backout included."""
-    layers = count_layers(state)
-    middle = layers // 2 if plain.backout_layer < 0 else plain.backout_layer
-    x = x0 = embed(state, tokens_T)
+def stream(state: State, tokens_T: Tensor, plain: Plain, looped: bool = True) -> Tensor:
+    """Ids [T] to the stream [T, D] that enters the final norm: U-Net skips, loop, lanes and backout included."""
+    order = order_of(plain, looped)
+    middle = plain.layers // 2 if plain.backout_layer < 0 else plain.backout_layer
+    x = x0 = embed(state, tokens_T, plain)
+    second: Tensor | None = None
     pushed: list[Tensor] = []
     h_mid = None
     popped = 0
-    for index in range(layers):
-        if index >= layers // 2 and pushed:
-            x = x + state["skip_weights"][popped] * pushed.pop()
+    for place, index in enumerate(order):
+        if plain.lanes_from and index == plain.lanes_from:
+            second = x
+        if place >= len(order) // 2 and pushed:
+            x = with_skip(state, popped, x, pushed.pop(), plain)
             popped += 1
-        x = block(state, index, x, x0, plain)
-        if index < layers // 2:
+        if second is None:
+            x = block(state, index, x, x0, plain)
+        else:
+            x, second = block_of_lanes(state, index, x, second, x0, plain)
+        if place < len(order) // 2:
             pushed.append(x)
         if index == middle:
             h_mid = x
+    if second is not None:
+        x = {"mean": (x + second) / 2, "mlp": second, "attention": x}[plain.lanes_end]
     if "backout_lambda" in state:
         assert h_mid is not None
         x = x - state["backout_lambda"] * h_mid
@@ -190,20 +285,20 @@ def head(state: State, x_TD: Tensor, plain: Plain) -> Tensor:
     return plain.logit_softcap * torch.tanh(wide / plain.logit_softcap)
 
 
-def forward(state: State, tokens_BT: Tensor, plain: Plain) -> Tensor:
-    """Logits [B, T, V]: the rows know nothing of each other."""
-    return torch.stack([head(state, stream(state, row, plain), plain) for row in tokens_BT])
+def forward(state: State, tokens_BT: Tensor, plain: Plain, looped: bool = True) -> Tensor:
+    """Logits [B, T, V]: the rows know nothing of each other. `looped`: with the loop, if there is one."""
+    return torch.stack([head(state, stream(state, row, plain, looped), plain) for row in tokens_BT])
 
 
-def token_losses(state: State, tokens_BT: Tensor, targets_BT: Tensor, plain: Plain) -> Tensor:
+def token_losses(state: State, tokens_BT: Tensor, targets_BT: Tensor, plain: Plain, looped: bool = True) -> Tensor:
     """Cross-entropy of each token in nats [B, T]."""
-    logits = forward(state, tokens_BT, plain)
+    logits = forward(state, tokens_BT, plain, looped)
     right = logits.gather(2, targets_BT[:, :, None])[:, :, 0]
     return torch.logsumexp(logits, dim=2) - right
 
 
-def loss(state: State, tokens_BT: Tensor, targets_BT: Tensor, plain: Plain) -> Tensor:
-    return token_losses(state, tokens_BT, targets_BT, plain).mean()
+def loss(state: State, tokens_BT: Tensor, targets_BT: Tensor, plain: Plain, looped: bool = True) -> Tensor:
+    return token_losses(state, tokens_BT, targets_BT, plain, looped).mean()
 
 
 def gradients(state: State, compute: Callable[[State], Tensor]) -> tuple[Tensor, State]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from oracle.plain_model import Plain, State
+from oracle.plain_model import Plain, State, order_of
 from torch import Tensor
 
 
@@ -18,8 +18,18 @@ def shapes(plain: Plain) -> dict[str, tuple[int, ...]]:
         names["bigram.embed.weight"] = (plain.bigram_buckets, plain.bigram_dim)
         names["bigram.proj.weight"] = (dim, plain.bigram_dim)
         names["bigram.scale"] = ()
-    names["smear.gate"] = (dim,)
-    names["skip_weights"] = (plain.layers // 2, dim)
+    if plain.smear == "after_norm":
+        names["smear.gate"] = (dim,)
+    elif plain.smear == "before_norm":
+        names["smear_gate.weight"] = (1, plain.smear_window)
+        names["smear_lambda"] = (1,)
+    skips = len(order_of(plain)) // 2
+    names["skip_weights"] = (skips, dim)
+    if plain.skip_gates:
+        names["skip_gates"] = (skips, dim)
+    if plain.lanes_from:
+        names["parallel_post_lambdas"] = (plain.layers, 2, 2)
+        names["parallel_resid_lambdas"] = (plain.layers, 2)
     if plain.backout:
         names["backout_lambda"] = ()
     for index in range(plain.layers):
@@ -29,6 +39,8 @@ def shapes(plain: Plain) -> dict[str, tuple[int, ...]]:
         names[block + "attn.c_v.weight"] = (kv_dim, dim)
         names[block + "attn.proj.weight"] = (dim, dim)
         names[block + "attn.q_gain"] = (plain.heads,)
+        if plain.attention_gate:
+            names[block + "attn.attn_gate_w"] = (plain.heads, plain.attention_gate_window)
         names[block + "mlp.fc.weight"] = (hidden, dim)
         names[block + "mlp.proj.weight"] = (dim, hidden)
         names[block + "attn_scale"] = (dim,)
@@ -64,6 +76,12 @@ def _initial(name: str, shape: tuple[int, ...], plain: Plain, generator: torch.G
         "mlp_scale": 1.0,
         "q_gain": plain.qk_gain_init,
         "smear.gate": 0.0,
+        "smear_gate.weight": 0.0,
+        "smear_lambda": 0.0,
+        "attn_gate_w": 0.0,
+        "skip_gates": 0.0,
+        "parallel_post_lambdas": 1.0,
+        "parallel_resid_lambdas": 1.1,
         "bigram.embed.weight": 0.0,
         "attn.proj.weight": 0.0,
         "mlp.proj.weight": 0.0,
@@ -99,6 +117,8 @@ def randomized(state: State, generator: torch.Generator) -> State:
             filled[name] = tensor + 0.4
         elif name.endswith(("attn.proj.weight", "mlp.proj.weight")):
             filled[name] = normal(tensor, 1 / math.sqrt(tensor.shape[1]))
+        elif name == "smear_gate.weight":
+            filled[name] = normal(tensor, 0.3)
         elif tensor.ndim == 2 and name.endswith(".weight"):
             filled[name] = tensor.clone()
         else:

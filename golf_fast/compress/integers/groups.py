@@ -22,7 +22,13 @@ CONTROL_NAMES = (
     "resid_mix",
     "q_gain",
     "skip_weights",
+    "skip_gates",
+    "attn_gate_w",
+    "parallel_post_lambdas",
+    "parallel_resid_lambdas",
     "smear.gate",
+    "smear_gate",
+    "smear_lambda",
     "bigram.scale",
     "backout_lambda",
 )

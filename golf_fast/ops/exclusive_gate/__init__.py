@@ -1,0 +1,79 @@
+"""What becomes of the heads' outputs between attention and the output matrix: exclusive self-attention, and gates."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from golf_fast.ops import backends
+from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
+from golf_fast.ops.exclusive_gate import operators, reference
+from golf_fast.ops.launch import triton_obstacle
+
+OP = "exclusive_gate"
+
+backends.register(
+    OP,
+    backends.Candidate(
+        "triton",
+        "reads and writes the heads once each way; not yet timed on a GPU against the compiler's kernels",
+        triton_obstacle,
+        ("cpu",),
+    ),
+    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
+)
+
+
+def exclusive_gate(y: torch.Tensor, v: torch.Tensor | None = None, gate: torch.Tensor | None = None) -> torch.Tensor:
+    """`sigmoid(gate) * (y - (y . n) n)` with `n = v / max(|v|, 1e-12)`, for each head.
+
+    Taking away what points along a position's own value leaves what the head found elsewhere (exclusive self-attention,
+    arXiv 2603.09078).
+
+    Args:
+        y: `[B, T, heads, head_dim]`, what attention found; any floating dtype.
+        v: `[B, T, kv_heads, head_dim]`, the dtype of `y`; query head h has value head `h // (heads / kv_heads)`. None:
+            nothing is taken away.
+        gate: `[B, T, heads]`, logits, the dtype of `y`; None: 1 in place of the sigmoid.
+
+    Returns:
+        As `y`, contiguous from Triton.
+
+    The Triton kernels compute in float32 and round once, where the reference rounds after every operation. They save
+    the arguments, and take float32, bfloat16 and float16 of any head dim up to 256, `y` and `gate` contiguous, `v` with
+    a last stride of 1.
+
+    Raises:
+        ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take; neither `v` nor
+            `gate`.
+    """
+    backend = backends.resolve(OP, y.device).name
+    _check(y, v, gate, backend == "triton")
+    if backend == "reference":
+        return reference.exclusive_gate(y, v, gate)
+    out: torch.Tensor = operators.forward(y, v, gate)
+    return out
+
+
+def _check(y: torch.Tensor, v: torch.Tensor | None, gate: torch.Tensor | None, for_triton: bool) -> None:
+    if y.ndim != 4:
+        refuse(OP, f"y is {tuple(y.shape)}", "[B, T, heads, head_dim]")
+    if v is None and gate is None:
+        refuse(OP, "v and gate are None", "one of them at least")
+    rows, length, heads, head_dim = y.shape
+    layout: Literal["any", "contiguous"] = "contiguous" if for_triton else "any"
+    require_like(OP, "y", y, y, "y", layout=layout)
+    if v is not None:
+        if v.ndim != 4 or v.shape[2] == 0 or heads % v.shape[2]:
+            refuse(OP, f"v is {tuple(v.shape)}", f"[B, T, kv_heads, head_dim], kv_heads a divisor of {heads}")
+        shape = (rows, length, v.shape[2], head_dim)
+        require_like(OP, "v", v, y, "y", shape=shape, layout="rows" if for_triton else "any")
+    if gate is not None:
+        require_like(OP, "gate", gate, y, "y", shape=(rows, length, heads), layout=layout)
+    if for_triton:
+        require_dtype(OP, "y", y.dtype, (torch.float32, torch.bfloat16, torch.float16), "reference")
+        if head_dim > 256:
+            refuse(OP, f"head_dim is {head_dim}", "at most 256" + takes_more(OP, "reference"))
+        if rows * length * heads >= 2**31:
+            refuse(OP, f"y is {tuple(y.shape)}", "of less than 2^31 heads")
