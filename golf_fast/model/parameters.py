@@ -141,14 +141,8 @@ def table(config: ModelConfig) -> tuple[Row, ...]:
             whole("bigram_proj", (d, c.bigram_dim), "matrix", "bigram.proj.weight", projected, "bigram", "pairs"),
             whole("bigram_scale", (), "vector", "bigram.scale", Constant(0.05), "control"),
         ]
-    if c.smear == "after_norm":
-        rows.append(whole("smear_gate", (d,), "vector", "smear.gate", zero, "control"))
-    elif c.smear == "before_norm":
-        rows += [
-            whole("smear_gate", (1, c.smear_window), "vector", "smear_gate.weight", zero, "control"),
-            whole("smear_lambda", (1,), "vector", "smear_lambda", zero, "control"),
-        ]
     rows += [
+        *_smear(c),
         bank(
             "qo_bank", (d, d), "matrix",
             Part("attn.c_q.weight", drawn, "attention", "attention"),
@@ -166,23 +160,40 @@ def table(config: ModelConfig) -> tuple[Row, ...]:
         bank("mlp_scale", (d,), "vector", Part("mlp_scale", one, "control")),
         bank("resid_mix", (2, d), "vector", Part("resid_mix", Lines((1, 0)), "control")),
         whole("skip_weights", (c.skip_rows, d), "vector", "skip_weights", one, "control"),
+        *_gates_and_lanes(c),
     ]  # fmt: skip
-    if c.attention_gate:
-        gates = Part("attn.attn_gate_w", zero, "control")
-        rows.append(bank("attention_gate", (c.heads, c.attention_gate_window), "vector", gates))
-    if c.skip_gates:
-        rows.append(whole("skip_gates", (c.skip_rows, d), "vector", "skip_gates", zero, "control"))
-    if c.lanes_from:
-        post, residual = "parallel_post_lambdas", "parallel_resid_lambdas"
-        rows += [
-            whole(post, (c.layers, 2, 2), "vector", post, one, "control"),
-            whole(residual, (c.layers, 2), "vector", residual, Constant(1.1), "control"),
-        ]
     if c.backout:
         rows.append(whole("backout_lambda", (), "vector", "backout_lambda", Constant(c.backout_lambda_init), "control"))
     if not c.tied_embeddings:
         rows.append(whole("lm_head", (c.vocab_size, d), "output", "lm_head.weight", zero, "embedding", "head"))
     return tuple(rows)
+
+
+def _vector(name: str, shape: tuple[int, ...], value: float, public: str = "") -> Row:
+    """A vector or scalar of no block, under `public` or its own name."""
+    return Row(name, shape, "vector", (Part(public or name, Constant(value), "control"),))
+
+
+def _smear(c: ModelConfig) -> list[Row]:
+    if c.smear == "after_norm":
+        return [_vector("smear_gate", (c.dim,), 0, "smear.gate")]
+    if c.smear == "before_norm":
+        return [_vector("smear_gate", (1, c.smear_window), 0, "smear_gate.weight"), _vector("smear_lambda", (1,), 0)]
+    return []
+
+
+def _gates_and_lanes(c: ModelConfig) -> list[Row]:
+    """What the seed has none of (docs/top.md)."""
+    rows = []
+    if c.attention_gate:
+        gate, of_blocks = Part("attn.attn_gate_w", Constant(0), "control"), tuple(range(c.layers))
+        rows.append(Row("attention_gate", (c.layers, c.heads, c.attention_gate_window), "vector", (gate,), of_blocks))
+    if c.skip_gates:
+        rows.append(_vector("skip_gates", (c.skip_rows, c.dim), 0))
+    if c.lanes_from:
+        rows.append(_vector("parallel_post_lambdas", (c.layers, 2, 2), 1))
+        rows.append(_vector("parallel_resid_lambdas", (c.layers, 2), 1.1))
+    return rows
 
 
 def count(config: ModelConfig) -> int:
