@@ -242,7 +242,7 @@ def test_documents_are_shown_token_by_token_with_both_losses(page: str) -> None:
     assert tips[6] == f"“ the”  {losses[4500]:.2f} nats, before adapting {losses[4500] + 0.25:.2f}"
     assert len(tips) == 12
     bpb = losses[100:2000].sum(dtype="f8") / np.log(2) / 5000
-    assert any(f"document 2 · {bpb:.3f} bits per byte" in text for text in reader.texts)
+    assert any(f"the hardest: document 2 · {bpb:.3f} bits per byte" in text for text in reader.texts)
     assert "</span><script>" in reader.texts
     assert "script" not in reader.tags
 

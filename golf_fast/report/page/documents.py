@@ -24,8 +24,9 @@ def shown(run: FinishedRun) -> str:
         return ""
     try:
         documents = run.documents()
+        ends = {len(documents.shown) - 1: "the easiest: ", 0: "the hardest: "}
         parts = [
-            _document(run, documents, int(number), pieces, opened=place in (0, len(documents.shown) - 1))
+            _document(run, documents, int(number), pieces, ends.get(place, ""))
             for place, (number, pieces) in enumerate(documents.shown.items())
         ]
     except InputError as error:
@@ -34,12 +35,12 @@ def shown(run: FinishedRun) -> str:
     return f"<p>{said}</p>{_scale()}{''.join(parts)}" if parts else ""
 
 
-def _document(run: FinishedRun, documents: Documents, number: int, pieces: Sequence[str], opened: bool) -> str:
+def _document(run: FinishedRun, documents: Documents, number: int, pieces: Sequence[str], which: str) -> str:
     start, stop = documents.span(number)
     paths, size = run.paths, documents.bytes[number]
     after = _losses(run, paths.token_losses, start, stop)
     before = _losses(run, paths.token_losses_before, start, stop) if paths.token_losses_before.exists() else []
-    facts = [f"document {number + 1:,}", f"{_bpb(after, size)} bits per byte"]
+    facts = [f"{which}document {number + 1:,}", f"{_bpb(after, size)} bits per byte"]
     if before:
         facts.append(f"{_bpb(before, size)} before adapting")
     facts.append(f"{size:,} bytes in {stop - start:,} tokens")
@@ -50,7 +51,7 @@ def _document(run: FinishedRun, documents: Documents, number: int, pieces: Seque
     more = f"<p>… {stop - start - len(pieces):,} tokens more</p>" if stop - start > len(pieces) else ""
     anchor = f"after-document-{number}"
     return (
-        f"<details{' open' if opened else ''}><summary>{escape(' · '.join(facts))}</summary>"
+        f"<details{' open' if which else ''}><summary>{escape(' · '.join(facts))}</summary>"
         f'<a class="skip" href="#{anchor}">skip the tokens</a><p class="tokens">{tokens}</p>{more}'
         f'<span id="{anchor}"></span></details>'
     )

@@ -61,7 +61,7 @@ def by_layer(pen: Pen, records: Sequence[Mapping[str, Any]], of: str) -> str:
             marker = _MARKERS[index % len(_MARKERS)]
             axes.plot(layers, scaled, color=pen.series(index), linewidth=1, marker=marker, markersize=4, label=kind)
         drawing.legend()
-        axes.set(xlabel="layer", ylabel="bits a weight" if of == "bits" else "error, % of the weights' norm")
+        axes.set(xlabel="layer", ylabel="bits a weight" if of == "bits" else "error, % of the norm")
         thousands(axes.xaxis)
         every = [scale * value for points in kinds.values() for _, value in points]
         what = "Bits a weight" if of == "bits" else "Error of quantization in %"

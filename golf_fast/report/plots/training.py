@@ -56,7 +56,7 @@ def training(pen: Pen, records: Sequence[Mapping[str, Any]], over: str) -> str:
 def _every_step(drawing: Drawing, pen: Pen, x: Column, losses: Column) -> None:
     """The curve with all its spikes, and smoothed where it is dense enough to hide its course."""
     axes, label = drawing.axes, "training loss, nats a token"
-    if len(losses) <= 2 * _SMOOTHED_STEPS:
+    if not dense(losses):
         axes.plot(x, losses, color=pen["--first"], label=label)
         return
     low, high = extremes(losses)
@@ -84,7 +84,7 @@ def rates(pen: Pen, factors: Sequence[float], momentum: Sequence[float], learnin
     for name, rate in learning_rates.items():
         alike.setdefault(rate, []).append(name)
     lines = {", ".join(names): rate for rate, names in alike.items()} or {"learning-rate factor": 1.0}
-    with pen.figure("rates", rows=2) as drawing:
+    with pen.figure("rates", height=3.1, rows=2) as drawing:
         above, below = drawing.rows
         for index, (name, rate) in enumerate(lines.items()):
             above.plot(*thinned(steps, rate * np.array(factors)), color=pen.series(index), label=name)
@@ -127,6 +127,11 @@ def curve(records: Sequence[Mapping[str, Any]], over: str) -> tuple[Column, Colu
         return None
     x, y = np.array(columns, dtype=np.float64).T
     return x, y
+
+
+def dense(losses: Column) -> bool:
+    """Whether a curve has so many points that smoothing shows its course and does not hide it."""
+    return len(losses) > 2 * _SMOOTHED_STEPS
 
 
 def smoothed(losses: Column) -> Column:

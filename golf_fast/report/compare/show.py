@@ -1,0 +1,147 @@
+"""Runs beside one another as lines for a terminal and as one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from html import escape
+
+from golf_fast.report import html
+from golf_fast.report.compare.bootstrap import CONFIDENCE, RESAMPLES, SEED, Difference
+from golf_fast.report.compare.comparison import Comparison, Row
+from golf_fast.report.page.figures import Plot
+from golf_fast.report.pen import Pen, thousands
+from golf_fast.report.plots.training import curve, dense, of_kind, smoothed, thinned
+from golf_fast.report.table import table
+
+_SHOWN = 44
+"""Characters of a value in a line; the page has all."""
+_INTERVAL = f"{CONFIDENCE:.0%} interval"
+
+
+def lines(found: Comparison) -> str:
+    """What differs, for a terminal."""
+    parts = []
+    for title, rows in (("setting", found.settings), ("result", found.results)):
+        cells = [[row.name, *(_cut(html.shown(value)) for value in row.values)] for row in rows]
+        parts.append(table([title, *found.names], cells) if rows else f"{title}s: all the same")
+    if found.differences:
+        parts.append(table(_headers(found), [_cells(each) for each in found.differences]) + f"\n{_method(found)}")
+    if found.without:
+        parts.append(found.without)
+    return "\n\n".join(parts)
+
+
+def page(found: Comparison) -> str:
+    """The same with curves, as one page that needs nothing else."""
+    drawn = [
+        Plot("by_step", "Training, by step", partial(_training, found=found, over="step")),
+        Plot("by_time", "Training, by time", partial(_training, found=found, over="seconds")),
+        Plot("differences", f"Difference to {found.names[0]}", lambda pen: _intervals(pen, found.differences)),
+        Plot("gain", "What adapting gained along the stream", lambda pen: _gains(pen, found)),
+    ]
+    said = "".join(f"<li>{escape(name)}</li>" for name in found.names)
+    table_of = html.table(_headers(found), [_cells(each) for each in found.differences], numbers=(1, 2, 3, 4))
+    sure = f"{table_of}<p>{escape(_method(found))}</p>" if found.differences else f"<p>{escape(found.without)}</p>"
+    return html.document(
+        " / ".join(found.names),
+        [
+            f"<header><h1>Runs compared</h1><ol>{said}</ol></header>",
+            html.section("Bits per byte, over documents", sure),
+            html.plots([(plot.title, plot.svg()) for plot in drawn]),
+            html.section("Settings that differ", _rows(found, found.settings)),
+            html.section("Results that differ", _rows(found, found.results)),
+        ],
+    )
+
+
+def _headers(found: Comparison) -> list[str]:
+    return [f"against {found.names[0]}", "bits per byte", _INTERVAL, "standard error", "resamples better", ""]
+
+
+def _cells(each: Difference) -> list[str]:
+    verdict = ("better" if each.bpb < 0 else "worse") if each.sure else "not told apart"
+    if each.low is None or each.high is None or each.error is None or each.better is None:
+        return [each.run, f"{each.bpb:+.5f}", "-", "-", "-", "one document tells no spread"]
+    return [
+        each.run,
+        f"{each.bpb:+.5f}",
+        f"{each.low:+.5f} to {each.high:+.5f}",
+        f"{each.error:.5f}",
+        f"{each.better:.1%}",
+        verdict,
+    ]
+
+
+def _method(found: Comparison) -> str:
+    count = found.differences[0].documents
+    return f"paired bootstrap over {count:,} documents, {RESAMPLES:,} resamples, seed {SEED}; below 0 is better"
+
+
+def _rows(found: Comparison, rows: Sequence[Row]) -> str:
+    if not rows:
+        return "<p>All are the same.</p>"
+    return html.table(["field", *found.names], [[row.name, *map(html.shown, row.values)] for row in rows])
+
+
+def _cut(text: str) -> str:
+    text = text.replace("\n", "; ")
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def _training(pen: Pen, found: Comparison, over: str) -> str:
+    curves = [(name, curve(records, over)) for name, records in zip(found.names, found.records, strict=True)]
+    held = [(place, name, each) for place, (name, each) in enumerate(curves) if each is not None]
+    if not held:
+        return ""
+    with pen.figure(f"compared over {over}") as drawing:
+        late, ends = [], []
+        for place, name, (x, losses) in held:
+            colour, course = pen.series(place), smoothed(losses) if dense(losses) else losses
+            if dense(losses):
+                drawing.axes.plot(*thinned(x, losses), color=colour, linewidth=0.7, alpha=0.35)
+            drawing.axes.plot(*thinned(x, course), color=colour, label=name)
+            late += course[min(len(course) - 1, 10 + len(course) // 20) :].tolist()
+            ends.append(f"{name} {course[-1]:.3f}")
+        # The first steps are far above all that can be told apart later.
+        drawing.axes.set_ylim(min(late) - 0.1, max(late) + 0.3)
+        drawing.axes.set(xlabel="seconds of training" if over == "seconds" else "step", ylabel="nats a token")
+        drawing.legend(2)
+        return drawing.finish(f"Training loss at the end, in nats a token: {', '.join(ends)}.")
+
+
+def _intervals(pen: Pen, found: Sequence[Difference]) -> str:
+    if not found:
+        return ""
+    with pen.figure("differences", height=1.0 + 0.34 * len(found)) as drawing:
+        axes = drawing.axes
+        axes.axvline(0, color=pen["--muted"], linewidth=1)
+        for row, each in enumerate(found):
+            if each.low is not None and each.high is not None:
+                axes.plot([each.low, each.high], [row, row], color=pen.series(row + 1), linewidth=3)
+            axes.plot([each.bpb], [row], "o", color=pen.series(row + 1), markersize=6)
+        axes.set_yticks(range(len(found)), [each.run for each in found])
+        axes.set_ylim(len(found) - 0.4, -0.6)
+        axes.grid(False, axis="y")
+        axes.set(xlabel=f"bits per byte, with the {_INTERVAL}; left of 0 is better")
+        said = "; ".join(f"{cells[0]} {cells[1]} ({cells[2]})" for cells in map(_cells, found))
+        return drawing.finish(f"Difference in bits per byte with the {_INTERVAL}: {said}.")
+
+
+def _gains(pen: Pen, found: Comparison) -> str:
+    held = [of_kind(records, "gain", "start", "stop", "fixed", "adapting") for records in found.records]
+    if not any(held):
+        return ""
+    with pen.figure("gains compared") as drawing:
+        drawing.axes.axhline(0, color=pen["--muted"], linewidth=0.8)
+        for place, (name, records) in enumerate(zip(found.names, held, strict=True)):
+            total, so_far = 0.0, []
+            for each in records:
+                total += (each["stop"] - each["start"]) * (each["fixed"] - each["adapting"])
+                so_far.append((each["stop"], total / max(each["stop"], 1)))
+            if so_far:
+                drawing.axes.plot(*zip(*so_far, strict=True), color=pen.series(place), label=name)
+        drawing.axes.set(xlabel="validation token", ylabel="nats a token gained so far")
+        thousands(drawing.axes.xaxis)
+        drawing.legend(2)
+        return drawing.finish("What adapting gained so far, in nats a token, along the stream.")

@@ -1,0 +1,151 @@
+"""Runs beside one another: what differs, from what they left, in lines, as a page and as JSON."""
+
+import json
+import math
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.chromium import BINARY, chromium
+from helpers.left_behind import RESULT, SIZES, STARTS, TARGETS, leave
+
+from golf_fast.errors import InputError
+from golf_fast.report import __main__ as command
+from golf_fast.report.compare import show
+from golf_fast.report.compare.comparison import Comparison, compare
+from golf_fast.runs import FinishedRun, RunPaths
+from golf_fast.runs.documents import Documents
+
+
+def recorded(run: FinishedRun) -> Documents:
+    raise AssertionError("all runs here recorded their documents")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    """Two runs that differ in a learning rate; the second is better by 0.5 nats a token in its second document."""
+    folders = [leave(tmp_path / "first"), leave(tmp_path / "second", replace(RESULT, val_bpb=1.2, seed=2))]
+    paths = RunPaths(folders[1])
+    config = json.loads(paths.config.read_text())
+    config["config"]["train"]["matrix_lr"] = 0.04
+    paths.config.write_text(json.dumps(config))
+    losses = np.fromfile(paths.token_losses, "<f4")
+    losses[STARTS[1] : STARTS[2]] -= 0.5
+    losses.tofile(paths.token_losses)
+    return folders
+
+
+def test_only_what_differs_is_listed(runs: list[Path]) -> None:
+    found = compare(runs, recorded)
+    assert {row.name: row.values for row in found.settings} == {"train.matrix_lr": [0.02, 0.04]}
+    assert {row.name: row.values for row in found.results} == {"seed": [1, 2], "val_bpb": [1.23456, 1.2]}
+
+
+def test_the_difference_is_that_of_the_losses(runs: list[Path]) -> None:
+    (difference,) = compare(runs, recorded).differences
+    assert difference.bpb == pytest.approx(-0.5 * (STARTS[2] - STARTS[1]) / sum(SIZES) / math.log(2), rel=1e-5)
+    assert difference.documents == 4
+    assert difference.low is not None
+    assert difference.low < difference.bpb
+
+
+def test_losses_are_read_in_pieces(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = compare(runs, recorded)
+    for size in (1, 2000, 10_000):
+        monkeypatch.setattr("golf_fast.report.compare.comparison._TOKENS_AT_A_TIME", size)
+        assert compare(runs, recorded) == whole
+
+
+def test_other_tokens_are_refused_in_a_line(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    paths = RunPaths(runs[1])
+    held = json.loads(paths.documents.read_text())
+    paths.documents.write_text(json.dumps(held | {"tokens_sha256": "f" * 64}))
+    with pytest.raises(
+        InputError, match=r"^second: was scored on other validation tokens \(6,000, SHA-256 ffff"
+    ) as error:
+        compare(runs, recorded)
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 run directory: at least 2"):
+        compare(runs[:1], recorded)
+    with pytest.raises(InputError, match="is named twice"):
+        compare([runs[0], runs[0]], recorded)
+    with pytest.raises(InputError, match=r"nothing: has no config\.json"):
+        compare([runs[0], tmp_path / "nothing"], recorded)
+    RunPaths(runs[1]).token_losses.write_bytes(bytes(8))
+    with pytest.raises(InputError, match="has 8 bytes; 6000 losses have 4 each"):
+        compare(runs, recorded)
+    np.full(TARGETS, np.nan, "<f4").tofile(RunPaths(runs[1]).token_losses)
+    with pytest.raises(InputError, match="no finite number"):
+        compare(runs, recorded)
+
+
+def test_a_run_that_ended_early_is_compared_as_far_as_it_came(runs: list[Path]) -> None:
+    paths = RunPaths(runs[1])
+    for path in (paths.token_losses, paths.result, paths.documents):
+        path.unlink()
+    found = compare(runs, recorded)
+    assert found.differences == []
+    assert found.without == "there is no interval: second left no loss of each token"
+    assert found.without in show.lines(found)
+    assert found.without in show.page(found)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(runs: list[Path], tmp_path: Path) -> None:
+    other = leave(tmp_path / "elsewhere" / "first")
+    assert compare([runs[0], other], recorded).names == [str(runs[0]), str(other)]
+
+
+def test_lines_and_page_say_the_same(runs: list[Path]) -> None:
+    found = compare(runs, recorded)
+    lines, page = show.lines(found), show.page(found)
+    assert re.search(rf"^second +{re.escape(f'{found.differences[0].bpb:+.5f}')} ", lines, re.M)
+    for text in ("train.matrix_lr", "0.04", "paired bootstrap over 4 documents, 10,000 resamples, seed 0"):
+        assert text in lines
+        assert text in page
+    assert "data_fingerprint" not in lines
+    assert page.count("<svg") == 4
+    assert "<script" not in page
+
+
+def test_the_command_writes_a_page_or_json(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["report", "compare", *map(str, runs)])
+    command.main()
+    assert (tmp_path / "compare.html").read_text() == show.page(compare(runs, recorded))
+    assert capsys.readouterr().out == show.lines(compare(runs, recorded)) + "\n\ncompare.html: written\n"
+    monkeypatch.setattr(sys, "argv", ["report", "compare", *map(str, runs), "--json"])
+    command.main()
+    held = json.loads(capsys.readouterr().out)
+    assert held["settings"] == {"train.matrix_lr": [0.02, 0.04]}
+    assert held["differences"][0]["bpb"] == compare(runs, recorded).differences[0].bpb
+    monkeypatch.setattr(sys, "argv", ["report", "page", str(runs[0])])
+    command.main()
+    assert len(capsys.readouterr().out.splitlines()) == 9
+
+
+@pytest.mark.skipif(BINARY is None, reason="there is no Chromium")
+def test_the_page_fits_a_window(runs: list[Path], tmp_path: Path) -> None:
+    page = tmp_path / "compare.html"
+    page.write_text(show.page(compare(runs, recorded)))
+    with chromium() as browser:
+        for width in (390, 1280):
+            browser.open(page, width)
+            assert browser.value("document.documentElement.scrollWidth") <= width
+            assert browser.requests == [page.as_uri()]
+            sizes = browser.value("[...document.querySelectorAll('svg')].map(plot => plot.clientHeight)")
+            assert min(sizes) > 40
+            assert len(sizes) == 4
+
+
+def test_an_empty_comparison_has_a_page() -> None:
+    found = Comparison(["a", "b"], [], [], [], "nothing", [[], []])
+    assert "All are the same." in show.page(found)
+    assert show.lines(found) == "settings: all the same\n\nresults: all the same\n\nnothing"
