@@ -269,20 +269,25 @@ void take_general(Reader& in, int8_t* values, Shape shape, const Model& model) {
     const std::vector<int8_t> zeros(shape.cols);
     const int highest = (1 << (model.bits - 1)) - 1;
     for (uint64_t i = 0; i < shape.rows; i++) {
-        const int8_t* template_row = model.template_of(i);
+        const int8_t* taken = model.template_of(i);
+        const int8_t* template_row = taken ? taken : zeros.data();
         int8_t* row = values + i * shape.cols;
         lanes.take(GeneralRow{{grids[0].row(model.rows[i]), grids[1].row(model.rows[i])},
                               model.cols.data(),
-                              template_row ? template_row : zeros.data(),
+                              template_row,
                               {model.alphabet(0).low, model.alphabet(odd).low},
                               odd,
                               state.data(),
                               next,
                               row},
                    shape.cols);
+        bool held = true;
         for (uint64_t j = 0; j < shape.cols; j++) {
-            if (row[j] > highest || row[j] < ~highest) throw Malformed("a value that its bits cannot hold");
+            // A sum beyond 8 bits has wrapped, and then the residual that is left of it is no residual.
+            const int residual = row[j] - template_row[j];
+            held &= row[j] <= highest && row[j] >= ~highest && residual <= 127 && residual >= -128;
         }
+        if (!held) throw Malformed("a value that its bits cannot hold");
     }
     lanes.finish();
 }

@@ -55,6 +55,16 @@ std::vector<int8_t> mean_of(const int8_t* values, Shape shape, const std::vector
     return mean;
 }
 
+// Whether no difference is beyond 8 bits.
+bool fits(const int8_t* row, const int8_t* template_row, uint64_t cols) {
+    bool all = true;
+    for (uint64_t j = 0; j < cols; j++) {
+        const int difference = row[j] - template_row[j];
+        all &= difference <= 127 && difference >= -128;
+    }
+    return all;
+}
+
 }  // namespace
 
 int states_of(const int8_t* values, Shape shape) {
@@ -87,7 +97,8 @@ Alike alike_rows(const int8_t* values, Shape shape) {
         for (uint64_t i = 0; i < shape.rows; i++) {
             const int8_t* row = values + i * cols;
             alike.members[i] = 8 * distance(row, alike.template_row.data(), cols, 1) <
-                               gain * distance(row, zeros.data(), cols, 1);
+                                   gain * distance(row, zeros.data(), cols, 1) &&
+                               fits(row, alike.template_row.data(), cols);
             count += alike.members[i];
         }
         if (count < 2) return {};

@@ -128,7 +128,8 @@ def _alike(values: Array) -> tuple[Array, Array]:
     near = [int((2 * np.square(some - some[row]).sum(axis=1) < half).sum()) for row in tries]
     template = wide[tries[int(np.argmax(near))]] if max(near) else wide[0]
     for gain in (4, 4, 4, 7):
-        members = 8 * np.square(wide - template).sum(axis=1) < gain * own
+        left = wide - template
+        members = (8 * np.square(left).sum(axis=1) < gain * own) & (left >> 7 == left >> 63).all(axis=1)
         size = int(members.sum())
         if size < 2:
             return NONE, NONE
@@ -264,7 +265,8 @@ def decode(blob: bytes, side: int = 0) -> Array:
     _check(not side or ((rows, cols, bits) == (1, side, 8) and kind <= GLOBAL), "side values of another shape")
     if kind == STORED:
         values = np.frombuffer(take(rows * cols), np.int8).reshape(rows, cols)
-        _check(np.all(values >> bits - 1 == values >> 7) and at == len(blob), "values too wide, or bytes left over")
+        _check(np.all(values >> bits - 1 == values >> 7), "a value that its bits cannot hold")
+        _check(at == len(blob), "bytes are left over")
         return values
     model = Model(kind, np.zeros(rows, np.int64), np.zeros(cols, np.int64), contexts=kind)
     if kind == GENERAL:
@@ -286,9 +288,7 @@ def decode(blob: bytes, side: int = 0) -> Array:
         _check(mixture < len(MIXTURES) and max(mean, row.max()) < CONTEXTS, "an unknown mixture or context")
         _check(min(row.min(), col.min() - COL_MIN) >= 0 and col.max() <= COL_MAX, "a scale out of range")
         model = model._replace(rows=row, cols=col)
-    values = _decode_stream(take(len(blob) - at), model, bits, mixture)
-    _check((values >> bits - 1 == values >> 7).all(), "values too wide")
-    return values
+    return _decode_stream(take(len(blob) - at), model, bits, mixture)
 
 
 def _entries(model: Model, bits: int, mixture: int, contexts: Array) -> Array:
@@ -330,7 +330,7 @@ def _decode_stream(stream: bytes, model: Model, bits: int, mixture: int) -> Arra
             entry = entries[base + (state & TOTAL - 1)]
             value = (entry >> 32) - 128
             if taken.size:
-                value = (value + taken[first:last] + 128 & 255) - 128
+                value = value + taken[first:last]
             values[first:last] = value
             if trellis:
                 path[first + cols : last + cols] = follow[path[first:last] >> SCALE_BITS - 1 | value >> 1 & 1]
@@ -342,4 +342,5 @@ def _decode_stream(stream: bytes, model: Model, bits: int, mixture: int) -> Arra
             states[first - begin : last - begin] = state
             first = last
     _check(at == words.size and (states == LOW).all(), "bytes are left over, or its states do not end where they began")
+    _check((values >> bits - 1 == values >> 63).all(), "a value that its bits cannot hold")
     return values.astype(np.int8).reshape(len(model.rows), cols)

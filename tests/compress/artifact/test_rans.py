@@ -393,3 +393,56 @@ def test_sides_whose_product_wraps_are_too_many_values() -> None:
     values = np.zeros(16, np.int8)
     with pytest.raises(extension.RansMalformed, match="too many values"):
         extension.rans_decode(blob.ctypes.data, blob.size, values.ctypes.data, 0)
+
+
+def over_a_template(residuals: list[int], template: list[int], bits: int, states: int = 0) -> bytes:
+    """The blob of one row that is these residuals over a template, whatever they add up to."""
+    zero, one = np.zeros(1, np.int64), np.ones(1, np.int64)
+    model = rans_numpy.Model(
+        GENERAL, zero + 30, np.zeros(len(template), np.int64), contexts=GLOBAL, states=states, reach=128
+    )._replace(template=np.array(template), members=one)
+    stream = rans_numpy._encode_stream(np.array([residuals], np.int8), model, bits, 0)
+    return rans_numpy._head(model, bits, (1, len(template)), 0) + stream
+
+
+@pytest.mark.parametrize("states", [0, 4])
+@pytest.mark.parametrize(
+    ("bits", "residuals", "template"),
+    [
+        (8, [100, 2], [100, 0]),
+        (8, [28, 2], [100, 0]),
+        (8, [2, -128], [0, -2]),
+        (8, [2, -128], [0, -128]),
+        (7, [126, 2], [8, 0]),
+        (7, [126, 2], [126, 0]),
+        (7, [-128, 2], [-128, 2]),
+        (2, [-126, 0], [-128, 0]),
+    ],
+)
+def test_a_sum_that_wraps_is_refused(
+    bits: int, residuals: list[int], template: list[int], states: int, backend: str
+) -> None:
+    with pytest.raises(ValueError, match="a value that its bits cannot hold"):
+        rans.decode(over_a_template(residuals, template, bits, states))
+
+
+@pytest.mark.parametrize("states", [0, 4])
+def test_the_widest_sums_are_read(states: int, backend: str) -> None:
+    blob = over_a_template([26, -128, -28], [100, 126, -100], 8, states)
+    assert rans.decode(blob).tolist() == [[126, -2, -128]]
+
+
+@needs_extension
+def test_alike_rows_with_far_values_keep_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are alike but for a difference of more than 8 bits: none of their sums wraps."""
+    values = np.tile(np.arange(-127, 128, 5, dtype=np.int8), (40, 4))
+    values = values + np.random.default_rng(3).integers(-1, 2, values.shape).astype(np.int8)
+    values[::3, 0] = 127
+    blobs = []
+    for backend in ("native", "numpy"):
+        use(backend, monkeypatch)
+        blobs.append(rans.encode(values, 8))
+        assert np.array_equal(rans.decode(blobs[-1]), values)
+    backends.forget()
+    assert blobs[0] == blobs[1]
+    assert kind(blobs[0]) == GENERAL
