@@ -15,10 +15,11 @@ from golf_fast.checks import later, require, require_numbers
 from golf_fast.compress_config import CodecName, CompressConfig
 from golf_fast.model_config import ModelConfig
 from golf_fast.score_config import Compile, ScoreConfig, compiles
-from golf_fast.train_config import TrainConfig
+from golf_fast.train_config import Coefficients, TrainConfig
 
 __all__ = [
     "CodecName",
+    "Coefficients",
     "Compile",
     "CompressConfig",
     "DataConfig",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from golf_fast.checks import later, require, require_not_negative, require_numbers, require_positive
 from golf_fast.score_config import MOST_TOGETHER, Compile
 
+Coefficients = Literal["quintic", "polar_express", "polar_express_published"]
 _TOGETHER = f"at most {MOST_TOGETHER} tokens"
 
 
@@ -94,6 +96,25 @@ class TrainConfig:
     checkpoint_keep: int = later(2)
     """Number of checkpoints that are kept while a run goes on; a finished run needs and has none."""
 
+    warmdown_frac: float = later(0.0)
+    """Share of the run, by the clock if it has a time limit, over which the learning rate falls to zero at the end, in
+    place of warmdown_steps; 0: that counts."""
+    min_lr: float = later(0.0)
+    """Least factor on the learning rates, at the end of the warmdown."""
+    muon_coefficients: Coefficients = later("quintic")
+    """Coefficients of Muon's Newton-Schulz: quintic (the same in each iteration), polar_express (Amsel et al.),
+    polar_express_published (the five triples of the published top submission)."""
+    muon_row_normalize: bool = later(False)
+    """Divide each row of Muon's momentum by its L2 norm before Newton-Schulz."""
+    table_weight_decay: float | None = later(None)
+    """Decoupled weight decay of AdamW for the embedding tables, times the learning rate; None: weight_decay."""
+    seq_growth: tuple[int, ...] = later(())
+    """Lengths of the training rows before they have seq_len, in tokens, in their order; none: always seq_len."""
+    seq_growth_until: tuple[float, ...] = later(())
+    """Share of the run, by the clock if it has a time limit, up to which rows have each length of seq_growth."""
+    seq_ramp_steps: int = later(32)
+    """Steps over which the learning rates rise from zero again after each change of the length of rows; 0: none."""
+
     def __post_init__(self) -> None:
         require_numbers(self, "train", warmup_steps=10**6, micro_batches=65536, seq_len=65536, muon_iterations=100)
         require(self.val_batch_tokens <= MOST_TOGETHER, "train.val_batch_tokens", self.val_batch_tokens, _TOGETHER)
@@ -105,12 +126,35 @@ class TrainConfig:
         require_not_negative(self, "train", "muon_momentum_warmup_steps")
         require_not_negative(self, "train", "checkpoint_seconds", "checkpoint_every")
         require_positive(self, "train", "checkpoint_keep")
+        require_not_negative(self, "train", "seq_ramp_steps")
+        for name in ("warmdown_frac", "min_lr"):
+            require(0 <= getattr(self, name) <= 1, f"train.{name}", getattr(self, name), "from 0 to 1")
+        decay = self.table_weight_decay
+        require(decay is None or decay >= 0, "train.table_weight_decay", decay, "0 or more, or None")
         for name in ("muon_momentum", "muon_momentum_start", "beta1", "beta2", "ema_decay"):
             require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "at least 0 and below 1")
-        piece = self.seq_len * self.micro_batches
+        self._check_lengths()
+
+    @property
+    def seq_lens(self) -> tuple[int, ...]:
+        """Lengths of the training rows, in the order in which they come."""
+        return (*self.seq_growth, self.seq_len)
+
+    def _check_lengths(self) -> None:
+        for name, length in [*(("seq_growth", length) for length in self.seq_growth), ("seq_len", self.seq_len)]:
+            require(length > 0, f"train.{name}", length, "more than 0")
+            piece = length * self.micro_batches
+            require(
+                self.batch_tokens % piece == 0,
+                "train.batch_tokens",
+                self.batch_tokens,
+                f"a multiple of {name} * micro_batches = {length} * {self.micro_batches} = {piece}",
+            )
+        shares = self.seq_growth_until
+        rising = len(shares) == len(self.seq_growth) and all(a < b for a, b in pairwise((0, *shares, 1)))
         require(
-            self.batch_tokens % piece == 0,
-            "train.batch_tokens",
-            self.batch_tokens,
-            f"a multiple of seq_len * micro_batches = {self.seq_len} * {self.micro_batches} = {piece}",
+            rising,
+            "train.seq_growth_until",
+            " ".join(map(str, shares)) or "empty",
+            f"as many rising shares between 0 and 1 as seq_growth has lengths, {len(self.seq_growth)}",
         )

@@ -125,6 +125,15 @@ def test_a_flag_that_repeats_the_recipe_still_beats_the_environment() -> None:
     assert parsed.lines == ["recipe: seed (command line)"]
 
 
+def test_lists_of_numbers_are_taken_and_shown() -> None:
+    parsed = run("seed", "--train.seq-growth", "512", "1024", "--train.seq-growth-until", "0.1", "0.7")
+    assert parsed.config.train.seq_lens == (512, 1024, 2048)
+    assert parsed.lines[1:] == [
+        "train.seq_growth = 512,1024 (command line; recipe: none)",
+        "train.seq_growth_until = 0.1,0.7 (command line; recipe: none)",
+    ]
+
+
 @pytest.mark.parametrize(
     ("argv", "field", "value"),
     [
@@ -134,6 +143,8 @@ def test_a_flag_that_repeats_the_recipe_still_beats_the_environment() -> None:
         (["--data.text", "some folder"], "data.text", Path("some folder")),
         (["--compress.fp16-keep", "a", "b"], "compress.fp16_keep", ("a", "b")),
         (["--compress.fp16-keep"], "compress.fp16_keep", ()),
+        (["--train.table-weight-decay", "0.085"], "train.table_weight_decay", 0.085),
+        (["--train.table-weight-decay", "None"], "train.table_weight_decay", None),
         (["--model.backout-layer", "-1"], "model.backout_layer", -1),
         (["--compress.mlp-bits", "6"], "compress.mlp_bits", 6),
     ],

@@ -35,7 +35,11 @@ TTT_EVAL_SEQ_LEN=2048 TTT_BATCH_SIZE=64 TTT_K_LORA=1 TTT_O_LORA=1 TTT_MLP_LORA=1
 PHASED_TTT_NUM_PHASES=3 GLOBAL_TTT_LR=0.001 GLOBAL_TTT_MOMENTUM=0.9 GLOBAL_TTT_EPOCHS=1 GLOBAL_TTT_CHUNK_TOKENS=32768
 GLOBAL_TTT_BATCH_SEQS=32 GLOBAL_TTT_GRAD_CLIP=1
 """
-DEFAULTS = dict(entry.split("=", 1) for entry in (PUBLISHED + LATER).split())
+# Those of the training of the later scripts, likewise: what they set is off in the seed.
+TOP = """
+WARMDOWN_FRAC=0.85 MIN_LR=0.1 MUON_ROW_NORMALIZE=1 MUON_WD=0.095 ADAM_WD=0.02 EMBED_WD=0.085
+"""
+DEFAULTS = dict(entry.split("=", 1) for entry in (PUBLISHED + LATER + TOP).split())
 BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
@@ -81,7 +85,8 @@ def test_the_table_has_every_published_name_once() -> None:
 
 
 def test_the_published_defaults_are_the_seed() -> None:
-    environ = {name: text for name, text in DEFAULTS.items() if name not in {"VAL_LOSS_EVERY", "TTT_FREEZE_BLOCKS"}}
+    others = {"VAL_LOSS_EVERY", "TTT_FREEZE_BLOCKS", *(entry.partition("=")[0] for entry in TOP.split())}
+    environ = {name: text for name, text in DEFAULTS.items() if name not in others}
     recipe = RECIPES["seed"]()
     changed = {name for name, setting in settings(environ, recipe).items() if setting.value != attrgetter(name)(recipe)}
     assert changed == {"data.source"}
@@ -98,7 +103,8 @@ def test_a_variable_sets_its_fields_and_nothing_else(name: str) -> None:
     expected = {**dict.fromkeys(variable.fields, value), **variable.also}
     for field in field_names():
         assert attrgetter(field)(config) == expected.get(field, attrgetter(field)(recipe)), field
-        assert type(attrgetter(field)(config)) is type(attrgetter(field)(recipe)), field
+        if attrgetter(field)(recipe) is not None:
+            assert type(attrgetter(field)(config)) is type(attrgetter(field)(recipe)), field
 
 
 @pytest.mark.parametrize("name", [name for name in BY_NAME if SAMPLES[BY_NAME[name].kind].wrong is not None])

@@ -122,12 +122,13 @@ class Batches:
         self._rank = rank
         self._world_size = world_size
         self._piece = batch_tokens // micro_batches + 1
-        self._seq_len = seq_len
+        self.seq_len = seq_len
+        """Length of a row, for the batches to come; it must divide N."""
         self._separate = separate
         self._position = 0
         self._pinned = pin and torch.cuda.is_available()
         self._thread = ThreadPoolExecutor(1, "batches") if pin else None
-        self._ahead: tuple[int, Future[Batch]] | None = None
+        self._ahead: tuple[tuple[int, int], Future[Batch]] | None = None
 
     def next(self) -> Batch:
         """The batch of the next micro-step, its rows [N / seq_len, seq_len] or, with documents, [1, N]; on the CPU.
@@ -135,19 +136,20 @@ class Batches:
         Raises:
             InputError: an id beyond the vocabulary; the position stays where it was.
         """
-        position = self._position
+        wanted = self._position, self.seq_len
         ahead, self._ahead = self._ahead, None
-        batch = ahead[1].result() if ahead and ahead[0] == position else self._prepare(position)
-        self._position = position + self._world_size * self._piece
+        batch = ahead[1].result() if ahead and ahead[0] == wanted else self._prepare(*wanted)
+        self._position += self._world_size * self._piece
         if self._thread is not None:
-            self._ahead = (self._position, self._thread.submit(self._prepare, self._position))
+            coming = self._position, self.seq_len
+            self._ahead = (coming, self._thread.submit(self._prepare, *coming))
         return batch
 
-    def _prepare(self, position: int) -> Batch:
+    def _prepare(self, position: int, seq_len: int) -> Batch:
         tokens = self._stream.read(position + self._rank * self._piece, self._piece)
         span = torch.from_numpy(tokens.astype(np.int64))
-        length = self._piece - 1 if self._separate else self._seq_len
-        bounds = torch.from_numpy(document_bounds(tokens[:-1], self._seq_len)) if self._separate else None
+        length = self._piece - 1 if self._separate else seq_len
+        bounds = torch.from_numpy(document_bounds(tokens[:-1], seq_len)) if self._separate else None
         batch = Batch(span[:-1].view(-1, length), span[1:].view(-1, length), bounds)
         return batch.pin_memory() if self._pinned else batch
 

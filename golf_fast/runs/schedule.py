@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from golf_fast import json_files
@@ -42,6 +43,11 @@ class RecordedSchedule:
     budget: Times | None = later(None)
     """How the time was shared out, where the run recorded it; a replay does not depend on it."""
 
+    rows_from: tuple[int, ...] = later(())
+    """The steps, counted from 0, from which on rows had each length of row_lengths; empty if it never changed."""
+    row_lengths: tuple[int, ...] = later(())
+    """The lengths of the training rows, in their order."""
+
     def __post_init__(self) -> None:
         held = min(len(self.lr_factor), len(self.momentum))
         require(
@@ -53,6 +59,16 @@ class RecordedSchedule:
         for step, (factor, momentum) in enumerate(zip(self.lr_factor, self.momentum, strict=True)):
             require(0 <= factor <= MOST, f"lr_factor of step {step}", factor, f"from 0 to {MOST}")
             require(0 <= momentum < 1, f"momentum of step {step}", momentum, "at least 0 and below 1")
+        steps = [*self.rows_from, self.steps]
+        rising = (not self.rows_from or steps[0] == 0) and all(a < b for a, b in pairwise(steps))
+        require(
+            rising and len(self.rows_from) == len(self.row_lengths),
+            "rows_from",
+            steps[:-1],
+            "rising from 0, below steps, and as many as row_lengths",
+        )
+        for length in self.row_lengths:
+            require(0 < length <= MOST, "row_lengths", length, "more than 0")
 
     def write(self, path: Path) -> None:
         """Write `path` whole or not at all.

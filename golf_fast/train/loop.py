@@ -95,6 +95,7 @@ class Trainer:
     def step(self, rates: Rates) -> torch.Tensor:
         """One full step; returns the mean loss over all ranks as a device scalar, without waiting for it."""
         self.optimizer.zero_grad()
+        self.batches.seq_len = rates.seq_len or self.config.seq_len
         total = torch.zeros((), device=self.ranks.device)
         parts = self.accumulation * self.ranks.world_size
         for _ in range(self.accumulation):
@@ -112,9 +113,10 @@ class Trainer:
         weights = [p.detach().clone() for p in self.model.parameters()]
         restore_optimizer = self.optimizer.snapshot()
         position = self.batches.state()
-        for step in range(self.config.warmup_steps):
-            self.step(schedule.rates(0, 0.0))
-            log.progress("warm-up", step + 1, self.config.warmup_steps)
+        steps = [rates for rates in schedule.warm_up_rates() for _ in range(self.config.warmup_steps)]
+        for step, rates in enumerate(steps, 1):
+            self.step(rates)
+            log.progress("warm-up", step, len(steps))
         with torch.no_grad():
             for parameter, saved in zip(self.model.parameters(), weights, strict=True):
                 parameter.copy_(saved)

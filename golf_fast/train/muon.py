@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from golf_fast import ops
+from golf_fast.config import Coefficients
 from golf_fast.distributed import Ranks
 from golf_fast.train.state import Piece
 
@@ -63,6 +64,8 @@ class Muon:
     Args:
         banks: parameters with 2 or 3 dimensions, by name.
         iterations: of Newton-Schulz.
+        coefficients: of Newton-Schulz, see `golf_fast.ops.newton_schulz`.
+        row_normalize: divide each row by its L2 norm (plus 1e-7) before that (MuonEq-R).
         weight_decay: decoupled, times the learning rate.
         dtype: what Newton-Schulz computes in.
         ranks: who takes part.
@@ -73,12 +76,16 @@ class Muon:
         banks: Mapping[str, torch.nn.Parameter],
         *,
         iterations: int,
+        coefficients: Coefficients = "quintic",
+        row_normalize: bool = False,
         weight_decay: float,
         dtype: torch.dtype,
         ranks: Ranks,
     ) -> None:
         self.banks = [Bank.of(name, weight, ranks) for name, weight in banks.items()]
         self.iterations = iterations
+        self.coefficients = coefficients
+        self.row_normalize = row_normalize
         self.weight_decay = weight_decay
         self.dtype = dtype
         self.ranks = ranks
@@ -119,7 +126,9 @@ class Muon:
 
     def _orthogonalize(self, bank: Bank, direction: torch.Tensor) -> Callable[[], torch.Tensor]:
         """Begin to gather the update; the returned function waits for it."""
-        own = ops.newton_schulz(direction, self.iterations, self.dtype)
+        if self.row_normalize:
+            direction = direction / (torch.linalg.vector_norm(direction, dim=-1, keepdim=True) + 1e-7)
+        own = ops.newton_schulz(direction, self.iterations, self.dtype, self.coefficients)
         if not bank.sharded:
             return lambda: own
         gathered = own.new_empty((bank.share * self.ranks.world_size, *own.shape[1:]))

@@ -47,13 +47,16 @@ class Optimizer:
         self.muon = Muon(
             by_role["matrix"],
             iterations=config.muon_iterations,
+            coefficients=config.muon_coefficients,
+            row_normalize=config.muon_row_normalize,
             weight_decay=config.muon_weight_decay,
             dtype=orthogonalization_dtype or model.compute_dtype,
             ranks=ranks,
         )
+        of_tables = config.weight_decay if config.table_weight_decay is None else config.table_weight_decay
         table_lr = config.tied_embed_lr if model.config.tied_embeddings else config.embed_lr
         groups: list[dict[str, Any]] = [
-            {"params": list(by_role["table"].values()), "full_lr": table_lr},
+            {"params": list(by_role["table"].values()), "full_lr": table_lr, "weight_decay": of_tables},
             {"params": list(by_role["vector"].values()), "full_lr": config.scalar_lr},
         ]
         if by_role["output"]:

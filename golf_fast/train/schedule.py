@@ -6,8 +6,9 @@ machine is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from golf_fast.checks import require
 from golf_fast.config import TrainConfig
 from golf_fast.runs import FinishedRun
 from golf_fast.runs.schedule import RecordedSchedule, Times
@@ -18,10 +19,11 @@ RECENT_STEPS = 8
 
 @dataclass(frozen=True)
 class Rates:
-    """The factor on every learning rate, and Muon's momentum, for one step."""
+    """The factor on every learning rate, Muon's momentum, and the length of rows (0: as configured), for one step."""
 
     lr_factor: float
     momentum: float
+    seq_len: int = 0
 
 
 def lr_factor(elapsed: float, step: int, max_seconds: float, max_steps: int, warmdown_steps: int) -> float:
@@ -46,6 +48,32 @@ def lr_factor(elapsed: float, step: int, max_seconds: float, max_steps: int, war
     return left / warmdown_seconds if left <= warmdown_seconds and warmdown_seconds > 0 else 1.0
 
 
+def share_done(elapsed: float, step: int, config: TrainConfig) -> float:
+    """How much of a run is over, by the clock if it has a time limit, else by steps."""
+    return elapsed / config.max_seconds if config.max_seconds > 0 else step / config.max_steps
+
+
+def configured_factor(elapsed: float, step: int, config: TrainConfig) -> float:
+    """The factor on every learning rate that a configuration asks for.
+
+    With `warmdown_frac` it is 1 until that share of the run is left, then the share of that which is left; else see
+    `lr_factor`. It is never less than `min_lr`.
+    """
+    c = config
+    if c.warmdown_frac > 0:
+        left = max(1 - share_done(elapsed, step, c), 0.0)
+        factor = min(left / c.warmdown_frac, 1.0)
+    else:
+        factor = lr_factor(elapsed, step, c.max_seconds, c.max_steps, c.warmdown_steps)
+    return max(factor, c.min_lr)
+
+
+def row_length(elapsed: float, step: int, config: TrainConfig) -> int:
+    """The length of rows, which grows with the run."""
+    done = share_done(elapsed, step, config)
+    return config.seq_lens[sum(done >= until for until in config.seq_growth_until)]
+
+
 def muon_momentum(step: int, config: TrainConfig) -> float:
     """Muon's momentum: linear from its start to its final value over the first steps."""
     share = min(step / config.muon_momentum_warmup_steps, 1.0) if config.muon_momentum_warmup_steps else 1.0
@@ -62,8 +90,26 @@ class Schedule:
     def rates(self, step: int, elapsed: float) -> Rates:
         """The rates of the step after `step` steps and `elapsed` training seconds."""
         c = self.config
-        factor = lr_factor(elapsed, step, c.max_seconds, c.max_steps, c.warmdown_steps)
-        return Rates(factor, muon_momentum(step, c))
+        length = row_length(elapsed, step, c)
+        factor = configured_factor(elapsed, step, c) * self._ramp(length)
+        return Rates(factor, muon_momentum(step, c), length)
+
+    def _ramp(self, length: int) -> float:
+        """The factor that rises over the first steps with rows of a new length."""
+        over = self.config.seq_ramp_steps
+        recent = self.recorded[-over:] if over else []
+        since = next((i for i, rates in enumerate(reversed(recent)) if rates.seq_len != length), None)
+        return 1.0 if since is None else (since + 1) / over
+
+    def warm_up_rates(self) -> list[Rates]:
+        """What the untimed steps before the first run at, each of them `warmup_steps` times: all shapes of a run."""
+        first = self.rates(0, 0.0)
+        return [replace(first, seq_len=length) for length in self.lengths]
+
+    @property
+    def lengths(self) -> list[int]:
+        """The lengths that rows have in the run."""
+        return list(dict.fromkeys(self.config.seq_lens))
 
     def record(self, rates: Rates) -> None:
         self.recorded.append(rates)
@@ -88,7 +134,11 @@ class Schedule:
     def as_recorded(self, gave_up_calibration: bool = False, budget: Times | None = None) -> RecordedSchedule:
         """What a run leaves of it, with what else a replay must know."""
         factors, momenta = ([getattr(rates, name) for rates in self.recorded] for name in ("lr_factor", "momentum"))
-        return RecordedSchedule(len(factors), factors, momenta, gave_up_calibration, budget)
+        lengths = [rates.seq_len or self.config.seq_len for rates in self.recorded]
+        changes = [(step, length) for step, length in enumerate(lengths) if step == 0 or lengths[step - 1] != length]
+        grew = (tuple(step for step, _ in changes), tuple(length for _, length in changes))
+        rows = grew if self.config.seq_growth else ((), ())
+        return RecordedSchedule(len(factors), factors, momenta, gave_up_calibration, budget, *rows)
 
 
 class ReplayedSchedule(Schedule):
@@ -96,10 +146,21 @@ class ReplayedSchedule(Schedule):
 
     def __init__(self, config: TrainConfig, record: RecordedSchedule) -> None:
         super().__init__(config)
-        self.replayed = [Rates(*pair) for pair in zip(record.lr_factor, record.momentum, strict=True)]
+        lengths = [config.seq_len] * record.steps
+        for step, length in zip(record.rows_from, record.row_lengths, strict=True):
+            lengths[step:] = [length] * (record.steps - step)
+        for length in record.row_lengths:
+            piece = length * config.micro_batches
+            right = f"a multiple of {length} * micro_batches = {piece}, for the rows of the schedule that is replayed"
+            require(config.batch_tokens % piece == 0, "train.batch_tokens", config.batch_tokens, right)
+        self.replayed = [Rates(*of_step) for of_step in zip(record.lr_factor, record.momentum, lengths, strict=True)]
 
     def rates(self, step: int, elapsed: float) -> Rates:
         return self.replayed[step]
+
+    @property
+    def lengths(self) -> list[int]:
+        return list(dict.fromkeys(rates.seq_len for rates in self.replayed))
 
     def is_over(self, step: int, elapsed: float, step_seconds: list[float], in_flight: int) -> bool:
         return step >= len(self.replayed)
@@ -112,7 +173,7 @@ def make_schedule(config: TrainConfig, record: RecordedSchedule | None = None) -
         record: of the run to replay, if it was read already.
 
     Raises:
-        InputError: `config.replay_schedule` is not the directory of a run.
+        InputError: `config.replay_schedule` is not the directory of a run, or its rows do not fit the batch.
     """
     if config.replay_schedule is not None and record is None:
         record = FinishedRun(config.replay_schedule).schedule()

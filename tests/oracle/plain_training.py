@@ -42,6 +42,11 @@ class Settings:
     swa: bool = False
     swa_start_factor: float = 0.4
     swa_every: int = 50
+    warmdown_frac: float = 0.0
+    min_lr: float = 0.0
+    muon_row_normalize: bool = False
+    coefficients: tuple[tuple[float, float, float], ...] = ()
+    table_weight_decay: float | None = None
     orthogonalize_in: torch.dtype = torch.bfloat16
 
 
@@ -65,6 +70,15 @@ class Training:
 
 def lr_factor(step: int, elapsed: float, settings: Settings) -> float:
     """Share of the full rates for the step after `step` finished ones, `elapsed` seconds of training into the run."""
+    return max(_factor_above_floor(step, elapsed, settings), settings.min_lr)
+
+
+def _factor_above_floor(step: int, elapsed: float, settings: Settings) -> float:
+    if settings.warmdown_frac > 0:
+        done = step / settings.max_steps if settings.max_seconds <= 0 else elapsed / settings.max_seconds
+        if done < 1 - settings.warmdown_frac:
+            return 1.0
+        return max(1 - done, 0.0) / settings.warmdown_frac
     warmdown = settings.warmdown_steps
     if warmdown <= 0:
         return 1.0
@@ -82,17 +96,21 @@ def momentum_of(step: int, settings: Settings) -> float:
     return settings.muon_momentum_start + (settings.muon_momentum - settings.muon_momentum_start) * share
 
 
-def orthogonalized(matrix: Tensor, iterations: int, dtype: torch.dtype) -> Tensor:
+def orthogonalized(matrix: Tensor, iterations: int, dtype: torch.dtype, settings: Settings | None = None) -> Tensor:
     """Newton-Schulz in `dtype`, and the factor for tall matrices."""
+    settings = settings or Settings()
     rows, cols = matrix.shape
+    if settings.muon_row_normalize:
+        matrix = torch.stack([row / (math.sqrt(float((row.double() ** 2).sum())) + 1e-7) for row in matrix])
     x = matrix.to(dtype)
     x = x / (torch.linalg.vector_norm(x) + 1e-7)
     if rows > cols:
         x = x.T
-    for _ in range(iterations):
+    for i in range(iterations):
+        first, second, third = settings.coefficients[i] if settings.coefficients else (3.4445, -4.7750, 2.0315)
         a = x @ x.T
-        b = -4.7750 * a + 2.0315 * (a @ a)
-        x = 3.4445 * x + b @ x
+        b = second * a + third * (a @ a)
+        x = first * x + b @ x
     if rows > cols:
         x = x.T
     update: Tensor = x * math.sqrt(max(1.0, rows / cols))
@@ -105,7 +123,7 @@ def muon_update(training: Training, name: str, grad: Tensor, lr: float, settings
     m = training.momentum.get(name, torch.zeros_like(weight))
     m = mu * m + grad
     training.momentum[name] = m
-    update = orthogonalized(grad + mu * m, settings.muon_iterations, settings.orthogonalize_in)
+    update = orthogonalized(grad + mu * m, settings.muon_iterations, settings.orthogonalize_in, settings)
     training.weights[name] = weight * (1 - lr * settings.muon_weight_decay) - lr * update.to(weight.dtype)
 
 
@@ -137,7 +155,8 @@ def update(training: Training, grads: State, factor: float, settings: Settings) 
             muon_update(training, name, grad, factor * settings.matrix_lr, settings)
         elif name in TABLES:
             rate = settings.tied_embed_lr if tied else settings.embed_lr
-            adamw_update(training, name, grad, factor * rate, settings.weight_decay, settings)
+            decay = settings.weight_decay if settings.table_weight_decay is None else settings.table_weight_decay
+            adamw_update(training, name, grad, factor * rate, decay, settings)
         elif name == "lm_head.weight":
             adamw_update(training, name, grad, factor * settings.head_lr, 0.0, settings)
         else:

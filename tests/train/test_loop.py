@@ -112,6 +112,29 @@ def trainer_on(tokens: np.ndarray, folder: Path) -> Trainer:
     return Trainer(model, model, batches, TRAIN, SINGLE)
 
 
+def test_rows_grow_over_the_same_tokens(tmp_path: Path) -> None:
+    config = replace(TRAIN, seq_len=64, seq_growth=(16, 32), seq_growth_until=(0.3, 0.6), warmup_steps=1)
+    path = plain_run.shard(tmp_path)
+    seen: list[tuple[torch.Size, list[int]]] = []
+    model = GPT(MODEL, seed=3)
+
+    def loss(tokens: torch.Tensor, targets: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
+        seen.append((tokens.shape, tokens.flatten().tolist()))
+        return model(tokens, targets, documents)
+
+    for pin in (False, True):  # with a thread that prepares the next batch, too
+        batches = Batches(
+            TokenStream([path], MODEL.vocab_size), 0, 1, config.batch_tokens, config.micro_batches, 64, pin=pin
+        )
+        seen.clear()
+        trained = train(Trainer(model, loss, batches, config, SINGLE), Lines())
+        assert [shape[1] for shape, _ in seen] == [16, 32, 64, 16, 16, 32, 64]
+        tokens = [of_step for _, of_step in seen]
+        assert tokens[0] == tokens[3], "the warm-up moved the position"
+        assert len({tuple(of_step) for of_step in tokens[3:]}) == TRAIN.max_steps
+        assert [rates.seq_len for rates in trained.schedule.recorded] == [16, 16, 32, 64]
+
+
 def test_documents_travel_from_the_loader_to_the_loss(tmp_path: Path) -> None:
     trainer = trainer_on(np.arange(3000) % 7, tmp_path)
     ends = torch.tensor([0, 4, TRAIN.seq_len], dtype=torch.int32)

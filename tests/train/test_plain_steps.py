@@ -30,6 +30,25 @@ UNTIED = dataclasses.replace(SMALL, tied_embeddings=False, layers=4, kv_heads=2)
 SHORT = Settings(
     max_seconds=2.2, warmdown_steps=8, max_steps=STEPS, muon_momentum_warmup_steps=12, ema_start_step=5, swa_every=2
 )
+# Five triples of Polar Express with a margin, as the top submission of the challenge publishes them.
+PUBLISHED = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+TOP = dataclasses.replace(
+    SHORT,
+    warmdown_frac=0.6,
+    min_lr=0.5,
+    muon_row_normalize=True,
+    coefficients=PUBLISHED,
+    muon_weight_decay=0.095,
+    weight_decay=0.02,
+    table_weight_decay=0.4,
+    muon_momentum=0.97,
+)
 SWA = dataclasses.replace(SHORT, ema=False, swa=True, swa_start_factor=0.95)
 
 
@@ -83,6 +102,7 @@ def train_config(settings: Settings, warmup_steps: int = 0) -> TrainConfig:
     values = {name: value for name, value in dataclasses.asdict(settings).items() if name in shared}
     return TrainConfig(
         **values,
+        muon_coefficients="polar_express_published" if settings.coefficients else "quintic",
         warmup_steps=warmup_steps,
         batch_tokens=MICRO_BATCHES * ROWS * LENGTH,
         micro_batches=MICRO_BATCHES,
@@ -150,6 +170,23 @@ def test_ema(dtype):
     assert expected.factors[0] == 1.0
     assert 0 < expected.factors[-1] < 0.5, "the rates never fell"
     assert average_differs(expected, SHORT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_options_of_the_top_submission(dtype):
+    expected = check_run(SMALL, TOP, dtype)
+    assert (expected.factors[0], expected.factors[-1]) == (1.0, TOP.min_lr)
+    assert 1 > expected.factors[12] > TOP.min_lr
+    for option in ("muon_row_normalize", "coefficients", "table_weight_decay", "warmdown_frac", "min_lr"):
+        without = run_plain(SMALL, dataclasses.replace(TOP, **{option: getattr(Settings(), option)}), dtype, True)
+        error, _ = package.worst(without.weights, expected.weights)
+        assert error > 1e-3, f"{option} hardly shows: the comparison would not see it"
+
+
+def test_a_warmdown_by_steps_has_its_floor():
+    expected = check_run(SMALL, dataclasses.replace(TOP, max_seconds=0.0), torch.float32)
+    assert expected.factors[7] == 1.0
+    assert expected.factors[-1] == TOP.min_lr
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -120,6 +121,63 @@ def test_a_recorded_schedule_is_replayed_to_the_last_bit(tmp_path: Path) -> None
     assert replayed.is_over(steps, 0.0, [], 0)
 
 
+GROWING = replace(
+    CONFIG, max_steps=40, max_seconds=20.0, seq_len=128, seq_growth=(32, 64), seq_growth_until=(0.1, 0.7),
+    batch_tokens=1024, seq_ramp_steps=4, warmdown_steps=0,
+)  # fmt: skip
+
+
+def test_rows_grow_with_the_clock_and_the_rates_rise_again() -> None:
+    _, _, schedule = train_with(lambda step: 0.5, GROWING)
+    lengths = [rates.seq_len for rates in schedule.recorded]
+    assert lengths == [32] * 4 + [64] * 24 + [128] * 12
+    factors = [rates.lr_factor for rates in schedule.recorded]
+    assert factors[:9] == [1, 1, 1, 1, 0.25, 0.5, 0.75, 1, 1]
+    assert factors[27:33] == [1, 0.25, 0.5, 0.75, 1, 1]
+    by_steps = train_with(lambda step: 9.0, replace(GROWING, max_seconds=0.0, seq_ramp_steps=0))[2].recorded
+    assert [rates.seq_len for rates in by_steps] == lengths
+    assert {rates.lr_factor for rates in by_steps} == {1.0}
+
+
+def test_the_warm_up_has_each_length() -> None:
+    assert [rates.seq_len for rates in Schedule(GROWING).warm_up_rates()] == [32, 64, 128]
+    assert Schedule(CONFIG).warm_up_rates() == [Rates(1.0, pytest.approx(0.92), 2048)]
+
+
+def test_growing_rows_are_replayed(tmp_path: Path) -> None:
+    steps, _, schedule = train_with(lambda step: 0.5, GROWING)
+    record = schedule.as_recorded()
+    assert (record.rows_from, record.row_lengths) == ((0, 4, 28), (32, 64, 128))
+    record.write(RunPaths(tmp_path).schedule)
+    replayed = make_schedule(replace(CONFIG, batch_tokens=1024, seq_len=64, replay_schedule=tmp_path))
+    assert [replayed.rates(step, 0.0) for step in range(steps)] == schedule.recorded
+    assert [rates.seq_len for rates in replayed.warm_up_rates()] == [32, 64, 128]
+    with pytest.raises(InputError, match=r"train\.batch_tokens is 512: it must be a multiple of 128 \* micro_batches"):
+        make_schedule(replace(CONFIG, batch_tokens=512, seq_len=64, replay_schedule=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"seq_growth": (48,)},
+            r"train\.batch_tokens is 1024: it must be a multiple of seq_growth \* micro_batches = 48",
+        ),
+        ({"seq_growth": (0,)}, r"train\.seq_growth is 0: it must be more than 0"),
+        ({"seq_growth_until": (0.1,)}, r"train\.seq_growth_until is 0\.1: it must be as many rising shares"),
+        ({"seq_growth_until": (0.7, 0.1)}, r"train\.seq_growth_until is 0\.7 0\.1: "),
+        ({"seq_growth_until": (0.1, 1.0)}, r"train\.seq_growth_until is 0\.1 1\.0: "),
+        ({"warmdown_frac": 1.5}, r"train\.warmdown_frac is 1\.5: it must be from 0 to 1"),
+        ({"min_lr": -0.1}, r"train\.min_lr is -0\.1"),
+        ({"table_weight_decay": -1.0}, r"train\.table_weight_decay is -1\.0: it must be 0 or more, or None"),
+        ({"seq_ramp_steps": -1}, r"train\.seq_ramp_steps is -1"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        replace(GROWING, **changes)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -142,6 +200,11 @@ def test_a_recorded_schedule_is_replayed_to_the_last_bit(tmp_path: Path) -> None
         '{"steps": 1, "lr_factor": "1", "momentum": "0"}',
         '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "gave_up_calibration": "no"}',
         '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "gave_up": true}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "rows_from": [1], "row_lengths": [32]}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "rows_from": [0], "row_lengths": []}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "rows_from": [0, 0], "row_lengths": [32, 64]}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "rows_from": [0], "row_lengths": [0]}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "rows_from": 0, "row_lengths": [32]}',
     ],
 )
 def test_what_is_no_schedule_is_one_clear_error(tmp_path: Path, content: str | None) -> None:
@@ -161,4 +224,6 @@ def test_the_record_is_plain_json(tmp_path: Path) -> None:
         "momentum": [0.95],
         "gave_up_calibration": False,
         "budget": {"limit": 600, "kept": 60, "trained": 530.5, "quantized": 20},
+        "rows_from": [],
+        "row_lengths": [],
     }

@@ -38,7 +38,8 @@ def newton_schulz(
         dtype: what the iteration computes in.
         coefficients: "quintic": a, b, c = 3.4445, -4.7750, 2.0315 each time (Muon, Jordan et al., 2024), singular
             values end between about 0.7 and 1.2. "polar_express": a triple for each iteration, the best for singular
-            values down to 1e-3 of the norm (Amsel et al., arXiv 2505.16932).
+            values down to 1e-3 of the norm (Amsel et al., arXiv 2505.16932). "polar_express_published": five such
+            triples as the top submission of the challenge has them.
 
     Returns:
         `[n, rows, cols]` in `dtype`. Saves nothing.

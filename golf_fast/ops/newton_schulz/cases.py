@@ -15,7 +15,7 @@ def samples(device: torch.device, dtype: torch.dtype) -> list[Sample]:
     made = []
     for i, shape in enumerate(SHAPES):
         bank = torch.randn(shape, generator=torch.Generator().manual_seed(i), dtype=torch.float32)
-        coefficients = ("quintic", "polar_express")[i % 2]
+        coefficients = ("quintic", "polar_express", "polar_express_published")[i % 3]
         keywords = {"iterations": 5, "dtype": dtype, "coefficients": coefficients}
         made.append(Sample(f"{'x'.join(map(str, shape))} {coefficients}", (bank.to(device, dtype),), keywords))
     return made

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-Coefficients = Literal["quintic", "polar_express"]
+Coefficients = Literal["quintic", "polar_express", "polar_express_published"]
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
@@ -21,6 +21,14 @@ POLAR_EXPRESS = (
     (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
 )
 POLAR_EXPRESS_LIMIT = (1.875, -1.25, 0.375)
+PUBLISHED = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+"""The same with another margin: what the top submission of the challenge uses (#1855); the last is repeated."""
 SAFETY = 1.01
 """Rounding may push a singular value above the interval; the same paper's section 3.4 shrinks the matrix by this."""
 
@@ -29,13 +37,15 @@ def schedule(coefficients: Coefficients, iterations: int) -> list[tuple[float, f
     """The triple (a, b, c) of each iteration."""
     if coefficients == "quintic":
         return [QUINTIC] * iterations
+    if coefficients == "polar_express_published":
+        return list(islice(chain(PUBLISHED, repeat(PUBLISHED[-1])), iterations))
     safe = ((a / SAFETY, b / SAFETY**3, c / SAFETY**5) for a, b, c in POLAR_EXPRESS)
     return list(islice(chain(safe, repeat(POLAR_EXPRESS_LIMIT)), iterations))
 
 
 def divisor(norm: torch.Tensor, coefficients: Coefficients) -> torch.Tensor:
     """What a matrix of Frobenius norm `norm` is divided by, so that no singular value is above 1."""
-    return (norm if coefficients == "quintic" else norm * SAFETY) + 1e-7
+    return (norm * SAFETY if coefficients == "polar_express" else norm) + 1e-7
 
 
 def newton_schulz(
