@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -43,6 +43,7 @@ class Parsed:
 
 
 _ABOUT = "One run, from text to a scored artifact."
+_RESUME = "--resume runs/RUN_ID goes on with a run that was cut short, where it was."
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,24 @@ def parse(
         if _get(config, field) != _get(recipe, field)
     ]
     return Parsed(config, origins, lines)
+
+
+def beside(arguments: Sequence[str], config: RunConfig, allowed: Collection[str], prog: str) -> RunConfig:
+    """A configuration with the few flags that may be given beside it.
+
+    Args:
+        arguments: flags.
+        allowed: dotted fields that they may set.
+
+    Raises:
+        InputError: another flag, or a wrong value.
+    """
+    names = ", ".join(flag for field in allowed for flag in flag_names(field))
+    for argument in arguments:
+        fields = _fields_given([argument])
+        if fields - set(allowed) or (not argument.startswith("-") and argument in RECIPES):
+            raise InputError(f"{argument}: the run goes on with its own configuration; beside it go only {names}")
+    return _from_flags(list(arguments), config, prog)
 
 
 def field_names() -> tuple[str, ...]:
@@ -230,7 +249,8 @@ def _show_help(prog: str, name: str, recipe: RunConfig, quiet: bool) -> None:
     """Print the help and end the program; other ranks than the first end without a word."""
     if not quiet:
         width = min(shutil.get_terminal_size().columns, 100)
-        description = f"{_ABOUT}\n\n{_help_on_recipes(width)}\n\nThe defaults below are those of {name}."
+        about = f"{_ABOUT}\n{prog} {_RESUME}"
+        description = f"{about}\n\n{_help_on_recipes(width)}\n\nThe defaults below are those of {name}."
         with contextlib.suppress(SystemExit):
             tyro.cli(
                 _Flags,

@@ -1,6 +1,7 @@
 """What tests of several folders share."""
 
 import importlib.util
+import multiprocessing.context
 import os
 import sys
 from collections.abc import Callable
@@ -41,13 +42,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def run_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+def fork_context() -> multiprocessing.context.ForkServerContext:
+    """What processes are forked from that need not import torch."""
+    return ranks.fork_context([Path(golf_fast.__file__).parents[1], Path(__file__).parent])
+
+
+@pytest.fixture(scope="session")
+def run_ranks(
+    tmp_path_factory: pytest.TempPathFactory, fork_context: multiprocessing.context.ForkServerContext
+) -> Callable[..., None]:
     """A function `(script, world_size, *arguments)` that runs a script as the ranks of one run, as torchrun does."""
-    context = ranks.fork_context([Path(golf_fast.__file__).parents[1], Path(__file__).parent])
 
     def run(script: str | Path, world_size: int, *arguments: object) -> None:
         said = tmp_path_factory.mktemp("said")
-        ranks.run(context, said, str(script), world_size, [str(argument) for argument in arguments])
+        ranks.run(fork_context, said, str(script), world_size, [str(argument) for argument in arguments])
 
     return run
 

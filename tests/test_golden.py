@@ -74,6 +74,8 @@ LEFT_OUT = {
     "peak_memory_bytes",
     "not_judged",
     "score_order",
+    "resumed",
+    "repeated_seconds",
 }
 """Of result.json: what depends on the machine or the text of the program."""
 TOLERANCE = 5e-5

@@ -29,6 +29,8 @@ class Budget:
     """The time that training took."""
     quantized: float = 0.0
     """The time that calibrating and quantizing took where training tokens have a part in the result, else 0."""
+    repeated: float = 0.0
+    """The time that attempts at it took which were cut short."""
 
     @classmethod
     def of(cls, config: RunConfig, replayed: RecordedSchedule | None = None) -> Budget:
@@ -55,7 +57,7 @@ class Budget:
         """Seconds that training has left; infinite for no limit, negative: do not begin."""
         if self.replayed:
             return -1.0 if self.gave_up else math.inf
-        return self.limit - self.trained if self.limit > 0 else math.inf
+        return self.limit - self.trained - self.repeated if self.limit > 0 else math.inf
 
     @property
     def used(self) -> float:

@@ -63,7 +63,7 @@ def compress(context: Context, inputs: Inputs, budget: Budget, training: Trainin
     groups = quantization_groups(config.model)
     quantizer = Quantizer(pruned, model_config, context.code.size, ranks, log.line, groups)
     done = quantizer.in_time(config.compress, calibrate, budget.for_quantizing)
-    budget.quantized, budget.gave_up = done.seconds, done.gave_up
+    budget.quantized, budget.gave_up = done.seconds + budget.repeated if done.seconds else 0.0, done.gave_up
     if done.seconds:
         log.line(f"calibrated and quantized in {done.seconds:.1f} s, {budget.used:.1f} s with the training")
     if done.gave_up:

@@ -50,6 +50,12 @@ class Findings:
     baselines: list[Baseline] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     """What the ledger of the final score has recorded so far."""
+    resumed: int = 0
+    """How often the run was cut short and went on."""
+    repeated_seconds: float = 0.0
+    """Seconds of work that were done again then."""
+    reservations: list[str] = field(default_factory=list)
+    """What that leaves open, in words."""
 
     def final(self, config: ScoreConfig) -> Score | None:
         """The score that counts."""
@@ -102,7 +108,7 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
         code_hash=context.code.hash,
         track=judged.track,
         violations=judged.violations,
-        not_judged=judged.not_judged,
+        not_judged=[*judged.not_judged, *found.reservations],
         score_order=judged.order,
         eval_seconds=final.seconds if final else None,
         device=machine.device_name(context.ranks.device),
@@ -116,6 +122,8 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
         artifact_parts=found.costs.parts if found.costs else {},
         baselines={baseline.name: baseline.bits_per_byte for baseline in found.baselines},
         finished=finished,
+        resumed=found.resumed,
+        repeated_seconds=found.repeated_seconds,
         file_hashes={path.name: sha256(path) for path in (paths.artifact, paths.tokenizer) if path.exists()},
         validation_shards=found.inputs.shards,
         validation_bytes=found.inputs.side_cars,

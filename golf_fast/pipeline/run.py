@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -30,11 +31,16 @@ from golf_fast.score import Ledger, Score, score_tokens
 from golf_fast.train.loop import Log
 from golf_fast.train.schedule import make_schedule
 
+if TYPE_CHECKING:  # what only a resumable run needs
+    from golf_fast.train.checkpoint import Checkpoints
+
 
 class Run:
     """One run: its stages, and what they found."""
 
     found: Findings
+    checkpoints: Checkpoints | None = None
+    """Takes checkpoints of the training, where somebody asks for them."""
 
     def __init__(self, config: RunConfig, paths: RunPaths, ranks: Ranks, log: Log, code: Code) -> None:
         self.context = Context(config, paths, ranks, log, code)
@@ -82,36 +88,36 @@ class Run:
     def after_scoring(self, final: Score) -> None:
         """Called by every rank when the score that counts is known."""
 
-    def _train_compress_score(self) -> None:
-        context, paths, found = self.context, self.context.paths, self.found
+    def train(self) -> TrainingStage:
+        """The training stage."""
+        context, found = self.context, self.found
         with context.stage("train"):
-            training = train_model(context, found.inputs, found.budget, self.schedule, self.forecast())
+            training = train_model(
+                context, found.inputs, found.budget, self.schedule, self.forecast(), self.checkpoints
+            )
             found.trained = training.trained
             self.after_training(training)
-        with context.stage("compress") as note:
-            compressed = compress(context, found.inputs, found.budget, training)
-            note["bytes"] = paths.artifact.stat().st_size
-        self.after_compression(compressed)
-        fixed = dataclasses.replace(context.config.score, ttt="off")
-        self._score(BEFORE, training.weights, fixed)
-        restored = dequantize(read_artifact(paths.artifact).tensors, device=context.ranks.device)
-        ledger = Ledger(paths.ledger if context.ranks.main else None)
-        found.events = ledger.events
-        if context.config.score.ttt == "off":
-            final = self._score(AFTER, restored, fixed, ledger)
-        else:
-            self._score(AFTER, restored, fixed)
-            final = self._score(ADAPTING, restored, context.config.score, ledger)
-        if context.ranks.main:
-            with context.secondary(), replacing(paths.token_losses) as file:
-                file.write(final.losses.tobytes())
-        self.after_scoring(final)
+        return training
 
-    def _score(
-        self, name: str, weights: Mapping[str, torch.Tensor], config: ScoreConfig, ledger: Ledger | None = None
+    def compress(self, training: TrainingStage) -> Compressed:
+        """The compression stage, which leaves the artifact."""
+        with self.context.stage("compress") as note:
+            compressed = compress(self.context, self.found.inputs, self.found.budget, training)
+            note["bytes"] = self.context.paths.artifact.stat().st_size
+        return compressed
+
+    def score(
+        self, name: str, weights: Mapping[str, torch.Tensor], config: ScoreConfig, *, final: bool = False
     ) -> Score:
-        """Score `weights` (under public names) and keep the result under `name`."""
+        """Score `weights` (under public names) and keep the result under `name`.
+
+        Args:
+            final: whether it is the score that counts, whose ledger is kept.
+        """
         context, inputs = self.context, self.found.inputs
+        ledger = Ledger(context.paths.ledger if context.ranks.main else None) if final else None
+        if ledger is not None:
+            self.found.events = ledger.events
         with context.stage(name) as note:
             upstream.load(context.scored_model, weights)
             score = score_tokens(
@@ -130,3 +136,20 @@ class Run:
         self.found.scores[name] = score
         context.log.line(f"{name}: val_loss:{score.nats / score.tokens:.4f} val_bpb:{score.bpb:.4f}")
         return score
+
+    def _train_compress_score(self) -> None:
+        context, paths = self.context, self.context.paths
+        training = self.train()
+        compressed = self.compress(training)
+        self.after_compression(compressed)
+        fixed = dataclasses.replace(context.config.score, ttt="off")
+        self.score(BEFORE, training.weights, fixed)
+        restored = dequantize(read_artifact(paths.artifact).tensors, device=context.ranks.device)
+        adapts = context.config.score.ttt != "off"
+        final = self.score(AFTER, restored, fixed, final=not adapts)
+        if adapts:
+            final = self.score(ADAPTING, restored, context.config.score, final=True)
+        if context.ranks.main:
+            with context.secondary(), replacing(paths.token_losses) as file:
+                file.write(final.losses.tobytes())
+        self.after_scoring(final)

@@ -11,6 +11,9 @@
     {"kind": "tensor", "name", "form", "elements", "bits", "error", "output_error", "bpb_change"}   a quantized tensor
     {"kind": "gain", "start", "stop", "fixed", "adapting"}   mean losses of a stretch of validation targets, by the
                                                            artifact as it is and adapting
+    {"kind": "resumed", "stage", "step", "done", "lost"}   the run goes on: cut short in this stage, from this step of
+                                                           the training (null: it had ended), with these stages done;
+                                                           seconds of work that are done again
 
 Losses are nats a token, seconds are of training, and a number that is not finite is null.
 """

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _NEEDED = "a file that a run left is needed"
+_OF_A_STEP = ("train", "val", "step")
+"""Kinds of records that belong to a step of the training."""
+_COSTS = "what compression cost"
+"""The stage that leaves a record of each step of the compression and of each tensor."""
 _MOST_BYTES = 1 << 30
 """Bytes of the metrics, or of the losses of a validation text; the challenge's has 62 million tokens."""
 
@@ -57,14 +61,21 @@ class FinishedRun:
         return schedule.read(self.paths.schedule)
 
     def records(self) -> list[dict[str, Any]]:
-        """The records of the metrics, in order. A run that was killed may have left half a line: it is passed over."""
-        path, records = self.paths.metrics, []
+        """The records of the metrics, in order.
+
+        A run that was killed may have left half a line: it is passed over, and so are the records of what it did again
+        when it went on.
+        """
+        path = self.paths.metrics
+        records: list[dict[str, Any]] = []
         for line in read_bytes(path, _NEEDED, _MOST_BYTES).split(b"\n") if path.exists() else ():
             try:
                 record = json_files.parse(line, str(path)) if line.strip() else None
             except InputError:
                 continue
             if isinstance(record, dict):
+                if record.get("kind") == "resumed":
+                    records = [each for each in records if not _made_again(each, record)]
                 records.append(record)
         return records
 
@@ -89,3 +100,13 @@ class FinishedRun:
         if len(content) % 4:
             raise InputError(f"{self.paths.token_losses}: has {len(content)} bytes; a float32 for each token has 4")
         return np.frombuffer(content, dtype="<f4")
+
+
+def _made_again(record: dict[str, Any], resumed: dict[str, Any]) -> bool:
+    """Whether a run did what a record says again, after it was resumed as that record says."""
+    kind, step, done = record.get("kind"), resumed.get("step"), resumed.get("done") or []
+    if kind in _OF_A_STEP:
+        return step is not None and record.get("step", 0) > step
+    if kind == "stage":
+        return record.get("name") not in done
+    return kind == "gain" or (kind in ("compression", "tensor") and _COSTS not in done)

@@ -73,6 +73,11 @@ class Result:
     """What could not be judged, and why. One that begins with the number of a rule leaves open whether it is legal."""
     score_order: Literal["stream", "length"] = "stream"
     """Order in which the validation documents were scored."""
+    resumed: int = 0
+    """How often the run was cut short and went on."""
+    repeated_seconds: float = 0.0
+    """Seconds of work that were done again because of it. Of compression and of the final scoring they count as time
+    of the run too; training goes on with its clock where its checkpoint was taken."""
     total_bytes: int | None = field(init=False)
     fits: bool = field(init=False)
     legal: bool = field(init=False)

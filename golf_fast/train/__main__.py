@@ -1,6 +1,7 @@
 """The whole pipeline: text -> tokens -> averaged weights -> artifact -> bits per byte.
 
 python -m golf_fast.train [RECIPE] [--train.max-seconds 600 ...]
+python -m golf_fast.train --resume runs/RUN_ID
 torchrun --standalone --nproc_per_node=8 -m golf_fast.train seed
 """
 
@@ -11,15 +12,22 @@ import torch
 
 from golf_fast import command_line, recipes
 from golf_fast.console import exit_with
+from golf_fast.pipeline import going_on
 from golf_fast.pipeline.execute import execute
+
+PROG = "python -m golf_fast.train"
 
 
 def main() -> None:
     """Make the run that the command line and the environment ask for."""
+    resumed = going_on.asked(sys.argv[1:], PROG)
+    if resumed is not None:
+        execute(*resumed)
+        return
     parsed = command_line.parse(
         sys.argv[1:],
         os.environ,
-        prog="python -m golf_fast.train",
+        prog=PROG,
         default_recipe=lambda: recipes.choose(torch.cuda.is_available()),
     )
     execute(parsed)

@@ -12,10 +12,11 @@ import sys
 import time
 from collections.abc import Sequence
 from multiprocessing import connection, forkserver
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from unittest import mock
 
-PRELOADED = ["pytest", "torch._dynamo", "golf_fast.compress", "golf_fast.score", "golf_fast.train"]
+PRELOADED = ["pytest", "torch._dynamo", "golf_fast.compress", "golf_fast.score", "golf_fast.pipeline.execute"]
 """The compiler too: torch imports it when an optimizer is made."""
 SECONDS = 300
 
@@ -47,14 +48,14 @@ def be(environment: dict[str, str], script: str, arguments: Sequence[str], said:
     runpy.run_path(script, run_name="__main__")
 
 
-def run(
+def start(
     context: multiprocessing.context.ForkServerContext,
     folder: Path,
     script: str,
     world_size: int,
     arguments: Sequence[str],
-) -> None:
-    """Run a script as every rank, and see that each exits with 0. `folder` gets what they say."""
+) -> tuple[list[ForkServerProcess], list[Path]]:
+    """Start a script as every rank: the processes, and where they say what they say, in `folder`."""
     shared = {
         **os.environ,
         "WORLD_SIZE": str(world_size),
@@ -71,16 +72,41 @@ def run(
     try:
         for rank in ranks:
             rank.start()
-        end, running = time.monotonic() + SECONDS, dict(enumerate(ranks))
-        while running and time.monotonic() < end:
+    except BaseException:
+        end(ranks)
+        raise
+    return ranks, said
+
+
+def end(ranks: Sequence[ForkServerProcess]) -> None:
+    """Kill the ranks that still run."""
+    for rank in ranks:
+        if rank.pid is not None:
+            rank.kill()
+            rank.join()
+
+
+def finish(ranks: Sequence[ForkServerProcess], said: Sequence[Path]) -> None:
+    """Wait for the ranks, and see that each exits with 0."""
+    try:
+        limit, running = time.monotonic() + SECONDS, dict(enumerate(ranks))
+        while running and time.monotonic() < limit:
             # The first that fails says why; the others may wait for it in vain.
-            connection.wait([rank.sentinel for rank in running.values()], end - time.monotonic())
+            connection.wait([rank.sentinel for rank in running.values()], limit - time.monotonic())
             for number, rank in [(number, rank) for number, rank in running.items() if not rank.is_alive()]:
                 assert rank.exitcode == 0, f"rank {number} ended with {rank.exitcode}: {said[number].read_text()}"
                 del running[number]
         assert not running, f"after {SECONDS} s still running: {sorted(running)}"
     finally:
-        for rank in ranks:
-            if rank.pid is not None:
-                rank.kill()
-                rank.join()
+        end(ranks)
+
+
+def run(
+    context: multiprocessing.context.ForkServerContext,
+    folder: Path,
+    script: str,
+    world_size: int,
+    arguments: Sequence[str],
+) -> None:
+    """Run a script as every rank, and see that each exits with 0. `folder` gets what they say."""
+    finish(*start(context, folder, script, world_size, arguments))

@@ -94,6 +94,8 @@ def test_the_names(tmp_path: Path) -> None:
         "validation_bytes",
         "not_judged",
         "score_order",
+        "resumed",
+        "repeated_seconds",
     }
     assert set(held) == {field.name for field in fields(Result)}
 

@@ -1,0 +1,123 @@
+"""Which run that was cut short is to go on: one that is named, or that which torchrun has started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from golf_fast import kept
+from golf_fast.command_line import Parsed, beside
+from golf_fast.config import RunConfig
+from golf_fast.distributed import Ranks
+from golf_fast.errors import InputError
+from golf_fast.files import locked
+from golf_fast.pipeline.resume import RUN, launch
+from golf_fast.runs import FinishedRun, RunPaths
+from golf_fast.train import checkpoint
+
+FLAG = "--resume"
+HARMLESS = ("train.checkpoint_seconds", "train.checkpoint_every", "train.checkpoint_keep")
+"""What may be set anew beside it: it changes nothing that is computed."""
+_NEEDED = "name the directory of a run that was cut short, such as runs/tiny-20260101-120000"
+
+
+@dataclass(frozen=True)
+class GoingOn:
+    """A run to go on with.
+
+    Attributes:
+        folder: its directory.
+        step: of the checkpoint to go on from; None: with what was made last.
+    """
+
+    folder: Path
+    step: int | None = None
+
+
+def asked(arguments: Sequence[str], prog: str) -> tuple[Parsed, GoingOn] | None:
+    """The run that a command line wants to go on, and its own configuration; None where it wants another.
+
+    Raises:
+        InputError: there is no such run, it has finished, or other flags are beside it.
+    """
+    named = [argument for argument in arguments if argument.partition("=")[0] == FLAG]
+    if not named:
+        return None
+    place = list(arguments).index(named[0])
+    _, equals, name = named[0].partition("=")
+    rest = [*arguments[:place], *arguments[place + 1 :]]
+    if not equals:
+        name = rest.pop(place) if place < len(rest) else ""
+    if not name:
+        raise InputError(f"{FLAG}: {_NEEDED}")
+    going_on = _found(Path(name))
+    settings = FinishedRun(going_on.folder).settings
+    config = beside(rest, settings.config, HARMLESS, prog)
+    lines = [f"going on with the run of {going_on.folder}, with its own configuration"]
+    return Parsed(config, settings.origins, lines), going_on
+
+
+def restarted(config: RunConfig, ranks: Ranks) -> GoingOn | None:
+    """What the ranks had begun, where torchrun has started them again with the same command; None for nothing."""
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return None
+    found = b""
+    if ranks.main:
+        runs = sorted(config.runs_dir.glob(f"*/{RunPaths(Path()).resume}/{RUN}.json"), key=_age)
+        mine = [path.parents[1] for path in runs if _began_here(path, config)]
+        found = os.fsencode(mine[0]) if mine else b""
+    folder = ranks.gather_bytes(found)[0]
+    return GoingOn(Path(os.fsdecode(folder))) if folder else None
+
+
+@contextlib.contextmanager
+def sole(paths: RunPaths) -> Iterator[None]:
+    """See that no other process makes this run, while the block runs.
+
+    Raises:
+        InputError: one does.
+    """
+    with locked(paths.config) as holder:
+        if holder == "another":
+            raise InputError(f"{paths.folder}: another process is making this run; wait until it has ended, or end it")
+        yield
+
+
+def _found(path: Path) -> GoingOn:
+    """The run, or the checkpoint of one, at a path."""
+    folder, step = path, None
+    resume = RunPaths(Path()).resume.name
+    if path.parent.name == resume:
+        folder = path.parent.parent
+        step = checkpoint.read(path, check=os.environ.get("RANK", "0") == "0").step
+    run = FinishedRun(folder)
+    if not run.paths.config.exists():
+        raise InputError(f"{folder}: is no directory of a run; {_NEEDED}")
+    if not kept.marker(run.paths.resume / RUN).exists():
+        if run.as_written(run.paths.result).get("finished") is True:
+            raise InputError(f"{folder}: the run has finished; there is nothing to go on with")
+        raise InputError(
+            f"{folder}: keeps nothing to go on from, it ended before its training began or an earlier version made it; "
+            "make a new run"
+        )
+    return GoingOn(folder, step)
+
+
+def _age(path: Path) -> float:
+    """For sorting: the newest first."""
+    try:
+        return -path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _began_here(path: Path, config: RunConfig) -> bool:
+    """Whether the launch that this process belongs to began a run, by the record that it keeps."""
+    try:
+        record, settings = kept.read(path.with_suffix("")), FinishedRun(path.parents[1]).settings
+    except InputError:
+        return False
+    return record.fields.get("launch") == launch() is not None and settings.config == config

@@ -1,0 +1,84 @@
+"""A run with all that is shown and compared beside its score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import safetensors.torch
+import torch
+
+from golf_fast.compress.size_estimate import expected_bytes
+from golf_fast.data.overlap import find_overlap
+from golf_fast.files import replacing
+from golf_fast.model import upstream
+from golf_fast.model.parameters import quantization_groups
+from golf_fast.pipeline import baselines, outcome
+from golf_fast.pipeline.account import account
+from golf_fast.pipeline.compression import Compressed
+from golf_fast.pipeline.documents import leave_documents
+from golf_fast.pipeline.outcome import AFTER
+from golf_fast.pipeline.run import Run
+from golf_fast.pipeline.space import require_room
+from golf_fast.pipeline.training import TrainingStage
+from golf_fast.report import summary
+from golf_fast.runs import Result
+from golf_fast.score import Score
+
+
+class ReportedRun(Run):
+    """A run that leaves, beside its score, what people look at; its main rank does."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        context, inputs = self.context, self.found.inputs
+        if not context.ranks.main:
+            return
+        require_room(context.paths.folder, context.config, inputs.validation.targets)
+        self.found.overlap = find_overlap(inputs.dataset)
+        if self.found.overlap.partial:
+            context.log.line(f"overlap of training and validation: {self.found.overlap.partial}")
+
+    def go(self) -> None:
+        super().go()
+        context, found = self.context, self.found
+        if not context.ranks.main:
+            return
+        with context.secondary():
+            found.baselines = baselines.compare(context, found.inputs, found.scores[AFTER].bytes)
+        result = outcome.result(context, found, finished=True)
+        result.write(context.paths.result)
+        self._show(result)
+
+    def forecast(self) -> Callable[[Mapping[str, torch.Tensor]], int]:
+        config = self.context.config
+        groups = quantization_groups(config.model)
+
+        def predict(weights: Mapping[str, torch.Tensor]) -> int:
+            return expected_bytes(upstream.split(weights, config.model), config.compress, groups)
+
+        return predict
+
+    def after_training(self, training: TrainingStage) -> None:
+        if self.context.ranks.main:
+            with self.context.secondary(), replacing(self.context.paths.weights) as file:
+                held = {name: tensor.contiguous() for name, tensor in training.weights.items()}
+                file.write(safetensors.torch.save(held))
+
+    def after_compression(self, compressed: Compressed) -> None:
+        if self.context.ranks.main:
+            with self.context.stage("what compression cost"):
+                self.found.costs = account(self.context, self.found.inputs, compressed)
+
+    def after_scoring(self, final: Score) -> None:
+        if self.context.ranks.main:
+            leave_documents(self.context, self.found.inputs, self.found.scores[AFTER], final)
+
+    def _show(self, result: Result) -> None:
+        """Print the tables at the end."""
+        log, found, paths = self.context.log, self.found, self.context.paths
+        log.line("\n" + summary.compression_table(found.costs.steps if found.costs else []))
+        log.line("\n" + summary.stages_table(self.context.stages))
+        if result.baselines:
+            log.line("\n" + summary.baselines_table(result))
+        log.line("\n" + summary.verdict(result))
+        log.line(f"results: {paths.result}, {paths.report}")

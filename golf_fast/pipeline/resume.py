@@ -1,0 +1,292 @@
+"""What a run keeps to go on from when it is cut short: the product of each stage that ended, and the time that went.
+
+It is in the folder `resume` of the run's directory: a record (`golf_fast.kept`) of each product, `stages.jsonl` with
+the beginning and end of every stage, and the checkpoints of the training. Rank 0 writes it; all ranks read it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from golf_fast import json_files, kept, machine
+from golf_fast.distributed import Ranks
+from golf_fast.errors import InputError
+from golf_fast.files import reason, sha256, write_all
+from golf_fast.pipeline.context import Context
+from golf_fast.pipeline.inputs import Inputs
+from golf_fast.pipeline.outcome import ADAPTING, AFTER, BEFORE
+from golf_fast.report import RunLog
+from golf_fast.runs import RunPaths
+from golf_fast.train import checkpoint
+from golf_fast.train.checkpoint import Checkpoint
+
+BEAT_SECONDS = 0.5
+"""How often a run says that it lives: as much may be missing of the time of one that was killed."""
+RUN, TRAINED, COMPRESSED, COSTS = "run", "trained", "compressed", "costs"
+PRODUCTS = (RUN, TRAINED, COMPRESSED, COSTS, "before", "after", "adapting")
+"""Names of the records, in the order in which they are made."""
+PRODUCT_OF = {
+    "train": TRAINED,
+    "compress": COMPRESSED,
+    "what compression cost": COSTS,
+    BEFORE: "before",
+    AFTER: "after",
+    ADAPTING: "adapting",
+}
+"""Stage -> the record of what it makes."""
+_NEEDED = "the record of a run is needed"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a run was cut short.
+
+    Attributes:
+        stage: that was under way; "" between two.
+        ended: when the run was last known to live, in seconds since the epoch.
+        lost: seconds of work that have to be done again.
+    """
+
+    stage: str
+    ended: float
+    lost: float
+
+
+class Kept:
+    """The products of a run's stages, and how long they took.
+
+    Products only accompany a run: what cannot be written is said, and the run goes on without it.
+    """
+
+    def __init__(self, paths: RunPaths, ranks: Ranks, log: RunLog) -> None:
+        self.folder = paths.resume
+        self._ranks = ranks
+        self._log = log
+        self._stages = self.folder / "stages.jsonl"
+        self._alive = self.folder / "alive"
+
+    def begin(self, context: Context, inputs: Inputs) -> None:
+        """Begin to keep what a new run makes, on rank 0."""
+        if self._ranks.main:
+            self.keep(RUN, {**_surroundings(context, inputs), "launch": launch()})
+
+    def go_on(self, context: Context, inputs: Inputs) -> None:
+        """See that a run can go on here; what makes it differ from what was is said.
+
+        Raises:
+            InputError: the data are others than it began with.
+        """
+        before, now = kept.read(self.folder / RUN).fields, _surroundings(context, inputs)
+        if before["data"] != now["data"]:
+            raise InputError(
+                f"{self.folder.parent}: began with data of fingerprint {before['data']}, and they are {now['data']} "
+                "now; put the data back, or make a new run"
+            )
+        changed = [f"{name}: {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
+        if changed:
+            self._log.line(f"going on elsewhere: {'; '.join(changed)}; the last bits may differ")
+
+    def find(self, name: str, file: Path | None = None) -> kept.Record | None:
+        """A product that is whole and unharmed, if there is one; called by all ranks together.
+
+        Args:
+            file: belongs to the product, and must be what it was.
+        """
+        path, found = self.folder / name, None
+        if self._ranks.main and kept.marker(path).exists():
+            try:
+                found = kept.read(path)
+                if file is not None and sha256(file, _NEEDED) != found.fields["file"]:
+                    found = None
+                    self._log.line(f"{file}: is not what the run left there; made again")
+            except InputError as error:
+                found = None
+                self._log.line(f"{error}; made again")
+        if not self._ranks.broadcast_float(float(found is not None)):
+            return None
+        return found or kept.read(path, check=False)
+
+    def keep(
+        self,
+        name: str,
+        fields: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor] | None = None,
+        file: Path | None = None,
+    ) -> None:
+        """Keep a product, on rank 0, and forget those that were made from another one like it.
+
+        Args:
+            file: as for `find`.
+        """
+        if self._ranks.main:
+            for later in PRODUCTS[PRODUCTS.index(name) + 1 :]:
+                kept.drop(self.folder / later)
+            try:
+                named = {} if file is None else {"file": sha256(file, _NEEDED)}
+                kept.keep(self.folder / name, {**fields, **named}, tensors)
+            except InputError as error:
+                self._log.line(f"{error}; a run that is cut short would have to make it again")
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The newest whole checkpoint of the training; those after it are removed. Called by all ranks together."""
+        found = checkpoint.newest(self.folder, self._log.line) if self._ranks.main else None
+        step = int(self._ranks.broadcast_float(float(found.step if found else -1)))
+        if self._ranks.main:
+            self.remove_after(step)
+        if step < 0:
+            return None
+        return found or checkpoint.read(self.folder / f"step-{step:08d}", check=False)
+
+    def remove_after(self, step: int) -> None:
+        """Remove the checkpoints after a step."""
+        for folder in checkpoint.folders(self.folder):
+            if int(folder.name.partition("-")[2]) > step:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def back_to(self, step: int) -> None:
+        """Forget all that was made after a checkpoint."""
+        self.remove_after(step)
+        for name in PRODUCTS[1:]:
+            kept.drop(self.folder / name)
+
+    def drop(self) -> None:
+        """Remove the folder: the run has finished."""
+        if self._ranks.main:
+            kept.drop(self.folder / RUN)  # first: what is left without it is no run to go on with
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Put on record when a stage begins and ends, and that the run lives meanwhile."""
+        began = time.time()
+        self._note(event="begin", stage=name, time=began)
+        with self._living():
+            yield
+        self._note(event="end", stage=name, seconds=time.time() - began)
+
+    def spent(self, name: str) -> float:
+        """Seconds on record of a stage that has to be made again; the same on every rank."""
+        events = self._events() if self._ranks.main else []
+        ended = [
+            float(event["seconds"]) for event in events if event["event"] in ("end", "cut") and event["stage"] == name
+        ]
+        return self._ranks.broadcast_float(sum(ended))
+
+    def cut(self, start: Checkpoint | None, *, back: bool) -> Cut:
+        """Where the run was cut short; the main rank knows.
+
+        Args:
+            start: the checkpoint that its training goes on from; None: from the start, or not at all.
+            back: whether what was made after it is made again.
+        """
+        events = self._events()
+        last = events[-1] if events else {}
+        within = last.get("event") == "begin"
+        stage, began = (str(last["stage"]), float(last["time"])) if within else ("", 0.0)
+        ended = began
+        with contextlib.suppress(OSError):
+            ended = max(ended, self._alive.stat().st_mtime + BEAT_SECONDS)
+        taken = float(start.records[0].fields["time"]) if start is not None else 0.0
+        if back:
+            since = taken
+        elif stage in self.done() or not stage:
+            since = ended
+        else:
+            since = max(began, taken)
+        return Cut(stage, ended, max(0.0, ended - since))
+
+    def done(self) -> list[str]:
+        """The stages whose products are there."""
+        return [stage for stage, product in PRODUCT_OF.items() if kept.marker(self.folder / product).exists()]
+
+    def note_cut(self, cut: Cut) -> None:
+        """Put on record where a run was cut short."""
+        self._note(event="cut", stage=cut.stage, seconds=cut.lost)
+
+    @property
+    def interruptions(self) -> tuple[int, float]:
+        """How often the run was cut short, and how many seconds of work were made again."""
+        cuts = [float(event["seconds"]) for event in self._events() if event["event"] == "cut"]
+        return len(cuts), sum(cuts)
+
+    def _events(self) -> list[dict[str, Any]]:
+        if not self._stages.exists():
+            return []
+        return [event for _, event in json_files.lines(self._stages, _NEEDED, whole=False)]
+
+    def _note(self, **event: Any) -> None:
+        if not self._ranks.main:
+            return
+        try:
+            with self._stages.open("ab", buffering=0) as file:
+                write_all(file, f"{json.dumps(event)}\n".encode())
+        except OSError as error:
+            self._log.line(f"{self._stages}: cannot be written ({reason(error)}); the run goes on without it")
+
+    @contextlib.contextmanager
+    def _living(self) -> Iterator[None]:
+        """Touch a file now and then: what a process that was killed cannot say any more."""
+        if not self._ranks.main:
+            yield
+            return
+        over = threading.Event()
+
+        def beat() -> None:
+            while True:
+                with contextlib.suppress(OSError):
+                    self._alive.touch()
+                if over.wait(BEAT_SECONDS):
+                    return
+
+        thread = threading.Thread(target=beat, name="alive", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _surroundings(context: Context, inputs: Inputs) -> dict[str, Any]:
+    """What a run depends on beside its configuration, and the torchrun that started it."""
+    return {
+        "data": inputs.dataset.fingerprint,
+        "code": context.code.hash,
+        "versions": machine.versions(),
+        "device": machine.device_name(context.ranks.device),
+        "ranks": context.ranks.world_size,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def launch() -> list[str] | None:
+    """What names the torchrun that started this process, and is the same after it has started its ranks again."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    if name is None:
+        return None
+    # Its default is no name, and ranks of one launch on several machines have no other.
+    return [name] if name != "none" else [name, platform.node(), str(os.getppid())]
+
+
+def mend(path: Path) -> None:
+    """End the half line that a process left at the end of a file when it was killed."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                os.pwrite(descriptor, b"\n", size)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,330 @@
+"""Going on with a run that was cut short, as a person asks for it: what is taken, what is refused, what is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.short_run import FLAGS, text
+
+from golf_fast.console import exit_with
+from golf_fast.distributed import Ranks
+from golf_fast.files import locked
+from golf_fast.pipeline import execute, going_on, run
+from golf_fast.pipeline.budget import Budget
+from golf_fast.pipeline.resumable import ResumableRun
+from golf_fast.pipeline.run import Run
+from golf_fast.runs import FinishedRun, RunPaths
+from golf_fast.score import Score
+from golf_fast.train import Trainer
+from golf_fast.train.__main__ import main
+
+Call = Callable[..., int | str | None]
+Whole = tuple[Path, Path, dict[str, Any]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Call:
+    """A function that calls `python -m golf_fast.train` with arguments, and gives its exit code.
+
+    Pages and pictures, which take longer than the run, are left out.
+    """
+    for name in ("write_html", "write_pictures"):
+        monkeypatch.setattr(execute, name, lambda folder: None)
+
+    def call(*arguments: str) -> int | str | None:
+        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            exit_with(main)
+        return stop.value.code
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """A folder with the data, a run that SIGTERM cut short at step 5, and the result of a whole one."""
+    folder = tmp_path_factory.mktemp("runs")
+    step = Trainer.step
+
+    def stopping(trainer: Trainer, rates: Any) -> Any:
+        stopping.steps += 1  # type: ignore[attr-defined]
+        if stopping.steps == 1 + 5:  # type: ignore[attr-defined]
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(trainer, rates)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("whole", "short"):
+            arguments = ["tiny", *FLAGS, f"--data.text={text(folder)}", f"--data.built={folder / 'built'}"]
+            arguments += [f"--runs-dir={folder}", f"--run-id={name}"]
+            patch.setattr(sys, "argv", ["train", *arguments])
+            if name == "short":
+                stopping.steps = 0  # type: ignore[attr-defined]
+                patch.setattr(Trainer, "step", stopping)
+            with pytest.raises(SystemExit) as stop:
+                exit_with(main)
+            assert stop.value.code == (143 if name == "short" else 0)
+    return folder, folder / "short", json.loads((folder / "whole" / "result.json").read_text())
+
+
+@pytest.fixture
+def short(base: Whole, tmp_path: Path) -> Path:
+    """A copy of the run that was cut short."""
+    shutil.copytree(base[1], tmp_path / "short")
+    return tmp_path / "short"
+
+
+def result(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "result.json").read_text()))
+
+
+def test_sigterm_leaves_a_checkpoint_and_a_line_that_says_how_to_go_on(base: Whole) -> None:
+    _, short, _ = base
+    lines = (short / "log.txt").read_text().splitlines()
+    assert lines[-1] == f"cut short; to go on: python -m golf_fast.train --resume {short}"
+    assert result(short)["finished"] is False
+    assert sorted(path.name for path in (short / "resume").glob("step-*")) == ["step-00000003", "step-00000005"]
+
+
+def test_it_goes_on_to_the_result_of_a_run_that_was_not_cut_short(base: Whole, short: Path, call: Call) -> None:
+    assert call("--resume", short) == 0
+    now, whole = result(short), base[2]
+    assert now["finished"]
+    assert now["resumed"] == 1
+    for name in (
+        "val_bpb",
+        "bpb_before_compression",
+        "bpb_without_ttt",
+        "artifact_parts",
+        "violations",
+        "track",
+        "steps",
+    ):
+        assert now[name] == whole[name], name
+    assert now["file_hashes"] == whole["file_hashes"]
+    log = (short / "log.txt").read_text()
+    assert log.count("resumed at step 5, after ") == 1
+    assert not (short / "resume").exists()
+    resumed = [each for each in FinishedRun(short).records() if each["kind"] == "resumed"]
+    assert [(each["stage"], each["step"], each["done"]) for each in resumed] == [("train", 5, [])]
+
+
+def test_a_finished_run_is_refused(base: Whole, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = base[0] / "whole"
+    assert call(f"--resume={whole}") == 2
+    assert capsys.readouterr().err == f"error: {whole}: the run has finished; there is nothing to go on with\n"
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--resume", tmp_path / "none") == 2
+    assert "none: is no directory of a run; name the directory of a run that was cut short" in capsys.readouterr().err
+    assert call("--resume") == 2
+    assert capsys.readouterr().err.startswith("error: --resume: name the directory of a run")
+    assert call("--resume=") == 2
+
+
+def test_a_run_that_ended_before_it_began_is_refused(
+    short: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(short / "resume")
+    assert call("--resume", short) == 2
+    assert "short: keeps nothing to go on from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["tiny", "--train.max-steps=3", "--seed=1", "--run-id=x"])
+def test_other_settings_are_refused(short: Path, call: Call, capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    before = (short / "log.txt").read_bytes()
+    for arguments in (["--resume", short, flag], [flag, f"--resume={short}"]):
+        assert call(*arguments) == 2
+        assert f"error: {flag}: the run goes on with its own configuration" in capsys.readouterr().err
+    assert (short / "log.txt").read_bytes() == before
+
+
+def test_an_older_checkpoint_can_be_named_and_newer_ones_are_forgotten(base: Whole, short: Path, call: Call) -> None:
+    assert call("--resume", short / "resume" / "step-00000003", "--train.checkpoint-every=0") == 0
+    assert result(short)["val_bpb"] == base[2]["val_bpb"]
+    assert "resumed at step 3, after " in (short / "log.txt").read_text()
+    assert [each["step"] for each in FinishedRun(short).records() if each["kind"] == "train"] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged", "half"])
+def test_a_named_checkpoint_that_is_not_whole_is_refused(
+    short: Path, call: Call, capsys: pytest.CaptureFixture[str], harm: str
+) -> None:
+    named = short / "resume" / "step-00000005"
+    if harm == "missing":
+        shutil.rmtree(named)
+    elif harm == "damaged":
+        (named / "rank-0-of-1.safetensors").write_bytes(b"x" * 1000)
+    else:
+        (named / "rank-0-of-1.json").unlink()
+    assert call("--resume", named) == 2
+    assert str(named) in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(base: Whole, short: Path, call: Call) -> None:
+    (short / "resume" / "step-00000005" / "rank-0-of-1.safetensors").write_bytes(b"x" * 1000)
+    assert call("--resume", short) == 0
+    log = (short / "log.txt").read_text()
+    assert "rank-0-of-1.safetensors: is damaged" in log
+    assert "resumed at step 3, after " in log
+    assert result(short)["val_bpb"] == base[2]["val_bpb"]
+
+
+def test_without_any_checkpoint_it_goes_on_from_the_start(base: Whole, short: Path, call: Call) -> None:
+    for folder in (short / "resume").glob("step-*"):
+        shutil.rmtree(folder)
+    with (short / "log.txt").open("a") as log:
+        log.write("half a li")
+    assert call("--resume", short) == 0
+    text = (short / "log.txt").read_text()
+    assert "half a li\ngoing on with the run of" in text
+    assert "resumed at the start of the training; it was cut short in the stage 'train': " in text
+    assert result(short)["val_bpb"] == base[2]["val_bpb"]
+    assert result(short)["repeated_seconds"] > 0
+
+
+def test_two_processes_do_not_make_one_run(short: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    with locked(short / "config.json"):
+        assert call("--resume", short) == 2
+    assert "short: another process is making this run" in capsys.readouterr().err
+
+
+def test_other_data_are_refused(short: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    config = json.loads((short / "config.json").read_text())
+    other = short.parent / "other.jsonl"
+    lines = Path(config["config"]["data"]["text"]).read_text().splitlines(keepends=True)
+    other.write_text("".join(lines[:-1]))
+    config["config"]["data"]["text"] = str(other)
+    (short / "config.json").write_text(json.dumps(config))
+    assert call("--resume", short) == 2
+    assert "put the data back, or make a new run" in capsys.readouterr().err
+    assert (short / "resume" / "run.json").exists()
+
+
+def test_a_run_goes_on_where_no_checkpoint_can_be_written(
+    base: Whole, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The folder of what a run goes on from is a file: nothing can be kept, and nothing is lost."""
+    folder, _, whole = base
+    make = ResumableRun.train
+
+    def without(run: ResumableRun) -> Any:
+        shutil.rmtree(run.kept.folder)
+        run.kept.folder.write_text("x")
+        return make(run)
+
+    monkeypatch.setattr(ResumableRun, "train", without)
+    arguments = ["tiny", *FLAGS, f"--data.text={text(folder)}", f"--data.built={folder / 'built'}"]
+    assert call(*arguments, f"--runs-dir={tmp_path}", "--run-id=x") == 0
+    assert result(tmp_path / "x")["val_bpb"] == whole["val_bpb"]
+    assert "the run goes on without this checkpoint" in (tmp_path / "x" / "log.txt").read_text()
+
+
+def test_what_was_spent_on_quantizing_before_counts() -> None:
+    budget = Budget(limit=100.0, kept=20.0, trained=78.0, repeated=15.0)
+    assert budget.for_quantizing == pytest.approx(7.0)
+
+
+def cut_in(short: Path, call: Call, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Go on, and interrupt the stage of that name after it has worked."""
+    score, compress = Run.score, run.compress
+
+    def stop(*arguments: Any, **more: Any) -> Any:
+        made = (score if name.startswith("score") else compress)(*arguments, **more)
+        if name == "compress" or arguments[1] == name:
+            raise KeyboardInterrupt
+        return made
+
+    with monkeypatch.context() as patch:
+        if name == "compress":
+            patch.setattr(run, "compress", stop)
+        else:
+            patch.setattr(Run, "score", stop)
+        assert call("--resume", short) == 130
+
+
+def test_the_time_of_stages_that_were_cut_short_counts(
+    short: Path, call: Call, monkeypatch: pytest.MonkeyPatch, base: Whole
+) -> None:
+    for name in ("compress", "score while adapting"):
+        cut_in(short, call, monkeypatch, name)
+    began = [json.loads(line) for line in (short / "resume" / "stages.jsonl").read_text().splitlines()]
+    cut = {each["stage"]: each["seconds"] for each in began if each["event"] == "cut"}
+    assert cut["compress"] > 0
+    time.sleep(1.0)  # it stands still: that counts nowhere
+    assert call("--resume", short) == 0
+    held = FinishedRun(short)
+    budget, now = held.schedule().budget, result(short)
+    assert budget is not None
+    assert budget.quantized > cut["compress"]
+    assert now["train_seconds"] == budget.trained + budget.quantized
+    resumed = [each for each in held.records() if each["kind"] == "resumed"]
+    assert [each["stage"] for each in resumed] == ["train", "compress", "score while adapting"]
+    assert now["eval_seconds"] > resumed[-1]["lost"] > 0
+    assert now["repeated_seconds"] == pytest.approx(sum(each["lost"] for each in resumed))
+    assert any("work were done again" in said for said in now["not_judged"])
+    assert now["val_bpb"] == base[2]["val_bpb"]
+    log = (short / "log.txt").read_text()
+    events = len((short / "ledger.jsonl").read_text().splitlines())
+    assert f"score while adapting: all {events} records of the pass that was cut short came again" in log
+
+
+def test_a_limit_of_scoring_is_what_is_left_of_it(short: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = json.loads((short / "config.json").read_text())
+    config["config"]["score"]["max_seconds"] = 1000.0
+    (short / "config.json").write_text(json.dumps(config))
+    cut_in(short, call, monkeypatch, "score while adapting")
+    asked: list[float] = []
+    score = Run.score
+
+    def noted(self: Run, name: str, weights: Any, config: Any, *, final: bool = False) -> Score:
+        asked.append(config.max_seconds)
+        return score(self, name, weights, config, final=final)
+
+    monkeypatch.setattr(Run, "score", noted)
+    assert call("--resume", short) == 0
+    lost = [each["lost"] for each in FinishedRun(short).records() if each["kind"] == "resumed"]
+    assert asked == [pytest.approx(1000.0 - lost[-1])]
+
+
+def test_a_pass_that_does_not_come_again_is_said(short: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_in(short, call, monkeypatch, "score while adapting")
+    ledger = short / "ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    event = json.loads(lines[2])
+    event["weights" if "weights" in event else "tokens"] = "0" * 16
+    ledger.write_text("".join([*lines[:2], json.dumps(event) + "\n", *lines[3:6]]) + '{"event": "sco')
+    assert call("--resume", short) == 0
+    said = [each for each in result(short)["not_judged"] if each.startswith("evaluation: a pass was cut short")]
+    assert len(said) == 1
+    assert "of the 6 records that it left, the first 2 came again" in said[0]
+
+
+def test_torchrun_that_starts_its_ranks_again_goes_on_with_what_they_had_begun(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(FinishedRun(short).config, runs_dir=short.parent)
+    single = Ranks.single()
+    (short / "config.json").write_text(json.dumps({"config": config.as_dict(), "origins": {}}))
+    assert going_on.restarted(config, single) is None
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert going_on.restarted(config, single) is None  # another launch began it
+    record = going_on.kept.read(RunPaths(short).resume / "run")
+    going_on.kept.keep(RunPaths(short).resume / "run", {**record.fields, "launch": ["one"]})
+    found = going_on.restarted(config, single)
+    assert found is not None
+    assert found.folder == short
+    assert going_on.restarted(replace(config, seed=1), single) is None
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert going_on.restarted(config, single) is None
