@@ -50,6 +50,8 @@ class CompressConfig:
     trellis_rate: float = later(0.0)
     """What a bit counts against squared error when a path is chosen, as a share of the slope of the rate-distortion
     bound: 1 saves 0.009 bits at the same error, but by smaller weights, which a model minds more; 0: nothing."""
+    gate_int8: bool = later(False)
+    """Whether the gates of attention's heads are integers of 8 bits, whatever their size and the quantizer."""
     scale_mantissa_bits: int = 10
     """Bits of the mantissa of each row's fp16 scale that are used: fewer make the scales smaller in the file. A scale
     is rounded before its row is, so nothing but the choice of scales gets coarser."""

@@ -61,6 +61,20 @@ def _protocol(text: str, protocol: str) -> str:
     return "chunked" if protocol == "off" else protocol
 
 
+def _smear(text: str, smear: str) -> str:
+    """On keeps the recipe's smear; a recipe without one gets that of the scripts with this name."""
+    if not _switch(text):
+        return "off"
+    return "before_norm" if smear == "off" else smear
+
+
+def _lane(text: str, _: Any) -> str:
+    words = {"mean": "mean", "mlp": "mlp", "attn": "attention"}
+    if text.lower() not in words:
+        raise ValueError(text)
+    return words[text.lower()]
+
+
 INTEGER = Kind("a whole number", lambda text, _: int(text))
 NUMBER = Kind("a finite number", _finite)
 SWITCH = Kind("1 or 0", _switch)
@@ -68,6 +82,8 @@ TEXT = Kind("a text", lambda text, _: text)
 PATH = Kind("a path", _path)
 NAMES = Kind("names with commas between them", _names)
 PROTOCOL = Kind("1 or 0", _protocol)
+SMEAR = Kind("1 or 0", _smear)
+LANE = Kind("mean, mlp or attn", _lane)
 
 
 @dataclass(frozen=True)
@@ -118,6 +134,19 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("BACKOUT_ENABLED", ("model.backout",), SWITCH),
     Variable("BACKOUT_LAMBDA_INIT", ("model.backout_lambda_init",), NUMBER),
     Variable("BACKOUT_LAYER", ("model.backout_layer",), INTEGER),
+    Variable("XSA_LAST_N", ("model.xsa_layers",), INTEGER),
+    Variable("ROPE_DIMS", ("model.rope_dims",), INTEGER),
+    Variable("LN_SCALE", ("model.norm_scale",), SWITCH),
+    Variable("SMEAR_GATE_ENABLED", ("model.smear",), SMEAR),
+    Variable("GATE_WINDOW", ("model.smear_window", "model.attention_gate_window"), INTEGER),
+    Variable("SPARSE_ATTN_GATE_ENABLED", ("model.attention_gate",), SWITCH),
+    Variable("SPARSE_ATTN_GATE_SCALE", ("model.attention_gate_scale",), NUMBER),
+    Variable("SKIP_GATES_ENABLED", ("model.skip_gates",), SWITCH),
+    Variable("NUM_LOOPS", ("model.loops",), INTEGER),
+    Variable("LOOP_START", ("model.loop_start",), INTEGER),
+    Variable("LOOP_END", ("model.loop_end",), INTEGER),
+    Variable("PARALLEL_START_LAYER", ("model.lanes_from",), INTEGER),
+    Variable("PARALLEL_FINAL_LANE", ("model.lanes_end",), LANE),
     Variable("MAX_WALLCLOCK_SECONDS", ("train.max_seconds",), NUMBER),
     Variable("ITERATIONS", ("train.max_steps",), INTEGER),
     Variable("WARMDOWN_ITERS", ("train.warmdown_steps",), INTEGER),
@@ -154,6 +183,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("SWA_START_FRAC", ("train.swa_start_factor",), NUMBER),
     Variable("SWA_EVERY", ("train.swa_every",), INTEGER),
     Variable("FP16_KEEP_NAME_PATTERNS", ("compress.fp16_keep",), NAMES),
+    Variable("GATED_ATTN_QUANT_GATE", ("compress.gate_int8",), SWITCH),
     Variable("EVAL_STRIDE", ("score.stride",), INTEGER),
     Variable("EVAL_BATCH_SEQS", ("score.batch_windows",), INTEGER),
     Variable("TTT_ENABLED", ("score.ttt",), PROTOCOL),

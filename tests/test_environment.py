@@ -1,5 +1,6 @@
 """The table of environment names: every row points at real fields, and its values come through unchanged."""
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from operator import attrgetter
@@ -7,10 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import top_models
 
 from golf_fast.command_line import field_names, parse
-from golf_fast.config import RunConfig
-from golf_fast.environment import INTEGER, NAMES, NUMBER, PATH, PROTOCOL, SWITCH, TEXT, VARIABLES, Kind, settings
+from golf_fast.config import ModelConfig, RunConfig
+from golf_fast.environment import (
+    INTEGER,
+    LANE,
+    NAMES,
+    NUMBER,
+    PATH,
+    PROTOCOL,
+    SMEAR,
+    SWITCH,
+    TEXT,
+    VARIABLES,
+    Kind,
+    settings,
+)
 from golf_fast.errors import InputError
 from golf_fast.recipes import RECIPES
 
@@ -35,11 +50,15 @@ TTT_EVAL_SEQ_LEN=2048 TTT_BATCH_SIZE=64 TTT_K_LORA=1 TTT_O_LORA=1 TTT_MLP_LORA=1
 PHASED_TTT_NUM_PHASES=3 GLOBAL_TTT_LR=0.001 GLOBAL_TTT_MOMENTUM=0.9 GLOBAL_TTT_EPOCHS=1 GLOBAL_TTT_CHUNK_TOKENS=32768
 GLOBAL_TTT_BATCH_SEQS=32 GLOBAL_TTT_GRAD_CLIP=1
 """
-# Those of the training of the later scripts, likewise: what they set is off in the seed.
+# Those of the script at the top of the board for its model and training, with the values of its record.
 TOP = """
+VOCAB_SIZE=8192 NUM_LAYERS=11 MLP_MULT=4 QK_GAIN_INIT=5 XSA_LAST_N=11 ROPE_DIMS=16 LN_SCALE=1 SMEAR_GATE_ENABLED=1
+GATE_WINDOW=12 SPARSE_ATTN_GATE_ENABLED=1 SPARSE_ATTN_GATE_SCALE=0.5 SKIP_GATES_ENABLED=1 NUM_LOOPS=2 LOOP_START=3
+LOOP_END=5 PARALLEL_START_LAYER=8 PARALLEL_FINAL_LANE=mean GATED_ATTN_QUANT_GATE=1
 WARMDOWN_FRAC=0.85 MIN_LR=0.1 MUON_ROW_NORMALIZE=1 MUON_WD=0.095 ADAM_WD=0.02 EMBED_WD=0.085
 """
-DEFAULTS = dict(entry.split("=", 1) for entry in (PUBLISHED + LATER + TOP).split())
+OF_TOP = dict(entry.split("=", 1) for entry in TOP.split())
+DEFAULTS = dict(entry.split("=", 1) for entry in (PUBLISHED + LATER).split())
 BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
@@ -59,6 +78,8 @@ SAMPLES: dict[Kind, Sample] = {
     NAMES: Sample(" lm_head, blocks.1 ,", ("lm_head", "blocks.1"), None),
     SWITCH: Sample("0", False, "yes please"),
     PROTOCOL: Sample("0", "off", "2"),
+    SMEAR: Sample("0", "off", "on"),
+    LANE: Sample("attn", "attention", "attention"),
 }
 # Fields whose sample the rest of the configuration would refuse.
 FITTING = {
@@ -72,6 +93,12 @@ FITTING = {
     "TTT_EVAL_SEQ_LEN": ("2560", 2560),
     "TTT_CHUNK_TOKENS": ("65536", 65536),
     "ROPE_BASE": ("2.5e4", 25000.0),
+    "ROPE_DIMS": ("16", 16),
+    "PARALLEL_START_LAYER": ("6", 6),
+    "LN_SCALE": ("1", True),
+    "SPARSE_ATTN_GATE_ENABLED": ("1", True),
+    "SKIP_GATES_ENABLED": ("1", True),
+    "GATED_ATTN_QUANT_GATE": ("1", True),
 }
 
 
@@ -80,16 +107,31 @@ def from_environment(environ: dict[str, str], recipe: str = "seed") -> RunConfig
 
 
 def test_the_table_has_every_published_name_once() -> None:
-    assert sorted(BY_NAME) == sorted(DEFAULTS)
+    assert set(BY_NAME) == set(DEFAULTS) | set(OF_TOP)
     assert len(BY_NAME) == len(VARIABLES)
 
 
 def test_the_published_defaults_are_the_seed() -> None:
-    others = {"VAL_LOSS_EVERY", "TTT_FREEZE_BLOCKS", *(entry.partition("=")[0] for entry in TOP.split())}
+    others = {"VAL_LOSS_EVERY", "TTT_FREEZE_BLOCKS"}
     environ = {name: text for name, text in DEFAULTS.items() if name not in others}
     recipe = RECIPES["seed"]()
     changed = {name for name, setting in settings(environ, recipe).items() if setting.value != attrgetter(name)(recipe)}
     assert changed == {"data.source"}
+
+
+def test_the_names_of_the_top_make_its_model() -> None:
+    """What its script has no name for, or has another default of, stands in the recipe."""
+    model = ModelConfig(bigram_buckets=0, backout=False, negative_slope=0.5, smear="off")
+    recipe = dataclasses.replace(RECIPES["seed"](), model=model)
+    found = settings(OF_TOP, recipe)
+    values = {name.removeprefix("model."): setting.value for name, setting in found.items() if "model." in name}
+    assert dataclasses.replace(recipe.model, **values) == top_models.TOP
+    assert found["compress.gate_int8"].value is True
+
+
+def test_smear_gate_enabled_keeps_the_smear_of_the_recipe() -> None:
+    assert from_environment({"SMEAR_GATE_ENABLED": "1"}).model.smear == "after_norm"
+    assert from_environment({"SMEAR_GATE_ENABLED": "0"}).model.smear == "off"
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -70,6 +70,8 @@ def expected_bytes(
 def _scales(rows: Tensor, sigma: Tensor, group: str, config: CompressConfig) -> Tensor:
     bits = bits_of(group, config)
     limit = limit_of(bits)
+    if group == "gate":
+        return (rows.abs().amax(dim=1) / limit).clamp_min(SMALLEST_SCALE)
     if config.uses_trellis:
         # Every second integer of half the step: as many bits as of the whole one.
         fitting = rows.abs().amax(dim=1) * (2 / LARGEST)

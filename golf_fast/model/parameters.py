@@ -17,8 +17,9 @@ Role = Literal["matrix", "table", "vector", "output"]
 """What trains a parameter and what it is kept in: a bank of matrices (Muon), an embedding table, vectors or scalars, or
 an untied output matrix (AdamW, each at its own rate). Tables may have a narrower dtype, the others are float32."""
 
-Group = Literal["mlp", "attention", "bigram", "embedding", "control"]
-"""How a tensor is quantized: at the width of one of four groups, or not at all as it steers the others."""
+Group = Literal["mlp", "attention", "bigram", "embedding", "gate", "control"]
+"""How a tensor is quantized: at the width of one of four groups, in 8 bits where gates are, or not at all as it steers
+the others."""
 
 Activation = Literal["pairs", "attention", "attended", "mlp", "hidden", "head"]
 """What a matrix is multiplied with: the bigram rows; in a block what its queries, keys and values are made of, what its
@@ -186,7 +187,7 @@ def _gates_and_lanes(c: ModelConfig) -> list[Row]:
     """What the seed has none of (docs/top.md)."""
     rows = []
     if c.attention_gate:
-        gate, of_blocks = Part("attn.attn_gate_w", Constant(0), "control"), tuple(range(c.layers))
+        gate, of_blocks = Part("attn.attn_gate_w", Constant(0), "gate"), tuple(range(c.layers))
         rows.append(Row("attention_gate", (c.layers, c.heads, c.attention_gate_window), "vector", (gate,), of_blocks))
     if c.skip_gates:
         rows.append(_vector("skip_gates", (c.skip_rows, c.dim), 0))

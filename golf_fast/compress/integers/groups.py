@@ -14,8 +14,11 @@ WIDTHS = {
     "embedding": "embedding_bits",
 }
 """The groups that are quantized, each with the setting for the width of its integers."""
-GROUPS = (*WIDTHS, "control")
-"""All groups. Tensors of the group control steer the others and are never quantized."""
+GATE_BITS = 8
+"""Width of the integers of the gates of attention's heads, where they are quantized."""
+GROUPS = (*WIDTHS, "gate", "control")
+"""All groups. Tensors of the group control steer the others and are never quantized, those of the group gate only where
+the configuration says so."""
 CONTROL_NAMES = (
     "attn_scale",
     "mlp_scale",
@@ -23,7 +26,6 @@ CONTROL_NAMES = (
     "q_gain",
     "skip_weights",
     "skip_gates",
-    "attn_gate_w",
     "parallel_post_lambdas",
     "parallel_resid_lambdas",
     "smear.gate",
@@ -62,6 +64,8 @@ def groups_of(names: Iterable[str], given: Mapping[str, str] | None = None) -> d
 
 
 def _published_group(name: str) -> str:
+    if "attn_gate_w" in name:
+        return "gate"
     if any(control in name for control in CONTROL_NAMES):
         return "control"
     if ".mlp." in name:
@@ -73,5 +77,5 @@ def _published_group(name: str) -> str:
 
 def bits_of(group: str, config: CompressConfig) -> int:
     """Width of the integers of a group that is quantized."""
-    bits: int = getattr(config, WIDTHS[group])
+    bits: int = GATE_BITS if group == "gate" else getattr(config, WIDTHS[group])
     return bits

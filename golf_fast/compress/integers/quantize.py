@@ -43,7 +43,8 @@ def quantize(
             the low-rank correction. A tensor without one is rounded by its weights only. GPTQ runs where they are.
         ranks: who shares the work of GPTQ; every rank calls this with equal arguments and gets the same result.
         check: called now and then while GPTQ works, as often on every rank; what it raises ends the work.
-        groups: name -> mlp, attention, bigram, embedding or control, for every tensor; None: by the published names.
+        groups: name -> mlp, attention, bigram, embedding, gate or control, for every tensor; None: by the published
+            names.
 
     Returns:
         A `Stored` for each name, on the CPU, and two more for each low-rank correction (`low_rank`).
@@ -91,6 +92,9 @@ def _form(name: str, tensor: torch.Tensor, group: str, config: CompressConfig) -
     if config.quantizer == "absmax" and group == "embedding" and bits == 8:
         return Quantized(*quantize_int8(weights.cpu()), bits)
     try:
+        if group == "gate":
+            scales = absmax_scales(weights.cpu(), bits)
+            return Matrix(name, weights, scales, bits, nearest(weights.cpu(), scales, bits, symmetric=True))
         return _matrix(name, weights, bits, config)
     except ValueError as error:
         largest = f"{weights.abs().max():g}"
@@ -129,9 +133,11 @@ def kept_as(name: str, tensor: torch.Tensor, group: str, config: CompressConfig)
         raise InputError(f"{name}: its dtype is {tensor.dtype}; only real tensors can be stored")
     if not tensor.is_floating_point():
         return tensor.dtype
+    if group == "gate" and config.gate_int8:
+        return None
     if tensor.numel() <= config.fp16_max_elements:
         return torch.float16
-    if group == "control":
+    if group in ("gate", "control"):
         return torch.float32
     return torch.float16 if any(kept in name for kept in config.fp16_keep) else None
 

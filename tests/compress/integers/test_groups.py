@@ -1,9 +1,11 @@
 """The caller may say which tensors are treated alike; else published names do."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from golf_fast.compress import Quantized, Raw, quantize
+from golf_fast.compress import Quantized, Raw, quantize, read_artifact, write_artifact
 from golf_fast.compress.integers.groups import GROUPS, groups_of
 from golf_fast.compress.size_estimate import expected_bytes
 from golf_fast.config import CompressConfig
@@ -25,6 +27,10 @@ def test_published_names() -> None:
         "blocks.3.mlp_scale": "control",
         "blocks.3.attn.proj.weight": "attention",
         "blocks.3.attn.q_gain": "control",
+        "blocks.3.attn.attn_gate_w": "gate",
+        "skip_gates": "control",
+        "smear_gate.weight": "control",
+        "parallel_post_lambdas": "control",
         "bigram.proj.weight": "bigram",
         "bigram.scale": "control",
         "tok_emb.weight": "embedding",
@@ -40,10 +46,11 @@ def test_given_groups_decide_the_form_whatever_the_names() -> None:
     stored = quantize(state, CONFIG, groups=groups)
     widths = [held.bits for held in stored.values() if isinstance(held, Quantized)]
     assert widths == [5, 6, 7, 8]
-    control = stored["wcontrol"]
-    assert isinstance(control, Raw)
-    assert torch.equal(control.tensor, state["wcontrol"])
-    named = dict(zip(groups, ("a.mlp.w", "a.attn.w", "bigram.w", "tok_emb", "q_gain"), strict=True))
+    for name in ("wgate", "wcontrol"):
+        kept = stored[name]
+        assert isinstance(kept, Raw)
+        assert torch.equal(kept.tensor, state[name])
+    named = dict(zip(groups, ("a.mlp.w", "a.attn.w", "bigram.w", "tok_emb", "attn_gate_w", "q_gain"), strict=True))
     by_name = {named[name]: tensor for name, tensor in state.items()}
     assert expected_bytes(state, CONFIG, groups) == expected_bytes(by_name, CONFIG)
 
@@ -63,3 +70,22 @@ def test_a_name_without_a_group_and_a_group_without_a_tensor_are_refused(groups:
         with pytest.raises(InputError) as caught:
             refuses(state, CONFIG, groups=groups)
         assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize("quantizer", ["absmax", "sigma", "trellis"])
+def test_gates_are_symmetric_integers_of_8_bits_whatever_their_size(quantizer: str, tmp_path: Path) -> None:
+    config = CompressConfig(gate_int8=True, quantizer=quantizer)  # type: ignore[arg-type]
+    name = "blocks.0.attn.attn_gate_w"
+    gate = weights(name)[name][:8, :12]
+    held = quantize({name: gate}, config)[name]
+    assert isinstance(held, Quantized)
+    assert held.bits == 8
+    scales = (gate.abs().amax(1) / 127).half()
+    assert torch.equal(held.scales, scales)
+    assert torch.equal(held.values, (gate / scales.float()[:, None]).round().clamp(-127, 127).to(torch.int8))
+    assert isinstance(quantize({name: gate}, CompressConfig())[name], Raw)
+    assert expected_bytes({name: gate}, config) < expected_bytes({name: gate}, CompressConfig())
+    write_artifact(tmp_path / "a", {name: held}, {}, **config.coding())
+    back = read_artifact(tmp_path / "a").tensors[name]
+    assert isinstance(back, Quantized)
+    assert torch.equal(back.values, held.values)
