@@ -30,6 +30,9 @@ __all__ = [
     "compiles",
 ]
 
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+"""A program that is told the numbers of a run beside its own files."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -71,6 +74,8 @@ class RunConfig:
     """Where run directories are made."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to run on; auto: a GPU if torch sees one."""
+    track: tuple[Tracker, ...] = later(())
+    """Trackers that are told the numbers of the run beside its own files; each needs its package (extra "track")."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -86,6 +91,7 @@ class RunConfig:
             ascii(self.run_id),
             "a plain name, no path",
         )
+        require(len(set(self.track)) == len(self.track), "track", " ".join(self.track), "each name once")
         if self.score.streaming:
             windows = f"without a 0 where score.streaming is on; {self.model.window} sees all positions before"
             require(None not in self.model.windows, "model.window", self.model.window, windows)

@@ -15,7 +15,9 @@ from golf_fast.pipeline.going_on import GoingOn, restarted, sole
 from golf_fast.pipeline.resumable import ResumableRun
 from golf_fast.pipeline.resume import mend
 from golf_fast.report import RunLog, write_html, write_pictures
-from golf_fast.runs import RunDirectory, RunPaths, new_run_directory, run_folder
+from golf_fast.report.html import flat
+from golf_fast.report.trackers import require_installed
+from golf_fast.runs import FinishedRun, RunDirectory, RunPaths, new_run_directory, run_folder
 
 
 def execute(parsed: Parsed, going_on: GoingOn | None = None) -> None:
@@ -29,6 +31,7 @@ def execute(parsed: Parsed, going_on: GoingOn | None = None) -> None:
         InputError: something that was asked for or given cannot be used.
     """
     config = parsed.config
+    require_installed(config.track)
     device, device_reason = machine.choose_device(config.device)
     ranks = Ranks.from_environment(device.type, config.train.micro_batches)
     going_on = going_on or restarted(config, ranks)
@@ -56,6 +59,7 @@ def execute(parsed: Parsed, going_on: GoingOn | None = None) -> None:
                 run = ResumableRun(config, paths, ranks, log, code_size.code())
                 run.prepare(goes_on=going_on is not None, step=going_on.step if going_on else None)
                 began = True
+                log.track(config.track, paths.folder, flat(config.as_dict()))
                 _go(run, log)
         except BaseException:
             # What ended before the training is no run: the same --run-id must do the next time.
@@ -79,6 +83,7 @@ def _go(run: ResumableRun, log: RunLog) -> None:
         run.go()
         if context.ranks.main:
             with context.secondary():
+                log.result(FinishedRun(context.paths.folder).as_written(context.paths.result))
                 write_html(context.paths.folder)
             with context.secondary():
                 write_pictures(context.paths.folder)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -31,6 +32,7 @@ from golf_fast.console import Stream
 from golf_fast.errors import InputError, printable
 from golf_fast.files import reason, write_all
 from golf_fast.report.live import Live, on_terminal
+from golf_fast.report.trackers import Trackers
 from golf_fast.runs import RunPaths
 from golf_fast.runs.plain import plain
 
@@ -55,6 +57,24 @@ class RunLog:
         self._log = _appending(RunPaths(run_dir).log) if main and run_dir else None
         self._metrics = _appending(RunPaths(run_dir).metrics) if main and run_dir else None
         self._live = Live(self._out) if main and on_terminal(self._out) else None
+        self._trackers: Trackers | None = None
+
+    def track(self, names: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> None:
+        """Tell trackers too, from now on.
+
+        Args:
+            names: of the trackers, see `golf_fast.report.trackers.NAMES`; none starts nothing.
+            folder: the run directory.
+            settings: of the run, dotted name -> plain value.
+        """
+        if self._main and names:
+            self._trackers = Trackers(names, folder, settings)
+            self.line(f"trackers: {', '.join(names)}")
+
+    def result(self, fields: Mapping[str, Any]) -> None:
+        """Tell trackers the numbers that the run ends with; `result.json` has them for everybody else."""
+        if self._trackers:
+            self._trackers.result(fields)
 
     def line(self, text: str = "") -> None:
         """Print a line (or several) and add it to `log.txt`; control characters are escaped."""
@@ -72,6 +92,14 @@ class RunLog:
         """Add a record to `metrics.jsonl`; NumPy numbers and tensors of one element are taken as numbers."""
         if self._metrics:
             self._metrics = self._added(self._metrics, json.dumps(plain(fields), allow_nan=False))
+        if self._trackers:
+            self._trackers.record(fields)
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Say what trackers complained of, in a line of this thread's own."""
+        for text in self._trackers.said() if self._trackers else ():
+            self.line(text)
 
     def _added(self, file: IO[bytes] | None, line: str) -> IO[bytes] | None:
         """`file` with a line more, or None where that failed."""
@@ -98,7 +126,11 @@ class RunLog:
             self._live.show(stage, done, total, text)
 
     def close(self) -> None:
-        """Take the live line away and close the files; a second call does nothing."""
+        """Take the live line away, let trackers finish, and close the files; a second call does nothing."""
+        if self._trackers:
+            self._trackers.close()
+            self._pass_on()
+            self._trackers = None
         if self._live:
             self._live.stop()
         for file in (self._log, self._metrics):
