@@ -33,7 +33,7 @@ def literals(source: str) -> set[str]:
 
 
 def test_each_name_stands_in_one_place() -> None:
-    assert len(NAMES) == 16
+    assert len(NAMES) > 15, "the list is not empty by mistake"
     for source in set(PACKAGE.rglob("*.py")) - OWNERS:
         found = {text for text in literals(source.read_text()) if text.rpartition("/")[2] in NAMES}
         assert not found, f"{source.relative_to(PACKAGE)} names {', '.join(sorted(found))}"
