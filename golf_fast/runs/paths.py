@@ -44,7 +44,7 @@ class RunPaths:
         """The same as a page."""
         self.plots = folder / "plots"
         """A folder of the plots of the page, as PNG files."""
-        self.tensorboard = folder / "tensorboard"
+        self.events = folder / "events"
         """A folder of event files, where the run was tracked by TensorBoard."""
         self.audit = folder / "audit.json"
         """What an audit found, if somebody left it here."""

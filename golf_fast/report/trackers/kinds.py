@@ -34,7 +34,7 @@ class TensorBoard:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._event, self._summary = Event, Summary
-        self._writer = EventFileWriter(str(RunPaths(folder).tensorboard))
+        self._writer = EventFileWriter(str(RunPaths(folder).events))
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         values_of = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]

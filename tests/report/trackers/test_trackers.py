@@ -176,7 +176,7 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     told_by(tmp_path, "tensorboard")
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
     found = {(event.step, name): event.value for name in events.Tags()["scalars"] for event in events.Scalars(name)}
     assert found == {(step, name): value for step, values in TOLD for name, value in values.items()} | {
