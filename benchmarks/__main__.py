@@ -16,6 +16,7 @@ COMMANDS = {
     "tune": ("benchmarks.tune.command", "launch parameters of the kernels"),
     "compile": ("benchmarks.compile_ahead", "compile all kernels, in parallel, before anything is timed"),
     "score": ("benchmarks.score", "what scoring costs a token: as published, in windows, streamed"),
+    "update": ("benchmarks.update", "the update of a training step, spread over ranks and in plain form"),
     "codec": ("benchmarks.codec", "the entropy coder against byte compressors"),
     "quantizers": ("benchmarks.quantizers", "ways of quantizing a trained model"),
     "rate": ("benchmarks.rate", "bits against squared error, uniform, on a trellis and the bound"),

@@ -17,6 +17,7 @@ from benchmarks.report.rows import (
     newest_runs,
     newest_scores,
     newest_steps,
+    newest_updates,
     read,
 )
 from golf_fast.errors import InputError
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str]) -> None:
     codecs = newest_codecs([row for row in rows if row["op"] == "codec"])
     quantizers = newest_quantizers([row for row in rows if row["op"] == "quantizers"])
     scores = newest_scores([row for row in rows if row["op"] == "score"])
-    print(as_markdown(runs, steps, codecs, quantizers, scores))
+    updates = newest_updates([row for row in rows if row["op"] == "update"])
+    print(as_markdown(runs, steps, codecs, quantizers, scores, updates))
     if options.plot is not None:
         paired = [pairs for run in runs if (pairs := [row for row in run if row["peer"] != ALONE])]
         if not paired:
@@ -62,15 +64,20 @@ def as_markdown(
     codecs: list[Row],
     quantizers: Sequence[Row] = (),
     scores: Sequence[Row] = (),
+    updates: Sequence[Row] = (),
 ) -> str:
-    """A section for each device: ops, micro-steps, coders for each set of weights, quantizers for each run, scoring."""
-    devices = sorted({row["device"] for row in [*(run[0] for run in runs), *steps, *codecs, *quantizers, *scores]})
+    """A section for each device: ops, micro-steps, updates, coders for each set of weights, quantizers for each run,
+    scoring."""
+    others = [*steps, *codecs, *quantizers, *scores, *updates]
+    devices = sorted({row["device"] for row in [*(run[0] for run in runs), *others]})
     sections = []
     for device in devices:
         sections.append(f"### {device}")
         if own := [run for run in runs if run[0]["device"] == device]:
             sections.append(_op_table(own))
         sections += [_step_section(row) for row in steps if row["device"] == device]
+        if own_updates := [row for row in updates if row["device"] == device]:
+            sections.append(_update_section(own_updates))
         for weights in sorted({row["weights"] for row in codecs if row["device"] == device}):
             sections.append(
                 _codec_section([row for row in codecs if row["device"] == device and row["weights"] == weights])
@@ -97,6 +104,24 @@ def _score_section(rows: list[Row]) -> str:
     ]
     headers = ["a position sees", "windows", "scored", "microseconds a token", "times the published loop"]
     return "Scoring\n\n" + _table(headers, cells)
+
+
+def _update_section(rows: list[Row]) -> str:
+    cells = [
+        [
+            row["recipe"],
+            f"{row['ranks']:g}",
+            row["way"],
+            f"{took['median']:.2f} ({took['p20']:.2f} to {took['p80']:.2f})",
+            f"{row['speedup']:.2f}",
+            f"{row['launches']:g}",
+            f"{row['momentum_bytes']:,}",
+        ]
+        for row in rows
+        for took in [row["milliseconds"]]
+    ]
+    headers = ["recipe", "ranks", "update", "ms", "times the plain", "launches", "momentum bytes a rank"]
+    return "Updates of a step\n\n" + _table(headers, cells)
 
 
 def _table(headers: list[str], rows: list[list[str]]) -> str:

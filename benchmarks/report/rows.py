@@ -34,6 +34,7 @@ KINDS = {
     "codec": Kind(("coder", "weights"), ("bits", "bits_per_weight", "of_zstd")),
     "quantizers": Kind(("run", "way"), ("bytes", "expected", "bpb", "bpb_before", "val_tokens")),
     "score": Kind(("way", "dtype", "sees"), ("context", "stride", "speedup"), ("us_per_token",)),
+    "update": Kind(("recipe", "way", "dtype"), ("ranks", "speedup", "launches", "momentum_bytes"), ("milliseconds",)),
     "rate": Kind(("way", "of"), ("step", "bits", "above")),
 }
 """By op; any other op's rows are comparisons with a peer."""
@@ -161,6 +162,16 @@ def newest_scores(rows: list[Row]) -> list[Row]:
     newest: dict[tuple[str, ...], Row] = {}
     for row in rows:
         key = (row["device"], *(str(row.get(name)) for name in ("model", "sees", "context", "stride", "dtype", "way")))
+        if key not in newest or row["time"] >= newest[key]["time"]:
+            newest[key] = row
+    return list(newest.values())
+
+
+def newest_updates(rows: list[Row]) -> list[Row]:
+    """The newest row for each device, recipe, number of ranks and way of updating, in the order of the file."""
+    newest: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        key = (row["device"], *(str(row.get(name)) for name in ("recipe", "ranks", "dtype", "way")))
         if key not in newest or row["time"] >= newest[key]["time"]:
             newest[key] = row
     return list(newest.values())

@@ -95,24 +95,29 @@ class Muon:
         return {bank.name: bank.state(self.ranks.rank) for bank in self.banks}
 
     @torch.no_grad()
-    def start(self, gradients: list[torch.Tensor], lr: float, momentum: float, ok: torch.Tensor) -> Finish:
-        """Begin to update the banks; nothing changes where `ok` is false.
+    def start(self, gradients: list[torch.Tensor], lr: float, momentum: float, ok: torch.Tensor | None) -> Finish:
+        """Begin to update the banks.
 
         Args:
             gradients: of this rank's shares `[share, rows, cols]`, means over all ranks.
             lr: learning rate.
             momentum: share of the momentum that is kept.
-            ok: bool scalar on the device.
+            ok: bool scalar on the device; where it is false nothing changes. None: it is true.
 
         Returns:
             A function that waits for the other ranks' updates and moves the weights.
         """
         kept = [bank.momentum for bank in self.banks]
-        moved = torch._foreach_mul(kept, momentum)
+        if ok is None:
+            moved = kept
+            torch._foreach_mul_(moved, momentum)
+        else:
+            moved = list(torch._foreach_mul(kept, momentum))
         torch._foreach_add_(moved, gradients)
         directions = torch._foreach_add(gradients, moved, alpha=momentum)
-        for before, after in zip(kept, moved, strict=True):
-            torch.where(ok, after, before, out=before)
+        if ok is not None:
+            for before, after in zip(kept, moved, strict=True):
+                torch.where(ok, after, before, out=before)
         # The largest first: its updates travel while the others are at work.
         order = sorted(zip(self.banks, directions, strict=True), key=lambda pair: -pair[0].weight.numel())
         waiting = [(bank, self._orthogonalize(bank, direction)) for bank, direction in order]
@@ -140,11 +145,12 @@ class Muon:
 
         return update
 
-    def _move(self, bank: Bank, update: torch.Tensor, lr: float, ok: torch.Tensor) -> None:
-        weight = bank.weight
-        moved = weight * (1 - lr * self.weight_decay)
+    def _move(self, bank: Bank, update: torch.Tensor, lr: float, ok: torch.Tensor | None) -> None:
+        weight, kept = bank.weight, 1 - lr * self.weight_decay
+        moved = weight.mul_(kept) if ok is None else weight * kept
         moved.add_(update.reshape(weight.shape), alpha=-lr * bank.stretch)
-        torch.where(ok, moved, weight, out=weight)
+        if ok is not None:
+            torch.where(ok, moved, weight, out=weight)
 
 
 Finish = Callable[[], None]

@@ -85,6 +85,8 @@ class Optimizer:
         self.found = torch.zeros(len(self.parameters) + 1, device=device)
         """What the last step found: a number for each parameter that is finite where its gradient is, in the order of
         `parameters`, then the mean loss over all ranks. On the device, the same on all ranks."""
+        self.reads_at_once = device.type == "cpu"
+        """Whether reading a number of the device waits for nothing."""
         # AdamW takes it from there, and skips its update where it is 1.
         self.adamw.found_inf = torch.zeros((), device=device)  # type: ignore[attr-defined]
 
@@ -101,11 +103,14 @@ class Optimizer:
         # 0 * infinity is no number either, and none is less than infinity.
         self.ok.logical_and_(torch.add(norm, self.found[-1], alpha=0) < math.inf)
         torch.logical_not(self.ok, out=self.adamw.found_inf)  # type: ignore[attr-defined]
+        if self.reads_at_once and not self.ok:
+            return
         if self.config.grad_clip > 0:
             factor = (self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0)
             torch._foreach_mul_(list(gradients.values()), factor)
+        ok = None if self.reads_at_once else self.ok
         of_banks = [gradients[bank.name].view(bank.momentum.shape) for bank in self.muon.banks]
-        finish = self.muon.start(of_banks, self.config.matrix_lr * rates.lr_factor, rates.momentum, self.ok)
+        finish = self.muon.start(of_banks, self.config.matrix_lr * rates.lr_factor, rates.momentum, ok)
         for group in self.adamw.param_groups:
             group["lr"] = group["full_lr"] * rates.lr_factor
         self.adamw.step()

@@ -55,6 +55,7 @@ def everything(of: Trainer) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("config", [EMA, SWA, NO_AVERAGE_YET], ids=["ema", "swa", "ema begins there"])
 @pytest.mark.parametrize(
     ("kind", "said"),
@@ -63,7 +64,9 @@ def everything(of: Trainer) -> dict[str, torch.Tensor]:
         ("loss", "train_loss is inf at step 3: lower"),
     ],
 )
-def test_all_is_as_after_the_last_good_step(tmp_path: Path, config: TrainConfig, kind: str, said: str) -> None:
+def test_all_is_as_after_the_last_good_step(
+    tmp_path: Path, config: TrainConfig, kind: str, said: str, at_once: bool
+) -> None:
     good = trainer(tmp_path, replace(config, max_steps=BAD - 1), "none")
     # The rates are those of the longer run.
     rates = Schedule(config)
@@ -72,6 +75,7 @@ def test_all_is_as_after_the_last_good_step(tmp_path: Path, config: TrainConfig,
     train(good, Lines(), schedule=schedule)
 
     bad, log, recorded = trainer(tmp_path, config, kind), Lines(), Schedule(config)
+    bad.optimizer.reads_at_once = at_once
     with pytest.raises(NotFiniteError, match=said) as error:
         train(bad, log, schedule=recorded)
     assert error.value.step == BAD
@@ -83,9 +87,11 @@ def test_all_is_as_after_the_last_good_step(tmp_path: Path, config: TrainConfig,
         assert torch.equal(tensor, expected[name]), name
 
 
-def test_steps_that_were_under_way_change_nothing_either(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_steps_that_were_under_way_change_nothing_either(tmp_path: Path, at_once: bool) -> None:
     """On a GPU the next step is issued before a bad one is noticed."""
     bad = trainer(tmp_path, EMA, "gradient")
+    bad.optimizer.reads_at_once = at_once
     schedule = Schedule(EMA)
     for step in range(BAD - 1):
         bad.step(schedule.rates(step, 0.0))

@@ -1,0 +1,63 @@
+"""How many kernels a piece of work launches, counted where torch dispatches its operators."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from golf_fast import ops
+from golf_fast.config import Coefficients
+
+PRODUCTS = ("bmm", "mm", "baddbmm", "addmm", "symmetric_product")
+NONE = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "promote_types", "lift_fresh")
+NONE += ("_unsafe_view", "_reshape_alias", "_record_function_enter_new", "_RecordFunction")
+"""Operators that launch nothing."""
+
+
+class _Counting(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        returned = func._schema.returns
+        view = any(out.alias_info is not None and not out.alias_info.is_write for out in returned)
+        if not view and func.__name__.partition(".")[0] not in NONE:
+            self.found[func.__name__.partition(".")[0]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operators(work: Callable[[], object]) -> Counter[str]:
+    """By name, the operators that compute or move something, products among them.
+
+    An operator on a list counts once, whatever it does on the device. Newton-Schulz counts as its Triton path does:
+    norm, division, cast and, of tall matrices, a copy; what its reference does between products is part of the kernels.
+    """
+    with mock.patch.object(ops, "newton_schulz", _as_kernels), _Counting() as counting:
+        work()
+    return counting.found
+
+
+def launches(work: Callable[[], object]) -> int:
+    """Operators of `work` that compute or move something, without the matrix products."""
+    return sum(count for name, count in operators(work).items() if name not in PRODUCTS)
+
+
+def _as_kernels(
+    bank: torch.Tensor, iterations: int, dtype: torch.dtype, coefficients: Coefficients = "quintic"
+) -> torch.Tensor:
+    """What the Triton path of `ops.newton_schulz` launches, with plain products."""
+    from golf_fast.ops.newton_schulz import operators
+
+    def product(x: torch.Tensor, add: torch.Tensor | None, alpha: float, beta: float) -> torch.Tensor:
+        return torch.bmm(x, x.mT) if add is None else torch.baddbmm(add, x, x.mT, beta=beta, alpha=alpha)
+
+    with mock.patch.object(operators, "symmetric_product", product):
+        return operators.newton_schulz(bank, iterations, dtype, coefficients)
