@@ -15,7 +15,14 @@ def build_info() -> BuildInfo: ...
 def cuda_error(code: int) -> tuple[str, str]: ...
 def activations_paths() -> list[str]: ...
 def activations_has_threads() -> bool: ...
-def softcap_cross_entropy_float32(
+def activations_parts(rows: int) -> int: ...
+
+_View = tuple[int, int, int, int]
+"""Heads: address, then strides of batch, position and head, in elements."""
+
+# Addresses may be 0 where csrc/activations/activations.hpp says so.
+def softcap_cross_entropy(
+    bfloat16: bool,
     logits: int,
     targets: int,
     losses: int,
@@ -24,18 +31,147 @@ def softcap_cross_entropy_float32(
     softcap: float,
     gradient: bool,
     threads: int,
-    path: str = "",
+    path: str,
 ) -> None: ...
-def softcap_cross_entropy_bfloat16(
-    logits: int,
-    targets: int,
-    losses: int,
+def residual_mix(
+    bfloat16: bool,
+    x: int,
+    x0: int,
+    shares: int,
+    branch: int,
+    skip: int,
+    skip_weight: int,
+    stream: int,
+    mixed: int,
+    normed: int,
+    factors: int,
     rows: int,
-    vocabulary: int,
-    softcap: float,
-    gradient: bool,
+    width: int,
+    eps: float,
     threads: int,
-    path: str = "",
+    path: str,
+) -> None: ...
+def residual_mix_gradient(
+    bfloat16: bool,
+    d_mixed: int,
+    d_normed: int,
+    d_out: int,
+    stream: int,
+    x0: int,
+    shares: int,
+    factors: int,
+    skip: int,
+    skip_weight: int,
+    d_stream: int,
+    d_x0: int,
+    d_skip: int,
+    parts: int,
+    rows: int,
+    width: int,
+    threads: int,
+    path: str,
+) -> None: ...
+def linear_residual(
+    bfloat16: bool, residual: int, out: int, factors: int, rows: int, width: int, eps: float, threads: int, path: str
+) -> None: ...
+def linear_residual_gradient(
+    bfloat16: bool,
+    grad: int,
+    out: int,
+    factors: int,
+    d_factors: int,
+    d_out: int,
+    rows: int,
+    width: int,
+    threads: int,
+    path: str,
+) -> None: ...
+def rms_norm(
+    bfloat16: bool, x: int, out: int, factors: int, rows: int, width: int, eps: float, threads: int, path: str
+) -> None: ...
+def rms_norm_gradient(
+    bfloat16: bool, grad: int, x: int, factors: int, d_x: int, rows: int, width: int, threads: int, path: str
+) -> None: ...
+def relu2(
+    bfloat16: bool, pre: int, post: int, factors: int, rows: int, hidden: int, slope: float, threads: int, path: str
+) -> None: ...
+def relu2_gradient(
+    bfloat16: bool, grad: int, pre: int, factors: int, rows: int, hidden: int, slope: float, threads: int, path: str
+) -> None: ...
+def row_factor_gradient(
+    bfloat16: bool, d_x: int, x: int, factors: int, d_factors: int, rows: int, width: int, threads: int, path: str
+) -> None: ...
+def qk_norm_rope(
+    bfloat16: bool,
+    source: _View,
+    to: _View,
+    cosines: int,
+    sines: int,
+    gains: int,
+    batch: int,
+    positions: int,
+    heads: int,
+    head_dim: int,
+    pairs: int,
+    eps: float,
+    threads: int,
+    path: str,
+) -> None: ...
+def qk_norm_rope_gradient(
+    bfloat16: bool,
+    grad: _View,
+    x: _View,
+    d_x: _View,
+    cosines: int,
+    sines: int,
+    gains: int,
+    parts: int,
+    batch: int,
+    positions: int,
+    heads: int,
+    head_dim: int,
+    pairs: int,
+    eps: float,
+    threads: int,
+    path: str,
+) -> None: ...
+def copy_heads(
+    bfloat16: bool,
+    source: _View,
+    to: _View,
+    batch: int,
+    positions: int,
+    heads: int,
+    head_dim: int,
+    threads: int,
+    path: str,
+) -> None: ...
+def causal_softmax(
+    bfloat16: bool,
+    scores: int,
+    lows: int,
+    matrices: int,
+    rows: int,
+    keys: int,
+    group: int,
+    before: int,
+    scale: float,
+    threads: int,
+    path: str,
+) -> None: ...
+def causal_softmax_gradient(
+    bfloat16: bool,
+    grad: int,
+    shares: int,
+    lows: int,
+    matrices: int,
+    rows: int,
+    keys: int,
+    group: int,
+    before: int,
+    scale: float,
+    threads: int,
+    path: str,
 ) -> None: ...
 def bitpack_paths() -> list[str]: ...
 def bitpack_pack(values: int, n: int, bits: int, planes: int, path: str = "") -> bool: ...

@@ -2,7 +2,8 @@
 // the caller's library.
 //
 // Numbers are float32 or bfloat16 in memory and float32 in between; rows are contiguous. Sums over rows are made of
-// parts that depend on the sizes only, so that no result depends on the number of threads.
+// parts that depend on the sizes only, so that no result depends on the number of threads. A pointer that may be null
+// says so.
 #pragma once
 
 #include <cstdint>
@@ -25,10 +26,170 @@ struct Head {
     bool gradient;
 };
 
-// The passes for one type of number, over the rows from `begin` to before `end`.
+// The beginning of a block (golf_fast/ops/residual_mix): rows of `width`, `shares` [2, width].
+template <typename T>
+struct Mix {
+    const T *x, *x0, *shares;
+    const T *branch, *skip, *skip_weight;  // or null
+    T* stream;                             // or null, where nothing is added to x
+    T *mixed, *normed;
+    float* factors;  // of the norm, one a row
+    int64_t width;
+    float eps;
+};
+
+template <typename T>
+struct MixGradient {
+    const T *d_mixed, *d_normed, *d_out;  // or null
+    const T *stream, *x0, *shares;
+    const float* factors;
+    const T *skip, *skip_weight;  // or null
+    T *d_stream, *d_x0;
+    T* d_skip;  // or null
+    int64_t width;
+};
+
+// out += residual, and the factor of the norm of that (golf_fast/ops/linear_residual).
+template <typename T>
+struct Add {
+    const T* residual;
+    T* out;
+    float* factors;
+    int64_t width;
+    float eps;
+};
+
+template <typename T>
+struct AddGradient {
+    const T* grad;  // of out; or null
+    const T* out;
+    const float *factors, *d_factors;
+    T* d_out;
+    int64_t width;
+};
+
+// RMS norm of rows without a gain (golf_fast/ops/rms_norm).
+template <typename T>
+struct Norm {
+    const T* x;
+    T* out;
+    float* factors;
+    int64_t width;
+    float eps;
+};
+
+template <typename T>
+struct NormGradient {
+    const T *grad, *x;
+    const float* factors;
+    T* d_x;
+    int64_t width;
+};
+
+// post = max(p, slope p)^2 of p = factor * pre (golf_fast/ops/relu2_mlp).
+template <typename T>
+struct Activation {
+    const T* pre;
+    T* post;
+    const float* factors;  // one a row; or null
+    int64_t hidden;
+    float slope;
+};
+
+// From the gradient of post that of pre, in its place.
+template <typename T>
+struct ActivationGradient {
+    T* grad;
+    const T* pre;
+    const float* factors;  // or null
+    int64_t hidden;
+    float slope;
+};
+
+// The gradient of the factors of (factor * x): sum(d_x * x) / factor.
+template <typename T>
+struct FactorGradient {
+    const T *d_x, *x;
+    const float* factors;
+    float* d_factors;
+    int64_t width;
+};
+
+// [batch, positions, heads, head_dim] in memory with these strides, in elements; that of head_dim is 1.
+template <typename T>
+struct Heads {
+    T* data;
+    int64_t batch, position, head;
+};
+
+// Norm, rotation and gain of heads (golf_fast/ops/qk_norm_rope). A row is a position of the batch.
+template <typename T>
+struct Turn {
+    Heads<const T> from;
+    Heads<T> to;
+    const T *cosines, *sines;  // [positions, pairs]
+    const T* gains;            // [heads]; or null
+    int64_t positions, heads, head_dim, pairs;
+    float eps;
+};
+
+template <typename T>
+struct TurnGradient {
+    Heads<const T> grad, x;
+    Heads<T> d_x;
+    const T *cosines, *sines;
+    const T* gains;  // or null
+    int64_t positions, heads, head_dim, pairs;
+    float eps;
+};
+
+template <typename T>
+struct Copy {
+    Heads<const T> from;
+    Heads<T> to;
+    int64_t positions, heads, head_dim;
+};
+
+// Causal softmax of scale * scores in their place (golf_fast/ops/qkv_attention). `scores` is [matrices, rows, keys]; row
+// r of a matrix is position r / group, which has `before` keys before that of the first position, and sees from
+// `lows` (or 0) to itself. Invisible keys become 0, whatever was there.
+template <typename T>
+struct Scores {
+    T* scores;
+    const int32_t* lows;  // for each position of the matrix; or null
+    int64_t rows, keys, group, before;
+    float scale;
+};
+
+// From the gradient of the shares that of the scores, in its place.
+template <typename T>
+struct ScoresGradient {
+    T* grad;
+    const T* shares;
+    const int32_t* lows;  // or null
+    int64_t rows, keys, group, before;
+    float scale;
+};
+
+// The passes for one type of number, over the rows from `begin` to before `end`. `part` takes what is summed over these
+// rows: of the shares and the skip's weight [2 or 3, width], of the gains [heads] (or null).
 template <typename T>
 struct Passes {
     void (*head)(const Head<T>& head, int64_t begin, int64_t end);
+    void (*mix)(const Mix<T>& mix, int64_t begin, int64_t end);
+    void (*mix_gradient)(const MixGradient<T>& mix, int64_t begin, int64_t end, float* part);
+    void (*add)(const Add<T>& add, int64_t begin, int64_t end);
+    void (*add_gradient)(const AddGradient<T>& add, int64_t begin, int64_t end);
+    void (*norm)(const Norm<T>& norm, int64_t begin, int64_t end);
+    void (*norm_gradient)(const NormGradient<T>& norm, int64_t begin, int64_t end);
+    void (*activate)(const Activation<T>& mlp, int64_t begin, int64_t end);
+    void (*activate_gradient)(const ActivationGradient<T>& mlp, int64_t begin, int64_t end);
+    void (*factor_gradient)(const FactorGradient<T>& mlp, int64_t begin, int64_t end);
+    void (*turn)(const Turn<T>& turn, int64_t begin, int64_t end);
+    void (*turn_gradient)(const TurnGradient<T>& turn, int64_t begin, int64_t end, float* part);
+    void (*copy)(const Copy<T>& copy, int64_t begin, int64_t end);
+    void (*softmax)(const Scores<T>& scores, int64_t begin, int64_t end);
+    void (*softmax_gradient)(const ScoresGradient<T>& scores, int64_t begin, int64_t end);
 };
 
 // One way to run the inner loops on this CPU.

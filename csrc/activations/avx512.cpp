@@ -33,6 +33,14 @@ static inline __attribute__((always_inline)) HalfBits narrowed_bits(Bits bits) {
 //
 #include "head.hpp"
 //
+#include "heads.hpp"
+//
+#include "hidden.hpp"
+//
+#include "scores.hpp"
+//
+#include "stream.hpp"
+//
 #include "path.hpp"
 
 }  // namespace avx512

@@ -133,3 +133,8 @@ INLINE V hyperbolic_tangent(V x) {
     const V with_sign = (V)((U)far | ((U)x & 0x80000000));
     return size < 0.625F ? small_tangent(x) : x != x ? x : with_sign;
 }
+
+// 1 / sqrt(mean square + eps) of a row of n numbers.
+INLINE float norm_factor(float squares, int64_t n, float eps) {
+    return 1.0F / std::sqrt(squares / static_cast<float>(n) + eps);
+}

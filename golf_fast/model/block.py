@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from golf_fast import ops
 from golf_fast.config import ModelConfig
 from golf_fast.model.cache import Past
-from golf_fast.model.embedding import rms_norm, row_factor
+from golf_fast.model.embedding import row_factor
 from golf_fast.model.plan import Plan
 from golf_fast.model.streams import Lanes, streams_of
+from golf_fast.ops import rms_norm
 from golf_fast.ops.qkv_attention.reference import split
 from golf_fast.ops.relu2_mlp.reference import hidden
 

@@ -10,14 +10,8 @@ from torch.nn import functional as F
 
 from golf_fast.config import ModelConfig
 from golf_fast.model.parameters import Activation
-
-NORM_EPS = 1.1920929e-07
-"""float32's epsilon, whatever the dtype of the input."""
-
-
-def rms_norm(x: torch.Tensor) -> torch.Tensor:
-    """`x / sqrt(mean(x^2) + eps)` over the last dimension, without a gain; mean square in float32."""
-    return F.rms_norm(x, (x.shape[-1],), eps=NORM_EPS)
+from golf_fast.ops import rms_norm
+from golf_fast.ops.rms_norm.reference import EPS
 
 
 def document_starts(documents: torch.Tensor, length: int) -> torch.Tensor:
@@ -47,7 +41,7 @@ def bigram_rows(tokens: torch.Tensor, buckets: int, starts: torch.Tensor | None 
 def row_factor(x: torch.Tensor) -> torch.Tensor:
     """The factor `[...]` of the norm of each row of `x` `[..., D]`, float32 (float64 for float64)."""
     wide = x if x.dtype == torch.float64 else x.float()
-    return torch.rsqrt(wide.square().mean(-1) + NORM_EPS)
+    return torch.rsqrt(wide.square().mean(-1) + EPS)
 
 
 def smear(x: torch.Tensor, gate: torch.Tensor, starts: torch.Tensor | None = None) -> torch.Tensor:

@@ -13,9 +13,10 @@ from golf_fast.model import parameters
 from golf_fast.model.adapters import HEAD, Adapters, SlotAdapters, head_losses
 from golf_fast.model.block import Block, Pass, Weights, rotary_tables, views
 from golf_fast.model.cache import Cache
-from golf_fast.model.embedding import Observer, embed, rms_norm
+from golf_fast.model.embedding import Observer, embed
 from golf_fast.model.parameters import Row
 from golf_fast.model.plan import Plan, plan_of
+from golf_fast.ops import rms_norm
 
 
 class GPT(nn.Module):

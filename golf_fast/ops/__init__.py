@@ -11,6 +11,7 @@ from golf_fast.ops.qk_norm_rope import qk_norm_rope
 from golf_fast.ops.qkv_attention import qkv_attention
 from golf_fast.ops.relu2_mlp import relu2_mlp
 from golf_fast.ops.residual_mix import residual_mix
+from golf_fast.ops.rms_norm import rms_norm
 from golf_fast.ops.softcap_cross_entropy import softcap_cross_entropy, softcap_logits
 from golf_fast.ops.window_attention import window_attention
 
@@ -22,6 +23,7 @@ __all__ = [
     "qkv_attention",
     "relu2_mlp",
     "residual_mix",
+    "rms_norm",
     "softcap_cross_entropy",
     "softcap_logits",
     "window_attention",

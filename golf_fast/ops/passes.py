@@ -17,11 +17,14 @@ from golf_fast.ops.backends import Candidate
 try:
     from golf_fast import _C
 
-    _missing = None if hasattr(_C, "activations_paths") else "golf_fast._C is older than these sources; build it again"
+    _missing = None if hasattr(_C, "activations_parts") else "golf_fast._C is older than these sources; build it again"
 except ImportError as error:
     _missing = f"golf_fast._C cannot be imported ({error})"
 
-_SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+_DTYPES = {torch.float32: False, torch.bfloat16: True}
+View = tuple[int, int, int, int]
+"""Address of heads, and strides of batch, position and head, in elements."""
+
 _path = ""
 """The instruction set that the passes use, one of `paths()`; empty: the fastest."""
 
@@ -45,7 +48,7 @@ def candidate(what: str) -> Candidate:
 def resolve(op: str, x: torch.Tensor) -> str:
     """The name of the backend that `op` runs with on a tensor: "reference" where "native" does not take its dtype."""
     name = backends.resolve(op, x.device).name
-    return "reference" if name == "native" and x.dtype not in _SUFFIXES else name
+    return "reference" if name == "native" and x.dtype not in _DTYPES else name
 
 
 def chosen(op: str, x: torch.Tensor) -> bool:
@@ -53,13 +56,13 @@ def chosen(op: str, x: torch.Tensor) -> bool:
     return backends.resolve(op, x.device).name == "native"
 
 
-def run(name: str, x: torch.Tensor, *arguments: torch.Tensor | float | None) -> None:
-    """Call `_C.<name>_<dtype of x>`; a tensor is passed as its address, None as 0.
+def run(name: str, x: torch.Tensor, *arguments: torch.Tensor | View | float | None) -> None:
+    """Call `_C.<name>` for numbers as in `x`; a tensor is passed as its address, None as 0.
 
     The tensors are contiguous, on the CPU, and of the sizes that the pass expects: the ops see to it.
     """
     assert not _missing, _missing
-    addresses: list[float] = []
+    addresses: list[View | float] = []
     for value in arguments:
         if isinstance(value, torch.Tensor):
             assert value.device.type == "cpu", (name, value.device)
@@ -67,7 +70,25 @@ def run(name: str, x: torch.Tensor, *arguments: torch.Tensor | float | None) -> 
             addresses.append(value.data_ptr())
         else:
             addresses.append(0 if value is None else value)
-    getattr(_C, f"{name}_{_SUFFIXES[x.dtype]}")(*addresses, torch.get_num_threads(), _path)
+    getattr(_C, name)(_DTYPES[x.dtype], *addresses, torch.get_num_threads(), _path)
+
+
+def rows(x: torch.Tensor) -> tuple[int, int]:
+    """How many rows `x` `[..., D]` has, and D."""
+    return x.numel() // x.shape[-1], x.shape[-1]
+
+
+def parts(count: int) -> int:
+    """How many parts a sum over `count` rows comes in."""
+    return 0 if _missing else _C.activations_parts(count)
+
+
+def view(x: torch.Tensor) -> View:
+    """`[B, T, heads, head_dim]` by address and strides; that of the last dimension must be 1."""
+    assert x.device.type == "cpu", x.device
+    assert x.ndim == 4, x.shape
+    assert x.shape[3] == 1 or x.stride(3) == 1, x.stride()
+    return (x.data_ptr(), x.stride(0), x.stride(1), x.stride(2))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from golf_fast.ops import backends
+from golf_fast.ops import backends, passes
 from golf_fast.ops.checks import product_dtypes, refuse, require_dtype, require_like, takes_more
 from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.linear_residual import operators, reference
@@ -20,6 +20,7 @@ backends.register(
         triton_obstacle,
         ("cpu",),
     ),
+    passes.candidate("sum and factor in one pass"),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
 
@@ -48,7 +49,7 @@ def linear_residual(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor) ->
             Triton kernel takes bfloat16 or float16 (in the interpreter also float32), a contiguous `w`, and K and D
             that are multiples of 64.
     """
-    backend = backends.resolve(OP, x.device).name
+    backend = passes.resolve(OP, x)
     _check(x, w, residual, backend == "triton")
     if backend == "reference":
         return reference.linear_residual(x, w, residual)

@@ -39,8 +39,14 @@ def samples(device: torch.device, dtype: torch.dtype) -> list[Sample]:
 
 
 def operator_calls(device: torch.device, dtype: torch.dtype) -> list[OperatorCall]:
-    leaves = (t.requires_grad_() for t in random_arguments((40,), 64, 128, device, dtype, 0))
-    return [OperatorCall("linear_residual", tuple(leaves))]
+    x, w, residual = random_arguments((40,), 64, 128, device, dtype, 0)
+    rstd, drstd = (torch.rand(40, device=device) + 0.5 for _ in range(2))
+    leaves = tuple(t.clone().requires_grad_() for t in (x, w, residual))
+    return [
+        OperatorCall("linear_residual", leaves),
+        OperatorCall("linear_residual_norm_gradient", (residual.cos(), residual, rstd, drstd)),
+        OperatorCall("linear_residual_norm_gradient", (None, residual, rstd, drstd)),
+    ]
 
 
 def builds() -> list[Build]:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
-from golf_fast.ops import backends
+from golf_fast.ops import backends, passes
 from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
 from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.qk_norm_rope import operators, reference
@@ -22,6 +22,7 @@ backends.register(
         triton_obstacle,
         ("cpu",),
     ),
+    passes.candidate("a pass over queries and keys each way"),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
 
@@ -51,12 +52,16 @@ def qk_norm_rope(
     Raises:
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
     """
-    backend = backends.resolve(OP, q.device).name
+    backend = passes.resolve(OP, q)
     check(q, k, gain, cos, sin, backend == "triton")
     if backend == "triton":
         missing = k.shape[1] - q.shape[1]
         q_out, k_out = operators.forward(F.pad(q, (0, 0, 0, 0, missing, 0)) if missing else q, k, gain, cos, sin)
         return q_out[:, missing:], k_out
+    if backend == "native":
+        q, k = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k))
+        q_out, k_out = operators.forward(q, k, gain.contiguous(), cos.contiguous(), sin.contiguous())
+        return q_out, k_out
     return reference.qk_norm_rope(q, k, gain, cos, sin)
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from golf_fast.ops import backends
+from golf_fast.ops import backends, passes
 from golf_fast.ops.checks import product_dtypes, refuse, require_dtype, require_like, takes_more
 from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.relu2_mlp import operators, reference
@@ -16,6 +16,7 @@ OP = "relu2_mlp"
 backends.register(
     OP,
     backends.Candidate("triton", "the activation runs in the epilogues of its GEMMs", triton_obstacle, ("cpu",)),
+    passes.candidate("norm and activation in one pass"),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
 
@@ -49,7 +50,7 @@ def relu2_mlp(
             Triton kernels take bfloat16 or float16 (in the interpreter also float32), contiguous matrices, and D and
             hidden that are multiples of 64.
     """
-    backend = backends.resolve(OP, x.device).name
+    backend = passes.resolve(OP, x)
     _check(x, w_up, w_down, rstd, negative_slope, backend == "triton")
     if backend == "reference":
         return reference.relu2_mlp(x, w_up, w_down, rstd, negative_slope)

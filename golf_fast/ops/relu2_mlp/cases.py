@@ -38,7 +38,8 @@ def samples(device: torch.device, dtype: torch.dtype) -> list[Sample]:
 
 
 def operator_calls(device: torch.device, dtype: torch.dtype) -> list[OperatorCall]:
-    calls = []
+    read, factors = torch.rand(5, 64, device=device).to(dtype), torch.rand(5, device=device) + 0.5
+    calls = [OperatorCall("relu2_mlp_factor_gradient", (read.cos(), read, factors))]
     for slope in (0.0, 0.5):
         x, w_up, w_down = (
             _random(shape, 0.2, device, dtype, seed) for seed, shape in enumerate([(5, 64), (64, 64), (64, 64)])

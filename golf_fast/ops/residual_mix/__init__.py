@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from golf_fast.ops import backends
+from golf_fast.ops import backends, passes
 from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
 from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.residual_mix import operators, reference
@@ -22,6 +22,7 @@ backends.register(
         triton_obstacle,
         ("cpu",),
     ),
+    passes.candidate("a pass over its rows each way"),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
 
@@ -51,17 +52,20 @@ def residual_mix(
         stream, mixed and normed, each as `x`; stream is `x` itself if there is nothing to add. The epsilon of the norm
         is that of float32, 1.1920929e-07, its mean square is in float32.
 
-    The Triton kernels compute in float32 and round each of the three once, where the reference rounds after every
-    operation. They save stream, `x0`, `skip`, the vectors and the factors of the norm `[...]` in float32, and compute
-    mixed and normed again in the backward. They take contiguous float32, bfloat16 and float16 with D up to 4096.
+    The kernels compute in float32 and round each of the three once, where the reference rounds after every operation.
+    They save stream, `x0`, `skip`, the vectors and the factors of the norm `[...]` in float32, and compute mixed and
+    normed again in the backward. Those in Triton take contiguous float32, bfloat16 and float16 with D up to 4096.
 
     Raises:
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
     """
-    backend = backends.resolve(OP, x.device).name
+    backend = passes.resolve(OP, x)
     _check(x, x0, mix, branch, skip, skip_weight, backend == "triton")
     if backend == "reference":
         return reference.residual_mix(x, x0, mix, branch, skip, skip_weight)
+    if backend == "native":
+        x, x0, mix = x.contiguous(), x0.contiguous(), mix.contiguous()
+        branch, skip, skip_weight = (None if t is None else t.contiguous() for t in (branch, skip, skip_weight))
     stream, mixed, normed, _ = operators.forward(x, x0, mix, branch, skip, skip_weight)
     return x if branch is None and skip is None else stream, mixed, normed
 

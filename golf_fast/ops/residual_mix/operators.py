@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 
+from golf_fast.ops import passes
 from golf_fast.ops.residual_mix.reference import EPS
+
+OP = "residual_mix"
 
 
 @torch.library.custom_op("golf_fast::residual_mix_forward", mutates_args=())
@@ -20,12 +23,19 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """stream (of no elements if nothing is added to `x`), mixed, normed, and the row factors of the norm for the
     backward, float32."""
-    from golf_fast.ops.residual_mix import triton
-
     stream, mixed, normed, rstd = _outputs(x, branch, skip)
-    if x.numel():
-        own = None if branch is None and skip is None else stream
-        triton.forward(x, x0, mix, branch, skip, skip_weight, EPS, own, mixed, normed, rstd)()
+    if not x.numel():
+        return stream, mixed, normed, rstd
+    own = None if branch is None and skip is None else stream
+    arguments = (x, x0, mix, branch, skip, skip_weight, EPS, own, mixed, normed, rstd)
+    if passes.chosen(OP, x):
+        from golf_fast.ops.residual_mix import native
+
+        native.forward(*arguments)
+    else:
+        from golf_fast.ops.residual_mix import triton
+
+        triton.forward(*arguments)()
     return stream, mixed, normed, rstd
 
 
@@ -65,19 +75,24 @@ def backward(
 
     `d_out` is the gradient of the returned stream; None if nothing used it.
     """
-    from golf_fast.ops.residual_mix import triton
-
     d_stream, d_x0, d_skip, d_vectors = _gradients(stream, skip)
     if not stream.numel():
         return d_stream, d_x0, d_skip, d_vectors.zero_()
     # The gradient of a sum or a mean is one number with strides of zero.
     d_mixed, d_normed = d_mixed.contiguous(), d_normed.contiguous()
     d_out = None if d_out is None else d_out.contiguous()
-    parts = d_vectors.new_empty((triton.programs(stream), *d_vectors.shape))
+    given = (d_mixed, d_normed, d_out, stream, x0, mix, rstd, skip, skip_weight)
     of_skip = None if skip is None else d_skip
-    triton.backward(
-        d_mixed, d_normed, d_out, stream, x0, mix, rstd, skip, skip_weight, d_stream, d_x0, of_skip, parts
-    )()
+    if passes.chosen(OP, stream):
+        from golf_fast.ops.residual_mix import native
+
+        parts = d_vectors.new_empty((native.programs(stream), *d_vectors.shape))
+        native.backward(*given, d_stream, d_x0, of_skip, parts)
+    else:
+        from golf_fast.ops.residual_mix import triton
+
+        parts = d_vectors.new_empty((triton.programs(stream), *d_vectors.shape))
+        triton.backward(*given, d_stream, d_x0, of_skip, parts)()
     return d_stream, d_x0, d_skip, parts.sum(0)
 
 
