@@ -145,6 +145,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("NUM_LOOPS", ("model.loops",), INTEGER),
     Variable("LOOP_START", ("model.loop_start",), INTEGER),
     Variable("LOOP_END", ("model.loop_end",), INTEGER),
+    Variable("ENABLE_LOOPING_AT", ("train.loop_at",), NUMBER),
     Variable("PARALLEL_START_LAYER", ("model.lanes_from",), INTEGER),
     Variable("PARALLEL_FINAL_LANE", ("model.lanes_end",), LANE),
     Variable("MAX_WALLCLOCK_SECONDS", ("train.max_seconds",), NUMBER),

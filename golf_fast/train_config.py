@@ -114,6 +114,8 @@ class TrainConfig:
     """Share of the run, by the clock if it has a time limit, up to which rows have each length of seq_growth."""
     seq_ramp_steps: int = later(32)
     """Steps over which the learning rates rise from zero again after each change of the length of rows; 0: none."""
+    loop_at: float = later(0.0)
+    """Share of the run, by the clock if it has a time limit, from which on the model's loop (model.loops) is on."""
 
     def __post_init__(self) -> None:
         require_numbers(self, "train", warmup_steps=10**6, micro_batches=65536, seq_len=65536, muon_iterations=100)
@@ -127,7 +129,7 @@ class TrainConfig:
         require_not_negative(self, "train", "checkpoint_seconds", "checkpoint_every")
         require_positive(self, "train", "checkpoint_keep")
         require_not_negative(self, "train", "seq_ramp_steps")
-        for name in ("warmdown_frac", "min_lr"):
+        for name in ("warmdown_frac", "min_lr", "loop_at"):
             require(0 <= getattr(self, name) <= 1, f"train.{name}", getattr(self, name), "from 0 to 1")
         decay = self.table_weight_decay
         require(decay is None or decay >= 0, "train.table_weight_decay", decay, "0 or more, or None")

@@ -47,7 +47,8 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
-        self.plan = plan_of(config)
+        self._plans = {looped: plan_of(config, looped or not config.loops) for looped in (False, True)}
+        self.plan = self._plans[True]
         _require_formulas(config, self.plan)
         for row in parameters.table(config):
             dtype = embedding_dtype if row.role == "table" else torch.float32
@@ -65,8 +66,10 @@ class GPT(nn.Module):
                 _fill(tensor, row.parts[i // max(len(row.layers), 1)].initial, generator)
 
     def loop(self, looped: bool) -> None:
-        """Repeat the layers of the loop from now on, as a new model does, or do not: for the first part of training."""
-        self.plan = plan_of(self.config, looped)
+        """Repeat the layers of the loop from now on, as a new model does, or do not: for the first part of training.
+
+        A compiled function of the model is made once for each."""
+        self.plan = self._plans[looped]
 
     def claimed(self, reader: str) -> list[tuple[Row, nn.Parameter]]:
         """The parameters with their rows in the table, in its order, for a `reader` that must miss none of them.

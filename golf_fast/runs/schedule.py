@@ -47,6 +47,8 @@ class RecordedSchedule:
     """The steps, counted from 0, from which on rows had each length of row_lengths; empty if it never changed."""
     row_lengths: tuple[int, ...] = later(())
     """The lengths of the training rows, in their order."""
+    loop_from: int = later(0)
+    """The step, counted from 0, from which on the layers of the model's loop were repeated."""
 
     def __post_init__(self) -> None:
         held = min(len(self.lr_factor), len(self.momentum))
@@ -59,6 +61,8 @@ class RecordedSchedule:
         for step, (factor, momentum) in enumerate(zip(self.lr_factor, self.momentum, strict=True)):
             require(0 <= factor <= MOST, f"lr_factor of step {step}", factor, f"from 0 to {MOST}")
             require(0 <= momentum < 1, f"momentum of step {step}", momentum, "at least 0 and below 1")
+        least = f"from 0 to {self.steps}, the steps"
+        require(0 <= self.loop_from <= self.steps, "loop_from", self.loop_from, least)
         steps = [*self.rows_from, self.steps]
         rising = (not self.rows_from or steps[0] == 0) and all(a < b for a, b in pairwise(steps))
         require(

@@ -96,6 +96,7 @@ class Trainer:
         """One full step; returns the mean loss over all ranks as a device scalar, without waiting for it."""
         self.optimizer.zero_grad()
         self.batches.seq_len = rates.seq_len or self.config.seq_len
+        self.model.loop(rates.looped)
         total = torch.zeros((), device=self.ranks.device)
         parts = self.accumulation * self.ranks.world_size
         for _ in range(self.accumulation):

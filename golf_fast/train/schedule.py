@@ -19,11 +19,13 @@ RECENT_STEPS = 8
 
 @dataclass(frozen=True)
 class Rates:
-    """The factor on every learning rate, Muon's momentum, and the length of rows (0: as configured), for one step."""
+    """The factor on every learning rate, Muon's momentum, the length of rows (0: as configured), and whether the loop of
+    the model is on, for one step."""
 
     lr_factor: float
     momentum: float
     seq_len: int = 0
+    looped: bool = True
 
 
 def lr_factor(elapsed: float, step: int, max_seconds: float, max_steps: int, warmdown_steps: int) -> float:
@@ -92,7 +94,7 @@ class Schedule:
         c = self.config
         length = row_length(elapsed, step, c)
         factor = configured_factor(elapsed, step, c) * self._ramp(length)
-        return Rates(factor, muon_momentum(step, c), length)
+        return Rates(factor, muon_momentum(step, c), length, share_done(elapsed, step, c) >= c.loop_at)
 
     def _ramp(self, length: int) -> float:
         """The factor that rises over the first steps with rows of a new length."""
@@ -104,12 +106,17 @@ class Schedule:
     def warm_up_rates(self) -> list[Rates]:
         """What the untimed steps before the first run at, each of them `warmup_steps` times: all shapes of a run."""
         first = self.rates(0, 0.0)
-        return [replace(first, seq_len=length) for length in self.lengths]
+        return [replace(first, seq_len=length, looped=looped) for looped in self.phases for length in self.lengths]
 
     @property
     def lengths(self) -> list[int]:
         """The lengths that rows have in the run."""
         return list(dict.fromkeys(self.config.seq_lens))
+
+    @property
+    def phases(self) -> list[bool]:
+        """Whether the loop is on, in each part of the run."""
+        return [False, True] if self.config.loop_at > 0 else [True]
 
     def record(self, rates: Rates) -> None:
         self.recorded.append(rates)
@@ -138,7 +145,8 @@ class Schedule:
         changes = [(step, length) for step, length in enumerate(lengths) if step == 0 or lengths[step - 1] != length]
         grew = (tuple(step for step, _ in changes), tuple(length for _, length in changes))
         rows = grew if self.config.seq_growth else ((), ())
-        return RecordedSchedule(len(factors), factors, momenta, gave_up_calibration, budget, *rows)
+        loop_from = sum(not rates.looped for rates in self.recorded)
+        return RecordedSchedule(len(factors), factors, momenta, gave_up_calibration, budget, *rows, loop_from)
 
 
 class ReplayedSchedule(Schedule):
@@ -153,7 +161,9 @@ class ReplayedSchedule(Schedule):
             piece = length * config.micro_batches
             right = f"a multiple of {length} * micro_batches = {piece}, for the rows of the schedule that is replayed"
             require(config.batch_tokens % piece == 0, "train.batch_tokens", config.batch_tokens, right)
-        self.replayed = [Rates(*of_step) for of_step in zip(record.lr_factor, record.momentum, lengths, strict=True)]
+        looped = [step >= record.loop_from for step in range(record.steps)]
+        steps = zip(record.lr_factor, record.momentum, lengths, looped, strict=True)
+        self.replayed = [Rates(*of_step) for of_step in steps]
 
     def rates(self, step: int, elapsed: float) -> Rates:
         return self.replayed[step]
@@ -161,6 +171,10 @@ class ReplayedSchedule(Schedule):
     @property
     def lengths(self) -> list[int]:
         return list(dict.fromkeys(rates.seq_len for rates in self.replayed))
+
+    @property
+    def phases(self) -> list[bool]:
+        return list(dict.fromkeys(rates.looped for rates in self.replayed))
 
     def is_over(self, step: int, elapsed: float, step_seconds: list[float], in_flight: int) -> bool:
         return step >= len(self.replayed)

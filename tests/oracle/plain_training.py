@@ -45,6 +45,7 @@ class Settings:
     warmdown_frac: float = 0.0
     min_lr: float = 0.0
     muon_row_normalize: bool = False
+    loop_at: float = 0.0
     coefficients: tuple[tuple[float, float, float], ...] = ()
     table_weight_decay: float | None = None
     orthogonalize_in: torch.dtype = torch.bfloat16
@@ -201,10 +202,12 @@ def train_step(
     training: Training, micro_batches: Sequence[MicroBatch], elapsed: float, plain: Plain, settings: Settings
 ) -> None:
     factor = lr_factor(training.step, elapsed, settings)
+    done = training.step / settings.max_steps if settings.max_seconds <= 0 else elapsed / settings.max_seconds
+    mean = partial(loss, plain=plain, looped=done >= settings.loop_at)
     total: State = {name: torch.zeros_like(tensor) for name, tensor in training.weights.items()}
     mean_loss = 0.0
     for tokens, targets in micro_batches:
-        value, grads = gradients(training.weights, partial(loss, tokens_BT=tokens, targets_BT=targets, plain=plain))
+        value, grads = gradients(training.weights, partial(mean, tokens_BT=tokens, targets_BT=targets))
         mean_loss += float(value) / len(micro_batches)
         total = {name: total[name] + grads[name] / len(micro_batches) for name in total}
     total, norm = clipped(total, settings.grad_clip)

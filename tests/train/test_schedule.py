@@ -156,9 +156,31 @@ def test_growing_rows_are_replayed(tmp_path: Path) -> None:
         make_schedule(replace(CONFIG, batch_tokens=512, seq_len=64, replay_schedule=tmp_path))
 
 
+def test_the_loop_is_turned_on_by_the_clock_and_replayed_by_the_step(tmp_path: Path) -> None:
+    config = replace(CONFIG, max_steps=40, max_seconds=20.0, loop_at=0.35)
+    steps, _, schedule = train_with(lambda step: 0.5, config)
+    assert [rates.looped for rates in schedule.recorded] == [False] * 14 + [True] * 26
+    by_steps = train_with(lambda step: 9.0, replace(config, max_seconds=0.0))[2].recorded
+    assert [rates.looped for rates in by_steps] == [False] * 14 + [True] * 26
+    assert all(rates.looped for rates in train_with(lambda step: 0.5, replace(config, loop_at=0.0))[2].recorded)
+    record = schedule.as_recorded()
+    assert record.loop_from == 14
+    record.write(RunPaths(tmp_path).schedule)
+    replayed = make_schedule(replace(CONFIG, replay_schedule=tmp_path))
+    assert [replayed.rates(step, 0.0) for step in range(steps)] == schedule.recorded
+
+
+def test_the_warm_up_is_without_the_loop_and_with_it() -> None:
+    both = replace(GROWING, loop_at=0.5, seq_growth=(64,), seq_growth_until=(0.2,))
+    shapes = [(rates.looped, rates.seq_len) for rates in Schedule(both).warm_up_rates()]
+    assert shapes == [(False, 64), (False, 128), (True, 64), (True, 128)]
+    assert [rates.looped for rates in Schedule(CONFIG).warm_up_rates()] == [True]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"loop_at": 1.1}, r"train\.loop_at is 1\.1: it must be from 0 to 1"),
         (
             {"seq_growth": (48,)},
             r"train\.batch_tokens is 1024: it must be a multiple of seq_growth \* micro_batches = 48",
@@ -205,6 +227,8 @@ def test_options_that_make_no_sense_are_refused(changes: dict[str, Any], said: s
         '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "rows_from": [0, 0], "row_lengths": [32, 64]}',
         '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "rows_from": [0], "row_lengths": [0]}',
         '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "rows_from": 0, "row_lengths": [32]}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "loop_from": 2}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "loop_from": true}',
     ],
 )
 def test_what_is_no_schedule_is_one_clear_error(tmp_path: Path, content: str | None) -> None:
@@ -226,4 +250,5 @@ def test_the_record_is_plain_json(tmp_path: Path) -> None:
         "budget": {"limit": 600, "kept": 60, "trained": 530.5, "quantized": 20},
         "rows_from": [],
         "row_lengths": [],
+        "loop_from": 0,
     }
