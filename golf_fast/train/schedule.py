@@ -19,8 +19,8 @@ RECENT_STEPS = 8
 
 @dataclass(frozen=True)
 class Rates:
-    """The factor on every learning rate, Muon's momentum, the length of rows (0: as configured), and whether the loop of
-    the model is on, for one step."""
+    """The factor on every learning rate, Muon's momentum, the length of rows (0: as configured), and whether the model
+    repeats its loop, for one step."""
 
     lr_factor: float
     momentum: float
