@@ -35,6 +35,8 @@ class Ranks:
     device: torch.device
     peers: Peers | None = None
     """The others; None where there are none."""
+    local_rank: int = 0
+    """Its number among the ranks of its machine."""
 
     @staticmethod
     def single(device: torch.device | str = "cpu") -> Ranks:
@@ -72,13 +74,19 @@ class Ranks:
             device = torch.device("cuda", local_rank)
             torch.cuda.set_device(device)
         if world_size > 1:
-            return Ranks(rank, world_size, device, _join(rank, world_size, device_kind))
+            return Ranks(rank, world_size, device, _join(rank, world_size, device_kind), local_rank)
         return Ranks(rank, world_size, device)
 
     @property
     def main(self) -> bool:
         """Whether this rank writes the files and the lines."""
         return self.rank == 0
+
+    @property
+    def turn(self) -> int:
+        """When this rank does what one has to do before the others: rank 0 in turn 0, then, where machines do not share
+        their files, one rank of each in turn 1, and the rest in turn 2."""
+        return 0 if self.main else 1 if self.local_rank == 0 else 2
 
     def share(self, start: int, stop: int) -> tuple[int, int]:
         """This rank's contiguous piece `(start, stop)` of a range; sizes differ by one at most."""
@@ -205,8 +213,20 @@ class Ranks:
                 raise
             raise self.peers.lost(error) from error
 
+    def __enter__(self) -> Ranks:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Leave the run; after an error tell the others, each of which ends too, soon, and says it."""
+        if error is None:
+            self.close()
+        elif self.peers is not None:
+            self.peers.failed(error)
+
     def close(self) -> None:
         """Leave the run. No collective may follow."""
+        if self.peers is not None:
+            self.peers.close()
         if self.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 

@@ -48,6 +48,19 @@ def fork_context() -> multiprocessing.context.ForkServerContext:
 
 
 @pytest.fixture(scope="session")
+def start_ranks(
+    tmp_path_factory: pytest.TempPathFactory, fork_context: multiprocessing.context.ForkServerContext
+) -> Callable[..., ranks.Job]:
+    """A function `(script, world_size, *arguments)` that gives a script as the ranks of one run, while a block runs."""
+
+    def start(script: str | Path, world_size: int, *arguments: object) -> ranks.Job:
+        said = tmp_path_factory.mktemp("said")
+        return ranks.Job(fork_context, said, str(script), world_size, [str(argument) for argument in arguments])
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def run_ranks(
     tmp_path_factory: pytest.TempPathFactory, fork_context: multiprocessing.context.ForkServerContext
 ) -> Callable[..., None]:

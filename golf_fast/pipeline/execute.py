@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import platform
 import time
 from contextlib import ExitStack
 
 from golf_fast import code_size, machine
 from golf_fast.command_line import Parsed
 from golf_fast.distributed import Ranks
-from golf_fast.errors import StoppedError
+from golf_fast.errors import InputError, StoppedError
 from golf_fast.files import replacing
 from golf_fast.pipeline.going_on import GoingOn, restarted, sole
 from golf_fast.pipeline.resumable import ResumableRun
@@ -30,10 +31,14 @@ def execute(parsed: Parsed, going_on: GoingOn | None = None) -> None:
     Raises:
         InputError: something that was asked for or given cannot be used.
     """
+    require_installed(parsed.config.track)
+    device, reason = machine.choose_device(parsed.config.device)
+    with Ranks.from_environment(device.type, parsed.config.train.micro_batches) as ranks:
+        _execute(parsed, ranks, reason, going_on)
+
+
+def _execute(parsed: Parsed, ranks: Ranks, device_reason: str, going_on: GoingOn | None) -> None:
     config = parsed.config
-    require_installed(config.track)
-    device, device_reason = machine.choose_device(config.device)
-    ranks = Ranks.from_environment(device.type, config.train.micro_batches)
     going_on = going_on or restarted(config, ranks)
     directory = None
     if going_on is None:
@@ -56,6 +61,7 @@ def execute(parsed: Parsed, going_on: GoingOn | None = None) -> None:
                     with replacing(paths.config, "w") as file:
                         json.dump(parsed.as_dict(), file, indent=2)
                     stack.enter_context(sole(paths))
+                _require_shared(paths, ranks)
                 run = ResumableRun(config, paths, ranks, log, code_size.code())
                 run.prepare(goes_on=going_on is not None, step=going_on.step if going_on else None)
                 began = True
@@ -66,7 +72,22 @@ def execute(parsed: Parsed, going_on: GoingOn | None = None) -> None:
             if directory is not None and not began:
                 directory.discard()
             raise
-    ranks.close()
+
+
+def _require_shared(paths: RunPaths, ranks: Ranks) -> None:
+    """That every rank sees what rank 0 leaves in the run directory.
+
+    Raises:
+        InputError: a rank on another machine does not.
+    """
+    ranks.barrier()
+    blind = ranks.gather_bytes(b"" if paths.config.exists() else platform.node().encode())
+    hosts = sorted({host.decode(errors="replace") for host in blind if host})
+    if hosts:
+        raise InputError(
+            f"{paths.folder}: rank 0 made it, and {', '.join(hosts)} does not see it; the machines of a run need a "
+            "--runs-dir on a file system that they share"
+        )
 
 
 def _new_directory(parsed: Parsed, ranks: Ranks) -> tuple[RunPaths, RunDirectory | None]:

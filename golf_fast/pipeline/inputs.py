@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from golf_fast.data import Dataset, TokenBytes, Validation, prepare
 from golf_fast.data.shards import Tokens, side_cars
+from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, replacing, sha256
 from golf_fast.pipeline.context import Context
 from golf_fast.score import check_protocol
@@ -39,13 +40,19 @@ def prepare_inputs(context: Context) -> Inputs:
     """Find or build the data, check it, and leave the tokenizer in the run directory.
 
     Raises:
-        InputError: the data cannot be used, or the rules forbid the protocol of scoring.
+        InputError: the data cannot be used, ranks have different data, or the rules forbid the protocol of scoring.
     """
     config, ranks = context.config, context.ranks
-    for turn in ("main", "others"):  # rank 0 builds what is not there yet, then the others find it
-        if ranks.main == (turn == "main"):
+    for turn in range(3):  # rank 0 builds what is not there yet, then the others find it
+        if ranks.turn == turn:
             dataset = prepare(config.data, config.model.vocab_size, ranks.device.type == "cuda", context.log.progress)
         ranks.barrier()
+    for rank, fingerprint in enumerate(ranks.gather_bytes(dataset.fingerprint.encode())):
+        if fingerprint != dataset.fingerprint.encode():
+            raise InputError(
+                f"{dataset.name}: rank {ranks.rank} has data of fingerprint {dataset.fingerprint[:12]}, rank {rank} of "
+                f"{fingerprint[:12].decode()}; machines that do not share their files need the same"
+            )
     if ranks.main:
         with replacing(context.paths.tokenizer) as file:
             file.write(read_bytes(dataset.tokenizer_path, "the tokenizer of the data is needed"))

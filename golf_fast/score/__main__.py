@@ -45,42 +45,43 @@ def rescore(
         device: Where to compute.
     """
     chosen, _ = machine.choose_device(device)
-    ranks = Ranks.from_environment(chosen.type)
-    resolve_backends(ranks.device)
-    if tokens and data:
-        raise InputError(f"--tokens is {tokens} and --data {data}: name one of both")
-    named = tokens or data
-    if not run.is_file():
-        loaded = load_run(FinishedRun(run), ranks.device, named, tokenizer)
-    elif named and (tokenizer or data):
-        loaded = load_artifact(run, ranks.device, named, tokenizer)
-    else:
-        raise InputError(f"{run}: an artifact without its run needs --tokens SHARD and --tokenizer MODEL, or --data")
-    config = loaded.config
-    if streaming:
-        config = replace(config, ttt=ttt or "off", streaming=True)
-    elif ttt is not None:
-        config = replace(config, ttt=ttt, streaming=config.streaming and ttt == "off")
-    with RunLog(None, ranks.main) as log:
-        compiled = "yes" if compiles(config.compile, ranks.device.type) else "no"
-        log.line(f"torch.compile in scoring: {compiled} ({config.compile}, on {ranks.device.type})")
-        for sentence in loaded.unlike:
-            log.line(f"not the score of a run: {sentence}")
-        score = score_tokens(
-            loaded.model,
-            loaded.dataset.validation(config.window),
-            config,
-            ranks,
-            progress=lambda done, total: log.progress("score", done, total),
-            log=log.line,
-        )
-        verdict = in_words(score.violations, score.not_judged)
-        if score.legal:  # what cannot be compared with a run may have been trained on what it is scored on
-            verdict = "unverified" if loaded.unlike else "legal"
-        found = [config.ttt, score.tokens, score.bytes, score.nats / score.tokens, score.bpb, score.track, verdict]
-        headers = ["adapting", "tokens", "bytes", "nats a token", "bits per byte", "track", "rules", "seconds"]
-        log.line(table(headers, [[*found, f"{score.seconds:.1f}"]]))
-    ranks.close()
+    with Ranks.from_environment(chosen.type) as ranks:
+        resolve_backends(ranks.device)
+        if tokens and data:
+            raise InputError(f"--tokens is {tokens} and --data {data}: name one of both")
+        named = tokens or data
+        if not run.is_file():
+            loaded = load_run(FinishedRun(run), ranks.device, named, tokenizer)
+        elif named and (tokenizer or data):
+            loaded = load_artifact(run, ranks.device, named, tokenizer)
+        else:
+            raise InputError(
+                f"{run}: an artifact without its run needs --tokens SHARD and --tokenizer MODEL, or --data"
+            )
+        config = loaded.config
+        if streaming:
+            config = replace(config, ttt=ttt or "off", streaming=True)
+        elif ttt is not None:
+            config = replace(config, ttt=ttt, streaming=config.streaming and ttt == "off")
+        with RunLog(None, ranks.main) as log:
+            compiled = "yes" if compiles(config.compile, ranks.device.type) else "no"
+            log.line(f"torch.compile in scoring: {compiled} ({config.compile}, on {ranks.device.type})")
+            for sentence in loaded.unlike:
+                log.line(f"not the score of a run: {sentence}")
+            score = score_tokens(
+                loaded.model,
+                loaded.dataset.validation(config.window),
+                config,
+                ranks,
+                progress=lambda done, total: log.progress("score", done, total),
+                log=log.line,
+            )
+            verdict = in_words(score.violations, score.not_judged)
+            if score.legal:  # what cannot be compared with a run may have been trained on what it is scored on
+                verdict = "unverified" if loaded.unlike else "legal"
+            found = [config.ttt, score.tokens, score.bytes, score.nats / score.tokens, score.bpb, score.track, verdict]
+            headers = ["adapting", "tokens", "bytes", "nats a token", "bits per byte", "track", "rules", "seconds"]
+            log.line(table(headers, [[*found, f"{score.seconds:.1f}"]]))
 
 
 def main() -> None:

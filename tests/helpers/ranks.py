@@ -4,6 +4,7 @@ Starting them as new programs takes seconds a rank, nearly all of it for importi
 process that has imported what they need and has done nothing else: one thread, or what is forked from it may hang.
 """
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -46,6 +47,7 @@ def be(environment: dict[str, str], script: str, arguments: Sequence[str], said:
     os.environ.update(environment)
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name="__main__")
+    atexit._run_exitfuncs()  # a process of multiprocessing would end without
 
 
 def start(
@@ -110,3 +112,36 @@ def run(
 ) -> None:
     """Run a script as every rank, and see that each exits with 0. `folder` gets what they say."""
     finish(*start(context, folder, script, world_size, arguments))
+
+
+class Job:
+    """A script as every rank, from the beginning of a block to its end, when those that still run are killed.
+
+    Attributes:
+        ranks: their processes.
+        said: the file of what each says.
+    """
+
+    def __init__(
+        self,
+        context: multiprocessing.context.ForkServerContext,
+        folder: Path,
+        script: str,
+        world_size: int,
+        arguments: Sequence[str],
+    ) -> None:
+        self._asked = (context, folder, script, world_size, arguments)
+
+    def __enter__(self) -> "Job":
+        self.ranks, self.said = start(*self._asked)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end(self.ranks)
+
+    def end(self, seconds: float) -> list[int | None]:
+        """How each rank ended, or None where it still runs after that time."""
+        until = time.monotonic() + seconds
+        for rank in self.ranks:
+            rank.join(max(0.0, until - time.monotonic()))
+        return [rank.exitcode for rank in self.ranks]
