@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from golf_fast import machine
-from golf_fast.config import compiles
+from golf_fast.config import ScoreConfig, compiles
 from golf_fast.console import exit_with
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
@@ -17,7 +17,7 @@ from golf_fast.model.backends import resolve_backends
 from golf_fast.report import RunLog, table
 from golf_fast.rules import in_words
 from golf_fast.runs import FinishedRun
-from golf_fast.score.loading import load_artifact, load_run
+from golf_fast.score.loading import Scorable, load_artifact, load_run
 from golf_fast.score.scorer import score_tokens
 
 
@@ -63,25 +63,30 @@ def rescore(
             config = replace(config, ttt=ttt or "off", streaming=True)
         elif ttt is not None:
             config = replace(config, ttt=ttt, streaming=config.streaming and ttt == "off")
-        with RunLog(None, ranks.main) as log:
-            compiled = "yes" if compiles(config.compile, ranks.device.type) else "no"
-            log.line(f"torch.compile in scoring: {compiled} ({config.compile}, on {ranks.device.type})")
-            for sentence in loaded.unlike:
-                log.line(f"not the score of a run: {sentence}")
-            score = score_tokens(
-                loaded.model,
-                loaded.dataset.validation(config.window),
-                config,
-                ranks,
-                progress=lambda done, total: log.progress("score", done, total),
-                log=log.line,
-            )
-            verdict = in_words(score.violations, score.not_judged)
-            if score.legal:  # what cannot be compared with a run may have been trained on what it is scored on
-                verdict = "unverified" if loaded.unlike else "legal"
-            found = [config.ttt, score.tokens, score.bytes, score.nats / score.tokens, score.bpb, score.track, verdict]
-            headers = ["adapting", "tokens", "bytes", "nats a token", "bits per byte", "track", "rules", "seconds"]
-            log.line(table(headers, [[*found, f"{score.seconds:.1f}"]]))
+        _score(loaded, config, ranks)
+
+
+def _score(loaded: Scorable, config: ScoreConfig, ranks: Ranks) -> None:
+    """Score, and print the one row that comes of it."""
+    with RunLog(None, ranks.main) as log:
+        compiled = "yes" if compiles(config.compile, ranks.device.type) else "no"
+        log.line(f"torch.compile in scoring: {compiled} ({config.compile}, on {ranks.device.type})")
+        for sentence in loaded.unlike:
+            log.line(f"not the score of a run: {sentence}")
+        score = score_tokens(
+            loaded.model,
+            loaded.dataset.validation(config.window),
+            config,
+            ranks,
+            progress=lambda done, total: log.progress("score", done, total),
+            log=log.line,
+        )
+        verdict = in_words(score.violations, score.not_judged)
+        if score.legal:  # what cannot be compared with a run may have been trained on what it is scored on
+            verdict = "unverified" if loaded.unlike else "legal"
+        found = [config.ttt, score.tokens, score.bytes, score.nats / score.tokens, score.bpb, score.track, verdict]
+        headers = ["adapting", "tokens", "bytes", "nats a token", "bits per byte", "track", "rules", "seconds"]
+        log.line(table(headers, [[*found, f"{score.seconds:.1f}"]]))
 
 
 def main() -> None:
