@@ -58,8 +58,9 @@ def _execute(parsed: Parsed, ranks: Ranks, device_reason: str, going_on: GoingOn
                 log.line(f"run directory: {paths.folder}")
                 log.line(f"device: {ranks.device} ({device_reason}), {ranks.world_size} rank(s)")
                 if ranks.main and going_on is None:
+                    where = {"device": machine.device_name(ranks.device), "world_size": ranks.world_size}
                     with replacing(paths.config, "w") as file:
-                        json.dump(parsed.as_dict(), file, indent=2)
+                        json.dump(parsed.as_dict() | {"machine": where}, file, indent=2)
                     stack.enter_context(sole(paths))
                 _require_shared(paths, ranks)
                 run = ResumableRun(config, paths, ranks, log, code_size.code())

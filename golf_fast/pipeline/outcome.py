@@ -124,7 +124,7 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
         finished=finished,
         resumed=found.resumed,
         repeated_seconds=found.repeated_seconds,
-        file_hashes={path.name: sha256(path) for path in (paths.artifact, paths.tokenizer) if path.exists()},
+        file_hashes={path.name: sha256(path) for path in paths.evidence if path.exists()},
         validation_shards=found.inputs.shards,
         validation_bytes=found.inputs.side_cars,
     )

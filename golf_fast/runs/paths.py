@@ -48,3 +48,8 @@ class RunPaths:
         """A folder of event files, where the run was tracked by TensorBoard."""
         self.audit = folder / "audit.json"
         """What an audit found, if somebody left it here."""
+
+    @property
+    def evidence(self) -> tuple[Path, ...]:
+        """The files that the result follows from: it has their hashes."""
+        return self.artifact, self.tokenizer, self.config, self.schedule, self.ledger, self.token_losses

@@ -64,7 +64,8 @@ class Result:
     baselines: dict[str, float] = field(default_factory=dict)
     """General compressor -> bits per byte of the same validation text."""
     file_hashes: dict[str, str] = field(default_factory=dict)
-    """Name of a file of the run directory that the score depends on -> SHA-256: the artifact and the tokenizer."""
+    """Name of a file of the run directory -> SHA-256, of each that the result follows from: artifact, tokenizer,
+    settings, schedule, ledger and losses."""
     validation_shards: dict[str, str] = field(default_factory=dict)
     """Path of each shard that was scored, in order -> SHA-256."""
     validation_bytes: dict[str, str] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from golf_fast.data import Dataset, Tokenizer, Validation
 from golf_fast.data.dataset import find
 from golf_fast.data.shards import HEADER_BYTES, Shard, find_shards, side_cars
 from golf_fast.errors import InputError
-from golf_fast.files import open_regular, reason, sha256
+from golf_fast.files import open_regular, read_bytes, reason, sha256
 from golf_fast.from_plain import from_plain
 from golf_fast.runs import FinishedRun, Result
 from golf_fast.runs.schedule import RecordedSchedule
@@ -77,7 +77,29 @@ class Evidence:
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
-        return self.run.records()
+        """The records of the metrics, as far as there are any: they accompany a run, and no rule needs them."""
+        return self._metrics[0]
+
+    @property
+    def doubt_of_metrics(self) -> str:
+        """What is wrong with the file of the metrics, "" for nothing."""
+        return self._metrics[1]
+
+    @cached_property
+    def _metrics(self) -> tuple[list[dict[str, Any]], str]:
+        try:
+            records = self.run.records()
+            lines = read_bytes(self.paths.metrics, "the metrics of a run are needed").split(b"\n")
+        except InputError as error:
+            return [], str(error)
+        others = sum(1 for line in lines if line.strip()) - len(records)
+        return records, f"{others} lines are no records" if others else ""
+
+    @cached_property
+    def machine(self) -> dict[str, Any] | Missing:
+        """What the run said of its machine when it began."""
+        held = json_files.read_object(self.paths.config, "the settings of a run are needed").get("machine")
+        return held if isinstance(held, dict) else Missing("is not on record; an earlier version wrote the settings")
 
     @cached_property
     def artifact(self) -> Artifact | Missing:
@@ -173,4 +195,4 @@ def _tried(path: Path, make: Callable[[], Value]) -> Value | Missing:
     try:
         return make()
     except InputError as error:
-        return Missing(str(error), absent=not path.exists())
+        return Missing(str(error), absent=not os.path.lexists(path))

@@ -6,12 +6,13 @@ import dataclasses
 import subprocess
 import sys
 from functools import lru_cache
+from pathlib import Path
 
 from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
 from golf_fast.config import ModelConfig
 from golf_fast.errors import InputError
-from golf_fast.files import sha256
+from golf_fast.files import reason, sha256
 from golf_fast.from_plain import from_plain
 from golf_fast.model import parameters
 from golf_fast.rules import SIZE_LIMIT_BYTES
@@ -32,27 +33,68 @@ def shipped(evidence: Evidence, code: tuple[str, int]) -> list[Finding]:
     """V10: the bytes of artifact and code, and whether the artifact and the tokenizer are those of the run."""
     result, path = evidence.result, evidence.paths.artifact
     if not path.is_file():
-        return [unknown("V10", "there is no artifact", path.name)]
+        return [unknown("V10", "there is no artifact", path.name), *_code(evidence, code, 0)[1:]]
     found, size = [], path.stat().st_size
     if size != result.artifact_bytes:
         found.append(flagged("V10", f"has {size:,} bytes, artifact_bytes is {result.artifact_bytes}", path.name))
-    if isinstance(evidence.artifact, Missing):
-        found.append(flagged("artifact", evidence.artifact.why))
-    for file in (path, evidence.paths.tokenizer):
-        wanted = result.file_hashes.get(file.name)
-        if wanted is None:
-            found.append(
-                unknown("artifact", "the result records no hash of it; an earlier version wrote it", file.name)
-            )
-        elif not file.is_file():
-            found.append(unknown("artifact", "is missing", file.name))
-        elif file.stat().st_size > _MOST_BYTES:
-            found.append(flagged("artifact", f"has {file.stat().st_size:,} bytes, more than a run leaves", file.name))
-        elif (digest := sha256(file)) != wanted:
-            found.append(flagged("artifact", f"has SHA-256 {digest[:12]}, the run left {wanted[:12]}", file.name))
-        else:
-            found.append(passed("artifact", f"SHA-256 {digest[:12]} is what the run left", file.name))
     return [*found, *_code(evidence, code, size)]
+
+
+def unchanged(evidence: Evidence) -> list[Finding]:
+    """Whether each file that the result follows from is there, is a file, can be read, and is as the run left it."""
+    paths, found = evidence.paths, []
+    checks = {
+        paths.ledger: "ledger",
+        paths.token_losses: "losses",
+        paths.config: "settings",
+        paths.schedule: "settings",
+    }
+    read = {
+        paths.artifact: evidence.artifact,
+        paths.tokenizer: evidence.tokenizer,
+        paths.schedule: evidence.schedule,
+        paths.token_losses: evidence.losses,
+        paths.ledger: evidence.events,
+    }
+    for path in paths.evidence:
+        check, content = checks.get(path, "artifact"), read.get(path)
+        if isinstance(content, Missing) and not content.absent:
+            found.append(flagged(check, content.why, path.name))
+        else:
+            found.append(_hashed(path, check, evidence.result.file_hashes.get(path.name)))
+    return found
+
+
+def _hashed(path: Path, check: str, wanted: str | None) -> Finding:
+    if wanted is None:
+        return unknown(check, "the result records no hash of it; an earlier version wrote it", path.name)
+    if not path.exists():
+        return unknown(check, "is missing", path.name)
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            return flagged(check, f"has {path.stat().st_size:,} bytes, more than a run leaves", path.name)
+        digest = sha256(path)
+    except (OSError, InputError) as error:
+        return flagged(check, f"cannot be read ({reason(error)})", path.name)
+    if digest != wanted:
+        return flagged(check, f"has SHA-256 {digest[:12]}, the run left {wanted[:12]}", path.name)
+    return passed(check, f"SHA-256 {digest[:12]} is what the run left", path.name)
+
+
+def machine(evidence: Evidence) -> list[Finding]:
+    """Whether the machine of the result is that of the settings."""
+    held, found = evidence.machine, []
+    if isinstance(held, Missing):
+        return [unknown("settings", held.why, "config.json machine")]
+    for name in ("device", "world_size"):
+        said = getattr(evidence.result, name)
+        if held.get(name) != said:
+            text, where = f"is {said}, the run began on {held.get(name)}", f"result.json {name}"
+            resumed = evidence.result.resumed > 0
+            found.append(
+                unknown("result", f"{text} and was resumed", where) if resumed else flagged("result", text, where)
+            )
+    return found
 
 
 def _code(evidence: Evidence, code: tuple[str, int], artifact_bytes: int) -> list[Finding]:

@@ -99,7 +99,9 @@ def audit(
     evidence = Evidence(folder, data)
     found = [*files.shipped(evidence, code or files.installed_code()), *files.recipe(evidence)]
     found += [*totals.derived(evidence), *totals.sums(evidence), *totals.byte_count(evidence), *clock.times(evidence)]
-    found += _split(evidence)
+    found += [*_split(evidence), *files.unchanged(evidence), *files.machine(evidence)]
+    if evidence.doubt_of_metrics:
+        found.append(unknown("settings", evidence.doubt_of_metrics, evidence.paths.metrics.name))
     model = losses.model_of(evidence, device)
     if isinstance(model, Missing):
         found += [unknown(check, model.why) for check in ("losses", *losses.FOLLOWS)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import sys
@@ -17,6 +18,7 @@ import torch
 
 from golf_fast.audit.__main__ import main as audit_main
 from golf_fast.audit.run import record
+from golf_fast.audit.run.finding import Finding
 from golf_fast.audit.run.judge import Audit, audit
 from golf_fast.audit.run.replay import Sample
 from golf_fast.config import RunConfig, ScoreConfig
@@ -82,6 +84,11 @@ def judged(run: Path, data: Path | None = None, **sample: Any) -> Audit:
     return audit(run, Sample(**sample), torch.device("cpu"), data, CODE)
 
 
+def of_replay(found: Audit) -> list[Finding]:
+    """What is said of the losses, beside the hash of their file."""
+    return [finding for finding in found.of("losses") if "hash" not in finding.text and "SHA" not in finding.text]
+
+
 def change(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
@@ -140,6 +147,12 @@ def other_losses(run: Path) -> None:
     nats = float(losses.sum(dtype=np.float64))
     bpb = nats / np.log(2) / result["val_bytes"]
     change(run / "result.json", val_loss=nats / len(losses), val_bpb=bpb)
+
+
+def last_bit(run: Path) -> None:
+    content = bytearray((run / "token_losses").read_bytes())
+    content[40] ^= 1
+    (run / "token_losses").write_bytes(content)
 
 
 def fewer_losses(run: Path) -> None:
@@ -206,6 +219,18 @@ FORGERIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "other rates": (rates, "settings", "lr_factor: is"),
     "other settings of the model": (lambda run: setting(run, "model", rope_base=500.0), "settings", "model.rope_base"),
     "another strategy": (lambda run: setting(run, "score", ttt="off"), "settings", "score.ttt is off"),
+    "another length of rows": (lambda run: setting(run, "train", seq_len=64), "settings", "config.json: has SHA-256"),
+    "another rate of adapting": (lambda run: setting(run, "score", ttt_lr=0.1), "settings", "config.json: has SHA-256"),
+    "another text": (lambda run: setting(run, "data", text="other"), "settings", "config.json: has SHA-256"),
+    "another schedule": (lambda run: budget(run, kept=1.0), "settings", "schedule.json: has SHA-256"),
+    "another ledger": (lambda run: (run / "ledger.jsonl").open("a").write(" \n"), "ledger", "ledger.jsonl: "),
+    "other rounding": (last_bit, "losses", "token_losses: has SHA-256"),
+    "more devices": (
+        lambda run: change(run / "result.json", world_size=8),
+        "result",
+        "world_size: is 8, the run began",
+    ),
+    "another device": (lambda run: change(run / "result.json", device="NVIDIA H100"), "result", "device: is NVIDIA"),
     "fewer steps": (lambda run: change(run / "result.json", steps=3), "settings", "has 4 steps, the result 3"),
 }
 
@@ -279,7 +304,7 @@ def test_a_model_that_keeps_documents_separate_is_judged_document_by_document(tm
 def test_a_sample_of_an_adapting_run_says_what_it_leaves_open(made: Path) -> None:
     found = judged(made, targets=200)
     assert found.flagged == []
-    losses = found.of("losses")
+    losses = of_replay(found)
     assert [finding.outcome for finding in losses] == ["pass", "unknown"]
     assert "of 480 targets replayed" in losses[0].text
     assert "--full replays them, in about" in losses[1].text
@@ -289,7 +314,10 @@ def test_a_run_of_an_earlier_version_is_not_flagged(monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(EARLIER)
     found = judged(EARLIER / "run")
     assert found.flagged == [], found.lines()
-    assert found.of("losses")[0].outcome == "pass"
+    assert of_replay(found)[0].outcome == "pass"
+    hashes = [finding for check in ("losses", "ledger", "settings") for finding in found.of(check)]
+    assert sum("records no hash of it" in finding.text for finding in hashes) == 4
+    assert any("machine: is not on record" in finding.said for finding in found.of("settings"))
 
 
 @pytest.mark.parametrize("ttt", ["off", "documents"])
@@ -302,7 +330,7 @@ def test_what_does_not_go_on_is_sampled_anywhere(tmp_path: Path, ttt: str) -> No
     one, other = train(tmp_path / "a", *more), train(tmp_path / "b", *more, "--seed=7")
     found = judged(one, targets=64)
     assert found.flagged == [], found.lines()
-    assert [finding.outcome for finding in found.of("losses")] == ["pass"]
+    assert [finding.outcome for finding in of_replay(found)] == ["pass"]
     shutil.copy(other / "artifact.golf", one / "artifact.golf")
     content = (one / "artifact.golf").read_bytes()
     result = json.loads((one / "result.json").read_text())
@@ -338,6 +366,60 @@ def test_what_is_missing_is_unknown_and_not_passed(run: Path, tmp_path: Path) ->
     assert {finding.outcome for check in ("V1", "V3", "V9", "V10", "V11", "losses") for finding in found.of(check)} == {
         "unknown"
     }
+
+
+ODD = {"artifact.golf": "artifact", "tokenizer.model": "artifact", "token_losses": "losses"}
+ODD |= {"schedule.json": "settings", "ledger.jsonl": "ledger"}
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a named pipe", "a device"])
+def test_what_is_no_file_is_flagged_and_never_waited_for(run: Path, kind: str) -> None:
+    for name in ODD:
+        (run / name).unlink()
+        if kind == "a folder":
+            (run / name).mkdir()
+        elif kind == "a named pipe":
+            os.mkfifo(run / name)
+        else:
+            (run / name).symlink_to("/dev/zero")
+    found = judged(run, targets=32)
+    assert set(found.flagged) >= set(ODD.values()), found.lines()
+    for name, check in ODD.items():
+        said = [finding.said for finding in found.of(check) if finding.outcome == "flag"]
+        assert any(name in each and f"is {kind}, not a file" in each for each in said), (name, said)
+
+
+def test_a_file_that_cannot_be_read_is_flagged(run: Path) -> None:
+    (run / "token_losses").write_bytes(b"12345")
+    (run / "schedule.json").write_text("{")
+    (run / "tokenizer.model").write_bytes(b"\0" * 40)
+    found = judged(run, targets=32)
+    assert {"losses", "settings", "artifact"} <= set(found.flagged), found.lines()
+
+
+@pytest.mark.parametrize("damage", ["a folder", "not text", "no records", "half a line", "wrong kinds", "gone"])
+def test_damaged_metrics_do_not_end_an_audit(run: Path, damage: str) -> None:
+    """They accompany a run; what they would show is not passed, and it is said."""
+    path = run / "metrics.jsonl"
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "a folder":
+        path.mkdir()
+    elif damage != "gone":
+        made = {
+            "not text": b"\xff\xfe\0" * 50,
+            "no records": b"[1]\nnull\n",
+            "half a line": content[:-9],
+            "wrong kinds": b'{"kind": "train", "step": "x", "seconds": null}\n{"kind": ["stage"], "name": {}}\n',
+        }
+        path.write_bytes(made[damage])
+    found = judged(run, targets=32)
+    assert found.flagged == [], found.lines()
+    assert {finding.outcome for finding in found.of("V11")} != {"pass"}
+    if damage != "wrong kinds":
+        assert any(
+            "metrics.jsonl: " in finding.said and finding.outcome == "unknown" for finding in found.of("settings")
+        )
 
 
 def test_the_command_exits_with_1_0_and_2(
