@@ -56,6 +56,7 @@ FILES = {
     "schedule.json",
     "token_losses",
     "tokenizer.model",
+    "train_gpt.py",
 }
 
 

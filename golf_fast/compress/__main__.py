@@ -119,7 +119,7 @@ def make(checkpoint: Annotated[Path, tyro.conf.Positional], output: Path | None 
         say(
             f"quantizer {config.compress.quantizer} reads training tokens: {settings.quantizer} is used, which does not"
         )
-    code_bytes = run.result().code_bytes if run.paths.result.exists() else code_size.code_bytes()
+    code_bytes = run.result().code_bytes if run.paths.result.exists() else code_size.code(run.config).size
     model, groups = for_file(config.model), quantization_groups(config.model)
     quantizer = Quantizer(prune(state_dict, settings), model, code_bytes, Ranks.single(), say, groups)
     try:

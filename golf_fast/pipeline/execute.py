@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from golf_fast import code_size, machine
 from golf_fast.command_line import Parsed
+from golf_fast.config import RunConfig
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError, StoppedError
 from golf_fast.files import replacing
@@ -63,7 +64,7 @@ def _execute(parsed: Parsed, ranks: Ranks, device_reason: str, going_on: GoingOn
                         json.dump(parsed.as_dict() | {"machine": where}, file, indent=2)
                     stack.enter_context(sole(paths))
                 _require_shared(paths, ranks)
-                run = ResumableRun(config, paths, ranks, log, code_size.code())
+                run = ResumableRun(config, paths, ranks, log, _shipped(config, paths, ranks))
                 run.prepare(goes_on=going_on is not None, step=going_on.step if going_on else None)
                 began = True
                 log.track(config.track, paths.folder, flat(config.as_dict()))
@@ -97,6 +98,15 @@ def _new_directory(parsed: Parsed, ranks: Ranks) -> tuple[RunPaths, RunDirectory
     directory = new_run_directory(parsed.config, stamp) if ranks.main else None
     number = int(ranks.broadcast_float(directory.number if directory else 0))
     return RunPaths(run_folder(parsed.config, stamp, number)), directory
+
+
+def _shipped(config: RunConfig, paths: RunPaths, ranks: Ranks) -> code_size.Code:
+    """The code that the run would ship, which is left in its directory."""
+    code = code_size.code(config)
+    if ranks.main:
+        with replacing(paths.code) as file:
+            file.write(code.content)
+    return code
 
 
 def _go(run: ResumableRun, log: RunLog) -> None:

@@ -2,64 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from golf_fast import machine
-from golf_fast.config import ScoreConfig
 from golf_fast.data import shard_tokens
 from golf_fast.files import sha256
 from golf_fast.model import parameters
-from golf_fast.pipeline.budget import Budget
 from golf_fast.pipeline.context import Context
-from golf_fast.pipeline.inputs import Inputs
+from golf_fast.pipeline.findings import AFTER, BEFORE, Findings
 from golf_fast.runs import Result
-from golf_fast.score import Score
-from golf_fast.score.ledger import Event
 from golf_fast.score.verdict import Facts, Verdict, judge, variant_of
-from golf_fast.train import Trained
 
-if TYPE_CHECKING:  # what is only for people is not needed for a score
-    from golf_fast.data import Baseline
-    from golf_fast.data.overlap import Overlap
-    from golf_fast.pipeline.account import Costs
-
-BEFORE, AFTER, ADAPTING = "score before compression", "score after compression", "score while adapting"
-"""Names of the three scoring stages."""
 _STRETCHES = 256
 """Stretches of the stream for which the gain of adapting is kept."""
-
-
-@dataclass
-class Findings:
-    """What is known of a run so far; None or empty for what is not."""
-
-    inputs: Inputs
-    budget: Budget
-    overlap: Overlap | None = None
-    """What of the validation text the training text has, if the main rank looked."""
-    trained: Trained | None = None
-    costs: Costs | None = None
-    """What the compression cost, in bytes and in bits per byte."""
-    scores: dict[str, Score] = field(default_factory=dict)
-    """The score of each scoring stage that has ended, by its name."""
-    baselines: list[Baseline] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    """What the ledger of the final score has recorded so far."""
-    resumed: int = 0
-    """How often the run was cut short and went on."""
-    repeated_seconds: float = 0.0
-    """Seconds of work that were done again then."""
-    reservations: list[str] = field(default_factory=list)
-    """What that leaves open, in words."""
-
-    def final(self, config: ScoreConfig) -> Score | None:
-        """The score that counts."""
-        return self.scores.get(AFTER if config.ttt == "off" else ADAPTING)
 
 
 def verdict(context: Context, found: Findings, *, finished: bool) -> Verdict:

@@ -16,12 +16,13 @@ from golf_fast.pipeline import baselines, outcome
 from golf_fast.pipeline.account import account
 from golf_fast.pipeline.compression import Compressed
 from golf_fast.pipeline.documents import leave_documents
-from golf_fast.pipeline.outcome import AFTER
+from golf_fast.pipeline.findings import AFTER
 from golf_fast.pipeline.run import Run
 from golf_fast.pipeline.space import require_room
 from golf_fast.pipeline.training import TrainingStage
 from golf_fast.report import summary
-from golf_fast.runs import Result
+from golf_fast.runs import FinishedRun, Result
+from golf_fast.runs.schedule import RecordedSchedule
 from golf_fast.score import Score
 
 
@@ -38,11 +39,24 @@ class ReportedRun(Run):
         if self.found.overlap.partial:
             context.log.line(f"overlap of training and validation: {self.found.overlap.partial}")
 
+    def followed(self) -> RecordedSchedule | None:
+        folder = self.context.config.train.replay_schedule
+        return FinishedRun(folder).schedule() if folder else None
+
     def go(self) -> None:
-        super().go()
+        """Train, compress and score, and leave the result; of a run that is cut short, what was found until then."""
         context, found = self.context, self.found
+        try:
+            super().go()
+        except BaseException:
+            if context.ranks.main:
+                with context.secondary():  # what ended the run is what has to be said in the end
+                    outcome.result(context, found, finished=False).write(context.paths.result)
+            raise
         if not context.ranks.main:
             return
+        # The score is known: it is on disk before anything that only stands beside it is worked out.
+        outcome.result(context, found, finished=True).write(context.paths.result)
         with context.secondary():
             found.baselines = baselines.compare(context, found.inputs, found.scores[AFTER].bytes)
         result = outcome.result(context, found, finished=True)

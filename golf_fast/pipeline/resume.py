@@ -25,8 +25,8 @@ from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.files import reason, sha256, write_all
 from golf_fast.pipeline.context import Context
+from golf_fast.pipeline.findings import ADAPTING, AFTER, BEFORE
 from golf_fast.pipeline.inputs import Inputs
-from golf_fast.pipeline.outcome import ADAPTING, AFTER, BEFORE
 from golf_fast.report import RunLog
 from golf_fast.runs import RunPaths
 from golf_fast.train import checkpoint

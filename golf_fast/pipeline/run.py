@@ -19,14 +19,14 @@ from golf_fast.config import RunConfig, ScoreConfig
 from golf_fast.distributed import Ranks
 from golf_fast.files import replacing
 from golf_fast.model import upstream
-from golf_fast.pipeline import outcome
 from golf_fast.pipeline.budget import Budget
 from golf_fast.pipeline.compression import Compressed, compress
 from golf_fast.pipeline.context import Context
+from golf_fast.pipeline.findings import ADAPTING, AFTER, BEFORE, Findings
 from golf_fast.pipeline.inputs import prepare_inputs
-from golf_fast.pipeline.outcome import ADAPTING, AFTER, BEFORE, Findings
 from golf_fast.pipeline.training import TrainingStage, train_model
-from golf_fast.runs import FinishedRun, RunPaths
+from golf_fast.runs import RunPaths
+from golf_fast.runs.schedule import RecordedSchedule
 from golf_fast.score import Ledger, Score, score_tokens
 from golf_fast.train.loop import Log
 from golf_fast.train.schedule import make_schedule
@@ -52,8 +52,7 @@ class Run:
             InputError: the data, the schedule to replay, a protocol that the rules forbid, a missing package.
         """
         context, config = self.context, self.context.config
-        followed = config.train.replay_schedule
-        record = FinishedRun(followed).schedule() if followed else None
+        record = self.followed()
         budget = Budget.of(config, record)
         self.schedule = make_schedule(dataclasses.replace(config.train, max_seconds=budget.for_training), record)
         require_installed(config.compress.codec)
@@ -63,17 +62,26 @@ class Run:
         context.log.line(f"validation: {self.found.inputs.validation.targets:,} tokens")
 
     def go(self) -> None:
-        """Train, compress and score what `prepare` found, and leave the results."""
-        context, found = self.context, self.found
-        try:
-            self._train_compress_score()
-        except BaseException:
-            if context.ranks.main:
-                with context.secondary():  # what ended the run is what has to be said in the end
-                    outcome.result(context, found, finished=False).write(context.paths.result)
-            raise
+        """Train, compress and score what `prepare` found."""
+        context, paths = self.context, self.context.paths
+        training = self.train()
+        compressed = self.compress(training)
+        self.after_compression(compressed)
+        fixed = dataclasses.replace(context.config.score, ttt="off")
+        self.score(BEFORE, training.weights, fixed)
+        restored = dequantize(read_artifact(paths.artifact).tensors, device=context.ranks.device)
+        adapts = context.config.score.ttt != "off"
+        final = self.score(AFTER, restored, fixed, final=not adapts)
+        if adapts:
+            final = self.score(ADAPTING, restored, context.config.score, final=True)
         if context.ranks.main:
-            outcome.result(context, found, finished=True).write(context.paths.result)
+            with context.secondary(), replacing(paths.token_losses) as file:
+                file.write(final.losses.tobytes())
+        self.after_scoring(final)
+
+    def followed(self) -> RecordedSchedule | None:
+        """The schedule of an earlier run that this one follows, if it follows one."""
+        return None
 
     def forecast(self) -> Callable[[Mapping[str, torch.Tensor]], int] | None:
         """What predicts the bytes of the artifact from averaged weights while the model trains; None for nothing."""
@@ -136,20 +144,3 @@ class Run:
         self.found.scores[name] = score
         context.log.line(f"{name}: val_loss:{score.nats / score.tokens:.4f} val_bpb:{score.bpb:.4f}")
         return score
-
-    def _train_compress_score(self) -> None:
-        context, paths = self.context, self.context.paths
-        training = self.train()
-        compressed = self.compress(training)
-        self.after_compression(compressed)
-        fixed = dataclasses.replace(context.config.score, ttt="off")
-        self.score(BEFORE, training.weights, fixed)
-        restored = dequantize(read_artifact(paths.artifact).tensors, device=context.ranks.device)
-        adapts = context.config.score.ttt != "off"
-        final = self.score(AFTER, restored, fixed, final=not adapts)
-        if adapts:
-            final = self.score(ADAPTING, restored, context.config.score, final=True)
-        if context.ranks.main:
-            with context.secondary(), replacing(paths.token_losses) as file:
-                file.write(final.losses.tobytes())
-        self.after_scoring(final)

@@ -30,6 +30,8 @@ class RunPaths:
         """Where the validation documents begin, the bytes of each, and the text of the hardest and easiest."""
         self.tokenizer = folder / "tokenizer.model"
         """The SentencePiece model of the tokens."""
+        self.code = folder / "train_gpt.py"
+        """The code that ships: one file that does the run again."""
         self.weights = folder / "checkpoint" / "weights.safetensors"
         """The averaged weights before compression, under public names."""
         self.resume = folder / "resume"

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import msgspec
 import torch
 from torch import Tensor
 
@@ -232,8 +231,8 @@ class Examiner:
         if self._ranks.world_size == 1:
             self._ledger.flush()
             return
-        own = msgspec.json.encode([self._ledger.held, self.pace.news()])
-        said = [msgspec.json.decode(text) for text in self._ranks.gather_bytes(own)]
+        own = json.dumps([self._ledger.held, self.pace.news()]).encode()
+        said = [json_files.parse(text, "what a rank held") for text in self._ranks.gather_bytes(own)]
         others = [(rank, each) for rank, each in enumerate(said) if rank != self._ranks.rank]
         self._ledger.release(event for _, (events, _) in others for event in events)
         for rank, (_, news) in others:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
-from functools import lru_cache
 from pathlib import Path
 
+from golf_fast import code_size
 from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
-from golf_fast.config import ModelConfig
+from golf_fast.config import ModelConfig, RunConfig
 from golf_fast.errors import InputError
 from golf_fast.files import reason, sha256
 from golf_fast.from_plain import from_plain
@@ -18,15 +16,12 @@ from golf_fast.model import parameters
 from golf_fast.rules import SIZE_LIMIT_BYTES
 
 _MOST_BYTES = 1 << 30
-_ASK = "import golf_fast.train.__main__; from golf_fast import code_size as c; print(c.code_hash(), c.code_bytes())"
 
 
-@lru_cache(maxsize=1)
-def installed_code() -> tuple[str, int]:
-    """Hash and bytes of the code that is installed, as a run counts it: of the modules that training loads."""
-    done = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, check=True)
-    digest, size = done.stdout.split()
-    return digest, int(size)
+def installed_code(config: RunConfig) -> tuple[str, int]:
+    """Hash and bytes of the code that the installed package ships for a run."""
+    code = code_size.code(config)
+    return code.hash, code.size
 
 
 def shipped(evidence: Evidence, code: tuple[str, int]) -> list[Finding]:

@@ -91,13 +91,13 @@ def audit(
 
     Args:
         data: folder with the run's validation shards, where they are no longer where they were.
-        code: hash and bytes of the installed code; None: found out by loading it in a process of its own.
+        code: hash and bytes of the installed code; None: it is built.
 
     Raises:
         InputError: the folder is no run.
     """
     evidence = Evidence(folder, data)
-    found = [*files.shipped(evidence, code or files.installed_code()), *files.recipe(evidence)]
+    found = [*files.shipped(evidence, code or files.installed_code(evidence.config)), *files.recipe(evidence)]
     found += [*totals.derived(evidence), *totals.sums(evidence), *totals.byte_count(evidence), *clock.times(evidence)]
     found += [*_split(evidence), *files.unchanged(evidence), *files.machine(evidence)]
     if evidence.doubt_of_metrics:

@@ -75,6 +75,8 @@ def quantize(
             found = nearest(matrix.weights, matrix.scales, matrix.bits, symmetric=symmetric)
         stored[matrix.name] = Quantized(found, matrix.scales, matrix.bits)
     ordered = {name: stored[name] for name in state_dict}
+    if not config.low_rank:
+        return ordered
     return ordered | correct({m.name: m.weights for m in matrices}, ordered, hessians, config)
 
 

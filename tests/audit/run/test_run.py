@@ -425,7 +425,7 @@ def test_damaged_metrics_do_not_end_an_audit(run: Path, damage: str) -> None:
 def test_the_command_exits_with_1_0_and_2(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("golf_fast.audit.run.files.installed_code", lambda: CODE)
+    monkeypatch.setattr("golf_fast.audit.run.files.installed_code", lambda config: CODE)
 
     def ended(*arguments: object) -> object:
         monkeypatch.setattr(sys, "argv", ["audit", *map(str, arguments)])

@@ -1,0 +1,1 @@
+"""Runs that have ended -> the folder of a record, with one file that does it all again."""

@@ -1,0 +1,104 @@
+"""One file that trains, compresses and scores as a recipe says, and needs none of this package."""
+
+from __future__ import annotations
+
+import bz2
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from golf_fast import json_files
+from golf_fast.config import RunConfig
+from golf_fast.submit import sources
+from golf_fast.submit.entry import RECIPE, replaced
+from golf_fast.submit.minify import minified
+
+NAME = "train_gpt.py"
+ENCODING = "latin-1"
+"""Of the built file: a character for each byte of what is packed."""
+_HEADER = '''# -*- coding: latin-1 -*-
+"""{recipe}: trains a language model, compresses it and scores it in bits per byte.
+
+Needs torch, triton, sentencepiece, numpy and zstandard. The program is packed below, sources and recipe; this writes
+them as plain files: python train_gpt.py --unpack FOLDER
+
+    python train_gpt.py               train, compress, score; under torchrun on several GPUs
+    python train_gpt.py --eval-only   score the artifact.golf beside this file
+
+DATA_PATH (a folder of shards), TOKENIZER_PATH, SEED, MAX_WALLCLOCK_SECONDS, RUN_ID ... are read from the environment.
+"""
+import atexit, bz2, os, shutil, sys, tempfile
+def unpack(folder):
+    text = bz2.decompress(PACKED.encode("latin-1")).decode()
+    names = text.split("\\1")
+    for name, source in zip(names[::2], names[1::2]):
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(source)
+PACKED = """{packed}"""
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--unpack"] and len(sys.argv) == 3:
+        sys.exit(unpack(sys.argv[2]))
+    folder = tempfile.mkdtemp(prefix="train_gpt-")
+    atexit.register(shutil.rmtree, folder, True)
+    unpack(folder)
+    sys.path.insert(0, folder)
+    from golf_fast.submit.entry import main
+    main(__file__)
+'''
+_HERE = ("run_id", "runs_dir", "seed", "device", "data")
+"""Fields that say where and how often a recipe is run and not what it is."""
+
+
+def build(config: RunConfig) -> bytes:
+    """The built file: equal for runs that differ in nothing but the seed, the place of their data and their names."""
+    return _build(json.dumps(recipe(config), sort_keys=True))
+
+
+def recipe(config: RunConfig) -> dict[str, Any]:
+    """The fields of a configuration that are not the defaults and belong to the recipe; data come in shards."""
+    train = dataclasses.replace(config.train, replay_schedule=None)
+    default = RunConfig()
+    own = dataclasses.replace(
+        config,
+        train=train,
+        data=dataclasses.replace(default.data, source="shards"),
+        **{name: getattr(default, name) for name in _HERE if name != "data"},
+    )
+    return _other(own.as_dict(), default.as_dict())
+
+
+def _other(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            if inner := _other(value, defaults[name]):
+                found[name] = inner
+        elif value != defaults[name]:
+            found[name] = value
+    return found
+
+
+def plain_sources(config: RunConfig) -> dict[str, str]:
+    """Path -> content of every file that is packed into the built file, the recipe among them."""
+    found = {module.path: minified(module.tree) for module in sources.collect(config).values()}
+    return found | {f"{sources.PACKAGE}/submit/{RECIPE}": json.dumps(recipe(config))}
+
+
+@lru_cache(maxsize=8)
+def _build(fields: str) -> bytes:
+    config = replaced(RunConfig(), json_files.parse(fields, "the recipe"))
+    files = plain_sources(config)
+    text = "\1".join(part for name in sorted(files) for part in (name, files[name]))
+    packed = bz2.compress(text.encode())
+    return _HEADER.format(recipe=config.recipe, packed=_literal(packed)).encode(ENCODING)
+
+
+def _literal(content: bytes) -> str:
+    """The inside of a string literal in three quotes whose characters are these bytes."""
+    text = content.decode(ENCODING).replace("\\", "\\\\").replace("\r", "\\r").replace('"', '\\"')
+    return re.sub("\0(?=[0-7])", r"\\x00", text).replace("\0", r"\0")

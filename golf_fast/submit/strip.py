@@ -1,0 +1,194 @@
+"""Modules without what no run looks at: docstrings, types, assertions, checks of what the package itself hands on."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+
+SHORTER = {
+    "data.dataset:prepare": "return _from_shards(data, vocab_size, 'asked for')",
+    "data.dataset:_compare_with_manifest": "pass",
+    "data.tokenizer:Tokenizer.doubt": "return ''",
+    "data.tokenizer:Tokenizer._check_piece": "pass",
+    "files:open_regular": """
+        try:
+            return open(path, "rb")
+        except OSError as error:
+            raise InputError(f"{path}: {error}; {needed}")""",
+    "files:read_bytes": """
+        with open_regular(path, needed) as file:
+            return file.read()""",
+    "files:replacing": """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".new")
+        with open(temporary, mode) as file:
+            yield file
+        os.replace(temporary, path)""",
+    "files:sha256": "return hashlib.sha256(read_bytes(path, '')).hexdigest()",
+    "json_files:parse": "return json.loads(content)",
+    "json_files:read_object": "return json.loads(read_bytes(path, needed))",
+    "score.verdict:judge": "return Verdict([], ['V1 to V14: the audit of golf_fast judges'], 'A', 'stream')",
+}
+"""Module below the package and function in it -> what the function is in a built file, which trusts the files that its
+user names, and neither builds data nor judges."""
+CHECKED_BEFORE = (
+    "ops",
+    "model",
+    "compress.artifact.codecs",
+    "compress.artifact.header",
+    "compress.artifact.parts",
+    "compress.artifact.rans",
+    "compress.artifact.rans_numpy",
+    "compress.integers",
+    "compress.stored",
+    "data.batch",
+)
+"""Folders and modules that get what the package itself hands on: their checks of arguments are left out, as assertions
+are. Files, the environment and the command line are checked by others."""
+CONFIGURATIONS = ("config", "model_config", "train_config", "compress_config", "score_config")
+"""Modules of dataclasses that check themselves when they are made; a recipe was checked when the file was built."""
+_CHECKS = re.compile(r"_check|_?check_\w+|_?require\w*|_?refuse\w*")
+_PURE = {
+    "dataclass", "property", "cached_property", "staticmethod", "classmethod", "contextmanager", "lru_cache", "cache",
+    "no_grad", "inference_mode", "enable_grad", "wraps", "setter", "jit", "autotune", "heuristics", "overload",
+    "disable",
+}  # fmt: skip
+"""Decorators that leave no trace but the name they decorate."""
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def stripped(tree: ast.Module, name: str) -> ast.Module:
+    """Without docstrings, assertions and what is only for type checkers, which no run looks at.
+
+    Args:
+        name: of the module, below the package.
+    """
+    trusting = any(f"{name}.".startswith(f"{each}.") for each in CHECKED_BEFORE)
+    shorter = {each.removeprefix(f"{name}:"): body for each, body in SHORTER.items() if each.startswith(f"{name}:")}
+    cleaned = _Cleaner(trusting, name in CONFIGURATIONS, shorter).visit(tree)
+    assert not shorter, f"{name} has no {', '.join(shorter)}"
+    assert isinstance(cleaned, ast.Module)
+    return cleaned
+
+
+class _Cleaner(ast.NodeTransformer):
+    """Takes out of a module what no run looks at.
+
+    Args:
+        trusting: whether checks of arguments are taken out too.
+        configuration: whether dataclasses do not check themselves.
+        shorter: function, by its name in the module -> its body; those that were met are taken out.
+    """
+
+    def __init__(self, trusting: bool, configuration: bool, shorter: dict[str, str]) -> None:
+        self.trusting = trusting
+        self.configuration = configuration
+        self.shorter = shorter
+        self._within = ""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        refuses = not node.orelse and all(isinstance(each, ast.Raise) or self._checks(each) for each in node.body)
+        if self.trusting and refuses and not any(isinstance(each, ast.NamedExpr) for each in ast.walk(node.test)):
+            return None
+        self.generic_visit(node)
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else self._filled(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        if isinstance(node.value, ast.Constant) or (self.trusting and self._checks(node)):
+            return None
+        return self.generic_visit(node)
+
+    @staticmethod
+    def _checks(node: ast.stmt) -> bool:
+        """Whether a statement is nothing but a call of a check."""
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+            return False
+        called = node.value.func
+        name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+        return _CHECKS.fullmatch(name) is not None
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        return None
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        exported = isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
+        return None if exported else self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        """Fields keep that they have a type, which is all that makes them fields."""
+        with_fields = any("dataclass" in ast.unparse(each) for each in node.decorator_list) or any(
+            "NamedTuple" in ast.unparse(base) for base in node.bases
+        )
+        self._within = f"{node.name}."
+        self.generic_visit(node)
+        self._within = ""
+        body: list[ast.stmt] = []
+        for statement in node.body:
+            if not isinstance(statement, ast.AnnAssign):
+                body.append(statement)
+            elif with_fields:
+                statement.annotation = ast.Name("int")
+                body.append(statement)
+            elif statement.value is not None:
+                body.append(ast.Assign([statement.target], statement.value))
+        node.body = body
+        return self._filled(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        return self.generic_visit(node)
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        self.generic_visit(node)
+        node.body = [each for each in map(_unannotated, node.body) if each is not None]
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
+        if self.configuration and node.name == "__post_init__":
+            return None
+        shorter = self.shorter.pop(self._within + node.name, None)
+        if shorter:
+            node.body = ast.parse(textwrap.dedent(shorter)).body
+        self.generic_visit(node)
+        node.body = [each for each in map(_unannotated, node.body) if each is not None]
+        for inner in ast.walk(node):
+            for name in ("body", "orelse", "finalbody"):
+                body = getattr(inner, name, None)
+                if isinstance(body, list) and not isinstance(inner, ast.ClassDef):
+                    setattr(inner, name, [each for each in map(_unannotated, body) if each is not None])
+        if is_pure(node) and not any("jit" in ast.unparse(each) for each in node.decorator_list):
+            node.returns = None
+            arguments = node.args
+            for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+                argument.annotation = None
+            for argument in filter(None, (arguments.vararg, arguments.kwarg)):
+                argument.annotation = None
+        return self._filled(node)
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        return self._filled(node)
+
+    @staticmethod
+    def _filled(node: ast.AST) -> ast.AST:
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and not body and not isinstance(node, ast.Module):
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+
+def _unannotated(statement: ast.stmt) -> ast.stmt | None:
+    """An annotated assignment as a plain one; None for a declaration."""
+    if not isinstance(statement, ast.AnnAssign):
+        return statement
+    return None if statement.value is None else ast.Assign([statement.target], statement.value)
+
+
+def is_pure(definition: Definition) -> bool:
+    """Whether defining it leaves no trace but its name."""
+    for node in definition.decorator_list:
+        called = node.func if isinstance(node, ast.Call) else node
+        if (called.attr if isinstance(called, ast.Attribute) else ast.unparse(called)) not in _PURE:
+            return False
+    return True
