@@ -111,8 +111,10 @@ class _Collector:
         self._seen: set[int] = set()
 
     def is_out(self, name: str) -> bool:
-        """Whether a module is left out, by itself or with its folder."""
+        """Whether a module is left out, by itself or with its folder; what calls the extension always is."""
         parts = name.split(".")
+        if parts[-1] == "native":
+            return True
         return any(".".join(parts[:count]) in self.out for count in range(1, len(parts) + 1))
 
     def module(self, name: str) -> Module | None:
