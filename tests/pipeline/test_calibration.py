@@ -1,5 +1,6 @@
 """What is collected during a forward pass, against the same made by hand."""
 
+import dataclasses
 import math
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import top_models
 from torch.nn import functional as F
 
 from golf_fast.config import ModelConfig
@@ -17,6 +19,7 @@ from golf_fast.data.shards import write_shard
 from golf_fast.data.token_bytes import TokenBytes
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT, upstream
+from golf_fast.ops import backends
 from golf_fast.pipeline.calibration import bits_per_byte, gram_matrices, next_batches
 
 CONFIG = ModelConfig(
@@ -24,8 +27,11 @@ CONFIG = ModelConfig(
 )
 
 
-def model() -> GPT:
-    gpt = GPT(CONFIG, seed=1)
+TOP = dataclasses.replace(top_models.SMALL_TOP, vocab_size=50, dim=64, rope_dims=4, attention_gate_scale=1)
+
+
+def model(config: ModelConfig = CONFIG) -> GPT:
+    gpt = GPT(config, seed=1)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in gpt.parameters():
@@ -47,7 +53,7 @@ def seen_by_products(gpt: GPT, tokens: torch.Tensor, monkeypatch: pytest.MonkeyP
         inputs.append(x.detach().flatten(0, -2))
         return product(x, weight)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, backends.requested("reference"):
         patch.setattr(F, "linear", watched)
         gpt.logits(tokens)
     return inputs
@@ -70,6 +76,35 @@ def test_grams_are_those_of_what_the_matrices_see(monkeypatch: pytest.MonkeyPatc
     assert found["tok_emb.weight"].diagonal().sum() == pytest.approx(CONFIG.dim * logits[..., 0].numel(), rel=1e-4)
     projection = gpt.bigram_proj.detach()
     torch.testing.assert_close(found["bigram.embed.weight"], projection.T @ projection)
+
+
+def test_the_slots_of_a_layer_add_up_and_lanes_are_seen_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers 1 and 2 run three times; from layer 3 on the MLP reads a stream of its own. What a published matrix reads
+    has the scale of the norm in it, what ours reads has not."""
+    gpt, (tokens, targets, _) = model(TOP), batch()
+    found = gram_matrices(gpt, [Batch(tokens, targets)], Ranks.single())
+    assert set(found) == {name for name in upstream.export(gpt) if name.endswith(".weight") and "smear" not in name}
+    smear, *inputs, _ = seen_by_products(gpt, tokens, monkeypatch)
+    assert smear.shape[1] == 12
+    expected = {name: torch.zeros_like(gram) for name, gram in found.items()}
+    for slot in gpt.plan.slots:
+        attention, gate, attended, mlp, hidden = inputs[:5]
+        del inputs[:5]
+        assert torch.equal(gate, attention[:, :12])
+        square = 1 / (slot.layer + 1)
+        of_slot = {
+            "attn.c_q": square * attention.T @ attention,
+            "attn.proj": attended.T @ attended,
+            "mlp.fc": square * mlp.T @ mlp,
+            "mlp.proj": hidden.T @ hidden,
+        }
+        of_slot |= dict.fromkeys(("attn.c_k", "attn.c_v"), of_slot["attn.c_q"])
+        for name, gram in of_slot.items():
+            expected[f"blocks.{slot.layer}.{name}.weight"] += gram
+    assert not inputs
+    for name in expected.keys() - {"tok_emb.weight"}:
+        largest = float(expected[name].max())
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-5 * largest)
 
 
 def test_batches_add_up_and_nothing_is_left_behind() -> None:

@@ -1,6 +1,7 @@
 """The probes catch seeded bugs and pass right models."""
 
 import copy
+import dataclasses
 import io
 import math
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import torch
+from helpers import top_models
 from helpers.small_scoring import VOCABULARY, Tables, score, small_config, small_gpt
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +27,15 @@ BOS = 1
 def gpt() -> GPT:
     """Bigram and smear included, none of them zero."""
     return small_gpt().requires_grad_(False)
+
+
+def top() -> GPT:
+    """Every mechanism of the stack at the top, none of them zero."""
+    made = GPT(dataclasses.replace(top_models.SMALL_TOP, vocab_size=VOCABULARY, smear_bos=BOS)).requires_grad_(False)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in made.parameters():
+        parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return made
 
 
 class Attends(nn.Module):
@@ -58,14 +69,19 @@ class Attends(nn.Module):
         return (x + weights @ x) @ self.head.T
 
 
-def test_our_model_passes(gpt: GPT) -> None:
+@pytest.mark.parametrize("name", ["seed", "top"])
+def test_our_model_passes(name: str, gpt: GPT) -> None:
+    gpt = gpt if name == "seed" else top()
     found = probes.causality(gpt.logits, VOCABULARY, LENGTH)
     assert found.passed, found
     assert probes.normalization(lambda t: gpt.logits(t).log_softmax(-1), VOCABULARY, LENGTH).passed
     assert probes.normalization(gpt.logits, VOCABULARY, LENGTH, logits=True).passed
 
 
-def test_our_model_keeps_packed_documents_apart(gpt: GPT) -> None:
+@pytest.mark.parametrize("name", ["seed", "top"])
+def test_our_model_keeps_packed_documents_apart(name: str, gpt: GPT) -> None:
+    gpt = gpt if name == "seed" else top()
+
     def packed(tokens: Tensor) -> Tensor:
         rows = []
         for row in tokens:
