@@ -7,6 +7,7 @@ The named variants are in `golf_fast.recipes`. Importing this module imports no 
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +77,8 @@ class RunConfig:
     """Device to run on; auto: a GPU if torch sees one."""
     track: tuple[Tracker, ...] = later(())
     """Trackers that are told the numbers of the run beside its own files; each needs its package (extra "track")."""
+    profile: str = later("")
+    """Training steps to trace, START:END, counted from 1 and both included, such as 20:24; slows them. Empty: none."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -90,6 +93,13 @@ class RunConfig:
             "run_id",
             ascii(self.run_id),
             "a plain name, no path",
+        )
+        span = self.profiled
+        require(
+            not self.profile or (span is not None and 1 <= span[0] <= span[1]),
+            "profile",
+            ascii(self.profile),
+            "START:END, two numbers of steps from 1, the second not below the first, such as 20:24",
         )
         require(len(set(self.track)) == len(self.track), "track", " ".join(self.track), "each name once")
         if self.score.streaming:
@@ -108,6 +118,12 @@ class RunConfig:
                 self.score.ttt_freeze_blocks,
                 f"at most {self.model.layers}, the blocks of the model",
             )
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        """The first and last training step to trace, counted from 1; None for none."""
+        found = re.fullmatch("([0-9]{1,9}):([0-9]{1,9})", self.profile)
+        return (int(found[1]), int(found[2])) if found else None
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, ready for JSON."""

@@ -17,6 +17,7 @@ from golf_fast.pipeline.account import account
 from golf_fast.pipeline.compression import Compressed
 from golf_fast.pipeline.documents import leave_documents
 from golf_fast.pipeline.findings import AFTER
+from golf_fast.pipeline.profiling import Profiler
 from golf_fast.pipeline.run import Run
 from golf_fast.pipeline.space import require_room
 from golf_fast.pipeline.training import TrainingStage
@@ -24,14 +25,19 @@ from golf_fast.report import summary
 from golf_fast.runs import FinishedRun, Result
 from golf_fast.runs.schedule import RecordedSchedule
 from golf_fast.score import Score
+from golf_fast.train.clock import Clock
 
 
 class ReportedRun(Run):
     """A run that leaves, beside its score, what people look at; its main rank does."""
 
+    profiler: Profiler | None = None
+
     def prepare(self) -> None:
         super().prepare()
         context, inputs = self.context, self.found.inputs
+        if span := context.config.profiled:
+            self.profiler = Profiler(context, *span)
         if not context.ranks.main:
             return
         require_room(context.paths.folder, context.config, inputs.validation.targets)
@@ -72,7 +78,13 @@ class ReportedRun(Run):
 
         return predict
 
+    def between_steps(self, step: int, clock: Clock) -> None:
+        if self.profiler:
+            self.profiler.between_steps(step, clock)
+
     def after_training(self, training: TrainingStage) -> None:
+        if self.profiler:
+            self.profiler.end(training.trained.steps)  # a training that ended before the last step to trace
         if self.context.ranks.main:
             with self.context.secondary(), replacing(self.context.paths.weights) as file:
                 held = {name: tensor.contiguous() for name, tensor in training.weights.items()}

@@ -28,11 +28,12 @@ from golf_fast.pipeline.training import TrainingStage, train_model
 from golf_fast.runs import RunPaths
 from golf_fast.runs.schedule import RecordedSchedule
 from golf_fast.score import Ledger, Score, score_tokens
-from golf_fast.train.loop import Log
 from golf_fast.train.schedule import make_schedule
+from golf_fast.train.telling import Log
 
 if TYPE_CHECKING:  # what only a resumable run needs
     from golf_fast.train.checkpoint import Checkpoints
+    from golf_fast.train.clock import Clock
 
 
 class Run:
@@ -87,6 +88,9 @@ class Run:
         """What predicts the bytes of the artifact from averaged weights while the model trains; None for nothing."""
         return None
 
+    def between_steps(self, step: int, clock: Clock) -> None:
+        """Called by every rank before the first training step and after each, with the steps that were begun."""
+
     def after_training(self, training: TrainingStage) -> None:
         """Called by every rank when training has ended, off the clock."""
 
@@ -101,7 +105,13 @@ class Run:
         context, found = self.context, self.found
         with context.stage("train"):
             training = train_model(
-                context, found.inputs, found.budget, self.schedule, self.forecast(), self.checkpoints
+                context,
+                found.inputs,
+                found.budget,
+                self.schedule,
+                self.forecast(),
+                self.checkpoints,
+                self.between_steps,
             )
             found.trained = training.trained
             self.after_training(training)

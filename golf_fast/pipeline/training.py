@@ -21,6 +21,7 @@ from golf_fast.train.schedule import Schedule
 
 if TYPE_CHECKING:  # what only a resumable run needs
     from golf_fast.train.checkpoint import Checkpoints
+    from golf_fast.train.clock import Clock
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,14 @@ def train_model(
     schedule: Schedule,
     predict: Callable[[Mapping[str, torch.Tensor]], int] | None = None,
     checkpoints: Checkpoints | None = None,
+    between_steps: Callable[[int, Clock], None] = lambda step, clock: None,
 ) -> TrainingStage:
     """Train within the budget, and leave the schedule in the run directory.
 
     Args:
         predict: returns the bytes of the artifact that averaged weights would make, for the log.
         checkpoints: takes them, and has the one to go on from; none where nobody asks for them.
+        between_steps: called before the first step and after each.
 
     Raises:
         InputError: the loss is no longer a finite number.
@@ -81,6 +84,7 @@ def train_model(
         predict=predict,
         schedule=schedule,
         checkpoints=checkpoints,
+        between_steps=between_steps,
     )
     budget.trained = trained.seconds
     weights = upstream.split(trained.weights, config.model)

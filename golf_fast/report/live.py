@@ -1,4 +1,4 @@
-"""The live line on a terminal: the stage, a bar, what the stage says, the time gone and the time to go."""
+"""The live line on a terminal: the stage, what it says and the time to go; a bar and the time gone if there is room."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from golf_fast.console import Stream
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+
+_WIDE = 116
+"""Columns of a terminal that has room for a bar and the time gone beside what a stage says."""
 
 
 def on_terminal(stream: Stream) -> bool:
@@ -24,12 +27,13 @@ class Live:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self._console = Console(file=stream)  # type: ignore[arg-type]
+        wide = self._console.width >= _WIDE
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            *([BarColumn(bar_width=24)] if wide else []),
             TextColumn("{task.fields[said]}", markup=False),
-            TimeElapsedColumn(),
+            *([TimeElapsedColumn()] if wide else []),
             TextColumn("eta"),
             TimeRemainingColumn(),
             console=self._console,

@@ -31,7 +31,8 @@ from golf_fast.train.schedule import Rates, Schedule
 from golf_fast.train.state import Piece
 
 if TYPE_CHECKING:
-    from golf_fast.train.loop import Log, Trainer
+    from golf_fast.train.loop import Trainer
+    from golf_fast.train.telling import Log
 
 _STEP = re.compile(r"step-(\d{8,})")
 _RECORD = re.compile(r"rank-(\d+)-of-(\d+)\.json")

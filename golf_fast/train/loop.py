@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,6 +18,7 @@ from golf_fast.train.averages import Averages
 from golf_fast.train.clock import Clock
 from golf_fast.train.optimizer import Optimizer
 from golf_fast.train.schedule import Rates, Schedule, make_schedule
+from golf_fast.train.telling import Log, Telling
 from golf_fast.train.watch import NotFiniteError, Watch
 
 if TYPE_CHECKING:  # it needs more packages than an optimizer does
@@ -26,14 +27,6 @@ if TYPE_CHECKING:  # it needs more packages than an optimizer does
 
 MERGED_TOKENS = 4096
 """Micro-batches are run together up to this many tokens: smaller ones cost more overhead than arithmetic."""
-
-
-class Log(Protocol):
-    """What the trainer tells while it runs (`golf_fast.report.RunLog` is one)."""
-
-    def line(self, text: str) -> None: ...
-    def metric(self, **fields: object) -> None: ...
-    def progress(self, stage: str, done: float, total: float, text: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
@@ -137,19 +130,19 @@ def train(
     predict: Callable[[Mapping[str, torch.Tensor]], int] | None = None,
     schedule: Schedule | None = None,
     checkpoints: Checkpoints | None = None,
+    between_steps: Callable[[int, Clock], None] = lambda step, clock: None,
 ) -> Trained:
     """Train until the schedule ends.
 
     Args:
         trainer: the model and what trains it.
         log: told every `log_every` steps.
-        validate: returns loss (nats a token) and bits per byte of the current weights; called off the clock every
-            `val_every` steps.
+        validate: returns loss (nats a token) and bits per byte; called off the clock every `val_every` steps.
         clock: measures training time from now on; default: the machine's.
-        predict: returns the bytes of the artifact that averaged weights would make; called off the clock every
-            `log_every` steps.
+        predict: returns the bytes of the artifact of averaged weights; called off the clock every `log_every` steps.
         schedule: decides the rates and the last step; default: what the configuration of the trainer asks for.
         checkpoints: takes them, and brings the training to where it goes on from; default: there are none.
+        between_steps: called by every rank before the first step and after each, with the steps that were begun.
 
     Raises:
         KeyboardInterrupt: a signal came, and a checkpoint was taken.
@@ -164,11 +157,12 @@ def train(
     step, loss = checkpoints.begin(trainer, schedule, clock) if checkpoints else (0, torch.zeros(()))
     watch = Watch(trainer.optimizer.parameters, last=float(loss))
     clock.finished = partial(_read, watch, trainer, schedule)
+    telling = Telling(log, config, schedule, clock, watch)
     reported = False
+    between_steps(step, clock)
     while not schedule.is_over(step, clock.elapsed, clock.step_seconds, clock.in_flight):
         rates = schedule.rates(step, clock.elapsed)
-        loss = trainer.step(rates)
-        step += 1
+        step, loss = step + 1, trainer.step(rates)
         watch.note(step, loss, trainer.optimizer.found)
         schedule.record(rates)
         trainer.averages.update(step, rates.lr_factor, trainer.optimizer.ok)
@@ -177,16 +171,16 @@ def train(
         if reported:
             size = _look(trainer, clock, step, predict)
             clock.finished(step)
-            _report(trainer, log, clock, step, rates, watch, size)
-        _show_progress(log, config, clock, step)
-        if validate and config.val_every and step % config.val_every == 0:
-            _report_validation(log, clock, step, validate)
+            telling.report(step, rates, size)
+        telling.live(step)
+        telling.validate(step, validate)
         if checkpoints:
             checkpoints.after(step, loss, trainer, schedule, clock)
+        between_steps(step, clock)
     clock.drain()
     require_agreement(trainer.optimizer.parameters, ranks, step)
     if not reported:
-        _report(trainer, log, clock, step, schedule.recorded[-1], watch)
+        telling.report(step, schedule.recorded[-1])
     return _trained(trainer, schedule, clock, watch, _compiled_graphs() - graphs)
 
 
@@ -242,43 +236,3 @@ def _look(
     if trainer.ranks.device.type == "cuda":
         torch.cuda.current_stream().synchronize()
     return size
-
-
-def _report(
-    trainer: Trainer, log: Log, clock: Clock, step: int, rates: Rates, watch: Watch, size: int | None = None
-) -> None:
-    config, loss = trainer.config, watch.last
-    for number, of_step in watch.news():
-        log.metric(kind="step", step=number, loss=of_step)
-    finished = max(len(clock.step_seconds), 1)
-    log.line(
-        f"step:{step}/{config.max_steps} train_loss:{loss:.4f} train_time:{clock.elapsed * 1e3:.0f}ms "
-        f"step_avg:{clock.elapsed / finished * 1e3:.2f}ms" + (f" artifact:about {size:,} bytes" if size else "")
-    )
-    log.metric(
-        kind="train",
-        step=step,
-        seconds=clock.elapsed,
-        loss=loss,
-        lr_factor=rates.lr_factor,
-        momentum=rates.momentum,
-        tokens_per_second=finished * config.batch_tokens / clock.elapsed if clock.elapsed else 0.0,
-        expected_artifact_bytes=size,
-    )
-
-
-def _report_validation(log: Log, clock: Clock, step: int, validate: Callable[[], tuple[float, float]]) -> None:
-    with clock.stopped():
-        loss, bpb = validate()
-    log.line(f"step:{step} val_loss:{loss:.4f} val_bpb:{bpb:.4f}")
-    log.metric(kind="val", step=step, seconds=clock.elapsed, loss=loss, bpb=bpb)
-
-
-def _show_progress(log: Log, config: TrainConfig, clock: Clock, step: int) -> None:
-    by_steps = step / config.max_steps
-    by_time = clock.elapsed / config.max_seconds if config.max_seconds else 0.0
-    text = f"step {step}"
-    if by_time >= by_steps:
-        log.progress("train", clock.elapsed, config.max_seconds, text)
-    else:
-        log.progress("train", step, config.max_steps, text)

@@ -138,6 +138,19 @@ class Schedule:
         predicted = max(step_seconds[-RECENT_STEPS:], default=0.0)
         return elapsed + (in_flight + 1) * predicted > c.max_seconds
 
+    def predicted_last_step(self, step: int, elapsed: float, seconds: float) -> int:
+        """The step that training will end with if steps go on to take so long.
+
+        Args:
+            step: steps done so far.
+            elapsed: training seconds so far.
+            seconds: length of a step; 0 if it is not known.
+        """
+        c = self.config
+        if c.max_seconds <= 0 or seconds <= 0:
+            return c.max_steps
+        return min(c.max_steps, step + max(0, int((c.max_seconds - elapsed) / seconds)))
+
     def as_recorded(self, gave_up_calibration: bool = False, budget: Times | None = None) -> RecordedSchedule:
         """What a run leaves of it, with what else a replay must know."""
         factors, momenta = ([getattr(rates, name) for rates in self.recorded] for name in ("lr_factor", "momentum"))
@@ -175,6 +188,9 @@ class ReplayedSchedule(Schedule):
     @property
     def phases(self) -> list[bool]:
         return list(dict.fromkeys(rates.looped for rates in self.replayed))
+
+    def predicted_last_step(self, step: int, elapsed: float, seconds: float) -> int:
+        return len(self.replayed)
 
     def is_over(self, step: int, elapsed: float, step_seconds: list[float], in_flight: int) -> bool:
         return step >= len(self.replayed)

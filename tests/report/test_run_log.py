@@ -42,12 +42,12 @@ LINES = [
 ]
 
 
-def on_terminal(run_dir: Path, term: str) -> str:
-    """What PROGRAM writes to a pseudo-terminal of 80 columns."""
+def on_terminal(run_dir: Path, term: str, columns: int = 80) -> str:
+    """What PROGRAM writes to a pseudo-terminal."""
     import pty
 
     ours, theirs = pty.openpty()
-    environ = {**os.environ, "TERM": term, "COLUMNS": "80", "LINES": "24"}
+    environ = {**os.environ, "TERM": term, "COLUMNS": str(columns), "LINES": "24"}
     command = [sys.executable, "-c", PROGRAM, str(run_dir)]
     program = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
     os.close(theirs)
@@ -78,7 +78,7 @@ def shown(output: str) -> str:
 def test_a_terminal_shows_a_live_line(tmp_path: Path) -> None:
     output = on_terminal(tmp_path, "xterm-256color")
     text = shown(output)
-    assert re.search(r"training .*loss \d\.25 \[red\] .*\d:\d\d:\d\d eta", text)
+    assert re.search(r"training +loss \d\.25 \[red\] +eta", text)
     assert re.search(r"scoring .*bpb 2\.0", text)
     assert "\x1b[2K" in output, "the line is redrawn in place"
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h") >= 1, "the cursor comes back"
@@ -86,6 +86,12 @@ def test_a_terminal_shows_a_live_line(tmp_path: Path) -> None:
         assert line in text
     assert text.rstrip().endswith("after")
     assert (tmp_path / "log.txt").read_text().splitlines() == LINES
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_wide_terminal_shows_a_bar_and_the_time_gone(tmp_path: Path) -> None:
+    text = shown(on_terminal(tmp_path, "xterm-256color", 130))
+    assert re.search(r"training [━╸╺ ]{24} +loss \d\.25 \[red\] +\d:\d\d:\d\d eta", text)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
