@@ -81,7 +81,11 @@ class GPT(nn.Module):
         return [(row, named[row.name]) for row in parameters.claim(self.config, named, reader)]
 
     def forward(
-        self, tokens: torch.Tensor, targets: torch.Tensor, documents: torch.Tensor | None = None
+        self,
+        tokens: torch.Tensor,
+        targets: torch.Tensor,
+        documents: torch.Tensor | None = None,
+        weights: Pass | None = None,
     ) -> torch.Tensor:
         """Mean loss.
 
@@ -91,6 +95,7 @@ class GPT(nn.Module):
             documents: `[n + 1]` int32, where each document of a single row (B = 1) starts, from 0 on, then where the
                 last ends; T may repeat at its end, so that its size need not change. Attention, bigrams and the smear
                 then start anew in each document, positions do not. None: a row is a document.
+            weights: of the blocks, made before; None: `views()`.
 
         Returns:
             A float32 scalar, nats a token.
@@ -98,7 +103,7 @@ class GPT(nn.Module):
         Raises:
             ValueError: `documents` with several rows, or of another dtype, shape or device.
         """
-        return self.token_losses(tokens, targets, documents).mean()
+        return self.head(self._stream(tokens, documents, weights=weights), targets).mean()
 
     def token_losses(
         self,
@@ -176,9 +181,10 @@ class GPT(nn.Module):
         first: int = 0,
         adapters: Adapters | None = None,
         cache: Cache | None = None,
+        weights: Pass | None = None,
     ) -> torch.Tensor:
         """The residual stream `[B, T - first, D]` after the plan and the backout, from position `first` on."""
-        plan, weights = self.plan, self.views()
+        plan, weights = self.plan, self.views() if weights is None else weights
         kept, length = plan.kept, tokens.shape[1]
         position = 0 if cache is None else cache.position
         rotary = rotary_tables(length, self.config, self.compute_dtype, tokens.device, position)

@@ -13,6 +13,7 @@ import torch
 from golf_fast.config import TrainConfig
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
+from golf_fast.model.prepared import Prepared
 from golf_fast.train.agreement import require_agreement
 from golf_fast.train.averages import Averages
 from golf_fast.train.clock import Clock
@@ -92,12 +93,15 @@ class Trainer:
         self.model.loop(rates.looped)
         total = torch.zeros((), device=self.ranks.device)
         parts = self.accumulation * self.ranks.world_size
+        weights = Prepared(self.model.views()) if self.accumulation > 1 else None
         for _ in range(self.accumulation):
             # A single piece stays as it is: pinned memory, which a copy would not be, travels while the device works.
             first, *others = (self.batches.next() for _ in range(self.merged))
-            batch = first.joined(others)
-            loss = self.loss(*batch.to(self.ranks.device, non_blocking=True)) / parts
+            batch = first.joined(others).to(self.ranks.device, non_blocking=True)
+            loss = (self.loss(*batch, weights.weights) if weights is not None else self.loss(*batch)) / parts
             torch.autograd.backward(loss)
+            if weights is not None:
+                weights.backward()
             total += loss.detach()
         self.optimizer.step(rates, total)
         return self.optimizer.found[-1]
