@@ -11,6 +11,7 @@ import golf_fast
 
 PACKAGE = Path(golf_fast.__file__).parent
 STAGES = {
+    "ablate",
     "data",
     "ops",
     "model",
@@ -27,6 +28,7 @@ STAGES = {
 BASE = {
     "errors": set(),
     "rules": set(),
+    "statistics": set(),
     "checks": {"errors"},
     "console": {"errors"},
     "files": {"errors"},
@@ -54,6 +56,7 @@ ALLOWED = {
     "submit": SHARED
     | {"audit", "code_size", "distributed", "environment", "machine"}
     | {"data", "model", "train", "compress", "score", "runs", "pipeline"},
+    "ablate": SHARED | {"command_line", "report", "runs"},
     "pipeline": SHARED
     | {"distributed", "kept", "machine", "command_line", "code_size"}
     | {"data", "model", "train", "compress", "score", "runs", "report"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from golf_fast.ops.window_attention.reference import document_bounds
+from golf_fast.ops.window_attention.reference import document_bounds, visible
 
 MIN_BLOCK = 64
 MAX_BLOCKS = 8
@@ -31,7 +31,10 @@ def window_attention(
     v = v.transpose(1, 2).flatten(0, 1)
     block = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
     starts: list[int] | None = None
-    if cu_seqlens is not None:
+    whole = None
+    if cu_seqlens is not None and torch.compiler.is_compiling():  # no graph can follow what is in a tensor
+        whole = visible(length, window, cu_seqlens, q.device)
+    elif cu_seqlens is not None:
         bounds = document_bounds(cu_seqlens, length)
         starts = bounds[0].tolist()
         # As for a window: documents are short, and a block meets the keys of all that it is of.
@@ -53,9 +56,11 @@ def window_attention(
             seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
             if starts is not None:
                 seen &= keys >= torch.tensor(starts[start:stop])[:, None]
+            elif whole is not None:
+                seen = whole[start:stop, first:stop]
             bias = torch.zeros(seen.shape, dtype=q.dtype).masked_fill(~seen, float("-inf"))
             bias = bias.repeat_interleave(group, dim=0)
-            if starts is None:
+            if cu_seqlens is None:
                 biases[size] = bias
         own = q[:, (start - before) * group : (stop - before) * group]
         scores = torch.baddbmm(bias, own, k[:, :, first:stop], alpha=head_dim**-0.5)
