@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from golf_fast.score.sliding import TokenLosses, score_windows
 from golf_fast.score.streaming import score_stream
 from golf_fast.score.windows import Windows
 
+Given = TypeVar("Given")
+_REHASHED = 16
+"""Scores after which weights are hashed again that torch did not see change."""
 Progress = Callable[[int, int], None]
 """Called with what is done of all there is: windows, or the targets of documents."""
 
@@ -123,6 +127,8 @@ class Examiner:
         """
         if first == stop:
             return
+        start, end = self.windows.first_scored(first), self.windows.end(stop - 1)
+        self._ledger.require_next(start, end)
         hashed = self._weights.hashed()
         own_first, own_stop = self._ranks.share(first, stop)
 
@@ -144,7 +150,7 @@ class Examiner:
                 losses,
                 report,
             )
-        start, end = self.windows.first_scored(first), self.windows.end(stop - 1)
+        self._weights.require_same()
         self._agree((own_first, own_stop), (first, stop))
         self._ledger.scored(start, end, "stream", hashed)
 
@@ -169,6 +175,7 @@ class Examiner:
             InputError: a block of the model sees all positions before.
             LegalityError: as in `score_windows`.
         """
+        self._ledger.require_next(0, self.targets)
         hashed = self._weights.hashed()
         own_first, own_stop = self._ranks.share(0, self.targets)
 
@@ -176,6 +183,7 @@ class Examiner:
             self.told(self.targets * done // (own_stop - own_first))
 
         score_stream(self._model, self._rows, own_first, own_stop, self._losses[:-1], report)
+        self._weights.require_same()
         self._agree((own_first, own_stop), (0, self.targets), "targets")
         self._ledger.scored(0, self.targets, "stream", hashed)
 
@@ -194,6 +202,8 @@ class Examiner:
             LegalityError: as in `score_windows`, within each document.
         """
         hashed = self._weights.hashed()
+        for each in excerpts:
+            self._ledger.require_own_context(*each)
         ranges = [(each.start, each.stop) for each in excerpts]
         device = self._rows.device
         begins, starts, stops = (torch.tensor(column, device=device) for column in zip(*excerpts, strict=True))
@@ -208,14 +218,16 @@ class Examiner:
             losses = self._model.token_losses(tokens, targets, None, before, adapters)
             losses = losses.masked_fill(beyond[:, before:], 0)
             means = losses.sum(1) / (stops - starts)
-        index = (starts[:, None] + places[: length - before]).masked_fill(beyond[:, before:], self.targets)
-        self._losses[index] = losses.detach().to(self._losses.dtype)
+        self._weights.require_same()
         named: Hash = ""
         if adapters is not None:
             named = digest.later(part for pair in adapters.pairs.values() for part in pair)
         if self._ranks.world_size > 1:
             self._ledger.hold()
         self._ledger.scored_in_documents(ranges, phase, batch, hashed, named)
+        # After the record, so that what is refused leaves no loss behind.
+        index = (starts[:, None] + places[: length - before]).masked_fill(beyond[:, before:], self.targets)
+        self._losses[index] = losses.detach().to(self._losses.dtype)
 
         def note(trained: Ranges) -> None:
             self._ledger.trained_in_documents(trained, phase, batch)
@@ -254,24 +266,25 @@ class Examiner:
     def rows_for_training(self, start: int, count: int, window: int) -> TrainingRows:
         """Rows of scored tokens, as `Ledger.rows_for_training`; called by all ranks together, after they agreed."""
         self._agree_to_train([(start, start + count * window)])
-        self._weights.may_change()
-        return self._ledger.rows_for_training(start, count, window)
+        return self._weights.may_learn(self._ledger.rows_for_training(start, count, window))
 
     def rows_of(self, ranges: Ranges, window: int, phase: str) -> TrainingRows:
         """Rows of several ranges of scored tokens, as `Ledger.rows_of`; called by all ranks together."""
         self._agree_to_train(ranges)
-        self._weights.may_change()
-        return self._ledger.rows_of(ranges, window, phase)
+        return self._weights.may_learn(self._ledger.rows_of(ranges, window, phase))
 
     def unscored_rows(self, start: int, count: int, window: int) -> TrainingRows:
         """Rows of any tokens: what the rules forbid, and the record says so."""
-        self._weights.may_change()
-        return self._ledger.unscored_rows(start, count, window)
+        return self._weights.may_learn(self._ledger.unscored_rows(start, count, window))
 
     def trains_elsewhere(self, tokens: int, hashed: str) -> None:
         """Put on record that the weights learn from tokens that are not to be scored."""
-        self._weights.may_change()
         self._ledger.trained_elsewhere(tokens, hashed)
+        self._weights.may_learn(tokens)
+
+    def finish(self) -> None:
+        """See, after the last score, that the weights are those that scored."""
+        self._weights.require_hash()
 
     def _agree(self, own: tuple[int, int], whole: tuple[int, int], what: str = "windows") -> None:
         """See that the windows, or targets, that the ranks scored are the whole range, each once."""
@@ -293,18 +306,26 @@ class Examiner:
 
 
 class _Weights:
-    """Watches the weights of a model: their hash, made anew when they change, and that each change is on record."""
+    """Watches a model: its weights' hash, that each change of them is on record, and that its functions stay its own.
+
+    A change that torch counts shows at once. One that it does not (through `.data`) shows when the weights are hashed
+    again, after some scores and at the end.
+    """
 
     def __init__(self, model: torch.nn.Module, ledger: Ledger) -> None:
-        self._tensors = [*model.parameters(), *model.buffers()]
+        self._model = model
         self._ledger = ledger
+        self._functions = _functions(model)
+        self._tensors: list[Tensor] = []
         self._versions: list[int] = []
         self._hash: Hash = ""
+        self._scores = 0  # since the weights were hashed
         self._may_change = True
 
-    def may_change(self) -> None:
-        """What the weights learn next is on record."""
+    def may_learn(self, given: Given) -> Given:
+        """What the weights learn next is on record: it is passed on."""
         self._may_change = True
+        return given
 
     def hashed(self) -> Hash:
         """The hash of the weights as they are.
@@ -312,10 +333,44 @@ class _Weights:
         Raises:
             LegalityError: they changed, and no record says what they learned.
         """
-        versions = [tensor._version for tensor in self._tensors]
-        if versions != self._versions:
-            if not self._may_change:
-                raise LegalityError("the weights changed, and the ledger handed out nothing that they could learn from")
-            self._versions, self._hash = versions, digest.later(self._tensors)
+        if not self._may_change:
+            self.require_same()
+        if self._may_change or self._scores >= _REHASHED:
+            self._tensors = [*self._model.parameters(), *self._model.buffers()]
+            self._versions = [tensor._version for tensor in self._tensors]
+            self._hash, self._scores = digest.later(self._tensors), 0
+        self._scores += 1
         self._may_change = False
         return self._hash
+
+    def require_same(self) -> None:
+        """That nothing changed since the weights were last hashed.
+
+        Raises:
+            LegalityError: the weights did, or the model has other functions or hooks than it came with.
+        """
+        now = [*self._model.parameters(), *self._model.buffers()]
+        same = len(now) == len(self._tensors) and all(map(operator.is_, now, self._tensors))
+        if not same or [tensor._version for tensor in now] != self._versions:
+            raise LegalityError("the weights changed, and the ledger handed out nothing that they could learn from")
+        if _functions(self._model) != self._functions:
+            raise LegalityError("the model has other functions or hooks than it came with")
+
+    def require_hash(self) -> None:
+        """That the weights are those that scored last, by their values.
+
+        Raises:
+            LegalityError: as `require_same`.
+        """
+        self.require_same()
+        scored = self._hash.text if isinstance(self._hash, digest.Later) else self._hash
+        if digest.of_tensors(self._tensors) != scored:
+            raise LegalityError("the weights changed, and the ledger handed out nothing that they could learn from")
+
+
+def _functions(model: torch.nn.Module) -> list[object]:
+    """What stands in for a method, and the hooks, of each of the model's modules."""
+    named = [(module, name, value) for module in model.modules() for name, value in vars(module).items()]
+    hooks = [hook for _, name, value in named if name.endswith("_hooks") for hook in value.values()]
+    own = [value for module, name, value in named if callable(value) and callable(getattr(type(module), name, None))]
+    return own + hooks

@@ -92,15 +92,32 @@ class Ledger:
         Raises:
             LegalityError: one of them was scored before, or one on their left was not.
         """
+        self.require_next(start, stop)
+        self._scored.mark(start, stop)
+        named = {"phase": phase, "weights": weights, **self._tokens_of([(start, stop)])}
+        self._write({"event": "score", "start": start, "stop": stop, **named})
+
+    def require_next(self, start: int, stop: int) -> None:
+        """That targets `start` to `stop` (exclusive) may be scored: all on their left are, and none of them is.
+
+        Raises:
+            LegalityError: they may not.
+        """
         done, targets = self._scored, self._all.targets
         if not 0 <= start < stop <= targets or done.frontier < start or done.any(start, stop):
             raise LegalityError(
                 f"targets {start} to {stop} are scored when {done.count} of {targets} are: "
                 "each is scored once, from left to right"
             )
-        done.mark(start, stop)
-        named = {"phase": phase, "weights": weights, **self._tokens_of([(start, stop)])}
-        self._write({"event": "score", "start": start, "stop": stop, **named})
+
+    def require_own_context(self, begin: int, start: int, stop: int) -> None:
+        """That targets `start` to `stop` (exclusive) are of one document, as the tokens from `begin` on before them.
+
+        Raises:
+            LegalityError: they are not.
+        """
+        if not self._document_of(start, stop)[0] <= begin <= start:
+            raise LegalityError(f"targets {start} to {stop} are read from {begin} on, which is not in their document")
 
     def scored_in_documents(self, ranges: Ranges, phase: str, batch: int, weights: Hash, adapters: Hash = "") -> None:
         """Record likewise a range of each document of a batch, which know nothing of each other.
@@ -198,6 +215,8 @@ class Ledger:
         for event in waiting:
             self._events.append(event)
             self._records.take(event)
+        if self._records.unexplained:
+            raise LegalityError("the weights changed, and the ledger handed out nothing that they could learn from")
         if self._file is None or not waiting:
             return
         try:

@@ -102,6 +102,7 @@ def score_tokens(
     examiner = Examiner(model, rows, config, ranks, ledger, progress, pace)
     with restoring(model) if config.ttt != "off" else nullcontext():
         strategy.run(Work(examiner, model, config, ranks, training))
+        examiner.finish()
     losses = ranks.all_sum_(examiner.losses).cpu().numpy()
     _require_numbers(losses, config)
     ledger.end()

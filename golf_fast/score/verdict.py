@@ -136,6 +136,7 @@ class Records:
         trained_elsewhere: training tokens that were trained on before or while the pass.
         order: in which documents were scored.
         cut: how often adapting was given up for the limit of time.
+        unexplained: whether weights changed between two records of scoring, and none says what they learned.
         violations: the rules that the records break, each with the number of the first that does.
     """
 
@@ -145,7 +146,9 @@ class Records:
         self.trained_elsewhere = 0
         self.order: Order = "stream"
         self.cut = 0
+        self.unexplained = False
         self.violations: dict[str, int] = {}
+        self._weights, self._learned = "", True
         self._number = 0
         self._scored = Coverage(0)
         self._furthest = -1  # the last document begun in the stream so far
@@ -168,9 +171,11 @@ class Records:
             self._scored = Coverage(self.targets)
         elif kind == "adapt":
             self.trained_elsewhere += int(event["size"])
+            self._learned = True
         elif kind == "limit":
             self.cut += 1
         elif kind in ("score", "train"):
+            self._watch(event)
             ranges = event.get("ranges") or [[event["start"], event["stop"]]]
             begins = event.get("begins")
             if begins:
@@ -184,6 +189,17 @@ class Records:
                     self._score(start, stop, begins)
                 else:
                     self._train(start, stop)
+
+    def _watch(self, event: Mapping[str, Any]) -> None:
+        """See that the weights that score are those from before, or a record says what they learned meanwhile."""
+        if event["event"] == "train":
+            self._learned |= bool(event.get("window"))
+            return
+        weights = event.get("weights") or self._weights
+        if weights != self._weights and self._weights and not self._learned:
+            self.unexplained = True
+            self._broken("V1")
+        self._weights, self._learned = weights, False
 
     def _score(self, start: int, stop: int, begins: bool | None) -> None:
         """Take a scored range; `begins` is None for one of the uncut stream, else whether it is the first of its

@@ -124,7 +124,7 @@ def test_lines_wait_for_hashes_on_a_device_and_keep_their_order(tmp_path: Path) 
     assert ledger.events[1]["weights"] == digest.of_tensors([torch.ones(3)])
     assert read(path) == ledger.events
     for start in range(8, 30):
-        ledger.scored(start, start + 1, weights=digest.Later([torch.ones(start)]))
+        ledger.scored(start, start + 1, weights=digest.Later([torch.ones(3)]))
     assert len(recorded(path)) == 3 + 16
     ledger.end()
     assert [event["event"] for event in read(path)] == ["begin", "score", "train", *["score"] * 22, "end"]

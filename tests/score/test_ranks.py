@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,33 @@ from golf_fast.config import ScoreConfig
 from golf_fast.data import BOS_ID
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
+from golf_fast.model import GPT
 from golf_fast.score import Ledger
 from golf_fast.score.ledger import read
 from golf_fast.score.ttt import documents
 from golf_fast.score.verdict import Facts, judge
-from golf_fast.score_config import DocumentsConfig, PhasedConfig
+from golf_fast.score_config import DocumentsConfig, HeldOutConfig, PhasedConfig
 
 TOKENS = some_tokens(37 * 4 + 20)
+TRAINING = some_tokens(100, seed=3)
 TOKENS[::15] = BOS_ID  # 12 documents, as many as fill the batches of four ranks
 DOCUMENTS = DocumentsConfig(rank=3, lr=0.02, chunk_tokens=5, context=12, batch=2)
-WEIGHTS = {"off": 1, "chunked": 5, "one_step": 5, "documents": 1, "phased": 3}
+WEIGHTS = {
+    "off": 1,
+    "held_out": 1,
+    "streaming": 1,
+    "apart": 1,
+    "chunked": 5,
+    "one_step": 5,
+    "documents": 1,
+    "phased": 3,
+}
 """How many different weights score in a pass."""
 CONFIGS = {
     "off": small_config(ttt="off"),
+    "held_out": small_config(ttt="held_out", held_out=HeldOutConfig(tokens=100, lr=0.1, batch_rows=3)),
+    "streaming": small_config(ttt="off", streaming=True),
+    "apart": small_config(ttt="off", documents=DOCUMENTS),
     # Three rows a chunk in steps of two: with four ranks some have no row in a step, and with two the shares differ.
     "chunked": small_config(ttt_freeze_blocks=1, ttt_lr=0.1, ttt_epochs=2),
     "documents": small_config(ttt="documents", documents=DOCUMENTS),
@@ -38,13 +53,23 @@ CONFIGS = {
 }
 
 
+def model_of(name: str) -> GPT:
+    model = small_gpt(layers=2)
+    if name in ("streaming", "apart"):
+        changes = {"window": (6,)} if name == "streaming" else {"separate_documents": True}
+        other = GPT(replace(model.config, **changes))
+        other.load_state_dict(model.state_dict())
+        return other
+    return model
+
+
 def _work(folder: Path) -> None:
     ranks = Ranks.from_environment("cpu")
     documents._STRETCH = 1  # the ranks agree several times
     for name, config in CONFIGS.items():
         path = folder / f"{ranks.world_size}-{name}.jsonl"
         ledger = Ledger(path if ranks.main else None)
-        result = score(small_gpt(layers=2), TOKENS, config, ranks=ranks, ledger=ledger)
+        result = score(model_of(name), TOKENS, config, ranks=ranks, ledger=ledger, training=TRAINING)
         np.save(folder / f"{ranks.world_size}-{ranks.rank}-{name}.npy", result.losses)
     published = small_config(ttt="train_then_score", allow_illegal=True, ttt_batch_rows=4 // ranks.world_size)
     result = score(small_gpt(layers=2), TOKENS, published, ranks=ranks)
@@ -75,7 +100,7 @@ def test_every_rank_ends_where_adapting_leaves_no_number(left: Path, world_size:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_several_ranks_score_what_one_does(left: Path, name: str, world_size: int, tmp_path: Path) -> None:
     config: ScoreConfig = CONFIGS[name]
-    alone = score(small_gpt(layers=2), TOKENS, config, ledger=Ledger(tmp_path / "alone.jsonl"))
+    alone = score(model_of(name), TOKENS, config, ledger=Ledger(tmp_path / "alone.jsonl"), training=TRAINING)
     losses = [np.load(left / f"{world_size}-{rank}-{name}.npy") for rank in range(world_size)]
     np.testing.assert_allclose(losses[0], alone.losses, rtol=1e-5, atol=1e-5)
     assert all(np.array_equal(losses[0], other) for other in losses[1:])
@@ -92,7 +117,7 @@ def test_several_ranks_score_what_one_does(left: Path, name: str, world_size: in
 def test_ranks_adapt_at_all(left: Path) -> None:
     """The agreement above means something only if training moved the losses by far more than the tolerance."""
     off = np.load(left / "2-0-off.npy")
-    for name in ("chunked", "one_step", "documents", "phased", "published"):
+    for name in ("chunked", "one_step", "documents", "phased", "held_out", "published"):
         assert np.abs(np.load(left / f"2-0-{name}.npy") - off).max() > 0.01
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from golf_fast.data.overlap import Overlap
 from golf_fast.rules import is_legal
-from golf_fast.score.verdict import Facts, judge, variant_of
+from golf_fast.score.verdict import Facts, Records, judge, variant_of
 
 Event = dict[str, Any]
 BEGIN: Event = {"event": "begin", "targets": 100}
@@ -148,3 +148,21 @@ def test_a_time_that_nobody_recorded_leaves_the_run_open() -> None:
     for limit in (0.0, 600.0):
         assert not judge(events, replace(FULL, train_limit=limit, train_seconds=None)).legal
     assert judge(events, FULL).legal
+
+
+@pytest.mark.parametrize(
+    ("between", "violations"),
+    [
+        ([], ["V1"]),
+        ([{"event": "train", "start": 0, "stop": 50, "window": 25, "scored": True}], []),
+        ([{"event": "train", "start": 0, "stop": 50, "batch": 0, "scored": True}], ["V1"]),
+        ([{"event": "adapt", "size": 3}], []),
+    ],
+)
+def test_weights_that_change_have_learned_from_what_is_on_record(between: list[Event], violations: list[str]) -> None:
+    """What a document's adapters learn from is no reason for other weights."""
+    events = [BEGIN, scored(0, 50) | {"weights": "a"}, *between, scored(50, 100) | {"weights": "b"}]
+    records = Records(events)
+    assert judge(records, FULL).violations == violations
+    assert records.unexplained == bool(violations)
+    assert records.violations == dict.fromkeys(violations, len(events))
