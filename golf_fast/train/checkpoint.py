@@ -263,7 +263,8 @@ class _Copies:
             name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
         }
         self._made = None
-        if any(tensor.is_cuda for tensor in self._tensors.values()):
+        self._device = next((tensor.device for tensor in self._tensors.values() if tensor.is_cuda), None)
+        if self._device is not None:
             self._made = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._made.record()
 
@@ -271,8 +272,9 @@ class _Copies:
         """Wait for the copies, on a stream of our own: the training's goes on."""
         if self._made is None:
             return self._tensors
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(stream):
+        # A new thread begins on the first device of the machine, which may be another rank's.
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        with torch.cuda.device(self._device), torch.cuda.stream(stream):
             stream.wait_event(self._made)
             found = {name: tensor.cpu() for name, tensor in self._tensors.items()}
         self._tensors.clear()
