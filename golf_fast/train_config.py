@@ -13,6 +13,9 @@ from golf_fast.score_config import MOST_TOGETHER, Compile
 Coefficients = Literal["quintic", "polar_express", "polar_express_published"]
 _TOGETHER = f"at most {MOST_TOGETHER} tokens"
 
+CHECKPOINTS = ("checkpoint_seconds", "checkpoint_every", "checkpoint_keep")
+"""Fields that change nothing that is computed: they say what a run can go on from."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:

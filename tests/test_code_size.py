@@ -1,12 +1,15 @@
 """The size of the shipped code: it is that of one file, and nothing but the recipe and the sources decides it."""
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from golf_fast.code_size import Code, code
+from golf_fast.config import RunConfig
+from golf_fast.from_plain import from_plain
 from golf_fast.recipes import RECIPES
 
 TINY = RECIPES["tiny"]()
@@ -20,8 +23,15 @@ def test_it_is_the_size_of_the_bytes() -> None:
 def test_neither_the_seed_nor_the_place_counts() -> None:
     elsewhere = replace(TINY, seed=7, run_id="x", runs_dir=Path("/elsewhere"), device="cpu")
     data = replace(TINY.data, shards=Path("/data"), tokenizer=Path("/data/t.model"), source="text", text=Path("/text"))
-    replayed = replace(TINY.train, replay_schedule=Path("/runs/x"))
+    replayed = replace(TINY.train, replay_schedule=Path("/runs/x"), checkpoint_seconds=5.0, checkpoint_every=7)
     assert code(replace(elsewhere, data=data, train=replayed)) == code(TINY)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_settings_that_were_read_back_have_the_same_code(name: str) -> None:
+    config = RECIPES[name]()
+    plain = json.loads(json.dumps(config.as_dict()))
+    assert code(from_plain(RunConfig, plain, Path("config.json"))) == code(config)
 
 
 @pytest.mark.parametrize("part", ["model", "train", "score"])

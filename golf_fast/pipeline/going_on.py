@@ -17,10 +17,11 @@ from golf_fast.files import locked
 from golf_fast.pipeline.resume import RUN, launch
 from golf_fast.runs import FinishedRun, RunPaths
 from golf_fast.train import checkpoint
+from golf_fast.train_config import CHECKPOINTS
 
 FLAG = "--resume"
-HARMLESS = ("train.checkpoint_seconds", "train.checkpoint_every", "train.checkpoint_keep")
-"""What may be set anew beside it: it changes nothing that is computed."""
+HARMLESS = tuple(f"train.{name}" for name in CHECKPOINTS)
+"""What may be set anew beside it."""
 _NEEDED = "name the directory of a run that was cut short, such as runs/tiny-20260101-120000"
 
 

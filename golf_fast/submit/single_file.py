@@ -8,13 +8,16 @@ import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from golf_fast import json_files
 from golf_fast.config import RunConfig
+from golf_fast.from_plain import from_plain
 from golf_fast.submit import sources
 from golf_fast.submit.entry import RECIPE, replaced
 from golf_fast.submit.minify import minified
+from golf_fast.train_config import CHECKPOINTS
 
 NAME = "train_gpt.py"
 ENCODING = "latin-1"
@@ -61,8 +64,11 @@ def build(config: RunConfig) -> bytes:
 
 def recipe(config: RunConfig) -> dict[str, Any]:
     """The fields of a configuration that are not the defaults and belong to the recipe; data come in shards."""
-    train = dataclasses.replace(config.train, replay_schedule=None)
+    config = from_plain(RunConfig, config.as_dict(), Path("the recipe"))  # 48 where a fraction may be is 48.0
     default = RunConfig()
+    train = dataclasses.replace(
+        config.train, **{name: getattr(default.train, name) for name in ("replay_schedule", *CHECKPOINTS)}
+    )
     own = dataclasses.replace(
         config,
         train=train,

@@ -35,6 +35,7 @@ LEFT_OUT = {
     "resumed",
     "repeated_seconds",
     "run_id",
+    "file_hashes",
 }
 """Of result.json: what is measured, or says that the run was cut short."""
 Start = Callable[..., tuple[list[ForkServerProcess], list[Path]]]
