@@ -48,13 +48,16 @@ FILES = {
     "artifact.golf",
     "checkpoint",
     "config.json",
+    "documents.json",
     "ledger.jsonl",
     "log.txt",
     "metrics.jsonl",
+    "plots",
     "report.html",
     "result.json",
     "schedule.json",
     "token_losses",
+    "token_losses_before",
     "tokenizer.model",
     "train_gpt.py",
 }
@@ -114,7 +117,15 @@ def test_a_run_leaves_what_the_readme_says(finished: tuple[Path, object]) -> Non
     assert len(result.baselines) == 4
     assert set(result.artifact_parts) == {"mlp", "attention", "bigram", "embedding", "control", "header"}
     assert sum(result.artifact_parts.values()) == result.artifact_bytes
-    assert "Bytes of the submission" in (run_dir / "report.html").read_text()
+    before = np.fromfile(run_dir / "token_losses_before", dtype=np.float32)
+    assert result.bpb_without_ttt == pytest.approx(before.sum(dtype=np.float64) / math.log(2) / result.val_bytes)
+    documents = FinishedRun(run_dir).documents()
+    assert (documents.targets, sum(documents.bytes)) == (result.val_tokens, result.val_bytes)
+    page = (run_dir / "report.html").read_text()
+    for title in ("Bytes of the submission", "Hardest and easiest documents", "the hardest: document"):
+        assert title in page
+    assert len(list((run_dir / "plots").glob("*.png"))) == page.count("<svg") == 8
+    assert [metric["step"] for metric in metrics(run_dir, "step")] == list(range(1, 7))
     schedule = FinishedRun(run_dir).schedule()
     assert schedule.steps == 6
     assert schedule.budget is not None
@@ -394,7 +405,8 @@ def test_files_that_only_accompany_a_run_do_not_end_it(
 ) -> None:
     folder = finished[0]
     monkeypatch.chdir(folder)
-    secondary = {"weights.safetensors", "schedule.json", "token_losses", "report.html"}
+    secondary = {"weights.safetensors", "schedule.json", "token_losses", "token_losses_before", "report.html"}
+    secondary.add("documents.json")
     sync = os.fsync
 
     def full(descriptor: int) -> None:

@@ -131,7 +131,10 @@ def audit(run: FinishedRun) -> str:
         )
         for check in as_objects(held.get("checks"))
     ]
-    return f"<p>{escape(said)}</p>" + (table(("check", "outcome", "what was found"), rows) if rows else "")
+    if not rows:
+        return f"<p>{escape(said)}</p>"
+    found = table(("check", "outcome", "what was found"), rows)
+    return f"<p>{escape(said)}</p><details><summary>its {len(rows)} checks</summary>{found}</details>"
 
 
 def _rule_named(check: str) -> str:
