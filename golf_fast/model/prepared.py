@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from golf_fast.model.block import Block, Pass
+from golf_fast.model.streams import Lanes
 
 
 class Prepared:
@@ -36,10 +37,15 @@ class Prepared:
 
     def _of_block(self, block: Block) -> Block:
         values: dict[str, Any] = {field.name: getattr(block, field.name) for field in dataclasses.fields(block)}
-        leaves: dict[str, Any] = {
-            name: self._leaf(value) for name, value in values.items() if isinstance(value, torch.Tensor)
-        }
-        return dataclasses.replace(block, **leaves)
+        return dataclasses.replace(block, **{name: self._of(value) for name, value in values.items()})
+
+    def _of(self, value: Any) -> Any:
+        """`value` with a leaf in the place of each tensor, those in tuples among them."""
+        if isinstance(value, torch.Tensor):
+            return self._leaf(value)
+        if isinstance(value, Lanes):
+            return Lanes(*(self._of(part) for part in value))
+        return tuple(self._of(part) for part in value) if isinstance(value, tuple) else value
 
     def _leaf(self, tensor: torch.Tensor) -> torch.Tensor:
         """Its own leaf; what several blocks share stays shared."""

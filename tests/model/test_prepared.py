@@ -1,10 +1,12 @@
 """Weights that are cast once for several micro-steps give the gradients of weights that are cast in each, in bits."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from helpers import top_models
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from golf_fast.config import ModelConfig
@@ -15,8 +17,11 @@ SMALL = ModelConfig(vocab_size=61, dim=32, layers=4, heads=4, kv_heads=2, bigram
 MICRO_STEPS = 3
 
 
-def randomized(dtype: torch.dtype) -> GPT:
-    model = GPT(SMALL, compute_dtype=dtype, seed=3)
+MODELS = {"seed": SMALL, "top": dataclasses.replace(top_models.SMALL_TOP, vocab_size=61)}
+
+
+def randomized(dtype: torch.dtype, config: ModelConfig = SMALL) -> GPT:
+    model = GPT(config, compute_dtype=dtype, seed=3)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -53,9 +58,10 @@ def gradients(model: GPT) -> dict[str, torch.Tensor]:
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
+@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS.keys())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_losses_and_gradients_have_the_same_bits(dtype: torch.dtype) -> None:
-    plain, once = randomized(dtype), randomized(dtype)
+def test_losses_and_gradients_have_the_same_bits(dtype: torch.dtype, config: ModelConfig) -> None:
+    plain, once = randomized(dtype, config), randomized(dtype, config)
     assert prepared_once(once) == one_by_one(plain)
     expected, found = gradients(plain), gradients(once)
     assert found.keys() == expected.keys() == dict(plain.named_parameters()).keys()
