@@ -27,6 +27,7 @@ from golf_fast.console import Deferral
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.train.clock import Clock
+from golf_fast.train.copies import Copies
 from golf_fast.train.schedule import Rates, Schedule
 from golf_fast.train.state import Piece
 
@@ -218,7 +219,7 @@ class Checkpoints:
         if self._last is not None and self._ranks.main and not _whole(self._last):
             self._log.line(f"{self._last}: not every rank has left its part; do the ranks share {self._resume}?")
         fields, tensors = _state(step, loss, trainer, schedule, clock, self._ranks)
-        copies = _Copies(tensors)
+        copies = Copies(tensors)
         folder = self._last = self._resume / f"step-{step:08d}"
 
         def write() -> None:
@@ -253,32 +254,6 @@ class Checkpoints:
             old = len(whole) >= most and folder < last[0]
             if (old and self._ranks.main) or folder in there[: -most - _UNFINISHED]:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-class _Copies:
-    """Copies of tensors as they are now, made on their device and brought to the host by whoever asks."""
-
-    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
-        self._tensors: dict[str, torch.Tensor] = {
-            name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-        }
-        self._made = None
-        self._device = next((tensor.device for tensor in self._tensors.values() if tensor.is_cuda), None)
-        if self._device is not None:
-            self._made = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._made.record()
-
-    def on_host(self) -> dict[str, torch.Tensor]:
-        """Wait for the copies, on a stream of our own: the training's goes on."""
-        if self._made is None:
-            return self._tensors
-        # A new thread begins on the first device of the machine, which may be another rank's.
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        with torch.cuda.device(self._device), torch.cuda.stream(stream):
-            stream.wait_event(self._made)
-            found = {name: tensor.cpu() for name, tensor in self._tensors.items()}
-        self._tensors.clear()
-        return found
 
 
 def _state(

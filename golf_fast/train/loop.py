@@ -25,6 +25,7 @@ from golf_fast.train.watch import NotFiniteError, Watch
 if TYPE_CHECKING:  # it needs more packages than an optimizer does
     from golf_fast.data import Batches
     from golf_fast.train.checkpoint import Checkpoints
+    from golf_fast.train.forecast import Forecast
 
 MERGED_TOKENS = 4096
 """Micro-batches are run together up to this many tokens: smaller ones cost more overhead than arithmetic."""
@@ -143,7 +144,7 @@ def train(
         log: told every `log_every` steps.
         validate: returns loss (nats a token) and bits per byte; called off the clock every `val_every` steps.
         clock: measures training time from now on; default: the machine's.
-        predict: returns the bytes of the artifact of averaged weights; called off the clock every `log_every` steps.
+        predict: returns the bytes of the artifact of averaged weights; called every `log_every` steps, see `Forecast`.
         schedule: decides the rates and the last step; default: what the configuration of the trainer asks for.
         checkpoints: takes them, and brings the training to where it goes on from; default: there are none.
         between_steps: called by every rank before the first step and after each, with the steps that were begun.
@@ -161,8 +162,8 @@ def train(
     step, loss = checkpoints.begin(trainer, schedule, clock) if checkpoints else (0, torch.zeros(()))
     watch = Watch(trainer.optimizer.parameters, last=float(loss))
     clock.finished = partial(_read, watch, trainer, schedule)
-    telling = Telling(log, config, schedule, clock, watch)
-    reported = False
+    forecast = _forecast(predict, clock, ranks)
+    telling, reported = Telling(log, config, schedule, clock, watch), False
     between_steps(step, clock)
     while not schedule.is_over(step, clock.elapsed, clock.step_seconds, clock.in_flight):
         rates = schedule.rates(step, clock.elapsed)
@@ -173,7 +174,7 @@ def train(
         clock.step_issued()
         reported = step <= 10 or step % config.log_every == 0
         if reported:
-            size = _look(trainer, clock, step, predict)
+            size = _look(trainer, step, forecast)
             clock.finished(step)
             telling.report(step, rates, size)
         telling.live(step)
@@ -223,9 +224,17 @@ def _compiled_graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"]) if "torch._dynamo" in sys.modules else 0
 
 
-def _look(
-    trainer: Trainer, clock: Clock, step: int, predict: Callable[[Mapping[str, torch.Tensor]], int] | None
-) -> int | None:
+def _forecast(
+    predict: Callable[[Mapping[str, torch.Tensor]], int] | None, clock: Clock, ranks: Ranks
+) -> Forecast | None:
+    if predict is None:
+        return None
+    from golf_fast.train.forecast import Forecast  # only for people: what only trains does without it
+
+    return Forecast(predict, clock, main=ranks.main, beside=ranks.device.type == "cuda")
+
+
+def _look(trainer: Trainer, step: int, forecast: Forecast | None) -> int | None:
     """Wait for the device, and every `log_every` steps see that the ranks agree; then the bytes that are predicted.
 
     Raises:
@@ -233,9 +242,8 @@ def _look(
     """
     size = None
     if step % trainer.config.log_every == 0:
-        if predict:
-            with clock.stopped():
-                size = predict(trainer.averages.weights())
+        if forecast:
+            size = forecast.ask(trainer.averages)
         require_agreement(trainer.optimizer.parameters, trainer.ranks, step)
     if trainer.ranks.device.type == "cuda":
         torch.cuda.current_stream().synchronize()
