@@ -119,6 +119,10 @@ class TrainConfig:
     """Steps over which the learning rates rise from zero again after each change of the length of rows; 0: none."""
     loop_at: float = later(0.0)
     """Share of the run, by the clock if it has a time limit, from which on the model's loop (model.loops) is on."""
+    dry_run: bool = later(False)
+    """Make no run: see that its ranks fit together, and print what they exchange and hold, and the plan of time."""
+    dry_run_ranks: int = later(8)
+    """Number of ranks that dry_run goes through, on whatever machine."""
 
     def __post_init__(self) -> None:
         require_numbers(self, "train", warmup_steps=10**6, micro_batches=65536, seq_len=65536, muon_iterations=100)
@@ -130,7 +134,7 @@ class TrainConfig:
         require_not_negative(self, "train", "muon_weight_decay", "weight_decay", "ema_start_step")
         require_not_negative(self, "train", "muon_momentum_warmup_steps")
         require_not_negative(self, "train", "checkpoint_seconds", "checkpoint_every")
-        require_positive(self, "train", "checkpoint_keep")
+        require_positive(self, "train", "checkpoint_keep", "dry_run_ranks")
         require_not_negative(self, "train", "seq_ramp_steps")
         for name in ("warmdown_frac", "min_lr", "loop_at"):
             require(0 <= getattr(self, name) <= 1, f"train.{name}", getattr(self, name), "from 0 to 1")

@@ -44,6 +44,7 @@ class Backend:
     """Whether GOLF_FAST_BACKENDS named it."""
 
 
+_SUPPOSED = "supposed"
 _candidates: dict[str, tuple[Candidate, ...]] = {}
 _decided: dict[tuple[str, str], Backend] = {}
 
@@ -137,6 +138,27 @@ def requested(text: str) -> Iterator[None]:
         else:
             os.environ[VARIABLE] = before
         forget()
+
+
+@contextmanager
+def supposed(name: str, device_kind: str) -> Iterator[None]:
+    """Ops that have a backend `name` choose it inside on this kind of device, whether or not it can run there: for what
+    goes through the shapes of a program, with fake tensors, and computes nothing."""
+    before = dict(_decided)
+    _decided.clear()
+    _decided.update(
+        {(op, device_kind): Backend(name, _SUPPOSED, asked_for=True) for op in registered() if name in names(op)}
+    )
+    try:
+        yield
+    finally:
+        _decided.clear()
+        _decided.update(before)
+
+
+def is_supposed(op: str, device: torch.device) -> bool:
+    """Whether the choice is that of `supposed`: nothing is computed."""
+    return resolve(op, device).reason == _SUPPOSED
 
 
 def forget() -> None:

@@ -2,6 +2,7 @@
 
 python -m golf_fast.train [RECIPE] [--train.max-seconds 600 ...]
 python -m golf_fast.train --resume runs/RUN_ID
+python -m golf_fast.train seed --train.dry-run
 torchrun --standalone --nproc_per_node=8 -m golf_fast.train seed
 """
 
@@ -30,7 +31,12 @@ def main() -> None:
         prog=PROG,
         default_recipe=lambda: recipes.choose(torch.cuda.is_available()),
     )
-    execute(parsed)
+    if parsed.config.train.dry_run:
+        from golf_fast.pipeline.dry_run import dry_run  # it needs parts of torch that a run does not
+
+        dry_run(parsed)
+    else:
+        execute(parsed)
 
 
 if __name__ == "__main__":

@@ -198,7 +198,8 @@ def check(
 
 def _check_for_triton(q: torch.Tensor, k: torch.Tensor) -> None:
     # The interpreter multiplies bfloat16 matrices wrongly, and float32 would not use the tensor cores of a GPU.
-    allowed = (torch.float16, torch.bfloat16) if q.is_cuda else (torch.float16, torch.float32)
+    on_gpu = q.is_cuda or backends.is_supposed(OP, q.device)
+    allowed = (torch.float16, torch.bfloat16) if on_gpu else (torch.float16, torch.float32)
     require_dtype(OP, "q", q.dtype, allowed, "sdpa")
     if q.shape[-1] not in HEAD_DIMS:
         refuse(OP, f"head_dim is {q.shape[-1]}", f"one of {HEAD_DIMS}" + takes_more(OP, "sdpa"))
