@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 
 from golf_fast.errors import InputError
@@ -27,3 +29,8 @@ def resolve_backends(device: torch.device) -> dict[str, backends.Backend]:
                 f"{backends.VARIABLE}={op}=reference to run it all the same"
             )
     return resolved
+
+
+def as_on_a_gpu() -> AbstractContextManager[None]:
+    """Models on a CPU go inside through what GPUs run: with fake tensors, which have shapes and nothing to compute."""
+    return backends.supposed("triton", "cpu")

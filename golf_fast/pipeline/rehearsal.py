@@ -25,7 +25,7 @@ from golf_fast.data.tokenizer import BOS_ID
 from golf_fast.distributed import Ranks, Wait
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
-from golf_fast.ops import backends
+from golf_fast.model.backends import as_on_a_gpu
 from golf_fast.train import Trainer
 from golf_fast.train.schedule import Rates, make_schedule
 
@@ -109,7 +109,7 @@ def rehearse(config: RunConfig, rank: int, world_size: int, every_shape: bool = 
     schedule = make_schedule(config.train)
     on_gpu = config.device != "cpu"
     with (
-        backends.supposed("triton", "cpu") if on_gpu else contextlib.nullcontext(),
+        as_on_a_gpu() if on_gpu else contextlib.nullcontext(),
         _group(rank, world_size) as grouped,
         FakeTensorMode() as fake,
         _Watcher() as watcher,
