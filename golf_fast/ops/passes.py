@@ -6,7 +6,7 @@ and bfloat16, compute in float32 and round what they write once; for every other
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -39,16 +39,22 @@ def obstacle(device_kind: str) -> str | None:
     return _missing or (None if device_kind == "cpu" else f"it has no passes for {device_kind}")
 
 
-def candidate(what: str) -> Candidate:
-    """The backend of an op that uses the passes; `what` says what they do there."""
+def candidate(what: str, others: str = "the reference", missing: Callable[[str], str | None] = obstacle) -> Candidate:
+    """The backend of an op that uses the passes.
+
+    Args:
+        what: what they do there.
+        others: what float16 and float64 run.
+        missing: its obstacle, which includes that of the passes.
+    """
     instructions = paths()[-1] if paths() else "no extension"
-    return Candidate("native", f"{what} in C++ ({instructions}); float16 and float64 run the reference", obstacle)
+    return Candidate("native", f"{what} in C++ ({instructions}); float16 and float64 run {others}", missing)
 
 
-def resolve(op: str, x: torch.Tensor) -> str:
-    """The name of the backend that `op` runs with on a tensor: "reference" where "native" does not take its dtype."""
+def resolve(op: str, x: torch.Tensor, other: str = "reference") -> str:
+    """The name of the backend that `op` runs with on a tensor: `other` where "native" does not take its dtype."""
     name = backends.resolve(op, x.device).name
-    return "reference" if name == "native" and x.dtype not in _DTYPES else name
+    return other if name == "native" and x.dtype not in _DTYPES else name
 
 
 def chosen(op: str, x: torch.Tensor) -> bool:

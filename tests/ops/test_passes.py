@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.compare import require_same, run, upstream_gradients
-from helpers.numerics import FEW, rms_error
+from helpers.numerics import rms_error
 
 from golf_fast import ops
 from golf_fast.ops import backends, passes, registry
@@ -16,6 +16,8 @@ if passes.obstacle("cpu"):
 CPU = torch.device("cpu")
 WITH_PASSES = [op for op in backends.registered() if "native" in backends.names(op) and op in ops.__all__]
 CASES = {op: cases for op, cases in registry.load().items() if op in WITH_PASSES}
+MANY = 2000
+"""Elements from which on the error of a tensor is no luck."""
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -46,19 +48,29 @@ def test_each_path_against_float64(op: str, dtype: torch.dtype, path: str, calle
     assert called, "the op ran without a pass"
 
 
+WITHOUT_PASSES = {
+    "window_attention": "window_attention=blocked",
+    "qkv_attention": "qkv_attention=separate,qk_norm_rope=reference,window_attention=blocked",
+}
+"""What else runs on a CPU where that is not the reference: it rounds the shares of attention, as the passes do."""
+
+
 @pytest.mark.parametrize("op", CASES)
-def test_bfloat16_is_no_further_off_than_the_reference(op: str, use_native) -> None:
-    cases = CASES[op]
+def test_bfloat16_is_no_further_off_than_what_runs_without_passes(op: str, use_native) -> None:
+    cases, compared = CASES[op], 0
     for sample in cases.samples(CPU, torch.bfloat16):
         ours, our_gradients = run(cases.function, sample)
         chosen = upstream_gradients(ours)
-        low, low_gradients = run(cases.reference, sample, chosen)
+        with backends.requested(WITHOUT_PASSES.get(op, "reference")):
+            low, low_gradients = run(cases.function, sample, chosen)
         exact, exact_gradients = run(cases.reference, sample, chosen, double=True)
         for i, (a, b, c) in enumerate(
             zip(ours + our_gradients, low + low_gradients, exact + exact_gradients, strict=True)
         ):
-            if c.numel() >= FEW:
+            if c.numel() >= MANY:
+                compared += 1
                 assert rms_error(a, c) <= cases.rms_factor * rms_error(b, c), f"{sample.label}: tensor {i}"
+    assert compared
 
 
 @pytest.mark.parametrize("op", CASES)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.numerics import require_close
 
-from golf_fast.ops import backends, qk_norm_rope, qkv_attention, window_attention
+from golf_fast.ops import backends, passes, qk_norm_rope, qkv_attention, window_attention
 from golf_fast.ops.launch import launches
 from golf_fast.ops.qkv_attention import reference
 from golf_fast.ops.qkv_attention.cases import packed_arguments
@@ -92,7 +92,8 @@ def ask(monkeypatch: pytest.MonkeyPatch):
         ("reference", "separate"),
         ("qk_norm_rope=triton,window_attention=triton", "separate"),
         ("qkv_attention=separate", "separate"),
-        ("", "separate"),
+        ("", "native" if passes.obstacle("cpu") is None else "separate"),
+        ("window_attention=blocked", "separate"),
     ],
 )
 def test_which_implementation_runs_on_a_cpu(asked: str, name: str, ask) -> None:

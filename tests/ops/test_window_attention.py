@@ -200,7 +200,7 @@ def test_compiled_whole_and_a_growing_window_compiles_twice_at_most(use_triton: 
     assert counter.frame_count <= 2
 
 
-@pytest.mark.parametrize("backend", ["blocked", "sdpa", "reference"])
+@pytest.mark.parametrize("backend", ["native", "blocked", "sdpa", "reference"])
 @pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[11], CASES[15], CASES[19]], ids=str)
 def test_other_backends_match_the_definition(case: Case, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.VARIABLE, f"window_attention={backend}")
@@ -218,7 +218,7 @@ def test_other_backends_match_the_definition(case: Case, backend: str, monkeypat
 
 def test_a_cpu_takes_its_own_path_unless_asked() -> None:
     backends.forget()
-    assert backends.resolve("window_attention", "cpu").name == "blocked"
+    assert backends.resolve("window_attention", "cpu").name == "native"
 
 
 def test_document_bounds_by_hand() -> None:

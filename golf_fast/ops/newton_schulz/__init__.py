@@ -9,7 +9,7 @@ import torch
 from golf_fast.ops import backends
 from golf_fast.ops.checks import product_dtypes, refuse, require_dtype
 from golf_fast.ops.launch import triton_obstacle
-from golf_fast.ops.newton_schulz import operators, reference
+from golf_fast.ops.newton_schulz import added, operators, reference
 from golf_fast.ops.newton_schulz.reference import Coefficients
 
 OP = "newton_schulz"
@@ -17,6 +17,11 @@ OP = "newton_schulz"
 backends.register(
     OP,
     backends.Candidate("triton", "symmetric products compute one triangle", triton_obstacle, ("cpu",)),
+    backends.Candidate(
+        "added",
+        "sums are added within the products, on a CPU",
+        lambda kind: None if kind == "cpu" else "made for a CPU",
+    ),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
 
@@ -56,7 +61,10 @@ def newton_schulz(
         refuse(OP, f"iterations is {iterations}", "at least 0")
     if coefficients not in get_args(Coefficients):
         refuse(OP, f"coefficients is {coefficients!r}", " or ".join(map(repr, get_args(Coefficients))))
-    if backends.resolve(OP, bank.device).name == "reference":
+    backend = backends.resolve(OP, bank.device).name
+    if backend == "added":
+        return added.newton_schulz(bank, iterations, dtype, coefficients)
+    if backend == "reference":
         return reference.newton_schulz(bank, iterations, dtype, coefficients)
     require_dtype(OP, "dtype", dtype, product_dtypes(bank.device), "reference")
     return operators.newton_schulz(bank, iterations, dtype, coefficients)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
-from golf_fast.ops import backends
+from golf_fast.ops import backends, passes
 from golf_fast.ops.checks import refuse, require_like
 from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.qk_norm_rope import check as check_qk_norm_rope
@@ -18,11 +20,11 @@ OP = "qkv_attention"
 PARTS = ("qk_norm_rope", "window_attention")
 
 
-def _obstacle(device_kind: str) -> str | None:
-    obstacle = triton_obstacle(device_kind)
+def _obstacle(backend: str, device_kind: str) -> str | None:
+    obstacle = (triton_obstacle if backend == "triton" else passes.obstacle)(device_kind)
     if obstacle is not None:
         return obstacle
-    others = [f"{op} is {name}" for op in PARTS if (name := backends.resolve(op, device_kind).name) != "triton"]
+    others = [f"{op} is {name}" for op in PARTS if (name := backends.resolve(op, device_kind).name) != backend]
     return ", ".join(others) or None
 
 
@@ -31,8 +33,13 @@ backends.register(
     backends.Candidate(
         "triton",
         "the kernels of qk_norm_rope and window_attention, whose gradients meet in one tensor without a copy",
-        _obstacle,
+        partial(_obstacle, "triton"),
         ("cpu",),
+    ),
+    passes.candidate(
+        "norm and rotation write what the products of attention read,",
+        "qk_norm_rope, then window_attention",
+        partial(_obstacle, "native"),
     ),
     backends.Candidate("separate", "qk_norm_rope, then window_attention, each as it runs here", backends.anywhere),
 )
@@ -67,29 +74,51 @@ def qkv_attention(
     Normalised and rotated, queries and keys bound the logits by the largest gain times the root of head_dim; the
     kernels read that bound on the device (see `window_attention`).
 
-    The Triton kernels save `qkv`, the arguments, the new queries and keys, the output and its log-sum-exp. They take
-    what those of `qk_norm_rope` and `window_attention` take, `qkv` contiguous.
+    In C++ what is saved is `qkv`, the arguments, and as matrices the new queries and keys, the values and, without
+    documents, the shares of the softmax. The Triton kernels save `qkv`, the arguments, the new queries and keys, the
+    output and its log-sum-exp. They take what those of `qk_norm_rope` and `window_attention` take, `qkv` contiguous.
 
     Raises:
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
     """
-    separate = backends.resolve(OP, qkv.device).name == "separate"
+    backend = passes.resolve(OP, qkv, "separate")
+    _check(qkv, gain, backend == "triton")
+    q, k, v = reference.split(qkv, gain.shape[0])
+    bound = gain.detach().abs().max().float() * qkv.shape[3] ** 0.5
+    if backend == "separate":
+        q, k = qk_norm_rope(q, k, gain, cos, sin)
+        return window_attention(q, k, v, window, cu_seqlens=cu_seqlens, logit_bound=bound)
+    for_triton = backend == "triton"
+    check_qk_norm_rope(q, k, gain, cos, sin, for_triton)
+    check_window_attention(q, k, v, window, cu_seqlens, bound, for_triton)
+    if backend == "native":
+        return _native(qkv, gain, cos, sin, window, cu_seqlens)
+    length = qkv.shape[1]
+    bounds = None if cu_seqlens is None else document_bounds(cu_seqlens, length)
+    out: torch.Tensor = operators.forward(qkv, gain, cos, sin, bound, bounds, length if window is None else window)[0]
+    return out
+
+
+def _native(
+    qkv: torch.Tensor,
+    gain: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+) -> torch.Tensor:
+    gradient = torch.is_grad_enabled() and (qkv.requires_grad or gain.requires_grad)
+    given = (t.contiguous() for t in (qkv, gain, cos, sin))
+    out: torch.Tensor = operators.native_forward(*given, window, cu_seqlens, gradient)[0]
+    return out
+
+
+def _check(qkv: torch.Tensor, gain: torch.Tensor, for_triton: bool) -> None:
     if gain.ndim != 1:
         refuse(OP, f"gain is {tuple(gain.shape)}", "[heads]")
     heads, others = gain.shape[0], qkv.shape[2] - gain.shape[0] if qkv.ndim == 4 else 0
     if others <= 0 or others % 2:
         expected = f"[B, T, heads + 2 * kv_heads, head_dim], with {heads} heads as in gain"
         refuse(OP, f"qkv is {tuple(qkv.shape)}", expected)
-    require_like(OP, "qkv", qkv, qkv, "qkv", layout="any" if separate else "contiguous")
+    require_like(OP, "qkv", qkv, qkv, "qkv", layout="contiguous" if for_triton else "any")
     require_like(OP, "gain", gain, qkv, "qkv")
-    q, k, v = reference.split(qkv, heads)
-    bound = gain.detach().abs().max().float() * qkv.shape[3] ** 0.5
-    if separate:
-        q, k = qk_norm_rope(q, k, gain, cos, sin)
-        return window_attention(q, k, v, window, cu_seqlens=cu_seqlens, logit_bound=bound)
-    check_qk_norm_rope(q, k, gain, cos, sin, for_triton=True)
-    check_window_attention(q, k, v, window, cu_seqlens, bound, for_triton=True)
-    length = qkv.shape[1]
-    bounds = None if cu_seqlens is None else document_bounds(cu_seqlens, length)
-    out: torch.Tensor = operators.forward(qkv, gain, cos, sin, bound, bounds, length if window is None else window)[0]
-    return out

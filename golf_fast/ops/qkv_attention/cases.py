@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from golf_fast.ops import passes
 from golf_fast.ops.qk_norm_rope.cases import random_arguments
 from golf_fast.ops.qk_norm_rope.reference import EPS
 from golf_fast.ops.qkv_attention import qkv_attention, reference
@@ -53,6 +54,13 @@ def operator_calls(device: torch.device, dtype: torch.dtype) -> list[OperatorCal
     calls = []
     for ends in (None, (3, 9)):
         qkv, gain, cos, sin = packed_arguments((1, 17, 4, 2, 32, 16), device, dtype, 0)
+        if not passes.obstacle(device.type):
+            cu_seqlens = None if ends is None else cumulative(ends, 17, device)
+            out, *saved = torch.ops.golf_fast.qkv_attention_native_forward(qkv, gain, cos, sin, 6, cu_seqlens, True)
+            back = (out.cos(), qkv, gain, cos, sin, *saved, 6, cu_seqlens)
+            calls.append(OperatorCall("qkv_attention_native_backward", back))
+            leaves = qkv.clone().requires_grad_(), gain.clone().requires_grad_()
+            calls.append(OperatorCall("qkv_attention_native_forward", (*leaves, cos, sin, 6, cu_seqlens, True)))
         bound = gain.abs().max().float() * 32**0.5
         bounds = None if ends is None else document_bounds(cumulative(ends, 17, device), 17)
         out, new_q, new_k, lse = torch.ops.golf_fast.qkv_attention_forward(qkv, gain, cos, sin, bound, bounds, 6)

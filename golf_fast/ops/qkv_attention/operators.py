@@ -129,3 +129,97 @@ def _backward(ctx: Any, grad: torch.Tensor | None, *_auxiliary: None) -> tuple[t
 
 
 forward.register_autograd(_backward, setup_context=_setup_context)
+
+
+@torch.library.custom_op("golf_fast::qkv_attention_native_forward", mutates_args=())
+def native_forward(
+    qkv: torch.Tensor,
+    gain: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+    gradient: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`out` `[B, T, heads, head_dim]`; for the backward the new q and k and v as matrices, and the shares.
+
+    As in `window_attention.operators.native_forward`.
+    """
+    from golf_fast.ops.qkv_attention import native
+
+    return native.forward(qkv, gain, cos, sin, window, cu_seqlens, gradient)
+
+
+@native_forward.register_fake
+def _(
+    qkv: torch.Tensor,
+    gain: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+    gradient: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    from golf_fast.ops.window_attention import native
+
+    q, k, v = split(qkv, gain.shape[0])
+    kv_heads = k.shape[2]
+    new_q, new_k, new_v = (native.matrices(t, kv_heads) if gradient else t.new_empty(0) for t in (q, k, v))
+    shares = native.new_shares(new_q, new_k) if gradient and cu_seqlens is None else qkv.new_empty(0)
+    return q.new_empty(q.shape), new_q, new_k, new_v, shares
+
+
+@torch.library.custom_op("golf_fast::qkv_attention_native_backward", mutates_args=())
+def native_backward(
+    grad: torch.Tensor,
+    qkv: torch.Tensor,
+    gain: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    new_q: torch.Tensor,
+    new_k: torch.Tensor,
+    new_v: torch.Tensor,
+    shares: torch.Tensor,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of `qkv` and `gain` from that of `out`."""
+    from golf_fast.ops.qkv_attention import native
+
+    return native.backward(grad, qkv, gain, cos, sin, (new_q, new_k, new_v, shares), window, cu_seqlens)
+
+
+@native_backward.register_fake
+def _(
+    grad: torch.Tensor,
+    qkv: torch.Tensor,
+    gain: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    new_q: torch.Tensor,
+    new_k: torch.Tensor,
+    new_v: torch.Tensor,
+    shares: torch.Tensor,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return qkv.new_empty(qkv.shape), gain.new_empty(gain.shape)
+
+
+def _native_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    *tensors, ctx.window, cu_seqlens, gradient = inputs
+    assert gradient, "qkv_attention was asked for no gradient"
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors, *output[1:], cu_seqlens)
+
+
+def _native_backward(ctx: Any, grad: torch.Tensor | None, *_auxiliary: None) -> tuple[torch.Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 7
+    *saved, cu_seqlens = ctx.saved_tensors
+    d_qkv, d_gain = native_backward(grad, *saved, ctx.window, cu_seqlens)
+    return d_qkv, d_gain, None, None, None, None, None
+
+
+native_forward.register_autograd(_native_backward, setup_context=_native_setup)

@@ -8,7 +8,7 @@ from typing import Literal, overload
 import torch
 from torch.nn import functional as F
 
-from golf_fast.ops import backends
+from golf_fast.ops import backends, passes
 from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
 from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.window_attention import blocked, operators, reference
@@ -25,6 +25,7 @@ backends.register(
         triton_obstacle,
         ("cpu",),
     ),
+    passes.candidate("products over blocks of queries, and between them a softmax that makes no mask,", "blocked"),
     backends.Candidate(
         "blocked",
         "matrix products over blocks of queries, on a CPU faster than torch's scaled_dot_product_attention",
@@ -101,7 +102,7 @@ def window_attention(
     Raises:
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
     """
-    backend = backends.resolve(OP, q.device).name
+    backend = passes.resolve(OP, q, "blocked")
     check(q, k, v, window, cu_seqlens, logit_bound, backend == "triton")
     if backend == "reference":
         return reference.window_attention(q, k, v, window, cu_seqlens=cu_seqlens, return_lse=return_lse)
@@ -112,7 +113,7 @@ def window_attention(
         out, lse = _triton(q, k, v, window, cu_seqlens, logit_bound)
         lse = lse * math.log(2) if return_lse else lse
     else:
-        attend = blocked.window_attention if backend == "blocked" else _sdpa
+        attend = {"native": _native, "blocked": blocked.window_attention, "sdpa": _sdpa}[backend]
         out = attend(q, k, v, window, cu_seqlens)
         lse = reference.log_sum_exp(q, k, window, cu_seqlens) if return_lse else out
     if packed:
@@ -137,6 +138,14 @@ def _triton(
     known = None if logit_bound is None or asked is not None else float(logit_bound)
     out, lse = operators.forward(q, k, v, bounds, length if window is None else window, known, asked)
     return out[:, length - queries :], lse[:, :, length - queries :]
+
+
+def _native(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int | None, cu_seqlens: torch.Tensor | None
+) -> torch.Tensor:
+    gradient = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    out: torch.Tensor = operators.native_forward(q, k, v, window, cu_seqlens, gradient)[0]
+    return out
 
 
 def _sdpa(

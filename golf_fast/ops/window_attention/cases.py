@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from golf_fast.ops import passes
 from golf_fast.ops.registry import Build, Cases, OperatorCall, Sample
 from golf_fast.ops.window_attention import reference, window_attention
 
@@ -57,6 +58,16 @@ def samples(device: torch.device, dtype: torch.dtype) -> list[Sample]:
 
 def operator_calls(device: torch.device, dtype: torch.dtype) -> list[OperatorCall]:
     calls = []
+
+    if not passes.obstacle(device.type):
+        for ends in (None, (3, 9)):
+            q, k, v = random_qkv((2 if ends is None else 1, 17, 4, 2, 32), device, dtype, 0)
+            cu_seqlens = None if ends is None else cumulative(ends, 17, device)
+            _, *saved = torch.ops.golf_fast.window_attention_native_forward(q, k, v, 6, cu_seqlens, True)
+            calls.append(OperatorCall("window_attention_native_backward", (q.cos(), *saved, 6, cu_seqlens)))
+            leaves = tuple(tensor.clone().requires_grad_() for tensor in (q, k, v))
+            calls.append(OperatorCall("window_attention_native_forward", (*leaves, 6, cu_seqlens, True)))
+            calls.append(OperatorCall("window_attention_native_forward", (q, k, v, None, cu_seqlens, False)))
 
     def both(bound: float | torch.Tensor | None) -> tuple[float | None, torch.Tensor | None]:
         return (None, bound) if isinstance(bound, torch.Tensor) else (bound, None)

@@ -99,3 +99,106 @@ def _backward(ctx: Any, grad: torch.Tensor | None, _: None) -> tuple[torch.Tenso
 
 
 forward.register_autograd(_backward, setup_context=_setup_context)
+
+
+@torch.library.custom_op("golf_fast::window_attention_native_forward", mutates_args=())
+def native_forward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+    gradient: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`out` `[B, T, heads, head_dim]`; for the backward q, k and v as matrices, and the shares of the softmax.
+
+    `window` and `cu_seqlens` as in `window_attention`. Without `gradient` the last four are of no elements. The shares
+    are of none with documents, either: their number would depend on them.
+    """
+    from golf_fast.ops.window_attention import native
+
+    kv_heads = k.shape[2]
+    out = torch.empty(q.shape, dtype=q.dtype)
+    new_q, new_k, new_v = (native.to_matrices(t, kv_heads) for t in (q, k, v))
+    made = native.pieces(q.shape[1], k.shape[1], window, cu_seqlens)
+    found = native.matrices(q, kv_heads)
+    blocks = native.Blocks(made, q.shape[2] // kv_heads, new_q, new_k)
+    shares = blocks.forward(new_q, new_k, new_v, found, gradient and cu_seqlens is None)
+    native.from_matrices(found, out, kv_heads)
+    if not gradient:
+        new_q, new_k, new_v = (t.new_empty(0) for t in (new_q, new_k, new_v))
+    return out, new_q, new_k, new_v, shares
+
+
+@native_forward.register_fake
+def _(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+    gradient: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    from golf_fast.ops.window_attention import native
+
+    new_q, new_k, new_v = (native.matrices(t, k.shape[2]) if gradient else t.new_empty(0) for t in (q, k, v))
+    shares = native.new_shares(new_q, new_k) if gradient and cu_seqlens is None else q.new_empty(0)
+    return q.new_empty(q.shape), new_q, new_k, new_v, shares
+
+
+@torch.library.custom_op("golf_fast::window_attention_native_backward", mutates_args=())
+def native_backward(
+    grad: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    shares: torch.Tensor,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of what `native_forward` took for q, k and v, from that of `out` and what it returned."""
+    from golf_fast.ops.window_attention import native
+
+    d_heads, d_keys, d_values = _native_gradients(grad, k)
+    kv_heads = d_keys.shape[2]
+    found = native.backward(native.to_matrices(grad, kv_heads), q, k, v, shares, grad.shape[1], window, cu_seqlens)
+    for matrix, target in zip(found, (d_heads, d_keys, d_values), strict=True):
+        native.from_matrices(matrix, target, kv_heads)
+    return d_heads, d_keys, d_values
+
+
+def _native_gradients(grad: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    rows, _, _, head_dim = grad.shape
+    keys = rows, k.shape[1], k.shape[0] // max(rows, 1), head_dim
+    return grad.new_empty(grad.shape), grad.new_empty(keys), grad.new_empty(keys)
+
+
+@native_backward.register_fake
+def _(
+    grad: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    shares: torch.Tensor,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return _native_gradients(grad, k)
+
+
+def _native_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    *_, ctx.window, cu_seqlens, gradient = inputs
+    assert gradient, "window_attention was asked for no gradient"
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*output[1:], cu_seqlens)
+
+
+def _native_backward(ctx: Any, grad: torch.Tensor | None, *_auxiliary: None) -> tuple[torch.Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 6
+    *saved, cu_seqlens = ctx.saved_tensors
+    return (*native_backward(grad, *saved, ctx.window, cu_seqlens), None, None, None)
+
+
+native_forward.register_autograd(_native_backward, setup_context=_native_setup)
