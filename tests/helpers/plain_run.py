@@ -67,7 +67,7 @@ def run(
 ) -> tuple[Trained, Lines]:
     """Train as one of `ranks` on the shard in `folder`."""
     torch.set_num_threads(1)
-    model = GPT(MODEL, seed=3)
+    model = GPT(MODEL, seed=3).to(ranks.device)
     stream = TokenStream([shard(folder)], MODEL.vocab_size)
     batches = Batches(stream, ranks.rank, ranks.world_size, config.batch_tokens, config.micro_batches, config.seq_len)
     log = log or Lines()

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -22,6 +23,7 @@ from helpers.short_run import FLAGS, STAGES, text
 
 import golf_fast
 from golf_fast.runs import FinishedRun
+from golf_fast.train.checkpoint import folders, read
 
 PROGRAM = str(Path(golf_fast.__file__).parent / "train" / "__main__.py")
 KILLS = int(os.environ.get("GOLF_FAST_KILLS", "5"))
@@ -147,3 +149,24 @@ def test_two_ranks_that_are_killed_end_in_the_same_bits(tmp_path: Path, start: S
     whole, seconds = undisturbed(tmp_path, start, 2)
     killed_until_it_ends(tmp_path, "killed", start, 2, seconds, random.Random(SEED + 1), 2)
     assert found(tmp_path / "killed") == whole
+
+
+def test_a_signal_to_one_rank_ends_all_of_them_after_the_same_step(tmp_path: Path, start: Start) -> None:
+    longer = ["--train.max-steps=100000", "--train.checkpoint-every=0"]
+    processes, said = start(2, *new(tmp_path, "stopped"), *longer)
+    try:
+        end = time.monotonic() + ranks.SECONDS
+        while "step:3/" not in said[0].read_text():
+            assert all(process.is_alive() for process in processes), said[0].read_text()
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert processes[1].pid is not None
+        os.kill(processes[1].pid, signal.SIGTERM)
+        for process in processes:
+            process.join(ranks.SECONDS)
+        assert [process.exitcode for process in processes] == [128 + signal.SIGTERM] * 2
+    finally:
+        ranks.end(processes)
+    (taken,) = folders(tmp_path / "stopped" / "resume")
+    assert len(read(taken).records) == 2
+    assert f"to go on: python -m golf_fast.train --resume {tmp_path / 'stopped'}" in said[0].read_text()

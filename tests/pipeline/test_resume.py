@@ -19,7 +19,7 @@ from helpers.short_run import FLAGS, text
 from golf_fast.console import exit_with
 from golf_fast.distributed import Ranks
 from golf_fast.files import locked
-from golf_fast.pipeline import execute, going_on, run
+from golf_fast.pipeline import baselines, execute, going_on, run
 from golf_fast.pipeline.budget import Budget
 from golf_fast.pipeline.resumable import ResumableRun
 from golf_fast.pipeline.run import Run
@@ -278,6 +278,50 @@ def test_the_time_of_stages_that_were_cut_short_counts(
     log = (short / "log.txt").read_text()
     events = len((short / "ledger.jsonl").read_text().splitlines())
     assert f"score while adapting: all {events} records of the pass that was cut short came again" in log
+
+
+@pytest.mark.parametrize("name", ["trained", "compressed", "costs", "before", "after"])
+def test_a_damaged_product_is_made_again(
+    base: Whole, short: Path, call: Call, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    cut_in(short, call, monkeypatch, "score while adapting")
+    file = short / "resume" / f"{name}.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert call("--resume", short) == 0
+    log = (short / "log.txt").read_text()
+    assert f"{name}.safetensors: is damaged" in log
+    assert log.count("done before the run was cut short") < 5
+    assert result(short)["val_bpb"] == base[2]["val_bpb"]
+    assert result(short)["artifact_parts"] == base[2]["artifact_parts"]
+
+
+def test_an_artifact_that_somebody_changed_is_made_again(
+    base: Whole, short: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_in(short, call, monkeypatch, "score while adapting")
+    (short / "artifact.golf").write_bytes(b"x")
+    assert call("--resume", short) == 0
+    assert "artifact.golf: is not what the run left there; made again" in (short / "log.txt").read_text()
+    assert result(short)["file_hashes"]["artifact.golf"] == base[2]["file_hashes"]["artifact.golf"]
+
+
+def test_a_run_that_was_cut_short_after_its_score_gets_the_rest(
+    base: Whole, short: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(baselines, "compare", interrupted)
+        assert call("--resume", short) == 130
+    ledger = (short / "ledger.jsonl").read_bytes()
+    assert result(short)["finished"]
+    assert result(short)["baselines"] == {}
+    assert call("--resume", short) == 0
+    assert result(short)["baselines"] == base[2]["baselines"]
+    assert result(short)["val_bpb"] == base[2]["val_bpb"]
+    assert (short / "ledger.jsonl").read_bytes() == ledger
+    assert not (short / "resume").exists()
 
 
 def test_a_limit_of_scoring_is_what_is_left_of_it(short: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,19 @@ def test_from_every_step_a_training_ends_in_the_same_bits(undisturbed: tuple[Pat
     assert found.seconds >= start.seconds > 0
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="copies on a GPU, and a stream that brings them to the host")
+def test_on_a_gpu_a_training_goes_on_where_it_was(tmp_path: Path) -> None:
+    plain_run.shard(tmp_path)
+    ranks = Ranks.single("cuda")
+    whole, log = trained(tmp_path, tmp_path / "resume", ranks, None)
+    for step in range(1, STEPS + 1):
+        start = read(tmp_path / "resume" / f"step-{step:08d}")
+        found, again = trained(tmp_path, tmp_path / "again", ranks, start)
+        assert again.losses() == pytest.approx(log.losses()[step:] or log.losses()[-1:], rel=1e-4)
+        for name, tensor in whole.weights.items():
+            torch.testing.assert_close(found.weights[name], tensor, rtol=1e-2, atol=1e-3, msg=name)
+
+
 def test_ranks_go_on_in_the_same_bits_and_any_number_of_them_goes_on(
     undisturbed: tuple[Path, Any], run_ranks: Callable[..., None], tmp_path: Path
 ) -> None:
