@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
 from golf_fast.score_config import DocumentsConfig
@@ -74,6 +75,86 @@ def best() -> RunConfig:
     )
 
 
+def _top_model() -> ModelConfig:
+    """The model of the published submission at the top of the board (docs/top.md), its documents kept apart."""
+    return ModelConfig(
+        vocab_size=8192,
+        layers=11,
+        mlp_mult=4,
+        qk_gain_init=5.0,
+        bigram_buckets=0,
+        backout=False,
+        negative_slope=0.5,
+        smear="before_norm",
+        rope_dims=16,
+        norm_scale=True,
+        xsa_layers=11,
+        attention_gate=True,
+        attention_gate_scale=0.5,
+        skip_gates=True,
+        loops=2,
+        lanes_from=8,
+        separate_documents=True,
+    )
+
+
+def top_1855() -> RunConfig:
+    """The submission at the top of the board (#1855), its doubtful points replaced by legal ones: Hessians within the
+    clock, documents in the order of the stream, adapters that begin cold. Nothing of it is measured yet."""
+    name = "8192_bpe_lossless_caps_caseops_v1_reserved"
+    return RunConfig(
+        recipe="top_1855",
+        model=_top_model(),
+        data=DataConfig(
+            shards=Path("data/datasets/fineweb10B_sp8192_lossless_caps_caseops_v1_reserved"),
+            tokenizer=Path(f"data/tokenizers/fineweb_{name}.model"),
+        ),
+        train=TrainConfig(
+            matrix_lr=0.026,
+            muon_momentum=0.97,
+            muon_weight_decay=0.095,
+            muon_row_normalize=True,
+            muon_coefficients="polar_express_published",
+            beta2=0.99,
+            weight_decay=0.02,
+            table_weight_decay=0.085,
+            warmdown_frac=0.85,
+            min_lr=0.1,
+            loop_at=0.35,
+            ema_decay=0.9965,
+            ema_start_step=1,
+        ),
+        compress=CompressConfig(
+            quantizer="gptq",
+            clip_sigma=12.0,
+            mlp_bits=6,
+            embedding_bits=7,
+            prune_quantile=0.0,
+            fp16_max_elements=65536,
+            fp16_keep=(),
+            gate_int8=True,
+            low_rank=4,
+            calibration_tokens=1_572_864,
+            calibration_seconds=20.0,
+            target_bytes=16_000_000,
+        ),
+        score=ScoreConfig(ttt="phased"),
+    )
+
+
+def top() -> RunConfig:
+    """`top_1855` as we would run it: no pass over all weights while scoring, adapters of each document only, GPTQ on a
+    trellis with coarser scales, and training rows that grow. Nothing of it is measured yet."""
+    config = top_1855()
+    return replace(
+        config,
+        recipe="top",
+        train=replace(config.train, muon_coefficients="polar_express", matrix_lr=0.028),
+        compress=replace(config.compress, quantizer="gptq_trellis", scale_mantissa_bits=3, low_rank=0),
+        score=replace(config.score, ttt="documents"),
+    )
+
+
 def tiny() -> RunConfig:
     """The seed's model and training, compressed as in `best`, at a size that a laptop takes about three minutes for."""
     return RunConfig(
@@ -121,6 +202,41 @@ def tiny() -> RunConfig:
     )
 
 
+def tiny_top() -> RunConfig:
+    """The mechanisms of `top` at the size of `tiny`, from the embedded text through operators for its capitals."""
+    config, model = tiny(), _top_model()
+    return replace(
+        config,
+        recipe="tiny_top",
+        model=replace(
+            model,
+            vocab_size=2048,
+            dim=192,
+            layers=5,
+            heads=6,
+            kv_heads=2,
+            mlp_mult=3,
+            rope_dims=8,
+            xsa_layers=5,
+            loops=1,
+            loop_start=1,
+            loop_end=2,
+            lanes_from=3,
+        ),
+        data=replace(config.data, case_ops=True),
+        train=replace(
+            config.train,
+            muon_row_normalize=True,
+            muon_coefficients="polar_express",
+            table_weight_decay=0.085,
+            warmdown_frac=0.85,
+            min_lr=0.1,
+            loop_at=0.35,
+        ),
+        compress=replace(config.compress, gate_int8=True),
+    )
+
+
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny": tiny,
     "base": base,
@@ -128,6 +244,9 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "seed_as_published": seed_as_published,
     "seed_windowed": seed_windowed,
     "best": best,
+    "top_1855": top_1855,
+    "top": top,
+    "tiny_top": tiny_top,
 }
 
 

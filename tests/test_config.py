@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import top_models
 
 from golf_fast.config import CompressConfig, DataConfig, ModelConfig, RunConfig, ScoreConfig, TrainConfig
 from golf_fast.errors import InputError
@@ -162,7 +163,17 @@ def test_derived_sizes_of_the_seed() -> None:
 
 
 def test_recipes_carry_their_name_and_one_line() -> None:
-    assert list(RECIPES) == ["tiny", "base", "seed", "seed_as_published", "seed_windowed", "best"]
+    assert list(RECIPES) == [
+        "tiny",
+        "base",
+        "seed",
+        "seed_as_published",
+        "seed_windowed",
+        "best",
+        "top_1855",
+        "top",
+        "tiny_top",
+    ]
     for name, make in RECIPES.items():
         assert make().recipe == name
         assert make() == make()
@@ -174,6 +185,20 @@ def test_which_recipes_are_legal() -> None:
     violations = {name: make().score.violations for name, make in RECIPES.items()}
     assert [name for name, broken in violations.items() if broken] == ["seed_as_published"]
     assert violations["seed_as_published"] == ["V1"]
+
+
+def test_the_top_is_the_published_model_and_tiny_top_has_all_of_its_mechanisms() -> None:
+    published = RECIPES["top_1855"]()
+    assert replace(published.model, separate_documents=False) == top_models.TOP
+    assert RECIPES["top"]().model == published.model
+    plain, tiny = ModelConfig(), RECIPES["tiny_top"]()
+    sizes = {"vocab_size", "layers", "mlp_mult"}
+    for field in dataclasses.fields(ModelConfig):
+        if field.name not in sizes and getattr(published.model, field.name) != getattr(plain, field.name):
+            assert getattr(tiny.model, field.name) != getattr(plain, field.name), field.name
+    assert (tiny.model.xsa_layers, published.model.xsa_layers) == (tiny.model.layers, published.model.layers)
+    assert tiny.train.loop_at == published.train.loop_at == 0.35
+    assert tiny.data.case_ops
 
 
 def test_tiny_trains_as_the_seed_and_compresses_as_best() -> None:
