@@ -69,6 +69,9 @@ ROOMS = {
     "compress/integers": {"compress.stored"},
     "compress/artifact": {"compress.stored"},
     "compress/published": {"compress.stored", "compress.artifact"},
+    "report/plots": {"report.pen"},
+    "report/page": {"report.plots", "report.pen", "report.html"},
+    "report/trackers": set(),
     "audit/script": set(),
     "audit/run": set(),
 }

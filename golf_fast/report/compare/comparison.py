@@ -12,13 +12,14 @@ import numpy as np
 
 from golf_fast.errors import InputError
 from golf_fast.report.compare.bootstrap import Column, Difference, differences
+from golf_fast.report.compare.seeds import Seeds, seeds
 from golf_fast.report.html import as_object, flat
 from golf_fast.runs import FinishedRun
 from golf_fast.runs.documents import Documents
 
 _TOKENS_AT_A_TIME = 1 << 24
-_NOT_COMPARED = {"run_id", "runs_dir"}
-"""Fields of the settings and the result that say which run it is and where, and not what it is."""
+_NOT_COMPARED = {"run_id", "runs_dir", "track", "profile"}
+"""Fields of the settings and the result that say which run it is, where, and who looked at it, and not what it is."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Comparison:
         names: of the runs, each another; the first is what the others are compared with.
         settings, results: the fields that differ.
         differences: of every other run against the first.
+        seeds: groups of runs that differ by their seed only, where there are such.
         without: why there are no differences; "" where there are.
         records: the metrics of each run.
     """
@@ -50,6 +52,7 @@ class Comparison:
     settings: list[Row]
     results: list[Row]
     differences: list[Difference]
+    seeds: list[Seeds]
     without: str
     records: list[list[dict[str, Any]]]
 
@@ -59,6 +62,7 @@ class Comparison:
         for name in ("settings", "results"):
             held[name] = {row.name: row.values for row in held[name]}
         held["differences"] = [dataclasses.asdict(each) | {"sure": each.sure} for each in self.differences]
+        held["seeds"] = [dataclasses.asdict(each) for each in self.seeds]
         return held
 
 
@@ -80,14 +84,16 @@ def compare(folders: Sequence[Path], of_an_earlier_version: Callable[[FinishedRu
             raise InputError(f"{run.paths.folder}: has no {run.paths.config.name}; name the directory of a run")
     names = _names(folders)
     results = [run.as_written(run.paths.result) for run in runs]
+    settings = [_compared(flat(_settings(run))) for run in runs]
     lacking = [name for name, run in zip(names, runs, strict=True) if not run.paths.token_losses.exists()]
     without = f"there is no interval: {', '.join(lacking)} left no loss of each token" if lacking else ""
     found = [] if lacking else _differences(names, runs, of_an_earlier_version)
     return Comparison(
         names,
-        _rows([flat(_settings(run)) for run in runs]),
-        _rows([flat(result) for result in results]),
+        _rows(settings),
+        _rows([_compared(flat(result)) for result in results]),
         found,
+        seeds(names, settings, [result.get("val_bpb") for result in results]),
         without,
         [run.records() for run in runs],
     )
@@ -113,10 +119,14 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return paths
 
 
+def _compared(held: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in held.items() if name not in _NOT_COMPARED}
+
+
 def _rows(held: Sequence[dict[str, Any]]) -> list[Row]:
     """The fields with more than one value, in the order in which they come first."""
-    fields = {name: None for each in held for name in each if name.rpartition(".")[2] not in _NOT_COMPARED}
-    rows = [Row(name, [each.get(name) for each in held]) for name in fields]
+    names = dict.fromkeys(name for each in held for name in each)
+    rows = [Row(name, [each.get(name) for each in held]) for name in names]
     return [row for row in rows if any(value != row.values[0] for value in row.values)]
 
 

@@ -9,6 +9,7 @@ from html import escape
 from golf_fast.report import html
 from golf_fast.report.compare.bootstrap import CONFIDENCE, RESAMPLES, SEED, Difference
 from golf_fast.report.compare.comparison import Comparison, Row
+from golf_fast.report.compare.seeds import Seeds
 from golf_fast.report.page.figures import Plot
 from golf_fast.report.pen import Pen, thousands
 from golf_fast.report.plots.training import curve, dense, of_kind, smoothed, thinned
@@ -16,6 +17,8 @@ from golf_fast.report.table import table
 
 _SHOWN = 44
 """Characters of a value in a line; the page has all."""
+_SEEDS = ("runs that differ by their seed", "mean bits per byte", "95%", "p")
+_WELCH = "95%: of the mean, by Student's t; p: of a mean as low if it is as good as the first (Welch, one-sided)"
 _INTERVAL = f"{CONFIDENCE:.0%} interval"
 
 
@@ -27,6 +30,8 @@ def lines(found: Comparison) -> str:
         parts.append(table([title, *found.names], cells) if rows else f"{title}s: all the same")
     if found.differences:
         parts.append(table(_headers(found), [_cells(each) for each in found.differences]) + f"\n{_method(found)}")
+    if found.seeds:
+        parts.append(table(_SEEDS, _groups(found.seeds)) + f"\n{_WELCH}")
     if found.without:
         parts.append(found.without)
     return "\n\n".join(parts)
@@ -48,6 +53,7 @@ def page(found: Comparison) -> str:
         [
             f"<header><h1>Runs compared</h1><ol>{said}</ol></header>",
             html.section("Bits per byte, over documents", sure),
+            html.section("Seeds of the same settings", _seeds(found.seeds)),
             html.plots([(plot.title, plot.svg()) for plot in drawn]),
             html.section("Settings that differ", _rows(found, found.settings)),
             html.section("Results that differ", _rows(found, found.results)),
@@ -71,6 +77,22 @@ def _cells(each: Difference) -> list[str]:
         f"{each.better:.1%}",
         verdict,
     ]
+
+
+def _groups(groups: Sequence[Seeds]) -> list[list[str]]:
+    return [
+        [
+            ", ".join(each.runs),
+            f"{each.mean:.5f}",
+            "-" if each.half_width is None else f"± {each.half_width:.5f}",
+            "-" if each.p is None else f"{each.p:.4f}",
+        ]
+        for each in groups
+    ]
+
+
+def _seeds(groups: Sequence[Seeds]) -> str:
+    return f"{html.table(_SEEDS, _groups(groups), numbers=(1, 2, 3))}<p>{_WELCH}</p>" if groups else ""
 
 
 def _method(found: Comparison) -> str:

@@ -145,7 +145,33 @@ def test_the_page_fits_a_window(runs: list[Path], tmp_path: Path) -> None:
             assert len(sizes) == 4
 
 
+def test_runs_that_differ_by_their_seed_are_a_group(runs: list[Path], tmp_path: Path) -> None:
+    """Two seeds of the first setting, three of the second; p by integrating the density of t with 2.88 degrees."""
+    scores = {"first": 1.20, "first_b": 1.21, "second": 1.18, "second_b": 1.19, "second_c": 1.17}
+    folders = []
+    for number, (name, score) in enumerate(scores.items()):
+        folders.append(leave(tmp_path / "seeds" / name, replace(RESULT, val_bpb=score)))
+        path = RunPaths(folders[-1]).config
+        held = json.loads(path.read_text())
+        held["config"] |= {"seed": number, "runs_dir": name, "track": [name]}
+        held["config"]["train"]["matrix_lr"] = 0.04 if "second" in name else 0.02
+        path.write_text(json.dumps(held))
+    found = compare(folders, recorded)
+    first, second = found.seeds
+    assert (first.runs, second.runs) == (["first", "first_b"], ["second", "second_b", "second_c"])
+    assert (first.mean, second.mean) == (pytest.approx(1.205), pytest.approx(1.18))
+    assert first.p is None
+    assert second.p == pytest.approx(0.024708, abs=1e-6)
+    assert second.half_width == pytest.approx(4.30265 * 0.01 / math.sqrt(3), rel=1e-5)
+    assert {row.name for row in found.settings} == {"seed", "train.matrix_lr"}
+    for text in ("second, second_b, second_c", f"{second.p:.4f}", "Welch"):
+        assert text in show.lines(found)
+        assert text in show.page(found)
+    assert found.as_json()["seeds"][1]["p"] == second.p
+    assert compare(runs, recorded).seeds == [], "one run of each setting is no group"
+
+
 def test_an_empty_comparison_has_a_page() -> None:
-    found = Comparison(["a", "b"], [], [], [], "nothing", [[], []])
+    found = Comparison(["a", "b"], [], [], [], [], "nothing", [[], []])
     assert "All are the same." in show.page(found)
     assert show.lines(found) == "settings: all the same\n\nresults: all the same\n\nnothing"
