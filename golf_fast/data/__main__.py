@@ -116,7 +116,7 @@ def inspect(path: tyro.conf.Positional[Path], tokenizer: Path | None = None) -> 
 
 def fetch(
     variant: Annotated[
-        str, tyro.conf.arg(help="sp1024, sp4096, sp8192 or another that the repository lists.")
+        str, tyro.conf.arg(help="sp1024, sp4096, sp8192, sp8192_caseops or another that the repository lists.")
     ] = "sp1024",
     train_shards: int = 80,
     out: Path = Path("data"),

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from golf_fast import json_files
 from golf_fast.data.documents import Progress, no_progress
 from golf_fast.data.download import About, Server
-from golf_fast.data.shards import HEADER_BYTES, shard_tokens, visible
+from golf_fast.data.shards import HEADER_BYTES, shard_tokens, side_car, visible
 from golf_fast.data.tokenizer import MAX_BYTES as MAX_TOKENIZER_BYTES
 from golf_fast.data.tokenizer import Tokenizer
 from golf_fast.errors import InputError, printable
@@ -29,6 +29,9 @@ SOURCES = "sources.json"
 _SOURCES_NEEDED = "remove it to fetch all again"
 _FIRST_REPOSITORY = "willdepueoai/parameter-golf"  # sp1024
 _LARGER_REPOSITORY = "kevclark/parameter-golf"  # sp4096 and sp8192
+_CASE_OPS_REPOSITORY = "romeerp/parameter-golf-caseops-v1"
+_CASE_OPS = {"sp8192_caseops": "sp8192_lossless_caps_caseops_v1_reserved"}
+"""Variants of text without capitals, and how their folder calls them. The bytes of their tokens lie beside these."""
 _MAX_MANIFEST_BYTES = 16 << 20
 _MAX_SHARD_BYTES = HEADER_BYTES + 2 * (2**31 - 1)
 """The header counts tokens in 31 bits."""
@@ -65,7 +68,8 @@ class Hub:
         Raises:
             InputError: an address that is none, or a revision of what has none.
         """
-        default = _LARGER_REPOSITORY if variant in ("sp4096", "sp8192") else _FIRST_REPOSITORY
+        larger = _LARGER_REPOSITORY if variant in ("sp4096", "sp8192") else _FIRST_REPOSITORY
+        default = _CASE_OPS_REPOSITORY if variant in _CASE_OPS else larger
         repository = _variable("MATCHED_FINEWEB_REPO_ID") or default
         prefix = os.environ.get("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", "datasets").strip().strip("/")
         endpoint = _variable("HF_ENDPOINT").rstrip("/") or ENDPOINT
@@ -120,7 +124,7 @@ def fetch(hub: Hub, variant: str, train_shards: int, out: Path, progress: Progre
 
     Args:
         hub: where the files lie.
-        variant: `sp<digits>` or `byte260`.
+        variant: `sp<digits>`, `byte260` or `sp8192_caseops`.
         train_shards: how many, at least 1.
         out: gets `manifest.json`, `sources.json`, `datasets/fineweb10B_<variant>/` and `tokenizers/`.
 
@@ -131,8 +135,8 @@ def fetch(hub: Hub, variant: str, train_shards: int, out: Path, progress: Progre
         InputError: an unknown variant, more shards than there are, a file that cannot be had or is damaged, or shards
             in the folder that are from somewhere else.
     """
-    if not re.fullmatch(r"sp\d+|byte260", variant):
-        raise InputError(f"variant {variant}: it must be sp and digits, or byte260")
+    if not re.fullmatch(r"sp\d+|byte260", variant) and variant not in _CASE_OPS:
+        raise InputError(f"variant {variant}: it must be sp and digits, byte260, or {', '.join(_CASE_OPS)}")
     lock = out / ".lock"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -152,12 +156,14 @@ def fetch(hub: Hub, variant: str, train_shards: int, out: Path, progress: Progre
 
 def _fetch(folder: _Folder, variant: str, train_shards: int) -> tuple[Path, Path]:
     folder.bring("manifest.json", "manifest.json", _read_manifest, _MAX_MANIFEST_BYTES)
-    name = f"fineweb10B_{variant}"
+    name = f"fineweb10B_{_CASE_OPS.get(variant, variant)}"
     available, held_out, model = _listed(folder.out / "manifest.json", name)
     if not 1 <= train_shards <= available:
         raise InputError(f"train shards {train_shards}: {variant} has {available}; ask for 1 to {available}")
     shards = f"datasets/{name}"
     wanted = [f"fineweb_val_{number:06d}.bin" for number in range(held_out)]
+    if variant in _CASE_OPS:
+        wanted += [side_car(Path(shard)).name for shard in wanted]
     wanted += [f"fineweb_train_{number:06d}.bin" for number in range(train_shards)]
     offered = {*wanted, *(f"fineweb_train_{number:06d}.bin" for number in range(train_shards, available))}
     for path in visible(folder.out / shards, "*.bin") if (folder.out / shards).exists() else ():

@@ -22,6 +22,7 @@ import golf_fast.data.fetch as module
 from golf_fast.data import Tokenizer, download, read_shard, write_shard
 from golf_fast.data.download import About, Server
 from golf_fast.data.fetch import Hub, fetch
+from golf_fast.data.shards import find_shards, side_cars
 from golf_fast.errors import InputError
 from golf_fast.files import locked
 
@@ -176,6 +177,20 @@ def test_a_variant_comes_whole(hub: Hub, remote: Path, tmp_path: Path) -> None:
     ]
     for path in (*folder.iterdir(), model):
         assert path.read_bytes() == (remote / path.relative_to(out)).read_bytes()
+
+
+def test_text_without_capitals_comes_with_the_bytes_of_its_tokens(hub: Hub, remote: Path, tmp_path: Path) -> None:
+    name = "fineweb10B_sp8192_lossless_caps_caseops_v1_reserved"
+    shards = remote / "datasets" / "fineweb10B_sp320"
+    shards.rename(remote / "datasets" / name)
+    manifest = (remote / "manifest.json").read_text()
+    (remote / "manifest.json").write_text(manifest.replace("fineweb10B_sp320", name))
+    with pytest.raises(InputError, match=r"fineweb_val_bytes_000000\.bin"):
+        fetch(hub, "sp8192_caseops", 1, tmp_path / "data")
+    write_shard(remote / "datasets" / name / "fineweb_val_bytes_000000.bin", range(1, 100))
+    folder, _ = fetch(hub, "sp8192_caseops", 1, tmp_path / "data")
+    assert folder.name == name
+    assert side_cars(find_shards(folder, "val")) == [folder / "fineweb_val_bytes_000000.bin"]
 
 
 def test_what_is_there_stays_and_what_is_damaged_comes_again(hub: Hub, tmp_path: Path) -> None:
@@ -628,6 +643,8 @@ def test_where_the_files_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None
     base = "https://huggingface.co/datasets"
     assert Hub.from_environment("sp1024").root == f"{base}/willdepueoai/parameter-golf/resolve/main/datasets/"
     assert Hub.from_environment("sp8192").root == f"{base}/kevclark/parameter-golf/resolve/main/datasets/"
+    without_capitals = Hub.from_environment("sp8192_caseops").root
+    assert without_capitals == f"{base}/romeerp/parameter-golf-caseops-v1/resolve/main/datasets/"
     monkeypatch.setenv("MATCHED_FINEWEB_REPO_ID", "me/mine")
     monkeypatch.setenv("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", "")
     assert Hub.from_environment("sp1024").root == f"{base}/me/mine/resolve/main/"
