@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from golf_fast.checks import later, require, require_not_negative, require_numbers, require_positive
+from golf_fast.checks import MOST, later, require, require_not_negative, require_numbers, require_positive
 from golf_fast.score_config import MOST_TOGETHER, Compile
 
 Coefficients = Literal["quintic", "polar_express", "polar_express_published"]
@@ -115,6 +115,11 @@ class TrainConfig:
     """Lengths of the training rows before they have seq_len, in tokens, in their order; none: always seq_len."""
     seq_growth_until: tuple[float, ...] = later(())
     """Share of the run, by the clock if it has a time limit, up to which rows have each length of seq_growth."""
+    window_growth: tuple[int, ...] = later(())
+    """Positions that attention sees at most before its windows are the model's, each position's own included, in their
+    order; none: always the model's."""
+    window_growth_until: tuple[float, ...] = later(())
+    """Share of the run, by the clock if it has a time limit, up to which each number of window_growth holds."""
     seq_ramp_steps: int = later(32)
     """Steps over which the learning rates rise from zero again after each change of the length of rows; 0: none."""
     loop_at: float = later(0.0)
@@ -143,6 +148,13 @@ class TrainConfig:
         for name in ("muon_momentum", "muon_momentum_start", "beta1", "beta2", "ema_decay"):
             require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "at least 0 and below 1")
         self._check_lengths()
+        for window in self.window_growth:
+            require(0 < window <= MOST, "train.window_growth", window, f"from 1 to {MOST}")
+        for name, values in (("seq_growth", self.seq_growth), ("window_growth", self.window_growth)):
+            shares = getattr(self, f"{name}_until")
+            rising = len(shares) == len(values) and all(a < b for a, b in pairwise((0, *shares, 1)))
+            right = f"as many rising shares between 0 and 1 as {name} has numbers, {len(values)}"
+            require(rising, f"train.{name}_until", " ".join(map(str, shares)) or "empty", right)
 
     @property
     def seq_lens(self) -> tuple[int, ...]:
@@ -159,11 +171,3 @@ class TrainConfig:
                 self.batch_tokens,
                 f"a multiple of {name} * micro_batches = {length} * {self.micro_batches} = {piece}",
             )
-        shares = self.seq_growth_until
-        rising = len(shares) == len(self.seq_growth) and all(a < b for a, b in pairwise((0, *shares, 1)))
-        require(
-            rising,
-            "train.seq_growth_until",
-            " ".join(map(str, shares)) or "empty",
-            f"as many rising shares between 0 and 1 as seq_growth has lengths, {len(self.seq_growth)}",
-        )

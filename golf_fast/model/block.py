@@ -5,7 +5,7 @@ Shapes: B rows, T positions, D model width, H hidden, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -225,8 +225,14 @@ class Pass(NamedTuple):
     backout: torch.Tensor | None
 
 
-def views(weights: Weights, plan: Plan, config: ModelConfig, dtype: torch.dtype) -> Pass:
-    """The weights of a pass along `plan`, cast to `dtype`.
+def views(
+    weights: Weights,
+    plan: Plan,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    windows: Sequence[int | None] | None = None,
+) -> Pass:
+    """The weights of a pass along `plan`, cast to `dtype`, with the windows of its slots (None: as configured).
 
     There is one cast and one unbind for each bank: their backward is one stack and one cast, whatever the depth.
     """
@@ -252,7 +258,7 @@ def views(weights: Weights, plan: Plan, config: ModelConfig, dtype: torch.dtype)
     blocks = [
         Block(
             head_dim=config.head_dim,
-            window=config.windows[slot.layer],
+            window=config.windows[slot.layer] if windows is None else windows[i],
             shares=streams.shares[i],
             skip_weight=streams.skip_weights[i],
             wqkv=wqkv[slot.layer],

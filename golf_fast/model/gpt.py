@@ -54,6 +54,7 @@ class GPT(nn.Module):
             dtype = embedding_dtype if row.role == "table" else torch.float32
             self.register_parameter(row.name, nn.Parameter(torch.zeros(row.shape, dtype=dtype)))
         self.observer: Observer | None = None
+        self._most = 0
         if seed is not None:
             self.initialize(seed)
 
@@ -70,6 +71,12 @@ class GPT(nn.Module):
 
         A compiled function of the model is made once for each."""
         self.plan = self._plans[looped]
+
+    def limit_windows(self, most: int) -> None:
+        """Let attention see at most this many positions from now on, each position's own included; 0: no such limit.
+
+        A compiled function of the model is made once for each."""
+        self._most = most
 
     def claimed(self, reader: str) -> list[tuple[Row, nn.Parameter]]:
         """The parameters with their rows in the table, in its order, for a `reader` that must miss none of them.
@@ -152,7 +159,7 @@ class GPT(nn.Module):
 
     def views(self) -> Pass:
         """The weights of the blocks, in the compute dtype."""
-        return views(self._weights(), self.plan, self.config, self.compute_dtype)
+        return views(self._weights(), self.plan, self.config, self.compute_dtype, self._windows)
 
     def head(self, x: torch.Tensor, targets: torch.Tensor, adapters: Adapters | None = None) -> torch.Tensor:
         """The losses `[B, T]` float32, in nats, of `targets` `[B, T]` int64 after the stream `x` `[B, T, D]`."""
@@ -172,7 +179,8 @@ class GPT(nn.Module):
 
     @property
     def _windows(self) -> list[int | None]:
-        return [self.config.windows[slot.layer] for slot in self.plan.slots]
+        windows = [self.config.windows[slot.layer] for slot in self.plan.slots]
+        return [min(window or self._most, self._most) for window in windows] if self._most else windows
 
     def _stream(
         self,

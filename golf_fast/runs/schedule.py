@@ -49,6 +49,10 @@ class RecordedSchedule:
     """The lengths of the training rows, in their order."""
     loop_from: int = later(0)
     """The step, counted from 0, from which on the layers of the model's loop were repeated."""
+    windows_from: tuple[int, ...] = later(())
+    """The steps, counted from 0, from which on each number of windows held; empty if none ever did."""
+    windows: tuple[int, ...] = later(())
+    """Positions that attention saw at most, in their order; 0: as the model says."""
 
     def __post_init__(self) -> None:
         held = min(len(self.lr_factor), len(self.momentum))
@@ -61,18 +65,15 @@ class RecordedSchedule:
         for step, (factor, momentum) in enumerate(zip(self.lr_factor, self.momentum, strict=True)):
             require(0 <= factor <= MOST, f"lr_factor of step {step}", factor, f"from 0 to {MOST}")
             require(0 <= momentum < 1, f"momentum of step {step}", momentum, "at least 0 and below 1")
-        least = f"from 0 to {self.steps}, the steps"
-        require(0 <= self.loop_from <= self.steps, "loop_from", self.loop_from, least)
-        steps = [*self.rows_from, self.steps]
-        rising = (not self.rows_from or steps[0] == 0) and all(a < b for a, b in pairwise(steps))
-        require(
-            rising and len(self.rows_from) == len(self.row_lengths),
-            "rows_from",
-            steps[:-1],
-            "rising from 0, below steps, and as many as row_lengths",
-        )
-        for length in self.row_lengths:
-            require(0 < length <= MOST, "row_lengths", length, "more than 0")
+        within = f"from 0 to {self.steps}, the steps"
+        require(0 <= self.loop_from <= self.steps, "loop_from", self.loop_from, within)
+        for name, values, least in (("rows_from", "row_lengths", 1), ("windows_from", "windows", 0)):
+            since, held_from = getattr(self, name), getattr(self, values)
+            rising = (not since or since[0] == 0) and all(a < b for a, b in pairwise((*since, self.steps)))
+            right = f"rising from 0, below steps, and as many as {values}"
+            require(rising and len(since) == len(held_from), name, list(since), right)
+            for value in held_from:
+                require(least <= value <= MOST, values, value, f"from {least} to {MOST}")
 
     def write(self, path: Path) -> None:
         """Write `path` whole or not at all.

@@ -92,6 +92,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self.batches.seq_len = rates.seq_len or self.config.seq_len
         self.model.loop(rates.looped)
+        self.model.limit_windows(rates.window)
         total = torch.zeros((), device=self.ranks.device)
         parts = self.accumulation * self.ranks.world_size
         weights = Prepared(self.model.views()) if self.accumulation > 1 else None

@@ -6,7 +6,9 @@ machine is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from golf_fast.checks import require
 from golf_fast.config import TrainConfig
@@ -19,13 +21,14 @@ RECENT_STEPS = 8
 
 @dataclass(frozen=True)
 class Rates:
-    """The factor on every learning rate, Muon's momentum, the length of rows (0: as configured), and whether the model
-    repeats its loop, for one step."""
+    """The factor on every learning rate, Muon's momentum, the length of rows (0: as configured), whether the model
+    repeats its loop, and how many positions attention sees at most (0: as the model says), for one step."""
 
     lr_factor: float
     momentum: float
     seq_len: int = 0
     looped: bool = True
+    window: int = 0
 
 
 def lr_factor(elapsed: float, step: int, max_seconds: float, max_steps: int, warmdown_steps: int) -> float:
@@ -76,6 +79,12 @@ def row_length(elapsed: float, step: int, config: TrainConfig) -> int:
     return config.seq_lens[sum(done >= until for until in config.seq_growth_until)]
 
 
+def window_limit(elapsed: float, step: int, config: TrainConfig) -> int:
+    """How many positions attention sees at most, which grows with the run; 0: as the model says."""
+    done = share_done(elapsed, step, config)
+    return (*config.window_growth, 0)[sum(done >= until for until in config.window_growth_until)]
+
+
 def muon_momentum(step: int, config: TrainConfig) -> float:
     """Muon's momentum: linear from its start to its final value over the first steps."""
     share = min(step / config.muon_momentum_warmup_steps, 1.0) if config.muon_momentum_warmup_steps else 1.0
@@ -94,7 +103,8 @@ class Schedule:
         c = self.config
         length = row_length(elapsed, step, c)
         factor = configured_factor(elapsed, step, c) * self._ramp(length)
-        return Rates(factor, muon_momentum(step, c), length, share_done(elapsed, step, c) >= c.loop_at)
+        looped = share_done(elapsed, step, c) >= c.loop_at
+        return Rates(factor, muon_momentum(step, c), length, looped, window_limit(elapsed, step, c))
 
     def _ramp(self, length: int) -> float:
         """The factor that rises over the first steps with rows of a new length."""
@@ -106,12 +116,18 @@ class Schedule:
     def warm_up_rates(self) -> list[Rates]:
         """What the untimed steps before the first run at, each of them `warmup_steps` times: all shapes of a run."""
         first = self.rates(0, 0.0)
-        return [replace(first, seq_len=length, looped=looped) for looped in self.phases for length in self.lengths]
+        shapes = product(self.phases, self.windows, self.lengths)
+        return [replace(first, looped=looped, window=window, seq_len=length) for looped, window, length in shapes]
 
     @property
     def lengths(self) -> list[int]:
         """The lengths that rows have in the run."""
         return list(dict.fromkeys(self.config.seq_lens))
+
+    @property
+    def windows(self) -> list[int]:
+        """The most positions that attention sees, in each part of the run."""
+        return list(dict.fromkeys((*self.config.window_growth, 0)))
 
     @property
     def phases(self) -> list[bool]:
@@ -154,12 +170,26 @@ class Schedule:
     def as_recorded(self, gave_up_calibration: bool = False, budget: Times | None = None) -> RecordedSchedule:
         """What a run leaves of it, with what else a replay must know."""
         factors, momenta = ([getattr(rates, name) for rates in self.recorded] for name in ("lr_factor", "momentum"))
-        lengths = [rates.seq_len or self.config.seq_len for rates in self.recorded]
-        changes = [(step, length) for step, length in enumerate(lengths) if step == 0 or lengths[step - 1] != length]
-        grew = (tuple(step for step, _ in changes), tuple(length for _, length in changes))
-        rows = grew if self.config.seq_growth else ((), ())
+        rows = _changes([rates.seq_len or self.config.seq_len for rates in self.recorded], self.config.seq_len)
+        windows = _changes([rates.window for rates in self.recorded], 0)
         loop_from = sum(not rates.looped for rates in self.recorded)
-        return RecordedSchedule(len(factors), factors, momenta, gave_up_calibration, budget, *rows, loop_from)
+        return RecordedSchedule(len(factors), factors, momenta, gave_up_calibration, budget, *rows, loop_from, *windows)
+
+
+def _changes(values: list[int], usual: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The steps from which on a value holds, and the values; nothing where it is always the usual one."""
+    if set(values) <= {usual}:
+        return (), ()
+    changes = [(step, value) for step, value in enumerate(values) if step == 0 or values[step - 1] != value]
+    return tuple(step for step, _ in changes), tuple(value for _, value in changes)
+
+
+def _spread(steps: int, since: Sequence[int], values: Sequence[int], usual: int) -> list[int]:
+    """The value of each step, from what `_changes` made of them."""
+    spread = [usual] * steps
+    for step, value in zip(since, values, strict=True):
+        spread[step:] = [value] * (steps - step)
+    return spread
 
 
 class ReplayedSchedule(Schedule):
@@ -167,15 +197,14 @@ class ReplayedSchedule(Schedule):
 
     def __init__(self, config: TrainConfig, record: RecordedSchedule) -> None:
         super().__init__(config)
-        lengths = [config.seq_len] * record.steps
-        for step, length in zip(record.rows_from, record.row_lengths, strict=True):
-            lengths[step:] = [length] * (record.steps - step)
+        lengths = _spread(record.steps, record.rows_from, record.row_lengths, config.seq_len)
+        windows = _spread(record.steps, record.windows_from, record.windows, 0)
         for length in record.row_lengths:
             piece = length * config.micro_batches
             right = f"a multiple of {length} * micro_batches = {piece}, for the rows of the schedule that is replayed"
             require(config.batch_tokens % piece == 0, "train.batch_tokens", config.batch_tokens, right)
         looped = [step >= record.loop_from for step in range(record.steps)]
-        steps = zip(record.lr_factor, record.momentum, lengths, looped, strict=True)
+        steps = zip(record.lr_factor, record.momentum, lengths, looped, windows, strict=True)
         self.replayed = [Rates(*of_step) for of_step in steps]
 
     def rates(self, step: int, elapsed: float) -> Rates:
@@ -184,6 +213,10 @@ class ReplayedSchedule(Schedule):
     @property
     def lengths(self) -> list[int]:
         return list(dict.fromkeys(rates.seq_len for rates in self.replayed))
+
+    @property
+    def windows(self) -> list[int]:
+        return list(dict.fromkeys(rates.window for rates in self.replayed))
 
     @property
     def phases(self) -> list[bool]:

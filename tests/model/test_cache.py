@@ -146,3 +146,15 @@ def test_rotary_tables_far_from_the_beginning_are_exact(rounded: bool) -> None:
         torch.testing.assert_close(narrow.double(), wide, rtol=0, atol=1e-7)
     near = rotary_tables(9, config, torch.float64, cpu)
     torch.testing.assert_close(rotary_tables(3, config, torch.float64, cpu, 6)[0], near[0][6:])
+
+
+def test_a_limit_makes_the_windows_smaller_until_it_is_taken_away() -> None:
+    limited, tokens = model_of(MODELS["some"]), tokens_of(2, 40)
+    plain, smaller = (
+        model_of(dataclasses.replace(FULL, window=window)) for window in ((3, 0, 40, 7, 4), (3, 5, 5, 5, 4))
+    )
+    limited.limit_windows(5)
+    assert torch.equal(limited(*tokens), smaller(*tokens))
+    limited.limit_windows(0)
+    assert torch.equal(limited(*tokens), plain(*tokens))
+    assert not torch.equal(plain(*tokens), smaller(*tokens))

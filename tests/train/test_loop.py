@@ -135,6 +135,20 @@ def test_rows_grow_over_the_same_tokens(tmp_path: Path) -> None:
         assert [rates.seq_len for rates in trained.schedule.recorded] == [16, 16, 32, 64]
 
 
+@pytest.mark.parametrize("merged", [1, 4096])
+def test_windows_grow_and_change_what_attention_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merged: int
+) -> None:
+    """One by one the weights of the blocks, windows among them, are made once a step."""
+    monkeypatch.setattr(loop, "MERGED_TOKENS", merged)
+    growing = replace(TRAIN, window_growth=(4, 8), window_growth_until=(0.3, 0.6), warmup_steps=1, log_every=1)
+    _, log = run(tmp_path, SINGLE, growing)
+    _, full = run(tmp_path, SINGLE)
+    _, of_four = run(tmp_path, SINGLE, replace(growing, window_growth=(4,), window_growth_until=(0.99,)))
+    assert log.losses()[:2] == of_four.losses()[:2] != full.losses()[:2]
+    assert log.losses()[2] != of_four.losses()[2]
+
+
 def test_documents_travel_from_the_loader_to_the_loss(tmp_path: Path) -> None:
     trainer = trainer_on(np.arange(3000) % 7, tmp_path)
     ends = torch.tensor([0, 4, TRAIN.seq_len], dtype=torch.int32)

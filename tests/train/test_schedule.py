@@ -170,6 +170,19 @@ def test_the_loop_is_turned_on_by_the_clock_and_replayed_by_the_step(tmp_path: P
     assert [replayed.rates(step, 0.0) for step in range(steps)] == schedule.recorded
 
 
+def test_windows_grow_with_the_clock_and_are_replayed(tmp_path: Path) -> None:
+    config = replace(CONFIG, max_steps=40, max_seconds=20.0, window_growth=(128, 256), window_growth_until=(0.1, 0.7))
+    steps, _, schedule = train_with(lambda step: 0.5, config)
+    assert [rates.window for rates in schedule.recorded] == [128] * 4 + [256] * 24 + [0] * 12
+    assert [rates.window for rates in schedule.warm_up_rates()] == [128, 256, 0]
+    record = schedule.as_recorded()
+    assert (record.windows_from, record.windows) == ((0, 4, 28), (128, 256, 0))
+    record.write(RunPaths(tmp_path).schedule)
+    replayed = make_schedule(replace(CONFIG, replay_schedule=tmp_path))
+    assert [replayed.rates(step, 0.0) for step in range(steps)] == schedule.recorded
+    assert [rates.window for rates in replayed.warm_up_rates()] == [128, 256, 0]
+
+
 def test_the_warm_up_is_without_the_loop_and_with_it() -> None:
     both = replace(GROWING, loop_at=0.5, seq_growth=(64,), seq_growth_until=(0.2,))
     shapes = [(rates.looped, rates.seq_len) for rates in Schedule(both).warm_up_rates()]
@@ -193,6 +206,8 @@ def test_the_warm_up_is_without_the_loop_and_with_it() -> None:
         ({"min_lr": -0.1}, r"train\.min_lr is -0\.1"),
         ({"table_weight_decay": -1.0}, r"train\.table_weight_decay is -1\.0: it must be 0 or more, or None"),
         ({"seq_ramp_steps": -1}, r"train\.seq_ramp_steps is -1"),
+        ({"window_growth": (0,), "window_growth_until": (0.5,)}, r"train\.window_growth is 0: it must be from 1 to"),
+        ({"window_growth": (8,)}, r"train\.window_growth_until is empty: it must be as many rising shares"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(changes: dict[str, Any], said: str) -> None:
@@ -227,6 +242,8 @@ def test_options_that_make_no_sense_are_refused(changes: dict[str, Any], said: s
         '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "rows_from": [0, 0], "row_lengths": [32, 64]}',
         '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "rows_from": [0], "row_lengths": [0]}',
         '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "rows_from": 0, "row_lengths": [32]}',
+        '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "windows_from": [0], "windows": [-1]}',
+        '{"steps": 2, "lr_factor": [1, 1], "momentum": [0.9, 0.9], "windows_from": [0, 2], "windows": [1, 0]}',
         '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "loop_from": 2}',
         '{"steps": 1, "lr_factor": [1.0], "momentum": [0.9], "loop_from": true}',
     ],
@@ -251,4 +268,6 @@ def test_the_record_is_plain_json(tmp_path: Path) -> None:
         "rows_from": [],
         "row_lengths": [],
         "loop_from": 0,
+        "windows_from": [],
+        "windows": [],
     }
