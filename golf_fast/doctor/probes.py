@@ -1,11 +1,10 @@
-"""What this machine has, what a run will use of it, and why: `python -m golf_fast.doctor`.
+"""What this machine has, what a run will use of it, and why.
 
 Each finding is looked for on its own, so that a part that is missing or broken is told and the others still are.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import pkgutil
@@ -17,8 +16,6 @@ from typing import NamedTuple
 
 from golf_fast import recipes
 from golf_fast.config import DataConfig
-from golf_fast.console import exit_with
-from golf_fast.report import table
 
 _PACKAGES = (
     "torch", "triton", "numpy", "safetensors", "msgspec", "sentencepiece", "zstandard", "tyro", "rich", "matplotlib",
@@ -65,12 +62,13 @@ def _cpu() -> Iterator[Finding]:
     from golf_fast import machine
 
     threads = f"{os.cpu_count()} logical cores, torch uses {torch.get_num_threads()} threads"
-    yield Finding("cpu", _cpu_name(), threads)
+    yield Finding("cpu", cpu_name(), threads)
     bf16 = machine.cpu_bf16_instructions()
     yield Finding("instructions", torch.backends.cpu.get_cpu_capability(), f"bf16: {bf16 or 'none'}")
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """What the CPU calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -161,14 +159,3 @@ PROBES: dict[str, Callable[[], Iterator[Finding]]] = {
     "ops": _ops,
     "data": _data,
 }
-
-
-def main() -> None:
-    description = "Print what this machine has, what a run will use of it, and why."
-    # argparse: it works where the packages that this program looks for are broken.
-    argparse.ArgumentParser("python -m golf_fast.doctor", description=description).parse_args()
-    print(table(["what", "found", "why"], examine()))
-
-
-if __name__ == "__main__":
-    exit_with(main)

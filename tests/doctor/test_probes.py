@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from golf_fast import doctor
 from golf_fast.config import DataConfig
 from golf_fast.data.shards import write_shard
-from golf_fast.doctor import Finding, examine
+from golf_fast.doctor import Finding, examine, probes
 from golf_fast.ops import backends
 
 
@@ -69,7 +68,7 @@ def test_what_was_found_before_an_error_stays(monkeypatch: pytest.MonkeyPatch) -
         yield Finding("first", "there")
         raise OSError("of two\nlines")
 
-    monkeypatch.setattr(doctor, "PROBES", {"part": broken})
+    monkeypatch.setattr(probes, "PROBES", {"part": broken})
     assert examine() == [Finding("first", "there"), Finding("part", "cannot be told", "OSError: of two lines")]
 
 
@@ -78,8 +77,8 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: had)
-    assert [finding[:2] for finding in doctor._gpus()] == [("gpu 0", "H100"), ("gpu 1", "H100")]
-    assert next(doctor._gpus()).why.startswith("sm_90, 81,920 MiB, torch is built ")
+    assert [finding[:2] for finding in probes._gpus()] == [("gpu 0", "H100"), ("gpu 1", "H100")]
+    assert next(probes._gpus()).why.startswith("sm_90, 81,920 MiB, torch is built ")
 
 
 def test_an_impossible_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
