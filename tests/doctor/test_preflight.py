@@ -24,7 +24,8 @@ CPU = torch.device("cpu")
 GOOD = {
     "index": "0", "uuid": "GPU-a", "name": "NVIDIA H100 80GB HBM3", "clocks.sm": "1980", "clocks.max.sm": "1980",
     "temperature.gpu": "41", "power.draw": "690.12", "power.limit": "700.00", "utilization.gpu": "0",
-    "memory.used": "3", "memory.total": "81559", "ecc.errors.uncorrected.volatile.total": "0", "pcie.link.width.current": "16",
+    "memory.used": "3", "memory.total": "81559", "ecc.errors.uncorrected.volatile.total": "0",
+    "pcie.link.width.current": "16",
     "pcie.link.width.max": "16", "mig.mode.current": "Disabled",
 }  # fmt: skip
 
