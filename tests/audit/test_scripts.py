@@ -120,3 +120,8 @@ def test_a_file_of_functions_is_judged_by_the_names_of_their_parameters(tmp_path
         "    return model(val_tokens[:-1], val_tokens[1:]).item() / math.log(2)\n"
     )
     assert judge(script).flagged == ["V1"]
+
+
+def test_statistics_are_no_second_score() -> None:
+    """What a hook adds up is a calibration (V1); the score is the sum that becomes bits per byte."""
+    assert judge(FOLDER / "illegal_statistics_of_activations.py").flagged == ["V1"]

@@ -8,112 +8,12 @@ from collections.abc import Mapping
 from typing import Literal
 
 from golf_fast.audit.script import names
-from golf_fast.audit.script.tree import Definition, calls, definitions, last_name, names_in, nodes
+from golf_fast.audit.script.tree import Definition, calls, definitions, last_name, nodes
 from golf_fast.rules import TRAIN_LIMIT_SECONDS
 
 Found = tuple[str, Literal["pass", "flag", "unknown"], list[int], str]
 
-_TARGET = re.compile(r"^(y|yb|tgt|target|targets|next_tok\w*|labels?|true_\w+|y_\w+|\w*tgt\w*|\w*targets?\w*)$")
 _SHELL = re.compile(r"\b(curl|wget|pip3? install|huggingface-cli|git clone|rsync|scp|aws s3|gsutil)\b")
-
-
-def hashed_cache(tree: ast.Module) -> Found:
-    """V4: counts looked up under a hash of the target give a probability of that token only."""
-    lines: list[int] = []
-    for scope in [*definitions(tree), tree]:
-        keyed = _hashes_of_targets(scope)
-        if not keyed:
-            continue
-        for node in nodes(scope):
-            if (
-                isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and names_in(node.slice) & keyed
-            ) or (
-                isinstance(node, ast.Call)
-                and last_name(node) in ("get", "gather", "take", "index_select")
-                and any(names_in(argument) & keyed for argument in node.args)
-            ):
-                lines.append(node.lineno)
-    counting = _updated_tables(tree)
-    if lines and counting:
-        return "V4", "flag", sorted(set(lines)), "counts are looked up under a hash of the target itself"
-    if calls(tree, "cross_entropy", "log_softmax", "nll_loss", "CrossEntropyLoss", "logsumexp"):
-        return "V4", "pass", [], "losses come from a softmax over the vocabulary, and no hash of a target is looked up"
-    return "V4", "unknown", [], "no softmax over the vocabulary was found"
-
-
-def _hashes_of_targets(scope: ast.AST) -> set[str]:
-    """Names in a function that hold a hash in which the target is."""
-    made: dict[str, list[ast.expr]] = {}
-    for node in nodes(scope):
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                for name in names_in(target) if not isinstance(target, ast.Subscript) else ():
-                    made.setdefault(name, []).append(node.value)
-        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-            made.setdefault(node.target.id, []).append(node.value)
-    targets = {name for name in {*made, *names_in(scope)} if _TARGET.match(name.lower())}
-    targets |= {name for name, values in made.items() if any(_is_shifted(value) for value in values)}
-    hashes: set[str] = set()
-    for _ in range(len(made) + 1):
-        before = len(hashes) + len(targets)
-        for name, values in made.items():
-            used = set().union(*(names_in(value) for value in values))
-            mixes = any(_is_hash(value) for value in values)
-            if (used & targets and mixes) or (used & hashes and all(_is_plain(value) for value in values)):
-                hashes.add(name)
-            elif used & targets and all(_is_plain(value) for value in values):
-                targets.add(name)
-        if len(hashes) + len(targets) == before:
-            break
-    return hashes
-
-
-def _is_shifted(node: ast.expr) -> bool:
-    """A slice of tokens that begins one later: what is to be predicted."""
-    if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice) and node.slice.lower is not None):
-        return False
-    lower = node.slice.lower
-    return (isinstance(lower, ast.Constant) and lower.value == 1) or (
-        isinstance(lower, ast.BinOp) and isinstance(lower.right, ast.Constant) and lower.right.value == 1
-    )
-
-
-def _is_hash(node: ast.expr) -> bool:
-    operators = {type(child.op) for child in nodes(node) if isinstance(child, ast.BinOp)}
-    called = {last_name(call) for call in nodes(node) if isinstance(call, ast.Call)}
-    mixing = ast.BitXor in operators or bool(called & {"bitwise_xor", "hash"})
-    return mixing or (ast.Mult in operators and bool(operators & {ast.BitAnd, ast.Mod}))
-
-
-def _is_plain(node: ast.expr) -> bool:
-    """A cast, a mask, a reshaping: the same thing in another form."""
-    called = {last_name(call) for call in nodes(node) if isinstance(call, ast.Call)}
-    plain = {
-        "astype",
-        "to",
-        "long",
-        "int",
-        "int64",
-        "reshape",
-        "view",
-        "cpu",
-        "numpy",
-        "asarray",
-        "remainder",
-        "flatten",
-    }
-    return called <= plain | {"uint64", "int32", "array", "clone", "contiguous"}
-
-
-def _updated_tables(tree: ast.AST) -> bool:
-    if calls(tree, "scatter_add_", "index_add_", "bincount", "put_", "index_put_", "defaultdict", "Counter", "add_at"):
-        return True
-    for node in nodes(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("add.at"):
-            return True
-        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Subscript):
-            return True
-    return False
 
 
 def calibration_clock(tree: ast.Module) -> Found:

@@ -141,6 +141,10 @@ class Trace:
                     chosen[id(scored)] = scored
         return list(chosen.values())
 
+    def is_score(self, scored: Scored) -> bool:
+        """Whether a sum became bits per byte, or none did: then any may be the score. Others are statistics."""
+        return self._reported(scored) or not any(self._reported(each) for each in self.scored)
+
     def conflicts(self) -> list[tuple[Training, Scored]]:
         """Pairs of a training and a later score that share tokens and weights."""
         found = []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from golf_fast.audit.script import byte_tables, patterns
+from golf_fast.audit.script import byte_tables, mixtures, patterns
 from golf_fast.audit.script.trace import Scored, Trace, Training, Where
 from golf_fast.audit.script.tree import forget
 from golf_fast.audit.script.values import overlap
@@ -47,7 +47,7 @@ def findings(tree: ast.Module, trace: Trace | None, environment: Mapping[str, st
 def patterns_of(tree: ast.Module, environment: Mapping[str, str]) -> list[Finding]:
     """The verdicts that are read off the text."""
     found = [
-        patterns.hashed_cache(tree),
+        mixtures.mixtures(tree),
         byte_tables.space_counted_twice(tree),
         byte_tables.byte_tokens(tree),
         patterns.calibration_clock(tree),
@@ -68,7 +68,7 @@ def _order(trace: Trace) -> list[Finding]:
     sorted_out: dict[str, list[tuple[Training, Scored]]] = {"V1": [], "V2": [], "V3": [], "V5": []}
     for training, scored in trace.conflicts():
         sorted_out[_kind(training, scored)].append((training, scored))
-        if any(_same_sum(scored, earlier) for earlier in _before(trace, training)):
+        if trace.is_score(scored) and any(_same_sum(scored, earlier) for earlier in _before(trace, training)):
             sorted_out["V3"].append((training, scored))
     if not any(not _gates(pair) for pairs in sorted_out.values() for pair in pairs):
         sorted_out["V1"] += trace.unused()
