@@ -42,7 +42,7 @@ figure svg text { font-family: inherit !important; }
 .wide { overflow-x: auto; background: var(--card); border: 1px solid var(--grid); border-radius: 10px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: 6px 14px; white-space: pre-line; }
-th { color: var(--muted); font-weight: 500; }
+th { color: var(--muted); font-weight: 500; vertical-align: bottom; }
 tr + tr td, tbody td { border-top: 1px solid var(--grid); }
 td:first-child { white-space: nowrap; }
 .number { text-align: right; }
@@ -76,7 +76,8 @@ code { overflow-wrap: anywhere; }
 @media (max-width: 640px) {
   main { padding: 20px 12px 48px; }
   figure { padding: 10px 8px; }
-  th, td { padding: 6px 10px; }
+  th, td { padding: 6px 8px; }
+  td:first-child { white-space: normal; min-width: 112px; overflow-wrap: anywhere; }
 }
 @media print { .tokens span::after { display: none; } }
 """
