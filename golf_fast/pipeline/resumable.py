@@ -96,7 +96,7 @@ class ResumableRun(ReportedRun):
         record = self.kept.find(COMPRESSED, artifact)
         if record is not None:
             return self._compressed(record, training)
-        budget.repeated = self.kept.spent("compress")
+        budget.repeated = self._spent("compress")
         with self.kept.stage("compress"):
             done = super().compress(training)
         # Matrices with one input share one Hessian; a file has it once.
@@ -133,7 +133,7 @@ class ResumableRun(ReportedRun):
             return self._scored(name, record, final)
         spent, earlier = 0.0, None
         if final:
-            spent, earlier = self.kept.spent(name), self._set_aside()
+            spent, earlier = self._spent(name), self._set_aside()
         if config.max_seconds and spent:
             config = dataclasses.replace(config, max_seconds=max(config.max_seconds - spent, _LEAST_SECONDS))
         with self.kept.stage(name):
@@ -154,6 +154,13 @@ class ResumableRun(ReportedRun):
     ) -> None:
         """Keep the product of the stage that has just ended, with its row of the table."""
         self.kept.keep(name, {**fields, "stage": list(self.context.stages[-1])}, tensors, file)
+
+    def _spent(self, stage: str) -> float:
+        """Seconds that attempts at a stage took which were cut short; they are put on record."""
+        seconds = self.kept.spent(stage)
+        if seconds:
+            self.context.log.metric(kind="repeated", name=stage, seconds=seconds)
+        return seconds
 
     def _keep_training(self, training: TrainingStage) -> None:
         trained = training.trained

@@ -136,7 +136,7 @@ class Kept:
             try:
                 named = {} if file is None else {"file": sha256(file, _NEEDED)}
                 kept.keep(self.folder / name, {**fields, **named}, tensors)
-            except InputError as error:
+            except ValueError as error:  # an InputError, or a number that JSON has not
                 self._log.line(f"{error}; a run that is cut short would have to make it again")
 
     def checkpoint(self) -> Checkpoint | None:

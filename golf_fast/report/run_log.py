@@ -14,6 +14,7 @@
     {"kind": "resumed", "stage", "step", "done", "lost"}   the run goes on: cut short in this stage, from this step of
                                                            the training (null: it had ended), with these stages done;
                                                            seconds of work that are done again
+    {"kind": "repeated", "name", "seconds"}                what attempts at a stage took that were cut short, and counts
 
 Losses are nats a token, seconds are of training, and a number that is not finite is null.
 """

@@ -66,18 +66,24 @@ class FinishedRun:
         A run that was killed may have left half a line: it is passed over, and so are the records of what it did again
         when it went on.
         """
-        path = self.paths.metrics
+        return self.metrics()[0]
+
+    def metrics(self) -> tuple[list[dict[str, Any]], int]:
+        """The `records`, and how many lines of their file are none."""
+        path, others = self.paths.metrics, 0
         records: list[dict[str, Any]] = []
         for line in read_bytes(path, _NEEDED, _MOST_BYTES).split(b"\n") if path.exists() else ():
             try:
-                record = json_files.parse(line, str(path)) if line.strip() else None
+                record = json_files.parse(line, str(path)) if line.strip() else {}
             except InputError:
-                continue
-            if isinstance(record, dict):
+                record = None
+            if not isinstance(record, dict):
+                others += 1
+            elif record:
                 if record.get("kind") == "resumed":
                     records = [each for each in records if not _made_again(each, record)]
                 records.append(record)
-        return records
+        return records, others
 
     def documents(self) -> documents.Documents:
         """Where the validation documents begin, the bytes of each, and the text of some."""
@@ -104,9 +110,11 @@ class FinishedRun:
 
 def _made_again(record: dict[str, Any], resumed: dict[str, Any]) -> bool:
     """Whether a run did what a record says again, after it was resumed as that record says."""
-    kind, step, done = record.get("kind"), resumed.get("step"), resumed.get("done") or []
+    kind, after, done = record.get("kind"), resumed.get("step"), resumed.get("done")
+    done = done if isinstance(done, list) else []
     if kind in _OF_A_STEP:
-        return step is not None and record.get("step", 0) > step
-    if kind == "stage":
+        step = record.get("step")
+        return isinstance(after, int) and isinstance(step, int) and step > after
+    if kind in ("stage", "repeated"):
         return record.get("name") not in done
     return kind == "gain" or (kind in ("compression", "tensor") and _COSTS not in done)

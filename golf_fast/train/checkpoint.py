@@ -225,8 +225,8 @@ class Checkpoints:
         def write() -> None:
             try:
                 self._write(folder, fields, copies.on_host())
-            except (InputError, OSError) as error:
-                self._failed = str(error)
+            except (ValueError, OSError, RuntimeError, MemoryError) as error:
+                self._failed = f"{folder}: {error}" if not isinstance(error, InputError) else str(error)
 
         self._writer = threading.Thread(target=write, name="checkpoint")
         self._writer.start()

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.short_run import FLAGS, text
 
+from golf_fast.audit.run.judge import Sample, audit
 from golf_fast.console import exit_with
 from golf_fast.distributed import Ranks
 from golf_fast.files import locked
@@ -25,7 +27,7 @@ from golf_fast.pipeline.resumable import ResumableRun
 from golf_fast.pipeline.run import Run
 from golf_fast.runs import FinishedRun, RunPaths
 from golf_fast.score import Score
-from golf_fast.train import Trainer
+from golf_fast.train import Trainer, checkpoint
 from golf_fast.train.__main__ import main
 
 Call = Callable[..., int | str | None]
@@ -275,6 +277,14 @@ def test_the_time_of_stages_that_were_cut_short_counts(
     assert now["repeated_seconds"] == pytest.approx(sum(each["lost"] for each in resumed))
     assert any("work were done again" in said for said in now["not_judged"])
     assert now["val_bpb"] == base[2]["val_bpb"]
+    assert {each["name"] for each in held.records() if each["kind"] == "repeated"} == {
+        "compress",
+        "score while adapting",
+    }
+    found = audit(short, Sample(), torch.device("cpu"))
+    assert [each for each in found.findings if each.outcome == "flag"] == []
+    assert found.of("settings")
+    assert not any("are no records" in each.text for each in found.findings)
     log = (short / "log.txt").read_text()
     events = len((short / "ledger.jsonl").read_text().splitlines())
     assert f"score while adapting: all {events} records of the pass that was cut short came again" in log
@@ -322,6 +332,37 @@ def test_a_run_that_was_cut_short_after_its_score_gets_the_rest(
     assert result(short)["val_bpb"] == base[2]["val_bpb"]
     assert (short / "ledger.jsonl").read_bytes() == ledger
     assert not (short / "resume").exists()
+
+
+def test_a_run_that_ends_by_the_clock_keeps_its_limit(
+    base: Whole, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The clock goes on where it was: what was trained before counts, what the run stood still does not."""
+    step, steps = Trainer.step, 0
+
+    def stopping(trainer: Trainer, rates: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(trainer, rates)
+
+    arguments = ["tiny", *FLAGS, f"--data.text={text(base[0])}", f"--data.built={base[0] / 'built'}"]
+    limits = ["--train.max-seconds=2", "--train.max-steps=100000", "--compress.calibration-seconds=0.5"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", stopping)
+        assert call(*arguments, *limits, f"--runs-dir={tmp_path}", "--run-id=x") == 143
+    before = checkpoint.newest(tmp_path / "x" / "resume", lambda text: None)
+    assert before is not None
+    assert before.step == 5
+    time.sleep(2.0)
+    assert call("--resume", tmp_path / "x") == 0
+    held = FinishedRun(tmp_path / "x")
+    budget = held.schedule().budget
+    assert budget is not None
+    assert before.seconds < budget.trained <= 1.5
+    assert held.schedule().steps > 5
+    assert not {"V9", "V11"} & set(held.result().violations)
 
 
 def test_a_limit_of_scoring_is_what_is_left_of_it(short: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

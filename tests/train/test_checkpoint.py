@@ -150,6 +150,14 @@ def test_what_cannot_be_written_is_said_and_training_goes_on(
     assert any("its disk has 1,000 bytes left" in line for line in log.lines)
     assert newest(tmp_path / "full", lambda text: None) is None
 
+    def full(tensors: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(checkpoint, "Copies", full)
+    found, log = trained(folder, tmp_path / "memory", SINGLE, None)
+    assert equal(found.weights, whole.weights)
+    assert "step 1: CUDA out of memory.; the run goes on without this checkpoint" in log.lines
+
 
 def test_weights_that_are_no_numbers_are_not_kept(
     undisturbed: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

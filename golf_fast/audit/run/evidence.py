@@ -88,11 +88,11 @@ class Evidence:
     @cached_property
     def _metrics(self) -> tuple[list[dict[str, Any]], str]:
         try:
-            records = self.run.records()
-            lines = read_bytes(self.paths.metrics, "the metrics of a run are needed").split(b"\n")
+            if not self.paths.metrics.exists():
+                read_bytes(self.paths.metrics, "the metrics of a run are needed")
+            records, others = self.run.metrics()
         except InputError as error:
             return [], str(error)
-        others = sum(1 for line in lines if line.strip()) - len(records)
         return records, f"{others} lines are no records" if others else ""
 
     @cached_property
