@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.ranks import Job, free_port
 
+import golf_fast
 from golf_fast import peers
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError, StoppedError
@@ -80,6 +81,19 @@ def test_a_rank_that_fails_ends_all_with_its_name(
     if what == "hangs":
         assert codes[gone] == -signal.SIGTERM
         assert f"error: rank {gone} ends (in busy, " in said[gone]
+
+
+@pytest.mark.parametrize("what", ["raises", "stops"])
+def test_torchrun_ends_too(what: str) -> None:
+    """Its agent holds the store, and ends the ranks that still run when one has ended."""
+    places = [str(Path(golf_fast.__file__).parents[1]), str(Path(__file__).parent)]
+    environment = os.environ | {peers.VARIABLE: "2", "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
+    agent = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*agent, __file__, what, "1"], env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1, done.stderr
+    # Of a rank that fails it has the whole story, and names it.
+    wanted = {"raises": r"(?s)something of two.*local_rank: 1", "stops": SAYS["stops"].format(gone=1, pid=r"\d+")}
+    assert re.search(wanted[what], done.stderr), done.stderr
 
 
 def test_a_rank_that_is_busy_by_itself_ends_when_another_does(

@@ -142,7 +142,8 @@ def fetch(hub: Hub, variant: str, train_shards: int, out: Path, progress: Progre
         out.mkdir(parents=True, exist_ok=True)
         lock.touch()
     except OSError as error:
-        raise InputError(f"{out}: cannot be made or written ({reason(error)}); name a folder that can") from error
+        if not (out / SOURCES).exists():  # what is there may be all that is wanted
+            raise InputError(f"{out}: cannot be made or written ({reason(error)}); name a folder that can") from error
     waited = False
     while True:
         with locked(lock) as holder:

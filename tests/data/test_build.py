@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import stat
@@ -130,6 +131,37 @@ def test_an_unwritable_folder_is_an_error(text_folder: Path, tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file.*: cannot be written"):
         build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "file" / "b")
+
+
+@pytest.mark.parametrize("bytes_left", [1000, 4000, 20_000])
+def test_a_disk_that_fills_is_an_error_and_leaves_nothing(text_folder: Path, tmp_path: Path, bytes_left: int) -> None:
+    """A limit on the size of files fails writes as a full disk does, after a part."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, before[1]))
+    try:
+        with pytest.raises(
+            InputError, match=r"\.building-\w+/\S+: cannot be written \(File too large\); make room, or name"
+        ):
+            build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "built")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "built").iterdir()) == []
+    build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "built")
+
+
+def test_what_was_built_is_used_where_nothing_can_be_written(
+    text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "built")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "built").reused
+    with pytest.raises(InputError, match=r"built: cannot be written \(Read-only file system\); name a folder that can"):
+        build_corpus(text_corpus(text_folder), 301, 0.2, tmp_path / "built")
 
 
 @pytest.mark.parametrize(("mask", "folder", "file"), [(0o077, 0o700, 0o600), (0o002, 0o775, 0o664)])

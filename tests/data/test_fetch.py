@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 import json
@@ -534,6 +535,41 @@ def test_a_disk_without_room_is_said_before_the_download(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2000))
     with pytest.raises(InputError, match=r"small\.model: needs [\d,]+ bytes, and its disk has 2,000; make room"):
         fetch(hub, "sp320", 1, tmp_path / "data")
+
+
+def test_a_disk_that_fills_keeps_what_came(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, name = download._writing, "fineweb_train_000000.bin"
+    full = [True]
+
+    def writing(path: Path, mode: str) -> object:
+        return before(Path("/dev/full") if full[0] and name in path.name else path, mode)
+
+    monkeypatch.setattr(download, "_writing", writing)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); make room"):
+        fetch(hub, "sp320", 1, tmp_path / "data")
+    assert not (tmp_path / "data" / "datasets" / "fineweb10B_sp320" / name).exists()
+    full[0] = False
+    folder, _ = fetch(hub, "sp320", 1, tmp_path / "data")
+    assert read_shard(folder / name).size == 899
+
+
+def test_a_folder_that_cannot_be_written_will_do_if_all_is_there(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "data"
+    fetch(hub, "sp320", 1, out)
+    (out / ".lock").unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    fetch(hub, "sp320", 1, out)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(InputError, match=r"datasets/fineweb10B_sp320: cannot be made \(Read-only file system\)"):
+        fetch(hub, "sp320", 2, out)
+    with pytest.raises(InputError, match=r"other: cannot be made or written \(Read-only file system\); name a folder"):
+        fetch(hub, "sp320", 1, tmp_path / "other")
 
 
 def test_the_hub_s_library_is_used_where_it_is_installed(
