@@ -84,6 +84,10 @@ PLANS = {
         _step(170),
         _tune("tune the rest", 90, "mlp-dpre", "mlp-up", "linear-residual", "residual-mix-backward"),
         _op("cublas beside the MLP", 40, "relu2_mlp", "cublas alone"),
+        _benchmark(
+            "the update", 40, "update", "--recipe", "seed",
+            rehearsal=("update", "--recipe", "tiny", "--ranks", "1", "--rounds", "2", "--device", "cpu"),
+        ),
         _op("attention alone", 40, "window_attention", "none"),
     ),
 }  # fmt: skip

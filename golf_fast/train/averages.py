@@ -92,9 +92,11 @@ class _Mean:
         if not self.weights:
             self.weights = {name: p.clone() for name, p in parameters.items()}
         else:
-            share = torch.tensor(weight) if ok is None else ok * weight
-            means = [self.weights[name] for name in parameters]
-            torch._foreach_lerp_(means, list(parameters.values()), [share] * len(means))
+            means, now = [self.weights[name] for name in parameters], list(parameters.values())
+            if ok is None:
+                torch._foreach_lerp_(means, now, weight)
+            else:
+                torch._foreach_lerp_(means, now, [ok * weight] * len(means))
         self.steps.append(step)
 
     def forget(self, step: int) -> None:

@@ -14,7 +14,7 @@ from golf_fast.train import Optimizer, Rates
 from golf_fast.train.agreement import fingerprint
 
 SINGLE = Ranks.single()
-SIZES = (2, 4)
+SIZES = (2, 3, 4)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_gradient_that_is_not_finite_on_one_rank_changes_nothing_on_any(
     assert [result["unchanged"] for result in by_world_size[size]] == [True] * size
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [2, 4])
 def test_a_loss_that_is_no_number_on_one_rank_stops_all_at_that_step(by_world_size: dict[int, Any], size: int) -> None:
     said = {result["training"] for result in by_world_size[size]}
     assert said == {"train_loss is nan at step 3: lower the learning rates (train.matrix_lr, ...)"}
