@@ -52,12 +52,14 @@ class Wandb:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         import wandb
 
+        quiet = wandb.Settings(console="off", silent=True)
+        wandb.setup(settings=quiet)  # silent, it asks nobody for a key, which would take the terminal from the run
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or _PROJECT,
             name=folder.name,
             dir=str(folder),
             config=dict(settings),
-            settings=wandb.Settings(console="off", silent=True),
+            settings=quiet,
         )
         # Numbers of an earlier step may come late, which its own counter of steps does not take.
         self._run.define_metric("step")

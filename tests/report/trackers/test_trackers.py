@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 import time
 import types
@@ -193,6 +195,31 @@ def test_wandb_writes_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     content = written.read_bytes()
     for text in (b"train/loss", b"compression/rounded/bpb", b"result/val_bpb", b"train.matrix_lr"):
         assert text in content
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_wandb_without_a_key_asks_nobody(tmp_path: Path) -> None:
+    """On a terminal it would, and take the terminal from the run."""
+    pytest.importorskip("wandb")
+    import pty
+
+    program = """
+import sys
+from pathlib import Path
+from golf_fast.report import RunLog
+with RunLog(Path(sys.argv[1])) as log:
+    log.track(["wandb"], Path(sys.argv[1]), {})
+"""
+    ours, theirs = pty.openpty()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environ |= {"HOME": str(tmp_path), "TERM": "xterm"}
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "-c", program, str(run_dir)]
+    done = subprocess.run(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, timeout=120)
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 0
+    assert "wandb: failed to start (" in (run_dir / "log.txt").read_text()
 
 
 def test_trackio_writes_a_run_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
