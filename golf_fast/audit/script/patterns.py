@@ -16,6 +16,17 @@ Found = tuple[str, Literal["pass", "flag", "unknown"], list[int], str]
 _SHELL = re.compile(r"\b(curl|wget|pip3? install|huggingface-cli|git clone|rsync|scp|aws s3|gsutil)\b")
 
 
+def wrapped_around(tree: ast.Module) -> set[str]:
+    """Slices `x[:n]` written to a part of a buffer, where `x[n:]` is written to another: nothing is left out."""
+    written = {
+        ast.unparse(node.value)
+        for node in nodes(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript)
+    }
+    begins = {text for text in written if re.fullmatch(r"[\w.]+\[:[^:]+\]", text)}
+    return {text for text in begins if f"{text.replace('[:', '[').removesuffix(']')}:]" in written}
+
+
 def calibration_clock(tree: ast.Module) -> Found:
     """V9: a script shows whether there is a calibration on training data, and a log when it ended."""
     lines = [

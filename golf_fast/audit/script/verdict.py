@@ -39,7 +39,7 @@ def findings(tree: ast.Module, trace: Trace | None, environment: Mapping[str, st
         for rule in ("V1", "V2", "V3", "V5", "V8"):
             found[rule] = Finding(rule, "unknown", (), "the script is too large to be walked")
     else:
-        for finding in (*_order(trace), _split(trace), _outside(tree, trace)):
+        for finding in (*_order(trace), _split(tree, trace), _outside(tree, trace)):
             found[finding.rule] = finding
     return [found[rule] for rule in VIOLATIONS]
 
@@ -157,9 +157,11 @@ def _place(where: Where) -> str:
     return f"line {where.line} ({where.function})" if where.function != "<module>" else f"line {where.line}"
 
 
-def _split(trace: Trace) -> Finding:
-    cut = [(where, text) for where, text in trace.truncations if not where.gates]
-    chosen = cut or trace.truncations
+def _split(tree: ast.Module, trace: Trace) -> Finding:
+    wrapped = patterns.wrapped_around(tree) if trace.truncations else set()
+    truncations = [(where, text) for where, text in trace.truncations if text not in wrapped]
+    cut = [(where, text) for where, text in truncations if not where.gates]
+    chosen = cut or truncations
     lines = tuple(sorted({where.line for where, _ in chosen}))
     if cut:
         return Finding("V8", "flag", lines, f"the validation split is cut short: {cut[0][1]}")
