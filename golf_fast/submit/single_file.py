@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import bz2
 import dataclasses
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 from golf_fast import json_files
 from golf_fast.config import RunConfig
+from golf_fast.errors import InputError
 from golf_fast.from_plain import from_plain
 from golf_fast.submit import sources
 from golf_fast.submit.entry import RECIPE, replaced
@@ -53,6 +55,9 @@ if __name__ == "__main__":
     from golf_fast.submit.entry import main
     main(__file__)
 '''
+_PACKED, _UNPACKS = b'PACKED = """', b"def unpack(folder):"
+_MOST_HEAD_LINES = 40
+_MOST_TEXT_BYTES = 8 << 20
 _HERE = ("run_id", "runs_dir", "seed", "device", "data")
 """Fields that say where and how often a recipe is run and not what it is."""
 
@@ -108,3 +113,22 @@ def _literal(content: bytes) -> str:
     """The inside of a string literal in three quotes whose characters are these bytes."""
     text = content.decode(ENCODING).replace("\\", "\\\\").replace("\r", "\\r").replace('"', '\\"')
     return re.sub("\0(?=[0-7])", r"\\x00", text).replace("\0", r"\0")
+
+
+def packed(content: bytes) -> dict[str, str] | None:
+    """Path -> source of what is packed in a built file; None for another script. Nothing of it is run.
+
+    Raises:
+        InputError: it says that it is a built file, and what is packed in it is damaged.
+    """
+    head, mark, rest = content.partition(_PACKED)
+    literal = rest[: rest.rfind(b'"""\nif __name__')]
+    if not mark or head.count(b"\n") > _MOST_HEAD_LINES or _UNPACKS not in head:
+        return None
+    try:
+        value = ast.literal_eval(f'"""{literal.decode(ENCODING)}"""')
+        text = bz2.BZ2Decompressor().decompress(value.encode(ENCODING), _MOST_TEXT_BYTES).decode()
+    except (ValueError, SyntaxError, MemoryError, OSError, EOFError) as error:
+        raise InputError(f"{NAME}: what is packed in it is damaged ({error})") from error
+    parts = text.split("\1")
+    return dict(zip(parts[::2], parts[1::2], strict=False))

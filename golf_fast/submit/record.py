@@ -1,0 +1,122 @@
+"""Runs that differ in nothing but the seed, examined for a record: what they reached, and what speaks against one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from golf_fast.audit.run.evidence import Evidence
+from golf_fast.audit.run.judge import Audit, audit
+from golf_fast.audit.run.replay import Sample
+from golf_fast.config import RunConfig
+from golf_fast.errors import InputError
+from golf_fast.files import read_bytes
+from golf_fast.rules import RANKED_DEVICES, SIZE_LIMIT_BYTES, sentence
+from golf_fast.runs import FinishedRun, Result
+from golf_fast.submit.schema import fits
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run that ended with a score, and what an audit finds of it.
+
+    Attributes:
+        code: the bytes of the file that ships.
+        artifact_bytes: of the file in the run directory, counted.
+    """
+
+    run: FinishedRun
+    config: RunConfig
+    result: Result
+    audit: Audit
+    code: bytes
+    artifact_bytes: int
+    artifact_sha256: str
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.config.seed
+
+    @property
+    def bpb(self) -> float:
+        """The score."""
+        assert self.result.val_bpb is not None
+        return self.result.val_bpb
+
+    @property
+    def total(self) -> int:
+        """Bytes of code and artifact."""
+        return len(self.code) + self.artifact_bytes
+
+
+def examine(folder: Path, sample: Sample, device: torch.device, data: Path | None = None) -> Candidate:
+    """Read a run and judge it; nothing in it is written.
+
+    Args:
+        sample: what of its targets is scored again.
+        device: where.
+        data: folder with its validation shards, where they are no longer where they were.
+
+    Raises:
+        InputError: it is no run, did not come to its end, or lacks the code or the artifact that would ship.
+    """
+    evidence = Evidence(folder, data)
+    run, result = FinishedRun(folder), evidence.result
+    if not result.finished or result.val_bpb is None:
+        raise InputError(f"{folder}: the run did not finish, so it has no score; a run that ended is needed")
+    code = read_bytes(run.paths.code, "the code that the run would ship is needed; an earlier version left none")
+    artifact = read_bytes(run.paths.artifact, "the artifact of the run is needed", 1 << 30)
+    installed = (hashlib.sha256(code).hexdigest(), len(code))
+    judged = audit(folder, sample, device, data, installed)
+    digest = hashlib.sha256(artifact).hexdigest()
+    return Candidate(run, evidence.config, result, judged, code, len(artifact), digest)
+
+
+def against(candidates: Sequence[Candidate]) -> list[str]:
+    """What speaks against a record, in words; empty for nothing."""
+    found = [reason for candidate in candidates for reason in _against_one(candidate)]
+    hashes = {hashlib.sha256(candidate.code).hexdigest()[:12] for candidate in candidates}
+    if len(hashes) > 1:
+        found.append(f"V14: the runs have different code: SHA-256 {', '.join(sorted(hashes))}")
+    seeds = [candidate.seed for candidate in candidates]
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if twice:
+        found.append(f"seed {twice[0]} stands twice; each run needs a seed of its own")
+    data = {candidate.result.data_fingerprint for candidate in candidates}
+    if len(data) > 1:
+        found.append("the runs had different data")
+    return found
+
+
+def _against_one(candidate: Candidate) -> list[str]:
+    name, result, judged = candidate.run.paths.folder, candidate.result, candidate.audit
+    found = []
+    if hashlib.sha256(candidate.code).hexdigest() != result.code_hash:
+        found.append(f"V14: {candidate.run.paths.code} is not the code that the run counted")
+    if not fits(candidate.total):
+        found.append(
+            f"V10: {name}: {candidate.total:,} bytes, {len(candidate.code):,} of code and "
+            f"{candidate.artifact_bytes:,} of the model; the limit is {SIZE_LIMIT_BYTES:,}"
+        )
+    for check in judged.flagged:
+        said = next((finding.said for finding in judged.of(check) if finding.outcome == "flag"), "")
+        if check != "V10" or fits(candidate.total):
+            found.append(f"{check}: {name}: {said}")
+    if judged.verdict is None:
+        found.append(f"{name}: its ledger cannot be judged")
+        return found
+    for rule in judged.verdict.violations:
+        if rule not in judged.flagged:
+            found.append(f"{name}: {sentence(rule)}")
+    for said in judged.verdict.not_judged:
+        if said.startswith(("V", "split:", "evaluation:")):
+            found.append(f"{name}: {said}")
+    devices, world = RANKED_DEVICES.split("x")[1], int(RANKED_DEVICES.split("x")[0])
+    if result.world_size != world or devices not in result.device:
+        found.append(f"{name}: ran on {result.world_size} x {result.device}; a record is made on {RANKED_DEVICES}")
+    return found
