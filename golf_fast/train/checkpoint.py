@@ -212,14 +212,18 @@ class Checkpoints:
             self._writer = None
         if self._failed is not None:
             self._log.line(f"{self._failed}; the run goes on without this checkpoint")
-            self._failed = None
+            self._last = self._failed = None
 
     def _take(self, step: int, loss: torch.Tensor, trainer: Trainer, schedule: Schedule, clock: Clock) -> None:
         self.close()
         if self._last is not None and self._ranks.main and not _whole(self._last):
             self._log.line(f"{self._last}: not every rank has left its part; do the ranks share {self._resume}?")
         fields, tensors = _state(step, loss, trainer, schedule, clock, self._ranks)
-        copies = Copies(tensors)
+        try:
+            copies = Copies(tensors)
+        except (RuntimeError, MemoryError) as error:  # a device without room for them raises the first
+            self._last, self._failed = None, f"step {step}: {str(error).partition(chr(10))[0]}"
+            return
         folder = self._last = self._resume / f"step-{step:08d}"
 
         def write() -> None:
