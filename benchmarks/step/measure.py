@@ -242,14 +242,17 @@ def update_of(model: GPT, config: RunConfig) -> list[tuple[str, Callable[[], obj
     optimizer = Optimizer(model, train, Ranks.single(model.tok_emb.device))
     averages = Averages(model, train)
     banks = optimizer.muon.banks
-    updated_by_muon = {id(bank) for bank in banks}
-    others = sum(p.nbytes for p in optimizer.parameters if id(p) not in updated_by_muon)
+    updated_by_muon = {bank.name for bank in banks}
+    others = sum(p.nbytes for name, p in optimizer.parameters.items() if name not in updated_by_muon)
+    gradients = optimizer._gradients
+    of_banks = [summed.view(bank.momentum.shape) for bank in banks if (summed := bank.weight.grad) is not None]
+    no_loss = torch.zeros((), device=model.tok_emb.device)
     floors = roofline.optimizer(
-        [tuple(bank.shape) for bank in banks], others, train, optimizer.muon.dtype.itemsize, average=train.ema
+        [tuple(bank.weight.shape) for bank in banks], others, train, optimizer.muon.dtype.itemsize, average=train.ema
     )
     work: dict[str, Callable[[], object]] = {
-        "clip": optimizer._clip,
-        "Muon": lambda: optimizer.muon.step(0.0, train.muon_momentum),
+        "clip": lambda: gradients.found(gradients.sum(), no_loss),
+        "Muon": lambda: optimizer.muon.start(of_banks, 0.0, train.muon_momentum, None)(),
         "AdamW": optimizer.adamw.step,
         "average": lambda: averages.update(train.ema_start_step, 1.0),
     }

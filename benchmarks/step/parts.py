@@ -13,6 +13,7 @@ from benchmarks.measure import Timing, timing
 from golf_fast.model import GPT, parameters, upstream
 from golf_fast.model.block import rotary_tables
 from golf_fast.model.parameters import Constant
+from golf_fast.ops.qkv_attention.reference import split
 
 Milliseconds = Callable[[Callable[[], object]], float]
 Output = torch.Tensor | tuple[torch.Tensor, ...]
@@ -52,7 +53,8 @@ def fill(model: GPT, seed: int = 0) -> None:
 def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]:
     """Every part of `roofline.PARTS`, in that order: those of the model, for the shapes of `tokens` `[B, T]`.
 
-    A block is timed with the first one's weights and without a skip. The model casts the matrices of all layers and
+    A block is timed with the first one's weights, without a skip and with one stream, once for each slot of the plan,
+    its loop on. Exclusive attention and gates are timed with attention. The model casts the matrices of all layers and
     folds scales into them at once, which no part has: it moves no activations.
     """
     c, dtype, device = model.config, model.compute_dtype, tokens.device
@@ -73,6 +75,7 @@ def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]
         shares=leaf(model.resid_mix[0]),
         skip_weight=None,
         **{name: leaf(getattr(first, name)) for name in ("wqkv", "gain", "wo", "w_up", "w_down")},
+        gate=None if first.gate is None else leaf(first.gate),
     )
 
     def embedding(*_: torch.Tensor) -> Output:
@@ -82,8 +85,9 @@ def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]
         _, mixed, normed = block.mix(x, x0, None, None)
         return mixed, block.project(normed)
 
-    def attention(packed: torch.Tensor, *_: torch.Tensor) -> Output:
-        return block.attention(packed, rotary)
+    def attention(packed: torch.Tensor, _: torch.Tensor, *of_gate: torch.Tensor) -> Output:
+        values, read = split(packed, c.heads)[2], of_gate[0] if of_gate else packed
+        return block.alone(block.attention(packed, rotary), values, read)
 
     def output(x: torch.Tensor, attended: torch.Tensor, *_: torch.Tensor) -> Output:
         return block.output(attended, x)
@@ -94,13 +98,15 @@ def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]
     def head(x: torch.Tensor, *_: torch.Tensor) -> Output:
         return model.head(x, targets).mean()
 
-    layers, d = c.layers, c.dim
+    layers, d = len(model.plan.slots), c.dim
+    gate = [] if block.gate is None else [stream(d), block.gate]
+    smear = [model.smear_gate] if c.smear != "off" else []
     bigram = [model.bigram_embed, model.bigram_proj, model.bigram_scale] if c.bigram_buckets else []
     rstd = (1 + 0.1 * torch.randn(*tokens.shape, device=device, generator=generator)).requires_grad_()
     return [
-        Part("embedding", 1, embedding, [model.tok_emb, *bigram, model.smear_gate]),
+        Part("embedding", 1, embedding, [model.tok_emb, *bigram, *smear]),
         Part("QKV", layers, qkv, [stream(d), stream(d), block.shares, block.wqkv]),
-        Part("attention", layers, attention, [stream(c.heads + 2 * c.kv_heads, c.head_dim), block.gain]),
+        Part("attention", layers, attention, [stream(c.heads + 2 * c.kv_heads, c.head_dim), block.gain, *gate]),
         Part("output + residual", layers, output, [stream(d), stream(d), block.wo]),
         Part("MLP + residual", layers, mlp, [stream(d), rstd, block.w_up, block.w_down]),
         Part("head + loss", 1, head, [stream(d), model.tok_emb if c.tied_embeddings else model.lm_head]),

@@ -54,8 +54,9 @@ class Shapes:
 
     @property
     def pairs(self) -> float:
-        """Pairs of a query and a key that it sees, of a row in all layers together."""
-        seen = (min(window or self.length, self.length) for window in self.model.windows)
+        """Pairs of a query and a key that it sees, of a row in all runs of layers together."""
+        windows = [self.model.windows[layer] for layer in self.model.looped_order]
+        seen = (min(window or self.length, self.length) for window in windows)
         return sum(window * (window + 1) / 2 + (self.length - window) * window for window in seen)
 
     def product(self, columns: int, rows: int) -> float:
@@ -65,7 +66,7 @@ class Shapes:
 
 def forward(shapes: Shapes) -> dict[str, list[Work]]:
     """The pieces of each of `PARTS`."""
-    m, unit, times = shapes.model, shapes.stream, shapes.model.layers
+    m, unit, times = shapes.model, shapes.stream, len(shapes.model.looped_order)
     kv, hidden = m.kv_dim / m.dim, m.hidden / m.dim
     return {
         "embedding": [
@@ -85,7 +86,7 @@ def forward(shapes: Shapes) -> dict[str, list[Work]]:
 
 def backward(shapes: Shapes) -> dict[str, list[Work]]:
     """The pieces of each of `PARTS`; the row sums of the norms ride along (docs/kernels/)."""
-    m, unit, times = shapes.model, shapes.stream, shapes.model.layers
+    m, unit, times = shapes.model, shapes.stream, len(shapes.model.looped_order)
     kv, hidden = m.kv_dim / m.dim, m.hidden / m.dim
     qkv = 1 + 2 * kv
     up, square = shapes.product(m.dim, m.hidden), shapes.product(m.dim, m.dim)
