@@ -46,7 +46,7 @@ class Figure:
 def _rate(
     what: str, unit: str, amount: float, work: Callable[[], object], seconds: float, device: torch.device
 ) -> Figure:
-    """How much of `amount` a second `work` does, measured for about that long after a first time."""
+    """How much of `amount` a second `work` does, measured for at most about that long, a first time included."""
 
     def once() -> float:
         began = time.perf_counter()
@@ -58,9 +58,7 @@ def _rate(
     end = time.perf_counter() + seconds
     first = once()
     rates: list[float] = []
-    while len(rates) < _LEAST_RUNS or time.perf_counter() < end:
-        if len(rates) and time.perf_counter() + first > end + seconds:  # slower than anybody thought
-            break
+    while not rates or time.perf_counter() + first < end:
         rates.append(amount / once())
     return Figure(what, statistics.median(rates), unit, _spread(rates), len(rates))
 
@@ -164,7 +162,7 @@ def disk(folder: Path, seconds: float, size: int | None = None) -> Iterator[Figu
             began, written = time.perf_counter(), 0
             while written < most and (not written or time.perf_counter() - began < seconds / 2):
                 written += file.write(block)
-            os.fsync(file.fileno())
+                os.fsync(file.fileno())  # each time: else a slow disk takes long over what it was given at once
             took = time.perf_counter() - began
         yield Figure("disk write", 1e-9 * written / took, "GB/s", 0.0, 1, f"{written >> 20:,} MiB to {folder}")
         with path.open("rb", buffering=0) as file:

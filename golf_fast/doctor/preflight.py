@@ -156,11 +156,11 @@ def _measure(report: Report, ranks: Ranks, folder: Path, began: float, seconds: 
     }
     for what, work in works.items():
         left = ranks.broadcast_float(began + seconds - time.monotonic())
-        if left < 0.05 * seconds:
+        if left < 0.1 * seconds:
             report.skipped[what] = "no time is left"
             continue
         try:
-            found = work(min(SHARES[what] * seconds, 0.7 * left))
+            found = work(min(SHARES[what] * seconds, 0.5 * left))
         except (RuntimeError, ValueError, OSError) as error:  # out of memory, a kernel that does not compile
             if ranks.world_size > 1:
                 raise
