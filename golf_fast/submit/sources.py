@@ -43,6 +43,7 @@ LEFT_OUT: dict[str, Callable[[RunConfig], bool]] = {
     "compress.integers.low_rank": lambda c: not c.compress.low_rank,
     "compress.artifact.rans": lambda c: c.compress.codec != "rans",
     "pipeline.calibration": lambda c: not c.compress.calibrated,
+    "train.forecast": lambda c: True,
     "data.build": lambda c: True,
     "data.compressors": lambda c: True,
     "data.corpus": lambda c: True,
