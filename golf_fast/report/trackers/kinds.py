@@ -52,6 +52,7 @@ class Wandb:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         import wandb
 
+        self._wandb = wandb
         quiet = wandb.Settings(console="off", silent=True)
         wandb.setup(settings=quiet)  # silent, it asks nobody for a key, which would take the terminal from the run
         self._run = wandb.init(
@@ -70,6 +71,7 @@ class Wandb:
 
     def close(self) -> None:
         self._run.finish()
+        self._wandb.teardown()  # its own process has written all only when it has ended
 
 
 class Trackio:
