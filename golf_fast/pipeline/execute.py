@@ -6,6 +6,7 @@ import json
 import platform
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 from golf_fast import code_size, machine
 from golf_fast.command_line import Parsed
@@ -35,10 +36,11 @@ def execute(parsed: Parsed, going_on: GoingOn | None = None) -> None:
     require_installed(parsed.config.track)
     device, reason = machine.choose_device(parsed.config.device)
     with Ranks.from_environment(device.type, parsed.config.train.micro_batches) as ranks:
-        _execute(parsed, ranks, reason, going_on)
+        execute_among(parsed, ranks, reason, going_on)
 
 
-def _execute(parsed: Parsed, ranks: Ranks, device_reason: str, going_on: GoingOn | None) -> None:
+def execute_among(parsed: Parsed, ranks: Ranks, device_reason: str, going_on: GoingOn | None = None) -> Path:
+    """The same among ranks that have met, and stay together; the directory of the run."""
     config = parsed.config
     going_on = going_on or restarted(config, ranks)
     directory = None
@@ -74,6 +76,7 @@ def _execute(parsed: Parsed, ranks: Ranks, device_reason: str, going_on: GoingOn
             if directory is not None and not began:
                 directory.discard()
             raise
+    return paths.folder
 
 
 def _require_shared(paths: RunPaths, ranks: Ranks) -> None:

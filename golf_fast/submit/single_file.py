@@ -58,7 +58,7 @@ if __name__ == "__main__":
 _PACKED, _UNPACKS = b'PACKED = """', b"def unpack(folder):"
 _MOST_HEAD_LINES = 40
 _MOST_TEXT_BYTES = 8 << 20
-_HERE = ("run_id", "runs_dir", "seed", "device", "data")
+_HERE = ("run_id", "runs_dir", "seed", "device", "track", "profile", "data")
 """Fields that say where and how often a recipe is run and not what it is."""
 
 

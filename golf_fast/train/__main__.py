@@ -2,6 +2,7 @@
 
 python -m golf_fast.train [RECIPE] [--train.max-seconds 600 ...]
 python -m golf_fast.train --resume runs/RUN_ID
+python -m golf_fast.train seed --seeds 42 1337 2024
 python -m golf_fast.train seed --train.dry-run
 torchrun --standalone --nproc_per_node=8 -m golf_fast.train seed
 """
@@ -13,7 +14,7 @@ import torch
 
 from golf_fast import command_line, recipes
 from golf_fast.console import exit_with
-from golf_fast.pipeline import going_on
+from golf_fast.pipeline import going_on, seeds
 from golf_fast.pipeline.execute import execute
 
 PROG = "python -m golf_fast.train"
@@ -25,18 +26,24 @@ def main() -> None:
     if resumed is not None:
         execute(*resumed)
         return
-    parsed = command_line.parse(
-        sys.argv[1:],
-        os.environ,
-        prog=PROG,
-        default_recipe=lambda: recipes.choose(torch.cuda.is_available()),
-    )
+    several = seeds.asked(sys.argv[1:])
+    if several is not None:
+        each, rest = several
+        seeds.execute_each(each, lambda seed: _parse([*rest, f"--seed={seed}"]))
+        return
+    parsed = _parse(sys.argv[1:])
     if parsed.config.train.dry_run:
         from golf_fast.pipeline.dry_run import dry_run  # it needs parts of torch that a run does not
 
         dry_run(parsed)
     else:
         execute(parsed)
+
+
+def _parse(arguments: list[str]) -> command_line.Parsed:
+    return command_line.parse(
+        arguments, os.environ, prog=PROG, default_recipe=lambda: recipes.choose(torch.cuda.is_available())
+    )
 
 
 if __name__ == "__main__":
