@@ -18,7 +18,7 @@ from golf_fast.runs import FinishedRun
 from golf_fast.runs.documents import Documents
 
 _TOKENS_AT_A_TIME = 1 << 24
-_NOT_COMPARED = {"run_id", "runs_dir", "track", "profile"}
+_NOT_COMPARED = {"run_id", "runs_dir", "track", "profile", "file_hashes"}
 """Fields of the settings and the result that say which run it is, where, and who looked at it, and not what it is."""
 
 
@@ -120,7 +120,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _compared(held: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in held.items() if name not in _NOT_COMPARED}
+    return {name: value for name, value in held.items() if name.partition(".")[0] not in _NOT_COMPARED}
 
 
 def _rows(held: Sequence[dict[str, Any]]) -> list[Row]:
