@@ -44,12 +44,13 @@ class Ranks:
         return Ranks(0, 1, torch.device(device))
 
     @staticmethod
-    def from_environment(device_kind: str, micro_batches: int | None = None) -> Ranks:
+    def from_environment(device_kind: str, micro_batches: int | None = None, peers: type[Peers] = Peers) -> Ranks:
         """Join the run that torchrun describes in the environment; without its names this is the only process.
 
         Args:
             device_kind: "cpu", or "cuda": every rank takes the GPU of its local rank.
             micro_batches: what the world size must divide, if anything (`train.micro_batches`).
+            peers: how the others are met; `golf_fast.watched_peers.WatchedPeers` watches them too.
 
         Raises:
             InputError: some of torchrun's names are missing or no numbers, the world size does not divide
@@ -74,7 +75,7 @@ class Ranks:
             device = torch.device("cuda", local_rank)
             torch.cuda.set_device(device)
         if world_size > 1:
-            return Ranks(rank, world_size, device, _join(rank, world_size, device_kind), local_rank)
+            return Ranks(rank, world_size, device, _join(rank, world_size, device_kind, peers), local_rank)
         return Ranks(rank, world_size, device)
 
     @property
@@ -231,14 +232,14 @@ class Ranks:
             dist.destroy_process_group()
 
 
-def _join(rank: int, world_size: int, device_kind: str) -> Peers:
+def _join(rank: int, world_size: int, device_kind: str, kind: type[Peers]) -> Peers:
     for name in _LAUNCHER[3:]:
         if name not in os.environ:
             raise InputError(f"{name} is not set: {world_size} ranks need it to meet; start with torchrun")
     port = _whole_number("MASTER_PORT")
     if not 0 < port < 65536:
         raise InputError(f"MASTER_PORT is {port}: it must be from 1 to 65535")
-    peers = Peers(rank, world_size, os.environ["MASTER_ADDR"], port)
+    peers = kind(rank, world_size, os.environ["MASTER_ADDR"], port)
     backend = "gloo" if device_kind == "cpu" else "cpu:gloo,cuda:nccl"
     try:
         dist.init_process_group(backend, store=peers.store, rank=rank, world_size=world_size, timeout=peers.exchange)

@@ -58,9 +58,10 @@ ALLOWED = {
     | {"audit", "code_size", "distributed", "environment", "machine"}
     | {"data", "model", "train", "compress", "score", "runs", "pipeline"},
     "ablate": SHARED | {"command_line", "report", "runs"},
-    "doctor": SHARED | {"distributed", "machine", "recipes", "data", "model", "ops", "compress", "report"},
+    "doctor": SHARED
+    | {"distributed", "watched_peers", "machine", "recipes", "data", "model", "ops", "compress", "report"},
     "pipeline": SHARED
-    | {"distributed", "kept", "machine", "command_line", "code_size"}
+    | {"distributed", "watched_peers", "kept", "machine", "command_line", "code_size"}
     | {"data", "model", "train", "compress", "score", "runs", "report"},
 }
 """Folder of the package -> what of ours its modules import. A `__main__` joins stages, and may import any."""

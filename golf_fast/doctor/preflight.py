@@ -129,10 +129,11 @@ def preflight(seconds: float, folder: Path, began: float) -> Report | None:
 
     from golf_fast import machine
     from golf_fast.distributed import Ranks
+    from golf_fast.watched_peers import WatchedPeers
 
     report.troubles += surroundings.torch_version(torch.__version__, bool(torch.version.debug))
     kind = machine.choose_device("auto")[0].type
-    with Ranks.from_environment(kind) as ranks:
+    with Ranks.from_environment(kind, peers=WatchedPeers) as ranks:
         bf16 = machine.cpu_bf16_instructions() or "no bf16 instructions"
         report.device = torch.cuda.get_device_name(ranks.device) if kind == "cuda" else f"{cpu_name()} with {bf16}"
         _measure(report, ranks, folder, began, seconds)

@@ -21,6 +21,7 @@ from golf_fast.report import RunLog, write_html, write_pictures
 from golf_fast.report.html import flat
 from golf_fast.report.trackers import require_installed
 from golf_fast.runs import FinishedRun, RunDirectory, RunPaths, new_run_directory, run_folder
+from golf_fast.watched_peers import WatchedPeers
 
 
 def execute(parsed: Parsed, going_on: GoingOn | None = None) -> None:
@@ -35,7 +36,7 @@ def execute(parsed: Parsed, going_on: GoingOn | None = None) -> None:
     """
     require_installed(parsed.config.track)
     device, reason = machine.choose_device(parsed.config.device)
-    with Ranks.from_environment(device.type, parsed.config.train.micro_batches) as ranks:
+    with Ranks.from_environment(device.type, parsed.config.train.micro_batches, WatchedPeers) as ranks:
         execute_among(parsed, ranks, reason, going_on)
 
 

@@ -19,6 +19,7 @@ from golf_fast.pipeline.execute import execute_among
 from golf_fast.report import table
 from golf_fast.report.trackers import require_installed
 from golf_fast.runs import FinishedRun
+from golf_fast.watched_peers import WatchedPeers
 
 FLAG = "--seeds"
 
@@ -77,7 +78,7 @@ def execute_each(seeds: Sequence[int], parse: Callable[[int], Parsed]) -> None:
     device, reason = machine.choose_device(config.device)
     found: list[Outcome] = []
     began = time.time()
-    with Ranks.from_environment(device.type, config.train.micro_batches) as ranks:
+    with Ranks.from_environment(device.type, config.train.micro_batches, WatchedPeers) as ranks:
         try:
             for seed, each in zip(seeds, parsed, strict=True):
                 try:

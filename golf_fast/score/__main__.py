@@ -19,6 +19,7 @@ from golf_fast.rules import in_words
 from golf_fast.runs import FinishedRun
 from golf_fast.score.loading import Scorable, load_artifact, load_run
 from golf_fast.score.scorer import score_tokens
+from golf_fast.watched_peers import WatchedPeers
 
 
 def rescore(
@@ -45,7 +46,7 @@ def rescore(
         device: Where to compute.
     """
     chosen, _ = machine.choose_device(device)
-    with Ranks.from_environment(chosen.type) as ranks:
+    with Ranks.from_environment(chosen.type, peers=WatchedPeers) as ranks:
         resolve_backends(ranks.device)
         if tokens and data:
             raise InputError(f"--tokens is {tokens} and --data {data}: name one of both")

@@ -15,8 +15,9 @@ import pytest
 from helpers.ranks import Job
 from helpers.small_run import SMALL, text
 
-from golf_fast import peers
+from golf_fast import watched_peers as peers
 from golf_fast.console import exit_with
+from golf_fast.peers import VARIABLE
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.outcome import ADAPTING, BEFORE
 from golf_fast.train import Trainer
@@ -88,7 +89,7 @@ def test_a_run_ends_with_the_name_of_the_rank(
     stage: str,
     what: str,
 ) -> None:
-    monkeypatch.setenv(peers.VARIABLE, str(SECONDS))
+    monkeypatch.setenv(VARIABLE, str(SECONDS))
     with start_ranks(
         __file__, 2, tmp_path, rank, stage, what, *SMALL, "--run-id=it", f"--data.text={documents}"
     ) as job:
