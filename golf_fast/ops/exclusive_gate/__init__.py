@@ -41,8 +41,8 @@ def exclusive_gate(y: torch.Tensor, v: torch.Tensor | None = None, gate: torch.T
         As `y`, contiguous from Triton.
 
     The Triton kernels compute in float32 and round once, where the reference rounds after every operation. They save
-    the arguments, and take float32, bfloat16 and float16 of any head dim up to 256, `y` and `gate` contiguous, `v` with
-    a last stride of 1.
+    the arguments (of what is not contiguous in `y` and `gate` a copy), and take float32, bfloat16 and float16 of any
+    head dim up to 256, `v` with a last stride of 1.
 
     Raises:
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take; neither `v` nor
@@ -52,7 +52,7 @@ def exclusive_gate(y: torch.Tensor, v: torch.Tensor | None = None, gate: torch.T
     _check(y, v, gate, backend == "triton")
     if backend == "reference":
         return reference.exclusive_gate(y, v, gate)
-    out: torch.Tensor = operators.forward(y, v, gate)
+    out: torch.Tensor = operators.forward(y.contiguous(), v, None if gate is None else gate.contiguous())
     return out
 
 
@@ -62,15 +62,14 @@ def _check(y: torch.Tensor, v: torch.Tensor | None, gate: torch.Tensor | None, f
     if v is None and gate is None:
         refuse(OP, "v and gate are None", "one of them at least")
     rows, length, heads, head_dim = y.shape
-    layout: Literal["any", "contiguous"] = "contiguous" if for_triton else "any"
-    require_like(OP, "y", y, y, "y", layout=layout)
     if v is not None:
         if v.ndim != 4 or v.shape[2] == 0 or heads % v.shape[2]:
             refuse(OP, f"v is {tuple(v.shape)}", f"[B, T, kv_heads, head_dim], kv_heads a divisor of {heads}")
         shape = (rows, length, v.shape[2], head_dim)
-        require_like(OP, "v", v, y, "y", shape=shape, layout="rows" if for_triton else "any")
+        layout: Literal["any", "rows"] = "rows" if for_triton else "any"
+        require_like(OP, "v", v, y, "y", shape=shape, layout=layout)
     if gate is not None:
-        require_like(OP, "gate", gate, y, "y", shape=(rows, length, heads), layout=layout)
+        require_like(OP, "gate", gate, y, "y", shape=(rows, length, heads))
     if for_triton:
         require_dtype(OP, "y", y.dtype, (torch.float32, torch.bfloat16, torch.float16), "reference")
         if head_dim > 256:
