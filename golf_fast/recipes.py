@@ -203,7 +203,8 @@ def tiny() -> RunConfig:
 
 
 def tiny_top() -> RunConfig:
-    """The mechanisms of `top` at the size of `tiny`, from the embedded text through operators for its capitals."""
+    """The mechanisms of `top` at the size of `tiny`, from the embedded text through operators for its capitals: for the
+    same number of steps a lower loss than `tiny`, and about twice its time."""
     config, model = tiny(), _top_model()
     return replace(
         config,
@@ -212,20 +213,21 @@ def tiny_top() -> RunConfig:
             model,
             vocab_size=2048,
             dim=192,
-            layers=5,
+            layers=4,
             heads=6,
             kv_heads=2,
             mlp_mult=3,
             rope_dims=8,
-            xsa_layers=5,
+            xsa_layers=4,
             loops=1,
             loop_start=1,
-            loop_end=2,
+            loop_end=1,
             lanes_from=3,
         ),
         data=replace(config.data, case_ops=True),
         train=replace(
             config.train,
+            max_seconds=150,
             muon_row_normalize=True,
             muon_coefficients="polar_express",
             table_weight_decay=0.085,

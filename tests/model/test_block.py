@@ -208,7 +208,8 @@ def test_an_uncompiled_call_makes_no_graph_anew(eager_first: bool, graphs) -> No
 
 
 def test_a_loop_is_a_second_graph_and_no_third(graphs) -> None:
-    model = model_of(TOP, dtype=torch.float32)
+    short = dataclasses.replace(TOP, layers=3, xsa_layers=3, loops=1, loop_start=0, loop_end=0, lanes_from=2)
+    model = model_of(short, dtype=torch.float32)
     compiled = torch.compile(model, fullgraph=True, dynamic=False, backend="aot_eager")
     tokens, targets = rows(2, 9)
     losses = {}
@@ -219,7 +220,7 @@ def test_a_loop_is_a_second_graph_and_no_third(graphs) -> None:
         assert graphs() == made
         torch.testing.assert_close(loss, model(tokens, targets))
         torch.testing.assert_close(loss, losses.setdefault(looped, loss), rtol=0, atol=0)
-    assert abs(float(losses[True] - losses[False])) > 1e-3
+    assert abs(float((losses[True] - losses[False]).detach())) > 1e-3
 
 
 def test_other_documents_make_no_graph_anew(graphs) -> None:
