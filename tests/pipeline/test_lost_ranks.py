@@ -19,7 +19,7 @@ from golf_fast import watched_peers as peers
 from golf_fast.console import exit_with
 from golf_fast.peers import VARIABLE
 from golf_fast.pipeline.context import Context
-from golf_fast.pipeline.outcome import ADAPTING, BEFORE
+from golf_fast.pipeline.findings import ADAPTING, BEFORE
 from golf_fast.train import Trainer
 from golf_fast.train.__main__ import main
 
