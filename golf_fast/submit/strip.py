@@ -150,14 +150,15 @@ class _Cleaner(ast.NodeTransformer):
         shorter = self.shorter.pop(self._within + node.name, None)
         if shorter:
             node.body = ast.parse(textwrap.dedent(shorter)).body
+        if any("jit" in ast.unparse(each) for each in node.decorator_list):
+            return self._kernel(node)
         self.generic_visit(node)
-        node.body = [each for each in map(_unannotated, node.body) if each is not None]
         for inner in ast.walk(node):
             for name in ("body", "orelse", "finalbody"):
                 body = getattr(inner, name, None)
                 if isinstance(body, list) and not isinstance(inner, ast.ClassDef):
                     setattr(inner, name, [each for each in map(_unannotated, body) if each is not None])
-        if is_pure(node) and not any("jit" in ast.unparse(each) for each in node.decorator_list):
+        if is_pure(node):
             node.returns = None
             arguments = node.args
             for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
@@ -165,6 +166,13 @@ class _Cleaner(ast.NodeTransformer):
             for argument in filter(None, (arguments.vararg, arguments.kwarg)):
                 argument.annotation = None
         return self._filled(node)
+
+    @staticmethod
+    def _kernel(node: ast.FunctionDef) -> ast.AST:
+        """A kernel without its docstring; its annotations say what is a constant."""
+        if isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant):
+            del node.body[0]
+        return node
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)

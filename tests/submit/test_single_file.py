@@ -1,0 +1,154 @@
+"""The built file in a folder of its own, where neither this package nor its other dependencies can be imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from golf_fast.errors import InputError
+from golf_fast.recipes import RECIPES
+from golf_fast.runs import FinishedRun
+from golf_fast.submit import sources, strip
+from golf_fast.submit.folder import Author, write
+from golf_fast.submit.record import Candidate
+from golf_fast.submit.single_file import build, packed, recipe
+
+BARE = """
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        outside = name.partition(".")[0] == "golf_fast" and not any("train_gpt-" in place for place in path or sys.path)
+        if outside or name.partition(".")[0] in {refused}:
+            raise ModuleNotFoundError(name)
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
+sys.meta_path.insert(0, Refuse())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+REFUSED = {"tyro", "rich", "matplotlib", "safetensors", "msgspec", "brotli", "python_minifier", "pytest"}
+NEEDED = ("torch", "triton", "sentencepiece", "numpy", "zstandard")
+
+
+def bare(script: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with nothing but what the built file may need, and the standard library."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "GOLF_FAST_BACKENDS")}
+    program = BARE.replace("{refused}", repr(REFUSED))
+    return subprocess.run(
+        [sys.executable, "-c", program, script.name, *arguments],
+        cwd=script.parent,
+        env=kept | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(candidates: list[Candidate], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(candidates, tmp_path_factory.mktemp("record"), "x", "2026-04-27", Author("A", "a"), record=False)
+
+
+def place_of_data(run: Path) -> dict[str, str]:
+    (built,) = (run.parent / "built").iterdir()
+    return {"DATA_PATH": str(built), "TOKENIZER_PATH": str(built / "tokenizer.model")}
+
+
+def score(output: str) -> float:
+    return float(re.findall(r"^final val_loss:\S+ val_bpb:(\S+)$", output, re.MULTILINE)[-1])
+
+
+def test_eval_only_reproduces_the_score(folder: Path, runs: list[Path]) -> None:
+    done = bare(folder / "train_gpt.py", "--eval-only", **place_of_data(runs[0]))
+    assert done.returncode == 0, done.stderr
+    assert score(done.stdout) == pytest.approx(FinishedRun(runs[0]).result().val_bpb, abs=1e-7)
+
+
+def test_end_to_end_does_so_under_the_replayed_schedule(folder: Path, runs: list[Path]) -> None:
+    schedule = str(runs[0] / "schedule.json")
+    done = bare(folder / "train_gpt.py", "--replay", schedule, RUN_ID="again", **place_of_data(runs[0]))
+    assert done.returncode == 0, done.stderr
+    assert score(done.stdout) == pytest.approx(FinishedRun(runs[0]).result().val_bpb, abs=1e-7)
+    again = folder / "runs" / "again"
+    assert (again / "artifact.golf").read_bytes() == (folder / "artifact.golf").read_bytes()
+    assert (again / "token_losses").read_bytes() == (runs[0] / "token_losses").read_bytes()
+    size = (folder / "train_gpt.py").stat().st_size
+    assert f"{size:,} of code" in done.stdout
+
+
+def test_a_kernel_of_it_runs_under_the_interpreter(folder: Path, tmp_path: Path) -> None:
+    """Triton reads the sources of its kernels: they are those that were unpacked."""
+    place = tmp_path / "train_gpt-unpacked"
+    assert bare(folder / "train_gpt.py", "--unpack", str(place)).returncode == 0
+    script = tmp_path / "kernel.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(place)!r})\n"
+        "import torch\n"
+        "from golf_fast.ops import relu2_mlp, backends\n"
+        "from golf_fast.ops.launch import launches\n"
+        "x, up, down = (torch.randn(*shape, generator=torch.Generator().manual_seed(k)).half()\n"
+        "    for k, shape in enumerate([(32, 64), (128, 64), (64, 128)]))\n"
+        "assert backends.resolve('relu2_mlp', 'cpu').name == 'triton'\n"
+        "found = relu2_mlp(x, up, down)\n"
+        "assert launches, 'no kernel was launched'\n"
+        "wanted = (x.float() @ up.float().T).relu().square() @ down.float().T\n"
+        "print((found.float() - wanted).abs().max() / wanted.abs().max())\n"
+        f"assert sys.modules['golf_fast.ops.relu2_mlp.triton'].__file__.startswith({str(place)!r})\n"
+    )
+    done = bare(script, TRITON_INTERPRET="1", GOLF_FAST_BACKENDS="relu2_mlp=triton")
+    assert done.returncode == 0, done.stderr
+    assert float(re.findall(r"[\d.e-]+", done.stdout)[0]) < 5e-3
+
+
+def test_wrong_input_is_said_in_a_line(folder: Path) -> None:
+    for environment, said in (
+        ({"DATA_PATH": "/nowhere"}, "/nowhere"),
+        ({"SEED": "x"}, "environment SEED is 'x': it must be a whole number"),
+    ):
+        done = bare(folder / "train_gpt.py", "--eval-only", **environment)
+        assert done.returncode != 0
+        assert said in done.stderr.strip().splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_it_is_the_same_each_time_and_needs_little(name: str) -> None:
+    """Every import of the sources is one of the few packages, or one that is only tried."""
+    config = RECIPES[name]()
+    files = packed(build(config))
+    assert files is not None
+    assert build(replace(config, seed=3)) == build(config)
+    assert json.loads(files["golf_fast/submit/recipe.json"]) == recipe(config)
+    names = {word for text in files.values() for word in re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)}
+    assert names - set(sys.stdlib_module_names) <= {*NEEDED, "golf_fast"}
+    for path, text in files.items():
+        if path.endswith(".py"):
+            compile(text, path, "exec")
+
+
+def test_only_what_a_recipe_uses_is_in_it() -> None:
+    tiny, seed = (packed(build(RECIPES[name]())) or {} for name in ("tiny", "seed"))
+    assert "golf_fast/score/ttt/documents.py" in tiny
+    assert "golf_fast/score/ttt/documents.py" not in seed
+    assert "golf_fast/score/ttt/chunked.py" in seed
+    assert "golf_fast/compress/integers/gptq.py" not in seed
+    assert not any(name in path for path in tiny for name in ("audit", "report", "doctor", "native", "cases"))
+
+
+def test_what_is_named_in_the_tables_is_there() -> None:
+    for name in (*sources.LEFT_OUT, *strip.CHECKED_BEFORE, *strip.CONFIGURATIONS):
+        assert sources.source_of(f"golf_fast.{name}"), name
+
+
+def test_a_damaged_file_is_refused_and_another_is_none() -> None:
+    content = build(RECIPES["tiny"]())
+    assert packed(b"print()\n") is None
+    middle = len(content) // 2
+    with pytest.raises(InputError, match="damaged"):
+        packed(content[:middle] + b"abcdefgh" + content[middle + 8 :])
