@@ -20,7 +20,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
-LONGEST = ("pipeline", "rans", "csrc", "packaging", "entropy", "kernels", "window_attention", "compiled", "plain_steps")
+LONGEST = (
+    "pipeline",
+    "resume",
+    "kills",
+    "rans",
+    "csrc",
+    "packaging",
+    "entropy",
+    "kernels",
+    "window_attention",
+    "compiled",
+    "plain_steps",
+)
 """What workers begin with, so that none begins with it when the others have nothing left: tests/**/test_*.py."""
 
 

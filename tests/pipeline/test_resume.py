@@ -290,7 +290,7 @@ def test_the_time_of_stages_that_were_cut_short_counts(
     assert f"score while adapting: all {events} records of the pass that was cut short came again" in log
 
 
-@pytest.mark.parametrize("name", ["trained", "compressed", "costs", "before", "after"])
+@pytest.mark.parametrize("name", ["trained", "compressed", "before"])
 def test_a_damaged_product_is_made_again(
     base: Whole, short: Path, call: Call, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
