@@ -16,6 +16,7 @@ COMMANDS = {
     "tune": ("benchmarks.tune.command", "launch parameters of the kernels"),
     "compile": ("benchmarks.compile_ahead", "compile all kernels, in parallel, before anything is timed"),
     "score": ("benchmarks.score", "what scoring costs a token: as published, in windows, streamed"),
+    "against": ("benchmarks.against", "a training step on a CPU beside another commit's, in turns"),
     "update": ("benchmarks.update", "the update of a training step, spread over ranks and in plain form"),
     "codec": ("benchmarks.codec", "the entropy coder against byte compressors"),
     "quantizers": ("benchmarks.quantizers", "ways of quantizing a trained model"),

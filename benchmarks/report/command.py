@@ -12,6 +12,7 @@ from benchmarks.report.rows import (
     KINDS,
     Row,
     is_positive,
+    newest_against,
     newest_codecs,
     newest_quantizers,
     newest_runs,
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str]) -> None:
     quantizers = newest_quantizers([row for row in rows if row["op"] == "quantizers"])
     scores = newest_scores([row for row in rows if row["op"] == "score"])
     updates = newest_updates([row for row in rows if row["op"] == "update"])
-    print(as_markdown(runs, steps, codecs, quantizers, scores, updates))
+    beside = newest_against([row for row in rows if row["op"] == "against"])
+    print(as_markdown(runs, steps, codecs, quantizers, scores, updates, beside))
     if options.plot is not None:
         paired = [pairs for run in runs if (pairs := [row for row in run if row["peer"] != ALONE])]
         if not paired:
@@ -65,10 +67,11 @@ def as_markdown(
     quantizers: Sequence[Row] = (),
     scores: Sequence[Row] = (),
     updates: Sequence[Row] = (),
+    beside: Sequence[Row] = (),
 ) -> str:
-    """A section for each device: ops, micro-steps, updates, coders for each set of weights, quantizers for each run,
-    scoring."""
-    others = [*steps, *codecs, *quantizers, *scores, *updates]
+    """A section for each device: ops, micro-steps, updates, steps beside others, coders for each set of weights,
+    quantizers for each run, scoring."""
+    others = [*steps, *codecs, *quantizers, *scores, *updates, *beside]
     devices = sorted({row["device"] for row in [*(run[0] for run in runs), *others]})
     sections = []
     for device in devices:
@@ -78,6 +81,8 @@ def as_markdown(
         sections += [_step_section(row) for row in steps if row["device"] == device]
         if own_updates := [row for row in updates if row["device"] == device]:
             sections.append(_update_section(own_updates))
+        if own_beside := [row for row in beside if row["device"] == device]:
+            sections.append(_against_section(own_beside))
         for weights in sorted({row["weights"] for row in codecs if row["device"] == device}):
             sections.append(
                 _codec_section([row for row in codecs if row["device"] == device and row["weights"] == weights])
@@ -122,6 +127,23 @@ def _update_section(rows: list[Row]) -> str:
     ]
     headers = ["recipe", "ranks", "update", "ms", "times the plain", "launches", "momentum bytes a rank"]
     return "Updates of a step\n\n" + _table(headers, cells)
+
+
+def _against_section(rows: list[Row]) -> str:
+    cells = [
+        [
+            row["recipe"],
+            f"{row['threads']:g}",
+            row["other"],
+            f"{row['cpu_ms']:.1f} / {row['cpu_ms_other']:.1f}",
+            f"{row['cpu_ratio']:.3f}",
+            f"{row['wall_ratio']:.3f}",
+            f"{row['loss_difference']:.5f}",
+        ]
+        for row in rows
+    ]
+    headers = ["recipe", "threads", "beside", "CPU ms / theirs", "ratio", "ratio by the wall clock", "losses differ by"]
+    return "A training step on a CPU\n\n" + _table(headers, cells)
 
 
 def _table(headers: list[str], rows: list[list[str]]) -> str:

@@ -35,6 +35,10 @@ KINDS = {
     "quantizers": Kind(("run", "way"), ("bytes", "expected", "bpb", "bpb_before", "val_tokens")),
     "score": Kind(("way", "dtype", "sees"), ("context", "stride", "speedup"), ("us_per_token",)),
     "update": Kind(("recipe", "way", "dtype"), ("ranks", "speedup", "launches", "momentum_bytes"), ("milliseconds",)),
+    "against": Kind(
+        ("other", "recipe"),
+        ("threads", "steps", "wall_ratio", "cpu_ms", "cpu_ms_other", "cpu_ratio", "loss_difference"),
+    ),
     "rate": Kind(("way", "of"), ("step", "bits", "above")),
 }
 """By op; any other op's rows are comparisons with a peer."""
@@ -172,6 +176,16 @@ def newest_updates(rows: list[Row]) -> list[Row]:
     newest: dict[tuple[str, ...], Row] = {}
     for row in rows:
         key = (row["device"], *(str(row.get(name)) for name in ("recipe", "ranks", "dtype", "way")))
+        if key not in newest or row["time"] >= newest[key]["time"]:
+            newest[key] = row
+    return list(newest.values())
+
+
+def newest_against(rows: list[Row]) -> list[Row]:
+    """The newest row for each device, recipe, number of threads and what it was measured beside."""
+    newest: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        key = (row["device"], *(str(row.get(name)) for name in ("recipe", "threads", "other")))
         if key not in newest or row["time"] >= newest[key]["time"]:
             newest[key] = row
     return list(newest.values())

@@ -26,7 +26,9 @@ static inline __attribute__((always_inline)) Bits widened_bits(HalfBits bits) { 
 static inline __attribute__((always_inline)) HalfBits narrowed_bits(Bits bits) {
     return _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
 }
-
+typedef __m256 Some;
+#include "some.hpp"
+//
 #include "vector.hpp"
 //
 #include "head.hpp"

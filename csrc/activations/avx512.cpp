@@ -29,6 +29,26 @@ static inline __attribute__((always_inline)) __m512 fused(__m512 a, __m512 b, __
 static inline __attribute__((always_inline)) Bits widened_bits(HalfBits bits) { return _mm512_cvtepu16_epi32(bits); }
 static inline __attribute__((always_inline)) HalfBits narrowed_bits(Bits bits) { return _mm512_cvtepi32_epi16(bits); }
 
+// The first `some` lanes, fewer than all.
+static inline __attribute__((always_inline)) __mmask16 lanes(int64_t some) {
+    return static_cast<__mmask16>((1U << some) - 1U);
+}
+static inline __attribute__((always_inline)) __m512 load_some(const float* from, int64_t some) {
+    return _mm512_maskz_loadu_ps(lanes(some), from);
+}
+static inline __attribute__((always_inline)) HalfBits load_some(const bf16* from, int64_t some) {
+    return _mm256_maskz_loadu_epi16(lanes(some), from);
+}
+static inline __attribute__((always_inline)) void store_some(float* to, __m512 v, int64_t some) {
+    _mm512_mask_storeu_ps(to, lanes(some), v);
+}
+static inline __attribute__((always_inline)) void store_some(bf16* to, HalfBits bits, int64_t some) {
+    _mm256_mask_storeu_epi16(to, lanes(some), bits);
+}
+static inline __attribute__((always_inline)) __m512 with_rest(__m512 v, int64_t some, __m512 rest) {
+    return _mm512_mask_blend_ps(lanes(some), rest, v);
+}
+
 #include "vector.hpp"
 //
 #include "head.hpp"

@@ -17,7 +17,9 @@ static inline __attribute__((always_inline)) Bits widened_bits(HalfBits bits) {
 static inline __attribute__((always_inline)) HalfBits narrowed_bits(Bits bits) {
     return __builtin_convertvector(bits, HalfBits);
 }
-
+typedef Floats Some;
+#include "some.hpp"
+//
 #include "vector.hpp"
 //
 #include "head.hpp"

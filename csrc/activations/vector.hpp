@@ -1,5 +1,6 @@
 // A vector of kLanes floats, in the compilers' own notation: what the passes are written with. It is included by each
-// path's file inside of that path's namespace, after kLanes and what is in the instructions' own terms (`fused`, `widened_bits`, `narrowed_bits`), so that every path gets functions of its own.
+// path's file inside of that path's namespace, after kLanes and what is in the instructions' own terms (`fused`,
+// `widened_bits`, `narrowed_bits`, `load_some`, `store_some`, `with_rest`), so that every path gets functions of its own.
 //
 // No include guard: one file has one path. `some` counts the lanes that are meant, kLanes where there are more.
 
@@ -24,45 +25,35 @@ INLINE H narrowed(V v) {
 
 // Lanes beyond `some` are 0.
 INLINE V load(const float* from, int64_t some = kLanes) {
-    V v{};
-    if (some >= kLanes) {
-        memcpy(&v, from, sizeof v);
-        return v;
-    }
-    memcpy(&v, from, 4 * static_cast<size_t>(some));
+    if (some < kLanes) return (V)load_some(from, some);
+    V v;
+    memcpy(&v, from, sizeof v);
     return v;
 }
 
 INLINE V load(const bf16* from, int64_t some = kLanes) {
-    H bits{};
-    if (some >= kLanes) {
-        memcpy(&bits, from, sizeof bits);
-        return widened(bits);
-    }
-    memcpy(&bits, from, 2 * static_cast<size_t>(some));
+    if (some < kLanes) return widened((H)load_some(from, some));
+    H bits;
+    memcpy(&bits, from, sizeof bits);
     return widened(bits);
 }
 
 INLINE void store(float* to, V v, int64_t some = kLanes) {
-    if (some >= kLanes) {
-        memcpy(to, &v, sizeof v);
+    if (some < kLanes) {
+        store_some(to, v, some);
     } else {
-        memcpy(to, &v, 4 * static_cast<size_t>(some));
+        memcpy(to, &v, sizeof v);
     }
 }
 
 INLINE void store(bf16* to, V v, int64_t some = kLanes) {
     const H bits = narrowed(v);
-    if (some >= kLanes) {
-        memcpy(to, &bits, sizeof bits);
+    if (some < kLanes) {
+        store_some(to, (HalfBits)bits, some);
     } else {
-        memcpy(to, &bits, 2 * static_cast<size_t>(some));
+        memcpy(to, &bits, sizeof bits);
     }
 }
-
-// What v is after a store and a load.
-INLINE V rounded_to(const float*, V v) { return v; }
-INLINE V rounded_to(const bf16*, V v) { return widened(narrowed(v)); }
 
 INLINE float number(float value) { return value; }
 INLINE float number(bf16 value) {
@@ -77,10 +68,7 @@ INLINE V larger(V a, V b) { return a > b ? a : b; }
 
 // `rest` in the lanes beyond `some`.
 INLINE V first(V v, int64_t some, float rest = 0.0F) {
-    if (some >= kLanes) return v;
-    V kept = all(rest);
-    memcpy(&kept, &v, 4 * static_cast<size_t>(some));
-    return kept;
+    return some < kLanes ? (V)with_rest(v, some, all(rest)) : v;
 }
 
 INLINE float sum(V v) {

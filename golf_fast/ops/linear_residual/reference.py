@@ -1,4 +1,4 @@
-"""The product, the sum and the norm's factor in plain PyTorch: the definition of the op, and its CPU path."""
+"""The product, the sum and the norm's factor in plain PyTorch: the definition of the op."""
 
 import torch
 from torch.nn import functional as F

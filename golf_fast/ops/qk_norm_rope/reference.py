@@ -1,4 +1,4 @@
-"""Per-head RMS norm, rotary embedding and gain in plain PyTorch: the definition of the op, and its CPU path."""
+"""Per-head RMS norm, rotary embedding and gain in plain PyTorch: the definition of the op."""
 
 import torch
 from torch.nn import functional as F

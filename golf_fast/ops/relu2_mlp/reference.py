@@ -1,4 +1,4 @@
-"""relu^2 MLP in plain PyTorch: the definition of the op, and its CPU path."""
+"""relu^2 MLP in plain PyTorch: the definition of the op."""
 
 import torch
 from torch.nn import functional as F

@@ -1,4 +1,4 @@
-"""The beginning of a block in plain PyTorch: the definition of the op, and its CPU path."""
+"""The beginning of a block in plain PyTorch: the definition of the op."""
 
 import torch
 from torch.nn import functional as F

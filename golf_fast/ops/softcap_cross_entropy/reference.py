@@ -1,4 +1,4 @@
-"""Soft-capped logits and their cross-entropy in plain PyTorch: the definition of the op, and its CPU path."""
+"""Soft-capped logits and their cross-entropy in plain PyTorch: the definition of the op."""
 
 import torch
 from torch.nn import functional as F
