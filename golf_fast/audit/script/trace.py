@@ -151,9 +151,19 @@ class Trace:
         for scored in self.counted():
             for number in sorted(scored.trained):
                 training = self.trainings[number]
-                if overlap(training.parts, scored.parts) and not _exclusive(training.where, scored.where):
+                shared = overlap(training.parts, scored.parts) and self._by_its_weights(training, scored)
+                if shared and not _exclusive(training.where, scored.where):
                     found.append((training, scored))
         return found
+
+    def _by_its_weights(self, training: Training, scored: Scored) -> bool:
+        """Whether a loss in the sum is of the training's tokens and by weights that hold it.
+
+        What was stored and is summed later may have tokens from before it, and others by the weights after it.
+        """
+        forwards = [self.forwards[number] for number in scored.losses if number in self.forwards]
+        holding = [forward for forward in forwards if training.id in forward.trained]
+        return not holding or any(overlap(training.parts, forward.parts) for forward in holding)
 
     def unused(self) -> list[tuple[Training, Scored]]:
         """Trainings on tokens that no score of the same weights came before, each with a score of those tokens.
