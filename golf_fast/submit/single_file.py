@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import ast
 import bz2
+import contextlib
 import dataclasses
+import hashlib
+import importlib.metadata
 import json
+import os
 import re
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +20,7 @@ from typing import Any
 from golf_fast import json_files
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
+from golf_fast.files import read_bytes, replacing
 from golf_fast.from_plain import from_plain
 from golf_fast.submit import sources
 from golf_fast.submit.entry import RECIPE, replaced
@@ -102,6 +108,27 @@ def plain_sources(config: RunConfig) -> dict[str, str]:
 
 @lru_cache(maxsize=8)
 def _build(fields: str) -> bytes:
+    """The built file, kept from one program to the next: minifying takes seconds."""
+    place = _kept(fields)
+    with contextlib.suppress(InputError):
+        digest, content = (whole := read_bytes(place, "a built file"))[:32], whole[32:]
+        if hashlib.sha256(content).digest() == digest:
+            return content
+    content = _built(fields)
+    with contextlib.suppress(InputError), replacing(place) as file:
+        file.write(hashlib.sha256(content).digest() + content)
+    return content
+
+
+def _kept(fields: str) -> Path:
+    """Where a built file is kept: its name is a hash of all that it depends on."""
+    digest = hashlib.sha256(f"{sys.version} {importlib.metadata.version('python-minifier')} {fields}".encode())
+    for path in sorted(sources.ROOT.rglob("*.py")):
+        digest.update(f"\0{path.relative_to(sources.ROOT)}\0".encode() + read_bytes(path, "a source is needed"))
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "golf_fast" / digest.hexdigest()
+
+
+def _built(fields: str) -> bytes:
     config = replaced(RunConfig(), json_files.parse(fields, "the recipe"))
     files = plain_sources(config)
     text = "\1".join(part for name in sorted(files) for part in (name, files[name]))

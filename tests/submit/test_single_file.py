@@ -15,7 +15,7 @@ import pytest
 from golf_fast.errors import InputError
 from golf_fast.recipes import RECIPES
 from golf_fast.runs import FinishedRun
-from golf_fast.submit import sources, strip
+from golf_fast.submit import single_file, sources, strip
 from golf_fast.submit.folder import Author, write
 from golf_fast.submit.record import Candidate
 from golf_fast.submit.single_file import build, packed, recipe
@@ -152,3 +152,18 @@ def test_a_damaged_file_is_refused_and_another_is_none() -> None:
     middle = len(content) // 2
     with pytest.raises(InputError, match="damaged"):
         packed(content[:middle] + b"abcdefgh" + content[middle + 8 :])
+
+
+def test_it_is_kept_and_a_damaged_copy_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    single_file._build.cache_clear()
+    config = RECIPES["base"]()
+    content = build(config)
+    (kept,) = (tmp_path / "golf_fast").iterdir()
+    monkeypatch.setattr(single_file, "_built", lambda fields: b"built again")
+    single_file._build.cache_clear()
+    assert build(config) == content
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    single_file._build.cache_clear()
+    assert build(config) == b"built again"
+    single_file._build.cache_clear()
