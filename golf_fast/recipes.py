@@ -143,8 +143,8 @@ def top_1855() -> RunConfig:
 
 
 def top() -> RunConfig:
-    """`top_1855` as we would run it: no pass over all weights while scoring, adapters of each document only, Polar Express
-    without a margin, GPTQ on a trellis with coarser scales. Nothing of it is measured yet."""
+    """`top_1855` as we would run it: no pass over all weights while scoring, adapters of each document only, Polar
+    Express as in its paper, GPTQ on a trellis with coarser scales. Nothing of it is measured yet."""
     config = top_1855()
     return replace(
         config,
