@@ -17,6 +17,8 @@ NAMES = {path.name for path in vars(RunPaths(Path("run"))).values()} - {"run"}
 
 OWNERS = {PACKAGE / "runs" / "paths.py", PACKAGE / "data" / "build.py"}
 """A built corpus has a tokenizer too, in a folder of its own."""
+OWNERS |= {PACKAGE / "submit" / name for name in ("entry.py", "schema.py", "single_file.py")}
+"""A record folder has files of the same names, which are its own: `golf_fast.submit.schema` says which."""
 READERS = {
     "config": lambda run: run.config,
     "result": FinishedRun.result,
