@@ -163,14 +163,15 @@ def _passes(config: RunConfig, steps: int | None) -> Iterator[str]:
 def _known(config: RunConfig, world_size: int) -> tuple[Path, float] | None:
     """The newest run of this model and batch on as many ranks, and how many seconds a step of it took."""
     found = []
-    for path in config.runs_dir.glob("*/result.json") if config.runs_dir.is_dir() else ():
-        run = FinishedRun(path.parent)
+    for folder in config.runs_dir.iterdir() if config.runs_dir.is_dir() else ():
+        run = FinishedRun(folder)
         try:
             result, theirs = run.result(), run.config
         except InputError:
             continue
         same = (theirs.model, theirs.train.batch_tokens, result.world_size)
         if same == (config.model, config.train.batch_tokens, world_size) and result.tokens_per_second:
-            found.append((path.stat().st_mtime, path.parent, config.train.batch_tokens / result.tokens_per_second))
+            seconds = config.train.batch_tokens / result.tokens_per_second
+            found.append((run.paths.result.stat().st_mtime, folder, seconds))
     newest = max(found, default=None)
     return newest[1:] if newest else None
