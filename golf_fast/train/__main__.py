@@ -27,15 +27,14 @@ def main() -> None:
         execute(*resumed)
         return
     several = seeds.asked(sys.argv[1:])
-    if several is not None:
-        each, rest = several
-        seeds.execute_each(each, lambda seed: _parse([*rest, f"--seed={seed}"]))
-        return
-    parsed = _parse(sys.argv[1:])
+    each, rest = several or ([], sys.argv[1:])
+    parsed = _parse(rest)
     if parsed.config.train.dry_run:
         from golf_fast.pipeline.dry_run import dry_run  # it needs parts of torch that a run does not
 
         dry_run(parsed)
+    elif several is not None:
+        seeds.execute_each(each, lambda seed: _parse([*rest, f"--seed={seed}"]))
     else:
         execute(parsed)
 

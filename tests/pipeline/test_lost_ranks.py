@@ -16,14 +16,16 @@ from helpers.ranks import Job
 from helpers.small_run import SMALL, text
 
 from golf_fast import watched_peers as peers
+from golf_fast.config import DataConfig
 from golf_fast.console import exit_with
+from golf_fast.data import prepare
 from golf_fast.peers import VARIABLE
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.findings import ADAPTING, BEFORE
 from golf_fast.train import Trainer
 from golf_fast.train.__main__ import main
 
-SECONDS = 3.0
+SECONDS = 6.0
 """How long a rank waits for another here; all have ended 10 s after that."""
 
 
@@ -65,7 +67,11 @@ def _run(folder: Path, rank: int, stage: str, what: str) -> None:
 
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return text(tmp_path_factory.mktemp("text"))
+    """A text, and beside it what is built of it: no rank is to wait while another does."""
+    folder = tmp_path_factory.mktemp("text")
+    path = text(folder)
+    prepare(DataConfig(source="text", text=path, built=folder / "built"), 300, has_gpu=False)
+    return path
 
 
 @pytest.mark.parametrize(
@@ -91,13 +97,23 @@ def test_a_run_ends_with_the_name_of_the_rank(
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(SECONDS))
     with start_ranks(
-        __file__, 2, tmp_path, rank, stage, what, *SMALL, "--run-id=it", f"--data.text={documents}"
+        __file__,
+        2,
+        tmp_path,
+        rank,
+        stage,
+        what,
+        *SMALL,
+        "--run-id=it",
+        f"--data.text={documents}",
+        f"--data.built={documents.parent / 'built'}",
     ) as job:
         codes = job.end(60)
         ended = time.time()
         said = [path.read_text() for path in job.said]
     assert None not in codes, said
     assert 0 not in codes, said
+    assert (tmp_path / "failed").exists(), said
     assert ended - (tmp_path / "failed").stat().st_mtime < SECONDS + 10
     wanted = {
         "raises": r"failed: on purpose",
