@@ -13,6 +13,9 @@ class BuildInfo(TypedDict):
 
 def build_info() -> BuildInfo: ...
 def cuda_error(code: int) -> tuple[str, str]: ...
+
+activations_version: int
+
 def activations_paths() -> list[str]: ...
 def activations_has_threads() -> bool: ...
 def activations_parts(rows: int) -> int: ...
@@ -25,6 +28,7 @@ def softcap_cross_entropy(
     bfloat16: bool,
     logits: int,
     targets: int,
+    scales: int,
     losses: int,
     rows: int,
     vocabulary: int,

@@ -20,7 +20,8 @@ template <typename T>
 struct Head {
     T* logits;  // [rows, vocabulary]; with `gradient` the derivative of each row's loss takes their place
     const int64_t* targets;
-    float* losses;  // NaN for a target outside of the vocabulary
+    const float* scales;  // what each row's derivative is multiplied with; or null
+    float* losses;        // NaN for a target outside of the vocabulary
     int64_t vocabulary;
     float softcap;
     bool gradient;

@@ -66,12 +66,12 @@ void run(const How& how, int64_t rows, const Make& make) {
     }
 }
 
-void head(bool bfloat16, uintptr_t logits, uintptr_t targets, uintptr_t losses, int64_t rows, int64_t vocabulary,
+void head(bool bfloat16, uintptr_t logits, uintptr_t targets, uintptr_t scales, uintptr_t losses, int64_t rows, int64_t vocabulary,
           float softcap, bool gradient, int threads, const std::string& path) {
     run({bfloat16, threads, path}, rows, [=](auto number) {
         using T = decltype(number);
-        const activations::Head<T> head{at<T>(logits), at<const int64_t>(targets), at<float>(losses),
-                                        vocabulary,    softcap,                    gradient};
+        const activations::Head<T> head{at<T>(logits),     at<const int64_t>(targets), at<const float>(scales),
+                                        at<float>(losses), vocabulary,                 softcap,                 gradient};
         return [=](const Passes<T>& passes, int64_t begin, int64_t end, int64_t) { passes.head(head, begin, end); };
     });
 }
@@ -247,6 +247,7 @@ void softmax_gradient(bool bfloat16, uintptr_t grad, uintptr_t shares, uintptr_t
 }  // namespace
 
 void bind_activations(pybind11::module_& module) {
+    module.attr("activations_version") = 2;  // another one where what a pass takes changes: golf_fast/ops/passes.py
     module.def("activations_paths", &path_names, "Instruction sets that this CPU can run, slowest first.");
     module.def("activations_has_threads", &activations::has_threads,
                "Whether passes share their rows out: an OpenMP runtime is in the process.");

@@ -1,7 +1,7 @@
 // The head's rows; included as vector.hpp is.
 
 template <typename T>
-INLINE void head_row(T* logits, int64_t n, int64_t target, float softcap, bool gradient, float* tangents,
+INLINE void head_row(T* logits, int64_t n, int64_t target, float softcap, bool gradient, float scale, float* tangents,
                      float* exponentials, float* loss) {
     const float inverse = 1.0F / softcap;
     V most = all(-INFINITY), size = all(0.0F);
@@ -26,7 +26,7 @@ INLINE void head_row(T* logits, int64_t n, int64_t target, float softcap, bool g
     const bool inside = target >= 0 && target < n;
     *loss = inside ? cap + std::log(sum_of_terms) - softcap * tangents[target] : NAN;
     if (!gradient) return;
-    const float share = inside ? 1.0F / sum_of_terms : NAN;
+    const float share = inside ? scale / sum_of_terms : NAN;
     if (inside) exponentials[target] -= sum_of_terms;
     for (int64_t i = 0; i < n; i += kLanes) {
         const V tangent = load(tangents + i);
@@ -39,7 +39,8 @@ void head_rows(const Head<T>& head, int64_t begin, int64_t end) {
     const int64_t n = head.vocabulary, room = n + kLanes;
     std::vector<float> scratch(static_cast<size_t>(2 * room));
     for (int64_t row = begin; row < end; row++) {
-        head_row(head.logits + row * n, n, head.targets[row], head.softcap, head.gradient, scratch.data(),
+        head_row(head.logits + row * n, n, head.targets[row], head.softcap, head.gradient,
+                 head.scales ? head.scales[row] : 1.0F, scratch.data(),
                  scratch.data() + room, head.losses + row);
     }
 }

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from golf_fast import ops
 from golf_fast.config import ModelConfig
 from golf_fast.model.plan import Plan
 
@@ -142,7 +143,4 @@ def head_losses(
     add: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
     """`ops.softcap_cross_entropy(x, weight, targets, softcap)` with `add(logits, x)` for the logits before the cap."""
-    logits = add(F.linear(x, weight), x)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    capped = softcap * torch.tanh(logits / softcap)
-    return F.cross_entropy(capped.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
+    return ops.softcap_losses(add(F.linear(x, weight), x), targets, softcap)

@@ -12,7 +12,7 @@ from golf_fast.ops.qkv_attention import qkv_attention
 from golf_fast.ops.relu2_mlp import relu2_mlp
 from golf_fast.ops.residual_mix import residual_mix
 from golf_fast.ops.rms_norm import rms_norm
-from golf_fast.ops.softcap_cross_entropy import softcap_cross_entropy, softcap_logits
+from golf_fast.ops.softcap_cross_entropy import softcap_cross_entropy, softcap_logits, softcap_losses
 from golf_fast.ops.window_attention import window_attention
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "rms_norm",
     "softcap_cross_entropy",
     "softcap_logits",
+    "softcap_losses",
     "window_attention",
 ]

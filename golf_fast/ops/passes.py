@@ -17,7 +17,8 @@ from golf_fast.ops.backends import Candidate
 try:
     from golf_fast import _C
 
-    _missing = None if hasattr(_C, "activations_parts") else "golf_fast._C is older than these sources; build it again"
+    _same = getattr(_C, "activations_version", None) == 2
+    _missing = None if _same else "golf_fast._C is older or newer than these sources; build it again"
 except ImportError as error:
     _missing = f"golf_fast._C cannot be imported ({error})"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.numerics import GuardBand
 
-from golf_fast.ops import passes, softcap_cross_entropy
+from golf_fast.ops import passes, softcap_cross_entropy, softcap_losses
 from golf_fast.ops.softcap_cross_entropy import reference
 
 pytest.importorskip("triton")
@@ -73,7 +73,7 @@ def test_each_path_in_cpp_writes_its_rows_and_nothing_else(
 ) -> None:
     def launch(logits, targets, losses, gradient):
         with passes.using(path):
-            passes.run("softcap_cross_entropy", logits, logits, targets, losses, 3, vocabulary, softcap, gradient)
+            passes.run("softcap_cross_entropy", logits, logits, targets, None, losses, 3, vocabulary, softcap, gradient)
 
     check_rows(launch, vocabulary, softcap, "cpu", dtype)
 
@@ -87,7 +87,7 @@ def test_cpp_on_what_a_sum_of_exponentials_can_lose(path: str) -> None:
     targets = torch.tensor([5, 5, -1, 9001, 9000])
     expected = exact(logits, targets.clamp(0, 9000), 1000.0)[0]
     with passes.using(path):
-        passes.run("softcap_cross_entropy", logits, logits, targets, losses, 5, 9001, 1000.0, True)
+        passes.run("softcap_cross_entropy", logits, logits, targets, None, losses, 5, 9001, 1000.0, True)
     assert losses.isnan().tolist() == [False, True, True, True, False]
     torch.testing.assert_close(losses[[0, 4]].double(), expected[[0, 4]], rtol=1e-6, atol=1e-4)
     assert bool(logits[1].isnan().all())
@@ -185,3 +185,25 @@ def test_wrong_arguments_are_named(change: dict[str, object], message: str, use_
     arguments = {"x": random(5, 8), "weight": random(10, 8), "targets": torch.arange(5), "softcap": 30.0} | change
     with pytest.raises(ValueError, match=message):
         softcap_cross_entropy(**arguments)
+
+
+@pytest.mark.parametrize("path", passes.paths())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_losses_of_logits_and_their_gradient(path: str, dtype: torch.dtype) -> None:
+    """A row whose gradient is 0, rows of different weight, strided logits, and a NaN that stays in its row."""
+    given = random(4, 5, 1003, scale=8.0).to(dtype)[:, ::2]
+    targets, weights = torch.arange(12).view(4, 3) * 80, torch.arange(12.0).view(4, 3)
+    found = []
+    for function, logits in ((softcap_losses, given), (reference.softcap_losses, given.double())):
+        leaf = logits.clone().requires_grad_()
+        with passes.using(path):
+            losses = function(leaf, targets, 7.0)
+            (losses * weights.to(losses)).sum().backward()
+        found.append((losses.double(), leaf.grad.double()))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=2e-6, atol=2e-5)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-6)
+    spoiled = given.clone()
+    spoiled[1, 1, 3] = float("nan")
+    assert softcap_losses(spoiled, targets, 7.0).isnan().flatten().nonzero().flatten().tolist() == [4]
+    with pytest.raises(ValueError, match=r"targets is \(4, 3\); it must be \(4, 2\)"):
+        softcap_losses(given[:, :2], targets, 7.0)

@@ -12,7 +12,7 @@ from golf_fast.ops.softcap_cross_entropy.reference import softcap_logits
 
 OP = "softcap_cross_entropy"
 
-__all__ = ["softcap_cross_entropy", "softcap_logits"]
+__all__ = ["softcap_cross_entropy", "softcap_logits", "softcap_losses"]
 
 backends.register(
     OP,
@@ -50,6 +50,32 @@ def softcap_cross_entropy(x: torch.Tensor, weight: torch.Tensor, targets: torch.
     gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     rows = x.reshape(-1, x.shape[-1])
     losses: torch.Tensor = operators.forward(rows, weight, targets.reshape(-1).contiguous(), softcap, gradient)[0]
+    return losses.view(targets.shape)
+
+
+def softcap_losses(logits: torch.Tensor, targets: torch.Tensor, softcap: float) -> torch.Tensor:
+    """Cross-entropy of `softcap * tanh(logits / softcap)` against `targets`, for logits that are more than a product.
+
+    Args:
+        logits: `[..., V]`, any floating dtype.
+        targets: `[...]`, int64, from 0 to V - 1.
+        softcap: bound of the logits.
+
+    Returns:
+        `[...]` float32 (float64 for float64 logits), nats. In C++ it saves the logits.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit.
+    """
+    if logits.ndim < 1:
+        refuse(OP, f"logits is {tuple(logits.shape)}", "[..., V]")
+    require_like(OP, "targets", targets, logits, "logits", shape=logits.shape[:-1], dtype=torch.int64)
+    if not softcap > 0:
+        refuse(OP, f"softcap is {softcap}", "more than 0")
+    if passes.resolve(OP, logits) != "native":
+        return reference.softcap_losses(logits, targets, softcap)
+    rows = logits.reshape(-1, logits.shape[-1]).contiguous()
+    losses: torch.Tensor = operators.losses_forward(rows, targets.reshape(-1).contiguous(), softcap)
     return losses.view(targets.shape)
 
 

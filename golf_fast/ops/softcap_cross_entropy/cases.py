@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from golf_fast.ops import passes
 from golf_fast.ops.registry import Build, Cases, OperatorCall, Sample
 from golf_fast.ops.softcap_cross_entropy import reference, softcap_cross_entropy
 
@@ -31,7 +32,12 @@ def operator_calls(device: torch.device, dtype: torch.dtype) -> list[OperatorCal
     targets = torch.tensor([1, 9, 0], device=device)
     scoring = OperatorCall("softcap_cross_entropy_forward", (x, weight, targets, 30.0, False))
     training = (x.clone().requires_grad_(), weight.clone().requires_grad_(), targets, 30.0, True)
-    return [scoring, OperatorCall("softcap_cross_entropy_forward", training)]
+    calls = [scoring, OperatorCall("softcap_cross_entropy_forward", training)]
+    if not passes.obstacle(device.type):
+        logits, g = torch.rand(3, 10).to(dtype) * 9, torch.rand(3)
+        calls.append(OperatorCall("softcap_losses_backward", (g, logits, targets, 5.0)))
+        calls.append(OperatorCall("softcap_losses_forward", (logits.clone().requires_grad_(), targets, 5.0)))
+    return calls
 
 
 def builds() -> list[Build]:

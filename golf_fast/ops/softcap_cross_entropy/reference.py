@@ -13,6 +13,12 @@ def softcap_logits(x: torch.Tensor, weight: torch.Tensor, softcap: float) -> tor
 
 def softcap_cross_entropy(x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float) -> torch.Tensor:
     """Shapes as in `golf_fast.ops.softcap_cross_entropy`."""
-    logits = softcap_logits(x, weight, softcap)
-    losses = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
+    return softcap_losses(F.linear(x, weight), targets, softcap)
+
+
+def softcap_losses(logits: torch.Tensor, targets: torch.Tensor, softcap: float) -> torch.Tensor:
+    """Shapes as in `golf_fast.ops.softcap_losses`."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    capped = softcap * torch.tanh(logits / softcap)
+    losses = F.cross_entropy(capped.flatten(0, -2), targets.flatten(), reduction="none")
     return losses.view(targets.shape)
