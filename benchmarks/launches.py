@@ -12,10 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from golf_fast import ops
 from golf_fast.config import Coefficients
+from golf_fast.ops.newton_schulz import operators as operators_of_newton_schulz
+from golf_fast.ops.newton_schulz import together
 
 PRODUCTS = ("bmm", "mm", "baddbmm", "addmm", "symmetric_product")
 NONE = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "promote_types", "lift_fresh")
-NONE += ("_unsafe_view", "_reshape_alias", "_record_function_enter_new", "_RecordFunction")
+NONE += ("_unsafe_view", "_reshape_alias", "_record_function_enter_new", "_RecordFunction", "_record_function_exit")
 """Operators that launch nothing."""
 
 
@@ -38,9 +40,16 @@ def operators(work: Callable[[], object]) -> Counter[str]:
     """By name, the operators that compute or move something, products among them.
 
     An operator on a list counts once, whatever it does on the device. Newton-Schulz counts as its Triton path does:
-    norm, division, cast and, of tall matrices, a copy; what its reference does between products is part of the kernels.
+    norms, a division that rounds and, of tall matrices, a copy; what its reference does between products is part of the
+    kernels.
     """
-    with mock.patch.object(ops, "newton_schulz", _as_kernels), _Counting() as counting:
+    with (
+        mock.patch.object(ops, "newton_schulz", _as_kernels),
+        mock.patch.object(together, "normalizes_together", return_value=True),
+        mock.patch.object(together, "require_dtype"),
+        mock.patch.object(operators_of_newton_schulz, "symmetric_product", _product),
+        _Counting() as counting,
+    ):
         work()
     return counting.found
 
@@ -54,10 +63,8 @@ def _as_kernels(
     bank: torch.Tensor, iterations: int, dtype: torch.dtype, coefficients: Coefficients = "quintic"
 ) -> torch.Tensor:
     """What the Triton path of `ops.newton_schulz` launches, with plain products."""
-    from golf_fast.ops.newton_schulz import operators
+    return operators_of_newton_schulz.newton_schulz(bank, iterations, dtype, coefficients)
 
-    def product(x: torch.Tensor, add: torch.Tensor | None, alpha: float, beta: float) -> torch.Tensor:
-        return torch.bmm(x, x.mT) if add is None else torch.baddbmm(add, x, x.mT, beta=beta, alpha=alpha)
 
-    with mock.patch.object(operators, "symmetric_product", product):
-        return operators.newton_schulz(bank, iterations, dtype, coefficients)
+def _product(x: torch.Tensor, add: torch.Tensor | None, alpha: float, beta: float) -> torch.Tensor:
+    return torch.bmm(x, x.mT) if add is None else torch.baddbmm(add, x, x.mT, beta=beta, alpha=alpha)

@@ -204,13 +204,14 @@ class Sharded(_Way):
         self.optimizer = Optimizer(self.model, self.config, ranks)
         self.scale = 1 / ranks.world_size
         self.loss = torch.ones((), device=ranks.device)
-        self.momentum_bytes = sum(bank.momentum.nbytes for bank in self.optimizer.muon.banks)
+        self.momentum_bytes = self.optimizer.muon.momentum.nbytes
 
     def update(self) -> None:
         self.optimizer.step(RATES, self.loss)
 
     def launches(self) -> int:
         before, self.optimizer.reads_at_once = self.optimizer.reads_at_once, False
+        super().launches()  # the first update makes what the others find
         found = super().launches()
         self.optimizer.reads_at_once = before
         return found

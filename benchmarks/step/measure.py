@@ -245,15 +245,15 @@ def update_of(model: GPT, config: RunConfig) -> list[tuple[str, Callable[[], obj
     updated_by_muon = {bank.name for bank in banks}
     others = sum(p.nbytes for name, p in optimizer.parameters.items() if name not in updated_by_muon)
     gradients = optimizer._gradients
-    of_banks = [summed.view(bank.momentum.shape) for bank in banks if (summed := bank.weight.grad) is not None]
+    of_banks = gradients.sum().banks
     no_loss = torch.zeros((), device=model.tok_emb.device)
     floors = roofline.optimizer(
         [tuple(bank.weight.shape) for bank in banks], others, train, optimizer.muon.dtype.itemsize, average=train.ema
     )
     work: dict[str, Callable[[], object]] = {
         "clip": lambda: gradients.found(gradients.sum(), no_loss),
-        "Muon": lambda: optimizer.muon.start(of_banks, 0.0, train.muon_momentum, None)(),
-        "AdamW": optimizer.adamw.step,
+        "Muon": lambda: optimizer.muon.start(of_banks, 0.0, train.muon_momentum, None, optimizer.failed)(),
+        "AdamW": lambda: optimizer.adamw.step(0.0, optimizer.ok, optimizer.failed),
         "average": lambda: averages.update(train.ema_start_step, 1.0),
     }
     return [(name, work[name], pieces) for name, pieces in floors.items()]

@@ -7,6 +7,7 @@ compiled extension.
 from golf_fast.ops.exclusive_gate import exclusive_gate
 from golf_fast.ops.linear_residual import linear_residual
 from golf_fast.ops.newton_schulz import newton_schulz
+from golf_fast.ops.newton_schulz.together import Together
 from golf_fast.ops.qk_norm_rope import qk_norm_rope
 from golf_fast.ops.qkv_attention import qkv_attention
 from golf_fast.ops.relu2_mlp import relu2_mlp
@@ -16,6 +17,7 @@ from golf_fast.ops.softcap_cross_entropy import softcap_cross_entropy, softcap_l
 from golf_fast.ops.window_attention import window_attention
 
 __all__ = [
+    "Together",
     "exclusive_gate",
     "linear_residual",
     "newton_schulz",

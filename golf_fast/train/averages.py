@@ -81,6 +81,7 @@ class _Mean:
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.weights: dict[str, torch.Tensor] = {}
+        self._flat = torch.empty(0)  # of which the weights are views, so that one kernel moves all
 
     @property
     def count(self) -> int:
@@ -88,21 +89,25 @@ class _Mean:
 
     def take(self, step: int, named: Mapping[str, torch.Tensor], weight: float, ok: torch.Tensor | None) -> None:
         """Move the mean towards the parameters of these names by `weight`; the first time, all the way."""
-        parameters = {name: p.detach().float() for name, p in named.items()}
+        now = torch.cat([p.detach().reshape(-1).float() for p in named.values()])
         if not self.weights:
-            self.weights = {name: p.clone() for name, p in parameters.items()}
+            self._hold(named, now)
+        elif ok is None:
+            self._flat.lerp_(now, weight)
         else:
-            means, now = [self.weights[name] for name in parameters], list(parameters.values())
-            if ok is None:
-                torch._foreach_lerp_(means, now, weight)
-            else:
-                torch._foreach_lerp_(means, now, [ok * weight] * len(means))
+            self._flat.lerp_(now, ok * weight)
         self.steps.append(step)
+
+    def _hold(self, named: Mapping[str, torch.Tensor], flat: torch.Tensor) -> None:
+        """Have `flat` `[total]` as the mean of the parameters of these names."""
+        self._flat = flat
+        pieces = torch.split(flat, [p.numel() for p in named.values()])
+        self.weights = {name: piece.view(p.shape) for (name, p), piece in zip(named.items(), pieces, strict=True)}
 
     def forget(self, step: int) -> None:
         self.steps = [taken for taken in self.steps if taken < step]
         if not self.steps:
-            self.weights = {}
+            self.weights, self._flat = {}, torch.empty(0)
 
     def state(self) -> dict[str, Piece]:
         count = torch.tensor([self.count])
@@ -112,5 +117,8 @@ class _Mean:
         count = Piece.whole(torch.tensor([0]))
         count.fill("count", read)
         self.steps = [0] * int(count.tensor)
-        self.weights = {name: torch.empty_like(p, dtype=torch.float32) for name, p in named.items() if self.count}
+        self.weights = {}
+        if self.count:
+            first, *_ = named.values()
+            self._hold(named, torch.empty(sum(p.numel() for p in named.values()), device=first.device))
         fill({name: Piece.whole(mean) for name, mean in self.weights.items()}, read)

@@ -22,23 +22,26 @@ class Bank:
         weight: `[n, rows, cols]`, or one matrix `[rows, cols]`, which every rank orthogonalizes.
         share: how many matrices each rank has, `ceil(n / world size)`; those past the end are padding, and 0.
         sharded: whether ranks have different shares.
-        momentum: `[share, rows, cols]`.
     """
 
     name: str
     weight: torch.nn.Parameter
     share: int
     sharded: bool
-    momentum: torch.Tensor
 
     @staticmethod
     def of(name: str, weight: torch.nn.Parameter, ranks: Ranks) -> Bank:
-        """The bank with a momentum of 0."""
+        """The bank, shared out over the ranks."""
         sharded = weight.ndim == 3 and ranks.world_size > 1
         matrices = weight.shape[0] if weight.ndim == 3 else 1
         share = math.ceil(matrices / ranks.world_size) if sharded else matrices
-        momentum = weight.new_zeros((share, *weight.shape[-2:]), requires_grad=False)
-        return Bank(name, weight, share, sharded, momentum)
+        return Bank(name, weight, share, sharded)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of this rank's matrices, `(share, rows, cols)`."""
+        rows, cols = self.weight.shape[-2:]
+        return self.share, rows, cols
 
     @property
     def stretch(self) -> float:
@@ -46,13 +49,13 @@ class Bank:
         rows, cols = self.weight.shape[-2:]
         return math.sqrt(max(1.0, rows / cols))
 
-    def state(self, rank: int) -> Piece:
-        """The momentum without padding."""
+    def piece(self, momentum: torch.Tensor, rank: int) -> Piece:
+        """The momentum of this rank's matrices, without padding."""
         if not self.sharded:
-            return Piece.whole(self.momentum.view_as(self.weight))
+            return Piece.whole(momentum.view_as(self.weight))
         matrices = self.weight.shape[0]
         first = min(rank * self.share, matrices)
-        return Piece(self.momentum[: min(self.share, matrices - first)], first, matrices)
+        return Piece(momentum[: min(self.share, matrices - first)], first, matrices)
 
 
 class Muon:
@@ -82,58 +85,65 @@ class Muon:
         dtype: torch.dtype,
         ranks: Ranks,
     ) -> None:
-        self.banks = [Bank.of(name, weight, ranks) for name, weight in banks.items()]
-        self.iterations = iterations
-        self.coefficients = coefficients
+        # The largest first: its updates travel while the others are at work.
+        self.banks = [
+            Bank.of(name, banks[name], ranks) for name in sorted(banks, key=lambda name: -banks[name].numel())
+        ]
         self.row_normalize = row_normalize
         self.weight_decay = weight_decay
         self.dtype = dtype
         self.ranks = ranks
+        shapes, first = [bank.shape for bank in self.banks], self.banks[0].weight
+        self._together = ops.Together(shapes, iterations, dtype, coefficients, first.device)
+        self.momentum = first.new_zeros(sum(map(math.prod, shapes)), requires_grad=False)
+        """Of this rank's matrices, one bank after the other, `[total]`."""
+        self._zero = self.momentum.new_zeros(())
+
+    def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """Views `[share, rows, cols]` of the banks in a tensor like `momentum`."""
+        return self._together.split(flat)
 
     def state(self) -> dict[str, Piece]:
         """The momentum of each bank, this rank's rows."""
-        return {bank.name: bank.state(self.ranks.rank) for bank in self.banks}
+        pieces = zip(self.banks, self.split(self.momentum), strict=True)
+        return {bank.name: bank.piece(momentum, self.ranks.rank) for bank, momentum in pieces}
 
     @torch.no_grad()
-    def start(self, gradients: list[torch.Tensor], lr: float, momentum: float, ok: torch.Tensor | None) -> Finish:
+    def start(
+        self, gradient: torch.Tensor, lr: float, momentum: float, ok: torch.Tensor | None, failed: torch.Tensor
+    ) -> Finish:
         """Begin to update the banks.
 
         Args:
-            gradients: of this rank's shares `[share, rows, cols]`, means over all ranks.
+            gradient: of this rank's matrices, laid out like `momentum`, means over all ranks.
             lr: learning rate.
             momentum: share of the momentum that is kept.
             ok: bool scalar on the device; where it is false nothing changes. None: it is true.
+            failed: 0 where `ok` is true, else 1; float32 scalar.
 
         Returns:
             A function that waits for the other ranks' updates and moves the weights.
         """
-        kept = [bank.momentum for bank in self.banks]
-        if ok is None:
-            moved = kept
-            torch._foreach_mul_(moved, momentum)
-        else:
-            moved = list(torch._foreach_mul(kept, momentum))
-        torch._foreach_add_(moved, gradients)
-        directions = torch._foreach_add(gradients, moved, alpha=momentum)
+        moved = self.momentum.mul_(momentum) if ok is None else self.momentum * momentum
+        moved.add_(gradient)
+        direction = torch.add(gradient, moved, alpha=momentum)
         if ok is not None:
-            for before, after in zip(kept, moved, strict=True):
-                torch.where(ok, after, before, out=before)
-        # The largest first: its updates travel while the others are at work.
-        order = sorted(zip(self.banks, directions, strict=True), key=lambda pair: -pair[0].weight.numel())
-        waiting = [(bank, self._orthogonalize(bank, direction)) for bank, direction in order]
+            torch.where(ok, moved, self.momentum, out=self.momentum)
+            torch.where(ok, direction, self._zero, out=direction)
+        if self.row_normalize:
+            for matrices in self.split(direction):
+                matrices.div_(torch.linalg.vector_norm(matrices, dim=-1, keepdim=True) + 1e-7)
+        updates = zip(self.banks, self._together(direction), strict=True)
+        waiting = [self._gather(bank, update) for bank, update in updates]
 
         def finish() -> None:
             with torch.no_grad():
-                for bank, update in waiting:
-                    self._move(bank, update(), lr, ok)
+                self._move([update() for update in waiting], lr, ok, failed)
 
         return finish
 
-    def _orthogonalize(self, bank: Bank, direction: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def _gather(self, bank: Bank, own: torch.Tensor) -> Callable[[], torch.Tensor]:
         """Begin to gather the update; the returned function waits for it."""
-        if self.row_normalize:
-            direction = direction / (torch.linalg.vector_norm(direction, dim=-1, keepdim=True) + 1e-7)
-        own = ops.newton_schulz(direction, self.iterations, self.dtype, self.coefficients)
         if not bank.sharded:
             return lambda: own
         gathered = own.new_empty((bank.share * self.ranks.world_size, *own.shape[1:]))
@@ -145,12 +155,16 @@ class Muon:
 
         return update
 
-    def _move(self, bank: Bank, update: torch.Tensor, lr: float, ok: torch.Tensor | None) -> None:
-        weight, kept = bank.weight, 1 - lr * self.weight_decay
-        moved = weight.mul_(kept) if ok is None else weight * kept
-        moved.add_(update.reshape(weight.shape), alpha=-lr * bank.stretch)
-        if ok is not None:
-            torch.where(ok, moved, weight, out=weight)
+    def _move(self, updates: list[torch.Tensor], lr: float, ok: torch.Tensor | None, failed: torch.Tensor) -> None:
+        """Where `ok` is false the updates are 0, and all of the weights is kept."""
+        kept = 1 - lr * self.weight_decay
+        weights: list[torch.Tensor] = [bank.weight for bank in self.banks]
+        if ok is None:
+            torch._foreach_mul_(weights, kept)
+        else:  # a factor on the device must have the weights' dtype to take one kernel
+            torch._foreach_mul_(weights, failed.to(weights[0].dtype).clamp(min=kept))
+        for bank, update in zip(self.banks, updates, strict=True):
+            bank.weight.add_(update.reshape(bank.weight.shape), alpha=-lr * bank.stretch)
 
 
 Finish = Callable[[], None]

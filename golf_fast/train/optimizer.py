@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -12,6 +10,7 @@ from golf_fast.config import TrainConfig
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
 from golf_fast.model.parameters import Role
+from golf_fast.train.adamw import AdamW, Group
 from golf_fast.train.gradients import Gradients
 from golf_fast.train.muon import Muon
 from golf_fast.train.schedule import Rates
@@ -55,30 +54,16 @@ class Optimizer:
         )
         of_tables = config.weight_decay if config.table_weight_decay is None else config.table_weight_decay
         table_lr = config.tied_embed_lr if model.config.tied_embeddings else config.embed_lr
-        groups: list[dict[str, Any]] = [
-            {"params": list(by_role["table"].values()), "full_lr": table_lr, "weight_decay": of_tables},
-            {"params": list(by_role["vector"].values()), "full_lr": config.scalar_lr},
+        groups = [
+            Group(list(by_role["table"].values()), table_lr, of_tables),
+            Group(list(by_role["vector"].values()), config.scalar_lr, config.weight_decay),
+            Group(list(by_role["output"].values()), config.head_lr, 0.0),
         ]
-        if by_role["output"]:
-            groups.append({"params": list(by_role["output"].values()), "full_lr": config.head_lr, "weight_decay": 0.0})
-        self.adamw = torch.optim.AdamW(
-            groups,
-            lr=0.0,
-            betas=(config.beta1, config.beta2),
-            eps=config.adam_eps,
-            weight_decay=config.weight_decay,
-            fused=True,  # one rounding a step: decay alone is less than half a unit of a bf16 table and would vanish
-        )
-        for parameter in self._of_adamw.values():  # from the beginning, so that a state is complete at any step
-            self.adamw.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        self.adamw = AdamW(groups, (config.beta1, config.beta2), config.adam_eps)
 
         device = ranks.device
         shares = {bank.name: bank.share for bank in self.muon.banks if bank.sharded}
-        self._gradients = Gradients(self.parameters, shares, ranks)
+        self._gradients = Gradients(self.parameters, [bank.name for bank in self.muon.banks], shares, ranks)
         self.ok = torch.ones((), dtype=torch.bool, device=device)
         """Whether all losses and gradients so far were finite, on the device; from the first that was not, updates
         change nothing."""
@@ -87,8 +72,9 @@ class Optimizer:
         `parameters`, then the mean loss over all ranks. On the device, the same on all ranks."""
         self.reads_at_once = device.type == "cpu"
         """Whether reading a number of the device waits for nothing."""
-        # AdamW takes it from there, and skips its update where it is 1.
-        self.adamw.found_inf = torch.zeros((), device=device)  # type: ignore[attr-defined]
+        self.failed = torch.zeros((), device=device)
+        """0 where `ok` is true, else 1."""
+        self._doubt = torch.zeros((), device=device)  # no number from the first loss or gradient that was not finite
 
     @torch.no_grad()
     def step(self, rates: Rates, loss: torch.Tensor | None = None) -> None:
@@ -100,20 +86,17 @@ class Optimizer:
         """
         gradients = self._gradients.sum()
         norm, self.found = self._gradients.found(gradients, torch.zeros_like(self.found[-1]) if loss is None else loss)
-        # 0 * infinity is no number either, and none is less than infinity.
-        self.ok.logical_and_(torch.add(norm, self.found[-1], alpha=0) < math.inf)
-        torch.logical_not(self.ok, out=self.adamw.found_inf)  # type: ignore[attr-defined]
+        self._doubt.addcmul_(norm, self.found[-1], value=0)  # 0 * infinity is no number either
+        torch.eq(self._doubt, 0, out=self.ok)
+        torch.ne(self._doubt, 0, out=self.failed)
         if self.reads_at_once and not self.ok:
             return
         if self.config.grad_clip > 0:
-            factor = (self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(list(gradients.values()), factor)
+            gradients.scale((self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0))
         ok = None if self.reads_at_once else self.ok
-        of_banks = [gradients[bank.name].view(bank.momentum.shape) for bank in self.muon.banks]
-        finish = self.muon.start(of_banks, self.config.matrix_lr * rates.lr_factor, rates.momentum, ok)
-        for group in self.adamw.param_groups:
-            group["lr"] = group["full_lr"] * rates.lr_factor
-        self.adamw.step()
+        lr = self.config.matrix_lr * rates.lr_factor
+        finish = self.muon.start(gradients.banks, lr, rates.momentum, ok, self.failed)
+        self.adamw.step(rates.lr_factor, self.ok, self.failed)
         finish()
 
     def zero_grad(self) -> None:
@@ -132,8 +115,7 @@ class Optimizer:
             for moment in ("exp_avg", "exp_avg_sq")
             for name, parameter in self._of_adamw.items()
         }
-        first, *_ = self._of_adamw.values()
-        return {**of_muon, **moments, "adamw.step": Piece.whole(self.adamw.state[first]["step"])}
+        return {**of_muon, **moments, "adamw.step": Piece.whole(self.adamw.count)}
 
     @torch.no_grad()
     def load(self, read: Reader) -> None:
@@ -142,10 +124,7 @@ class Optimizer:
         Raises:
             InputError: something is missing, or of another shape or dtype.
         """
-        state = self.state()
-        fill(state, read)
-        for parameter in self._of_adamw.values():
-            self.adamw.state[parameter]["step"].copy_(state["adamw.step"].tensor[0])
+        fill(self.state(), read)
 
     @torch.no_grad()
     def snapshot(self) -> Callable[[], None]:
@@ -154,6 +133,7 @@ class Optimizer:
 
         def restore() -> None:
             self.load(lambda name, first, count: kept[name])
+            self._doubt.zero_()
             self.ok.fill_(True)
 
         return restore

@@ -12,9 +12,10 @@ import torch
 from benchmarks import launches, update
 from benchmarks.report import command
 from golf_fast.config import ModelConfig
+from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.recipes import RECIPES
-from golf_fast.train import Optimizer
+from golf_fast.train import Averages, Optimizer
 
 TINY = ModelConfig(vocab_size=40, dim=16, layers=2, heads=2, kv_heads=1, bigram_buckets=31, bigram_dim=8)
 FLAGS = ["--ranks", "1", "--rounds", "2", "--device", "cpu", "--json"]
@@ -49,6 +50,18 @@ def test_no_times_for_other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Optimizer, "step", twice)
     with pytest.raises(InputError, match=r"no times: \w+ of the ways differs by"):
         update.main(FLAGS)
+
+
+@pytest.mark.parametrize(("name", "of_update", "of_averages"), [("tiny", 34, 3), ("seed", 36, 5)])
+def test_the_update_launches_few_kernels(name: str, of_update: int, of_averages: int) -> None:
+    """Counted as on a GPU, on one rank; the tables of seed have another dtype than the rest."""
+    recipe = replace(RECIPES[name](), model=TINY)
+    way = update.Sharded(recipe, Ranks.single())
+    assert way.launches() <= of_update
+    averages = Averages(way.model, recipe.train)
+    averages.update(recipe.train.ema_start_step, 1.0, way.optimizer.ok)
+    counted = launches.operators(lambda: averages.update(recipe.train.ema_start_step + 1, 1.0, way.optimizer.ok))
+    assert counted.total() <= of_averages
 
 
 def test_what_computes_is_counted_and_products_apart() -> None:

@@ -100,8 +100,8 @@ def test_separate_documents_are_gone_through() -> None:
 def test_ranks_that_do_not_fit_together_are_named(ranks: list[Rehearsal], monkeypatch: pytest.MonkeyPatch) -> None:
     before = Gradients.__init__
 
-    def turned(self: Gradients, parameters: Any, shares: Any, ranks: Any) -> None:
-        before(self, parameters, shares, ranks)
+    def turned(self: Gradients, parameters: Any, banks: Any, shares: Any, ranks: Any) -> None:
+        before(self, parameters, banks, shares, ranks)
         if ranks.rank == 2:
             self._shares = dict(reversed(self._shares.items()))
 

@@ -28,10 +28,14 @@ def _(x: torch.Tensor, add: torch.Tensor | None, alpha: float, beta: float) -> t
 
 def newton_schulz(bank: torch.Tensor, iterations: int, dtype: torch.dtype, coefficients: Coefficients) -> torch.Tensor:
     """Arguments as in `golf_fast.ops.newton_schulz`."""
-    tall = bank.shape[-2] > bank.shape[-1]
     norm = torch.linalg.vector_norm(bank, dim=(-2, -1), keepdim=True, dtype=torch.float32)
-    x = bank / divisor(norm, coefficients)
-    x = (x.mT if tall else x).to(dtype).contiguous()
+    return iterate((bank / divisor(norm, coefficients)).to(dtype), iterations, coefficients)
+
+
+def iterate(x: torch.Tensor, iterations: int, coefficients: Coefficients) -> torch.Tensor:
+    """The iterations for matrices `[n, rows, cols]` without singular values above 1, in their dtype."""
+    tall = x.shape[-2] > x.shape[-1]
+    x = (x.mT if tall else x).contiguous()
     for a, b, c in schedule(coefficients, iterations):
         gram = symmetric_product(x, None, 1.0, 0.0)
         x = torch.baddbmm(x, symmetric_product(gram, gram, c, b), x, beta=a)
