@@ -14,7 +14,7 @@ from golf_fast.console import exit_with
 from golf_fast.submit.record import Candidate, examine
 from golf_fast.train.__main__ import main
 
-REFERENCES = "reference,rans=numpy,trellis=numpy"
+REFERENCES = "reference,qkv_attention=separate,rms_norm=plain,rans=numpy,trellis=numpy"
 """Backends that a built file has too: it comes without the extension."""
 
 
