@@ -49,6 +49,8 @@ def candidate(what: str, others: str = "the reference", missing: Callable[[str],
         missing: its obstacle, which includes that of the passes.
     """
     instructions = paths()[-1] if paths() else "no extension"
+    if paths() and not _C.activations_has_threads():
+        instructions += ", one thread: no OpenMP runtime is loaded"
     return Candidate("native", f"{what} in C++ ({instructions}); float16 and float64 run {others}", missing)
 
 
