@@ -128,3 +128,10 @@ def test_a_stale_extension_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_passes_are_for_a_cpu() -> None:
     assert passes.obstacle("cuda") == "it has no passes for cuda"
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_no_pass_runs_where_the_reference_is_asked_for(op: str, called: list[str]) -> None:
+    with backends.requested("reference"):
+        run(CASES[op].function, CASES[op].samples(CPU, torch.float32)[0])
+    assert not called
