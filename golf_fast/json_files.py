@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
-
-import msgspec
 
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes
@@ -19,7 +18,6 @@ MAX_BYTES = 64 << 20
 MAX_DEPTH = 64
 """Objects and lists inside of one another, the outermost included."""
 _INTEGER_DIGITS = 20
-_DECODER = msgspec.json.Decoder()
 _DIGITS_AS_0 = bytes(ord("0") if chr(byte).isdecimal() else 1 for byte in range(256))
 _MANY_DIGITS = b"0" * 19
 _INTEGERS = range(-(1 << 63), 1 << 64)
@@ -69,12 +67,21 @@ def quick(line: bytes) -> dict[str, Any] | None:
     Much faster, for files of many lines. What the decoder would take and `parse` does not is left to `parse`: a key
     that stands twice adds a colon, and so does a text with one; numbers beyond 64 bits have many digits.
     """
+    decode, failures = _decoder()
     try:
-        value = _DECODER.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        value = decode(line)
+    except failures:
         return None
     simple = isinstance(value, dict) and line.count(b":") == len(value) and b"[[[" not in line
     return value if simple and _MANY_DIGITS not in line.translate(_DIGITS_AS_0) else None
+
+
+@cache
+def _decoder() -> tuple[Callable[[bytes], Any], tuple[type[Exception], ...]]:
+    """The fast decoder, and what it ends with on a text that is no JSON."""
+    import msgspec  # here, so that what reads no file of many lines does without it
+
+    return msgspec.json.Decoder().decode, (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def read(path: Path, needed: str, most: int = MAX_BYTES) -> Any:

@@ -354,7 +354,7 @@ def test_a_gpu_does_not_run_a_reference_unasked(
     slow = backends.Backend("reference", "plain PyTorch runs anywhere; not triton: Triton is not installed")
     monkeypatch.setattr(backends, "describe", lambda device: [("relu2_mlp", slow)])
     gpu = Ranks.single(torch.device("cuda"))
-    monkeypatch.setattr(Ranks, "from_environment", lambda kind: gpu)
+    monkeypatch.setattr(Ranks, "from_environment", lambda kind, **more: gpu)
     assert run(monkeypatch, made, "--device", "cpu") == 2
     assert "relu2_mlp has only its slow reference on this GPU" in capsys.readouterr().err
 

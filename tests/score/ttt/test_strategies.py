@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,16 +102,19 @@ def timed_pass(name: str, seconds: float, dear: float = 0.0, said: list[str] | N
     seen: set[object] = set()
     clock, model = Clock(), small_gpt(layers=2)
     log = None if said is None else said.append
-    inner: Callable[..., object] = model.token_losses
 
-    def slow(tokens: Tensor, *arguments: object, **named: object) -> object:
-        clock.now += tokens.numel()
-        kind = "adapters" if len(arguments) > 2 else torch.is_grad_enabled()
-        clock.now += 0 if kind in seen else dear
-        seen.add(kind)
-        return inner(tokens, *arguments, **named)
+    def slow(inner: Callable[..., object]) -> Any:
+        def timed(tokens: Tensor, *arguments: object, **named: object) -> object:
+            clock.now += tokens.numel()
+            kind = "adapters" if len(arguments) > 2 else torch.is_grad_enabled()
+            clock.now += 0 if kind in seen else dear
+            seen.add(kind)
+            return inner(tokens, *arguments, **named)
 
-    model.token_losses = slow  # type: ignore[method-assign, assignment]
+        return timed
+
+    model.token_losses = slow(model.token_losses)  # type: ignore[method-assign]
+    model.forward = slow(model.forward)  # type: ignore[method-assign]
     ledger = Ledger()
     c = timed_config(name, seconds)
     result = score(model, TOKENS, c, ledger=ledger, training=TRAINING, clock=clock, log=log)
