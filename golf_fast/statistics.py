@@ -3,40 +3,59 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
+from statistics import fmean, stdev
 
-_STEPS = 400
-"""More than the continued fraction needs for any number of degrees of freedom up to a million."""
+_TINY = 1e-300
+_MOST_SEEDS = 10_000
 
 
-def t_below(t: float, degrees: float) -> float:
-    """The probability that a variable with Student's t distribution is at most `t`.
+def incomplete_beta(a: float, b: float, x: float) -> float:
+    """The regularized incomplete beta function I_x(a, b) for a, b > 0, by Lentz's continued fraction.
 
-    Args:
-        degrees: of freedom, above 0; a fraction is allowed.
+    Numerical Recipes, 3rd edition, section 6.4; DLMF 8.17.22.
     """
-    if math.isinf(t):
-        return 1.0 if t > 0 else 0.0
-    tail = _incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t)) / 2
-    return 1 - tail if t > 0 else tail
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - incomplete_beta(b, a, 1 - x)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1) or _TINY)
+    fraction = d
+    for m in range(1, 1000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            d = 1 / (1 + term * d or _TINY)
+            c = 1 + term / c or _TINY
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return front * fraction
 
 
-def t_quantile(probability: float, degrees: float) -> float:
-    """The value that a variable with Student's t distribution is below with this probability, which is in (0, 1)."""
-    assert 0 < probability < 1, probability
-    if probability <= 0.5:
-        return 0.0 if probability == 0.5 else -t_quantile(1 - probability, degrees)
-    low, high = 0.0, 1.0
-    while t_below(high, degrees) < probability:
+def upper_tail(t: float, freedom: float) -> float:
+    """The probability that Student's t of this many degrees of freedom is above `t`."""
+    half = incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t)) / 2
+    return half if t > 0 else 1 - half
+
+
+def critical(p: float, freedom: float) -> float:
+    """The value above which Student's t is with probability `p`, between 0 and a half."""
+    return _solve(lambda t: upper_tail(t, freedom) <= p)
+
+
+def _solve(reached: Callable[[float], bool]) -> float:
+    """The least non-negative number from which on something is true."""
+    high = 1.0
+    while not reached(high) and high < 1e12:
         high *= 2
+    low = 0.0
     for _ in range(200):
         middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if t_below(middle, degrees) < probability else (low, middle)
-    return (low + high) / 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high
 
 
 @dataclass(frozen=True)
@@ -54,73 +73,86 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
         values: at least one.
         level: share of such intervals that hold the true mean.
     """
-    if len(values) < 2:
-        return Interval(fmean(values), None)
-    error = math.sqrt(variance(values) / len(values))
-    return Interval(fmean(values), t_quantile((1 + level) / 2, len(values) - 1) * error)
+    given = Sample(tuple(values))
+    if given.n < 2:
+        return Interval(given.mean, None)
+    return Interval(given.mean, critical((1 - level) / 2, given.n - 1) * math.sqrt(given.error2))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Scores of runs that differ in the seed."""
+
+    values: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Standard deviation of n - 1; None for one value."""
+        return stdev(self.values) if self.n > 1 else None
+
+    @property
+    def error2(self) -> float:
+        """The square of the standard error of the mean; 0 for one value, which is taken as it is."""
+        return (self.std or 0.0) ** 2 / self.n
 
 
 @dataclass(frozen=True)
 class Test:
-    """A test statistic, its degrees of freedom, and the probability of one as small if the means are equal."""
+    """A one-sided test of whether ours are lower than theirs by more than a margin.
+
+    Attributes:
+        lower_by: difference of the means, theirs less ours.
+        t: the statistic; infinite where no value varies.
+        freedom: degrees of freedom.
+        p: probability of such a difference if ours were lower by the margin only.
+    """
 
     __test__ = False  # not one of pytest's
 
+    lower_by: float
     t: float
-    degrees: float
+    freedom: float
     p: float
 
 
-def is_below(ours: Sequence[float], theirs: Sequence[float]) -> Test:
-    """A one-sided test of whether the mean of `ours` is below that of `theirs`: Welch's, of unequal variances.
+def compare(ours: Sample, theirs: Sample, margin: float = 0.0) -> Test | None:
+    """Welch's test; against one value a one-sample t test. None where both are single values.
 
-    Where one side is a single value it is taken as exact (a one-sample test).
-
-    Args:
-        ours, theirs: values that are taken to be normal; two or more on one side at least.
-
-    Raises:
-        ValueError: there is a single value on both sides, or none on one.
+    Welch, Biometrika 34, 1947: the degrees of freedom are Satterthwaite's.
     """
-    if not ours or not theirs or len(ours) == len(theirs) == 1:
-        raise ValueError(f"{len(ours)} and {len(theirs)} values: two or more on one side are needed, one on the other")
-    shares = [variance(values) / len(values) if len(values) > 1 else 0.0 for values in (ours, theirs)]
-    difference = fmean(ours) - fmean(theirs)
-    total = sum(shares)
-    if total == 0:  # equal values: nothing is left to chance
-        return Test(math.copysign(math.inf, difference) if difference else 0.0, 1.0, float(difference >= 0))
-    degrees = total**2 / sum(
-        share**2 / (len(values) - 1) for share, values in zip(shares, (ours, theirs), strict=True) if share
-    )
-    t = difference / math.sqrt(total)
-    return Test(t, degrees, t_below(t, degrees))
+    a, b = ours.error2, theirs.error2
+    if ours.n == theirs.n == 1:
+        return None
+    lower = theirs.mean - ours.mean
+    freedom = float(max(ours.n - 1, theirs.n - 1))
+    if ours.n > 1 and theirs.n > 1 and a + b > 0:
+        freedom = (a + b) ** 2 / (a * a / (ours.n - 1) + b * b / (theirs.n - 1))
+    if a + b == 0:
+        t = math.copysign(math.inf, lower - margin) if lower != margin else 0.0
+        return Test(lower, t, freedom, 0.5 if t == 0 else float(t < 0))
+    t = (lower - margin) / math.sqrt(a + b)
+    return Test(lower, t, freedom, upper_tail(t, freedom))
 
 
-def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """The regularized incomplete beta function, by its continued fraction (DLMF 8.17.22, Lentz's method)."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):
-        return 1 - _incomplete_beta(b, a, 1 - x)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x) - math.log(a)
-    )
-    tiny = 1e-300
-    c, d = 1.0, 1 / _apart(1 - (a + b) * x / (a + 1), tiny)
-    value = d
-    for m in range(1, _STEPS):
-        for factor in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d = 1 / _apart(1 + factor * d, tiny)
-            c = _apart(1 + factor / c, tiny)
-            value *= c * d
-        if abs(c * d - 1) < 1e-16:
-            break
-    return front * value
+def seeds_needed(ours: Sample, theirs: Sample, p: float, margin: float = 0.0) -> int | None:
+    """How many seeds would show a difference as large as this one below `p`, with the spread that was seen.
 
-
-def _apart(x: float, tiny: float) -> float:
-    """`x`, but away from 0."""
-    return x if abs(x) > tiny else tiny
+    As many of theirs as of ours, where there are several of theirs; a single value stays as it is. None where ours are
+    not lower by more than the margin, or one seed says nothing of the spread.
+    """
+    lower = theirs.mean - ours.mean - margin
+    if lower <= 0 or ours.std is None:
+        return None
+    for n in range(2, _MOST_SEEDS):
+        a, b = ours.std**2 / n, (theirs.std or 0.0) ** 2 / n
+        if a + b == 0 or upper_tail(lower / math.sqrt(a + b), (a + b) ** 2 * (n - 1) / (a * a + b * b)) < p:
+            return n
+    return None

@@ -11,7 +11,7 @@ from typing import Any
 from golf_fast.errors import InputError
 from golf_fast.rules import RECORD_MARGIN_NATS
 from golf_fast.runs import FinishedRun, RunPaths
-from golf_fast.submit.student import Sample, compare, seeds_needed
+from golf_fast.statistics import Sample, compare, seeds_needed
 
 RECORD_P = 0.01
 

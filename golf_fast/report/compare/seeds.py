@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from golf_fast.statistics import is_below, mean_interval
+from golf_fast.statistics import Sample, compare, mean_interval
 
 _OF_A_SEED = "seed"
 
@@ -50,7 +50,7 @@ def seeds(names: Sequence[str], settings: Sequence[Mapping[str, Any]], scores: S
     found: list[Seeds] = []
     for places, mine in zip(groups.values(), values, strict=True):
         interval = mean_interval(mine)
-        told = found and len(mine) + len(values[0]) > 2
-        p = is_below(mine, values[0]).p if told else None
+        test = compare(Sample(tuple(mine)), Sample(tuple(values[0]))) if found else None
+        p = test.p if test else None
         found.append(Seeds([names[place] for place in places], interval.mean, interval.half_width, p))
     return found
