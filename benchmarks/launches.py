@@ -8,12 +8,13 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from golf_fast import ops
 from golf_fast.config import Coefficients
 from golf_fast.ops.newton_schulz import operators as operators_of_newton_schulz
 from golf_fast.ops.newton_schulz import together
+from golf_fast.ops.update import reference as update
 
 PRODUCTS = ("bmm", "mm", "baddbmm", "addmm", "symmetric_product")
 NONE = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "promote_types", "lift_fresh")
@@ -41,14 +42,26 @@ def operators(work: Callable[[], object]) -> Counter[str]:
 
     An operator on a list counts once, whatever it does on the device. Newton-Schulz counts as its Triton path does:
     norms, a division that rounds and, of tall matrices, a copy; what its reference does between products is part of the
-    kernels.
+    kernels. So do the factors and the momentum of an update, each of which is one kernel.
     """
+    counting = _Counting()
+
+    def one_kernel(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **keywords: Any) -> Any:
+            counting.found[name] += 1
+            with _disable_current_modes():
+                return work(*arguments, **keywords)
+
+        return counted
+
     with (
+        mock.patch.object(ops, "update_factors", one_kernel("update_factors", update.factors)),
+        mock.patch.object(ops, "nesterov", one_kernel("nesterov", update.nesterov)),
         mock.patch.object(ops, "newton_schulz", _as_kernels),
         mock.patch.object(together, "normalizes_together", return_value=True),
         mock.patch.object(together, "require_dtype"),
         mock.patch.object(operators_of_newton_schulz, "symmetric_product", _product),
-        _Counting() as counting,
+        counting,
     ):
         work()
     return counting.found

@@ -76,7 +76,7 @@ PLANS = {
         _op("cudnn beside attention", 45, "window_attention", "sdpa cudnn"),
         _tune("tune attention", 75, "attention-dq", "attention", "attention-dkv"),
         _tests("full size", 90, "full_size", k="full_size", at_once=False),
-        _tests("other tests", 90, "kernels", "registry", "newton_schulz", "repeated", k="not compiled"),
+        _tests("other tests", 90, "kernels", "registry", "newton_schulz", "update", "repeated", k="not compiled"),
         _tests("other head dims", 60, "window_attention_gpu", k="x32- or x128-"),
     ),
     "second": (

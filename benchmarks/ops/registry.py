@@ -22,6 +22,7 @@ OPS = (
     "residual_mix",
     "softcap_cross_entropy",
     "newton_schulz",
+    "update",
 )
 
 

@@ -14,12 +14,14 @@ from golf_fast.ops.relu2_mlp import relu2_mlp
 from golf_fast.ops.residual_mix import residual_mix
 from golf_fast.ops.rms_norm import rms_norm
 from golf_fast.ops.softcap_cross_entropy import softcap_cross_entropy, softcap_logits, softcap_losses
+from golf_fast.ops.update import nesterov, update_factors
 from golf_fast.ops.window_attention import window_attention
 
 __all__ = [
     "Together",
     "exclusive_gate",
     "linear_residual",
+    "nesterov",
     "newton_schulz",
     "qk_norm_rope",
     "qkv_attention",
@@ -29,5 +31,6 @@ __all__ = [
     "softcap_cross_entropy",
     "softcap_logits",
     "softcap_losses",
+    "update_factors",
     "window_attention",
 ]

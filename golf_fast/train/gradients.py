@@ -26,11 +26,10 @@ class Summed:
     others: list[torch.Tensor]
     of: Mapping[str, torch.Tensor]
 
-    def scale(self, factor: torch.Tensor) -> None:
-        """Multiply all by a scalar on the device, in one pass for each dtype."""
-        tensors = [self.banks, *self.others]
-        for dtype in _distinct(tensor.dtype for tensor in tensors):
-            torch._foreach_mul_([tensor for tensor in tensors if tensor.dtype == dtype], factor)
+    def scale_others(self, factor: torch.Tensor) -> None:
+        """Multiply those of no bank by a scalar on the device, in one pass for each dtype."""
+        for dtype in _distinct(tensor.dtype for tensor in self.others):
+            torch._foreach_mul_([tensor for tensor in self.others if tensor.dtype == dtype], factor)
 
 
 class Gradients:
@@ -108,7 +107,12 @@ class Gradients:
         others = [gradient for name, gradient in own.items() if name not in views]
         return Summed(flat, others, {name: views.get(name, gradient) for name, gradient in own.items()})
 
-    def found(self, gradients: Summed, loss: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def finds_squares(self) -> bool:
+        """Whether `found` has the squares of norms: what several ranks have a share of is added up."""
+        return self._ranks.world_size > 1
+
+    def found(self, gradients: Summed, loss: torch.Tensor) -> torch.Tensor:
         """What all ranks found, without waiting for the device.
 
         Args:
@@ -116,16 +120,15 @@ class Gradients:
             loss: scalar, this rank's part of the mean loss.
 
         Returns:
-            The L2 norm over all gradients, scalar, and `[n + 1]`: the norm of each, or with several ranks its square,
-            in the order of the parameters, then the mean loss. float32, or float64 for gradients of that.
+            `[n + 1]`: the L2 norm of each gradient, or its square (`finds_squares`), in the order of the parameters,
+            then the mean loss. float32, or float64 for gradients of that.
         """
         norms = _norms(list(gradients.of.values()))
         found = torch.stack([*norms, loss.to(norms[0].dtype)])
-        if self._ranks.world_size == 1:
-            return torch.linalg.vector_norm(found[:-1]), found
-        found[:-1].square_()
-        self._ranks.all_sum_(found.mul_(self._answers.to(found.dtype)))
-        return found[:-1].sum().sqrt(), found
+        if self.finds_squares:
+            found[:-1].square_()
+            self._ranks.all_sum_(found.mul_(self._answers.to(found.dtype)))
+        return found
 
 
 def _gradient(name: str, parameter: torch.nn.Parameter) -> torch.Tensor:

@@ -97,7 +97,6 @@ class Muon:
         self._together = ops.Together(shapes, iterations, dtype, coefficients, first.device)
         self.momentum = first.new_zeros(sum(map(math.prod, shapes)), requires_grad=False)
         """Of this rank's matrices, one bank after the other, `[total]`."""
-        self._zero = self.momentum.new_zeros(())
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Views `[share, rows, cols]` of the banks in a tensor like `momentum`."""
@@ -110,7 +109,12 @@ class Muon:
 
     @torch.no_grad()
     def start(
-        self, gradient: torch.Tensor, lr: float, momentum: float, ok: torch.Tensor | None, failed: torch.Tensor
+        self,
+        gradient: torch.Tensor,
+        lr: float,
+        momentum: float,
+        clip: torch.Tensor | None,
+        failed: torch.Tensor | None,
     ) -> Finish:
         """Begin to update the banks.
 
@@ -118,18 +122,13 @@ class Muon:
             gradient: of this rank's matrices, laid out like `momentum`, means over all ranks.
             lr: learning rate.
             momentum: share of the momentum that is kept.
-            ok: bool scalar on the device; where it is false nothing changes. None: it is true.
-            failed: 0 where `ok` is true, else 1; float32 scalar.
+            clip: factor on the gradient, a scalar on the device. None: 1.
+            failed: 1 where nothing is to change, else 0; float32 scalar on the device. None: it is 0.
 
         Returns:
             A function that waits for the other ranks' updates and moves the weights.
         """
-        moved = self.momentum.mul_(momentum) if ok is None else self.momentum * momentum
-        moved.add_(gradient)
-        direction = torch.add(gradient, moved, alpha=momentum)
-        if ok is not None:
-            torch.where(ok, moved, self.momentum, out=self.momentum)
-            torch.where(ok, direction, self._zero, out=direction)
+        direction = ops.nesterov(gradient, self.momentum, momentum, clip, failed)
         if self.row_normalize:
             for matrices in self.split(direction):
                 matrices.div_(torch.linalg.vector_norm(matrices, dim=-1, keepdim=True) + 1e-7)
@@ -138,7 +137,7 @@ class Muon:
 
         def finish() -> None:
             with torch.no_grad():
-                self._move([update() for update in waiting], lr, ok, failed)
+                self._move([update() for update in waiting], lr, failed)
 
         return finish
 
@@ -155,11 +154,11 @@ class Muon:
 
         return update
 
-    def _move(self, updates: list[torch.Tensor], lr: float, ok: torch.Tensor | None, failed: torch.Tensor) -> None:
-        """Where `ok` is false the updates are 0, and all of the weights is kept."""
+    def _move(self, updates: list[torch.Tensor], lr: float, failed: torch.Tensor | None) -> None:
+        """Where `failed` is 1 the updates are 0, and all of the weights is kept."""
         kept = 1 - lr * self.weight_decay
         weights: list[torch.Tensor] = [bank.weight for bank in self.banks]
-        if ok is None:
+        if failed is None:
             torch._foreach_mul_(weights, kept)
         else:  # a factor on the device must have the weights' dtype to take one kernel
             torch._foreach_mul_(weights, failed.to(weights[0].dtype).clamp(min=kept))

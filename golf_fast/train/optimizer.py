@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from golf_fast import ops
 from golf_fast.config import TrainConfig
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
@@ -85,17 +86,18 @@ class Optimizer:
             loss: scalar, this rank's part of the mean loss; the gradients are of it.
         """
         gradients = self._gradients.sum()
-        norm, self.found = self._gradients.found(gradients, torch.zeros_like(self.found[-1]) if loss is None else loss)
-        self._doubt.addcmul_(norm, self.found[-1], value=0)  # 0 * infinity is no number either
-        torch.eq(self._doubt, 0, out=self.ok)
-        torch.ne(self._doubt, 0, out=self.failed)
+        self.found = self._gradients.found(gradients, torch.zeros_like(self.found[-1]) if loss is None else loss)
+        self._doubt, self.ok, self.failed, factor = ops.update_factors(
+            self.found, self._doubt, self.config.grad_clip, squares=self._gradients.finds_squares
+        )
         if self.reads_at_once and not self.ok:
             return
-        if self.config.grad_clip > 0:
-            gradients.scale((self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0))
-        ok = None if self.reads_at_once else self.ok
+        clip = factor if self.config.grad_clip > 0 else None
+        if clip is not None:
+            gradients.scale_others(clip)
+        failed = None if self.reads_at_once else self.failed
         lr = self.config.matrix_lr * rates.lr_factor
-        finish = self.muon.start(gradients.banks, lr, rates.momentum, ok, self.failed)
+        finish = self.muon.start(gradients.banks, lr, rates.momentum, clip, failed)
         self.adamw.step(rates.lr_factor, self.ok, self.failed)
         finish()
 

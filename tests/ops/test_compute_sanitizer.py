@@ -23,7 +23,7 @@ from golf_fast.ops.bitpack import native
 NAME = "compute-sanitizer"
 FOUND_SOMETHING = 86
 OPS = registry.op_folders()
-WITHOUT_PRODUCTS = ["bitpack", "exclusive_gate", "qk_norm_rope", "residual_mix"]
+WITHOUT_PRODUCTS = ["bitpack", "exclusive_gate", "qk_norm_rope", "residual_mix", "update"]
 WATCHED = {"memcheck": OPS, "racecheck": WITHOUT_PRODUCTS, "initcheck": WITHOUT_PRODUCTS}
 
 
