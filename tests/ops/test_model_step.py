@@ -9,10 +9,12 @@ import pytest
 import torch
 from helpers.numerics import error
 
-from golf_fast.config import ModelConfig
+from golf_fast.config import ModelConfig, TrainConfig
+from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
-from golf_fast.ops import backends, newton_schulz, registry
+from golf_fast.ops import backends, nesterov, newton_schulz, registry, update_factors
 from golf_fast.ops.launch import launches
+from golf_fast.train import Optimizer, Rates
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
@@ -49,7 +51,11 @@ def step(
     loss = forward(tokens[:, :-1], tokens[:, 1:])
     loss.backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
-    found["update of mlp_up"] = newton_schulz(found["mlp_up"], 5, torch.float32)
+    sizes = torch.stack([*(gradient.norm() for gradient in found.values()), loss.detach()])
+    factors = update_factors(sizes, torch.zeros(()), 0.3, squares=False)
+    gradient, momentum = found["mlp_up"], torch.zeros_like(found["mlp_up"])
+    found["direction of mlp_up"] = nesterov(gradient, momentum, 0.95, factors.clip, factors.failed)
+    found["update of mlp_up"] = newton_schulz(found["direction of mlp_up"], 5, torch.float32)
     return loss.detach(), found
 
 
@@ -70,3 +76,34 @@ def test_step_matches_the_reference(name: str, compiled: bool, monkeypatch: pyte
         largest = float(gradient.abs().max())
         assert largest > 0, parameter
         assert error(found[parameter], gradient) < 2e-4 * largest, parameter
+
+
+def moved(choice: str, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
+    """The weights after two updates, and after one more whose gradients are no numbers."""
+    monkeypatch.setenv(backends.VARIABLE, choice)
+    backends.forget()
+    launches.clear()
+    model = GPT(CONFIG, seed=1)
+    optimizer = Optimizer(model, TrainConfig(grad_clip=0.3), Ranks.single(), torch.float32)
+    optimizer.reads_at_once = False
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for number in range(3):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator) / (0 if number == 2 else 1)
+        optimizer.step(Rates(1.0, 0.95), torch.ones(()))
+        assert bool(optimizer.ok) == (number < 2)
+        made.append({name: parameter.detach().clone() for name, parameter in model.named_parameters()})
+    return made
+
+
+@pytest.mark.interpreter
+def test_updates_match_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = moved("triton", monkeypatch)
+    assert (launches["update.factors"], launches["update.nesterov"]) == (3, 3)
+    expected = moved("reference", monkeypatch)
+    backends.forget()
+    for ours, theirs in zip(found, expected, strict=True):
+        for name, weight in theirs.items():
+            assert error(ours[name], weight) < 1e-4 * float(weight.abs().max()) + 1e-6, name
+    assert all(torch.equal(found[1][name], weight) for name, weight in found[2].items())
