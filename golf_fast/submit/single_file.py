@@ -25,22 +25,16 @@ from golf_fast.from_plain import from_plain
 from golf_fast.submit import sources
 from golf_fast.submit.entry import RECIPE, replaced
 from golf_fast.submit.minify import minified
+from golf_fast.submit.rename import renamed
 from golf_fast.train_config import CHECKPOINTS
 
 NAME = "train_gpt.py"
 ENCODING = "latin-1"
 """Of the built file: a character for each byte of what is packed."""
 _HEADER = '''# -*- coding: latin-1 -*-
-"""{recipe}: trains a language model, compresses it and scores it in bits per byte.
-
-Needs torch, triton, sentencepiece, numpy and zstandard. The program is packed below, sources and recipe; this writes
-them as plain files: python train_gpt.py --unpack FOLDER
-
-    python train_gpt.py               train, compress, score; under torchrun on several GPUs
-    python train_gpt.py --eval-only   score the artifact.golf beside this file
-
-DATA_PATH (a folder of shards), TOKENIZER_PATH, SEED, MAX_WALLCLOCK_SECONDS, RUN_ID ... are read from the environment.
-"""
+"""{recipe}: trains a language model, compresses it and scores it in bits per byte; --eval-only scores artifact.golf.
+Needs torch, triton, sentencepiece, numpy, zstandard. Reads DATA_PATH (shards), TOKENIZER_PATH, SEED, RUN_ID, ... from
+the environment; the recipe is fixed. --unpack FOLDER writes the sources that are packed below."""
 import atexit, bz2, os, shutil, sys, tempfile
 def unpack(folder):
     text = bz2.decompress(PACKED.encode("latin-1")).decode()
@@ -102,7 +96,9 @@ def _other(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
 
 def plain_sources(config: RunConfig) -> dict[str, str]:
     """Path -> content of every file that is packed into the built file, the recipe among them."""
-    found = {module.path: minified(module.tree) for module in sources.collect(config).values()}
+    modules = sources.collect(config).values()
+    trees = renamed([module.tree for module in modules], sources.PACKAGE)
+    found = {module.path: minified(tree) for module, tree in zip(modules, trees, strict=True)}
     return found | {f"{sources.PACKAGE}/submit/{RECIPE}": json.dumps(recipe(config))}
 
 
@@ -138,7 +134,8 @@ def _built(fields: str) -> bytes:
 
 def _literal(content: bytes) -> str:
     """The inside of a string literal in three quotes whose characters are these bytes."""
-    text = content.decode(ENCODING).replace("\\", "\\\\").replace("\r", "\\r").replace('"', '\\"')
+    text = content.decode(ENCODING).replace("\\", "\\\\").replace("\r", "\\r")
+    text = re.sub('"(?=""|$)', r'\\"', text)
     return re.sub("\0(?=[0-7])", r"\\x00", text).replace("\0", r"\0")
 
 

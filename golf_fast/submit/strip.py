@@ -28,6 +28,13 @@ SHORTER = {
     "files:sha256": "return hashlib.sha256(read_bytes(path, '')).hexdigest()",
     "json_files:parse": "return json.loads(content)",
     "json_files:read_object": "return json.loads(read_bytes(path, needed))",
+    "ops.passes:candidate": "return Candidate('native', '', missing)",
+    "ops.passes:chosen": "return False",
+    "ops.passes:obstacle": "return 'no extension'",
+    "ops.passes:parts": "return 0",
+    "ops.passes:paths": "return []",
+    "ops.passes:resolve": "return backends.resolve(op, x.device).name",
+    "ops.passes:run": "pass",
     "score.verdict:judge": "return Verdict([], ['V1 to V14: the audit of golf_fast judges'], 'A', 'stream')",
 }
 """Module below the package and function in it -> what the function is in a built file, which trusts the files that its
@@ -48,6 +55,13 @@ CHECKED_BEFORE = (
 are. Files, the environment and the command line are checked by others."""
 CONFIGURATIONS = ("config", "model_config", "train_config", "compress_config", "score_config")
 """Modules of dataclasses that check themselves when they are made; a recipe was checked when the file was built."""
+SAYS_TO_PEOPLE = ("environment", "files", "submit.entry", "train.watch")
+"""Modules whose errors are about what a user of the built file gave; others name the values only."""
+VARIABLES = {
+    "RUN_ID", "SEED", "DATA_PATH", "TOKENIZER_PATH", "MAX_WALLCLOCK_SECONDS", "ITERATIONS", "WARMUP_STEPS",
+    "TRAIN_LOG_EVERY", "VAL_LOSS_EVERY", "VAL_BATCH_SIZE", "EVAL_BATCH_SEQS", "TTT_ENABLED",
+}  # fmt: skip
+"""Names of the environment that a built file reads: where and how long it runs. Its recipe is fixed."""
 _CHECKS = re.compile(r"_check|_?check_\w+|_?require\w*|_?refuse\w*")
 _PURE = {
     "dataclass", "property", "cached_property", "staticmethod", "classmethod", "contextmanager", "lru_cache", "cache",
@@ -67,10 +81,102 @@ def stripped(tree: ast.Module, name: str) -> ast.Module:
     """
     trusting = any(f"{name}.".startswith(f"{each}.") for each in CHECKED_BEFORE)
     shorter = {each.removeprefix(f"{name}:"): body for each, body in SHORTER.items() if each.startswith(f"{name}:")}
+    tree = _Briefer(said=name in SAYS_TO_PEOPLE).visit(tree)
+    if name.startswith("ops."):
+        tree = _Nativeless().visit(tree)
     cleaned = _Cleaner(trusting, name in CONFIGURATIONS, shorter).visit(tree)
     assert not shorter, f"{name} has no {', '.join(shorter)}"
     assert isinstance(cleaned, ast.Module)
     return cleaned
+
+
+class _Briefer(ast.NodeTransformer):
+    """Takes out texts that only explain, and names of the environment that change the recipe.
+
+    Args:
+        said: whether errors keep their texts; otherwise they name the values only.
+    """
+
+    def __init__(self, said: bool) -> None:
+        self.said = said
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        if not self.said and isinstance(node.exc, ast.Call) and len(node.exc.args) == 1:
+            node.exc.args = [_values(node.exc.args[0])]
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """A backend goes without its reason."""
+        if ast.unparse(node.func).rpartition(".")[2].lower() == "candidate":
+            texts = (ast.Constant, ast.JoinedStr)
+            node.args = [*node.args[:1], *(_nothing(e) if isinstance(e, texts) else e for e in node.args[1:])]
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if ast.unparse(node.target) == "VARIABLES" and isinstance(node.value, ast.Tuple):
+            calls = [each for each in node.value.elts if isinstance(each, ast.Call)]
+            node.value.elts = [each for each in calls if ast.literal_eval(each.args[0]) in VARIABLES]
+        return self.generic_visit(node)
+
+
+def _values(text: ast.expr) -> ast.expr:
+    """A text with nothing but a space between its values."""
+    if isinstance(text, ast.Constant):
+        return _nothing(text)
+    if not isinstance(text, ast.JoinedStr):
+        return text
+    values: list[ast.expr] = []
+    for each in text.values:
+        if isinstance(each, ast.FormattedValue):
+            values += [ast.Constant(" "), each]
+    return ast.JoinedStr(values[1:])
+
+
+def _nothing(text: ast.expr) -> ast.expr:
+    return ast.Constant("") if not isinstance(getattr(text, "value", ""), tuple) else text
+
+
+class _Nativeless(ast.NodeTransformer):
+    """Takes out what calls the extension, which a built file does not have."""
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        node.body = [each for each in node.body if not self._native(each)]
+        return self.generic_visit(node)
+
+    @staticmethod
+    def _native(statement: ast.stmt) -> bool:
+        """Whether a statement defines or registers an operator of the extension, or imports it."""
+        if isinstance(statement, ast.FunctionDef):
+            names = [statement.name, *(ast.unparse(each) for each in statement.decorator_list)]
+        elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+            names = [ast.unparse(statement.value.func)]
+        else:
+            return isinstance(statement, ast.Try) and "_C" in ast.unparse(statement.body[0])
+        return any(each.lstrip("_").startswith("native_") or each == "_native" for each in names)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        chosen = _chooses_native(node.test)
+        if chosen is None:
+            return node
+        return node.body if chosen else node.orelse
+
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:
+        pairs = [pair for pair in zip(node.keys, node.values, strict=True) if ast.unparse(pair[1]) != "_native"]
+        node.keys, node.values = [key for key, _ in pairs], [value for _, value in pairs]
+        return self.generic_visit(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        self.generic_visit(node)
+        chosen = _chooses_native(node.test)
+        return node if chosen is None else node.body if chosen else node.orelse
+
+
+def _chooses_native(test: ast.expr) -> bool | None:
+    """What a test for the extension is without it; None for another test."""
+    if isinstance(test, ast.Compare) and ast.unparse(test.comparators[0]) == "'native'":
+        return {ast.Eq: False, ast.NotEq: True}.get(type(test.ops[0]))
+    return False if ast.unparse(test).startswith("passes.chosen(") else None
 
 
 class _Cleaner(ast.NodeTransformer):
