@@ -105,6 +105,10 @@ class _Briefer(ast.NodeTransformer):
             node.exc.args = [_values(node.exc.args[0])]
         return self.generic_visit(node)
 
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """What stands in a backend's way is not explained."""
+        return _Unexplained().visit(node) if "obstacle" in node.name else self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """A backend goes without its reason."""
         if ast.unparse(node.func).rpartition(".")[2].lower() == "candidate":
@@ -117,6 +121,16 @@ class _Briefer(ast.NodeTransformer):
             calls = [each for each in node.value.elts if isinstance(each, ast.Call)]
             node.value.elts = [each for each in calls if ast.literal_eval(each.args[0]) in VARIABLES]
         return self.generic_visit(node)
+
+
+class _Unexplained(ast.NodeTransformer):
+    """Makes every sentence a "no"."""
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return ast.Constant("no")
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant("no") if isinstance(node.value, str) and " " in node.value else node
 
 
 def _values(text: ast.expr) -> ast.expr:
