@@ -156,7 +156,7 @@ def top() -> RunConfig:
 
 
 def tiny() -> RunConfig:
-    """The seed's model and training, compressed as in `best`, at a size that a laptop takes about three minutes for."""
+    """The seed's model and training, compressed as in `best`, at a size that a laptop takes about two minutes for."""
     return RunConfig(
         recipe="tiny",
         model=ModelConfig(vocab_size=2048, dim=192, layers=4, heads=6, kv_heads=2, bigram_buckets=8192, bigram_dim=64),
