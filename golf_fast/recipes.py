@@ -43,13 +43,14 @@ def seed_as_published() -> RunConfig:
 
 
 def seed_windowed() -> RunConfig:
-    """The seed where every block sees 512 positions, scored in one pass along the stream without adapting; its loss is
-    not measured yet."""
+    """The seed with a window in each block, every third twice as long, that grow in training; scored in one pass along
+    the stream without adapting. Its loss is not measured yet."""
     config = seed()
     return replace(
         config,
         recipe="seed_windowed",
-        model=replace(config.model, window=(512,)),
+        model=replace(config.model, window=(512, 512, 1024, 512, 512, 1024, 512, 512, 1024, 1024)),
+        train=replace(config.train, window_growth=(256, 512), window_growth_until=(0.2, 0.5)),
         score=replace(config.score, ttt="off", streaming=True),
     )
 
