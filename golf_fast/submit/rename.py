@@ -80,15 +80,13 @@ def _of_others(modules: tuple[str, ...]) -> frozenset[str]:
         except ImportError:  # it is for a GPU; what is asked of it directly stays, see `_Names`
             continue
         with warnings.catch_warnings(action="ignore"):  # of names that are deprecated
-            members = inspect.getmembers(module)
-        for member, value in members:
-            found.add(member)
-            if inspect.isclass(value):
-                found.update(dir(value))
-            elif inspect.isfunction(value):
-                found.update(
-                    value.__code__.co_varnames[: value.__code__.co_argcount + value.__code__.co_kwonlyargcount]
-                )
+            for member, value in inspect.getmembers(module):
+                found.add(member)
+                if inspect.isclass(value):
+                    found.update(dir(value))
+                elif inspect.isfunction(value):
+                    code = value.__code__
+                    found.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     return frozenset(found)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import warnings
 
+from golf_fast.submit import rename
 from golf_fast.submit.rename import renamed
 
 ONE = """
@@ -60,3 +62,8 @@ def test_the_program_is_the_same() -> None:
 def test_it_is_the_same_each_time() -> None:
     trees = [ast.parse(ONE), ast.parse(TWO)]
     assert [ast.dump(tree) for tree in renamed(trees, "mine")] == [ast.dump(tree) for tree in renamed(trees, "mine")]
+
+
+def test_names_of_others_are_asked_without_a_word() -> None:
+    with warnings.catch_warnings(action="error"):
+        assert "all_reduce" in rename._of_others.__wrapped__(("torch.distributed",))
