@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import io
 import re
 import shutil
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import tyro
 
+from golf_fast.arguments import in_one_line
 from golf_fast.config import RunConfig
 from golf_fast.environment import VARIABLES, Setting, settings
 from golf_fast.errors import InputError
@@ -179,31 +179,11 @@ def _as_flags(field: str, value: Any) -> list[str]:
 
 def _from_flags(arguments: list[str], recipe: RunConfig, prog: str) -> RunConfig:
     default = _Flags(**vars(recipe))
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            flags, unknown = tyro.cli(_Flags, args=arguments, default=default, prog=prog, return_unknown_args=True)
-    except SystemExit as stop:
-        cause: BaseException | None = stop
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__context__
-        raise InputError(str(cause) if cause else _sentence(complaint.getvalue())) from None
+    with in_one_line():
+        flags, unknown = tyro.cli(_Flags, args=arguments, default=default, prog=prog, return_unknown_args=True)
     if unknown:
         raise InputError(_unknown(unknown[0], prog))
     return RunConfig(**vars(flags))
-
-
-def _sentence(box: str) -> str:
-    """What a box that tyro drew says, on one line: the text between its title and the first rule after it."""
-    said: list[str] = []
-    for line in box.splitlines()[1:]:
-        text = line.strip("│| ")
-        rule = set(text) <= set("─-╰╯")
-        if rule and said:
-            break
-        if not rule:
-            said.append(text)
-    return " ".join(said) or box
 
 
 def _unknown(argument: str, prog: str) -> str:

@@ -31,6 +31,7 @@ BASE = {
     "rules": set(),
     "statistics": set(),
     "checks": {"errors"},
+    "arguments": {"errors"},
     "console": {"errors"},
     "files": {"errors"},
     "json_files": {"errors", "files"},

@@ -20,6 +20,7 @@ import tyro
 from golf_fast.ablate import findings
 from golf_fast.ablate.runs import Outcome, Plan, run_all
 from golf_fast.ablate.variants import MECHANISMS, mechanisms_of, variants
+from golf_fast.arguments import call
 from golf_fast.console import exit_with, say
 from golf_fast.errors import InputError
 from golf_fast.report.pen import FAILURES
@@ -106,7 +107,7 @@ def _common() -> tuple[str, ...]:
 
 def main() -> None:
     own = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
-    tyro.cli(ablate, prog="python -m golf_fast.ablate", description=__doc__, args=own)
+    call(ablate, "python -m golf_fast.ablate", __doc__, own)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from golf_fast import machine
+from golf_fast.arguments import Parser
 from golf_fast.audit.run.judge import Audit, audit
 from golf_fast.audit.run.replay import TARGETS, Sample
 from golf_fast.audit.script import unpack
@@ -53,8 +54,8 @@ def _run(arguments: argparse.Namespace) -> Audit:
     return audit(arguments.path, Sample(arguments.full, arguments.targets, arguments.seed), device, arguments.data)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m golf_fast.audit",
         description=(__doc__ or "").strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -9,6 +9,7 @@ import torch
 import tyro
 
 from golf_fast import code_size
+from golf_fast.arguments import call
 from golf_fast.checks import for_file
 from golf_fast.compress import Quantizer, prune
 from golf_fast.compress.artifact.codecs import Malformed
@@ -152,10 +153,10 @@ def read_checkpoint(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     """Run the subcommand that the command line names."""
-    tyro.extras.subcommand_cli_from_dict(
+    call(
         {"inspect": inspect, "make": make, "import": import_published, "recode": recode_artifact},
-        prog="python -m golf_fast.compress",
-        description=__doc__,
+        "python -m golf_fast.compress",
+        __doc__,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
+from golf_fast.arguments import call
 from golf_fast.config import DataConfig
 from golf_fast.console import exit_with, say
 from golf_fast.data.build import build_corpus
@@ -175,11 +176,7 @@ def check(
 
 
 def main() -> None:
-    tyro.extras.subcommand_cli_from_dict(
-        {"build": build, "inspect": inspect, "check": check, "fetch": fetch},
-        prog="python -m golf_fast.data",
-        description=__doc__,
-    )
+    call({"build": build, "inspect": inspect, "check": check, "fetch": fetch}, "python -m golf_fast.data", __doc__)
 
 
 if __name__ == "__main__":

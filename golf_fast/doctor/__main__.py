@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from golf_fast.arguments import Parser
 from golf_fast.console import exit_with, say
 from golf_fast.doctor.probes import examine
 from golf_fast.report import table
@@ -17,7 +18,7 @@ _BEGAN = time.monotonic()
 def main() -> None:
     """Print what was asked for; exit with 1 where --preflight finds the machine slow, busy or broken."""
     # argparse: it works where the packages that this program looks for are broken.
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "python -m golf_fast.doctor",
         description="Print what this machine has, what a run will use of it, and why. With --preflight, measure it for "
         "a minute: products, memory, exchanges, disk, a step of a small model. No setting is changed.",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from golf_fast.arguments import call
 from golf_fast.console import exit_with, say
 from golf_fast.files import replacing
 from golf_fast.report import write_html, write_pictures
@@ -63,9 +64,7 @@ def _documents(run: FinishedRun) -> Documents:
 
 def main() -> None:
     """Run the subcommand that the command line names."""
-    tyro.extras.subcommand_cli_from_dict(
-        {"page": page, "compare": compare}, prog="python -m golf_fast.report", description=__doc__
-    )
+    call({"page": page, "compare": compare}, "python -m golf_fast.report", __doc__)
 
 
 if __name__ == "__main__":

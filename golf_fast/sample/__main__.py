@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from golf_fast import machine
+from golf_fast.arguments import call
 from golf_fast.console import exit_with
 from golf_fast.data import Tokenizer
 from golf_fast.model.backends import resolve_backends
@@ -68,7 +69,7 @@ def as_text(spoken: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
 
 def main() -> None:
     """Run the command that the arguments describe."""
-    tyro.cli(sample, prog="python -m golf_fast.sample")
+    call(sample, "python -m golf_fast.sample")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from golf_fast import machine
+from golf_fast.arguments import call
 from golf_fast.config import ScoreConfig, compiles
 from golf_fast.console import exit_with
 from golf_fast.distributed import Ranks
@@ -92,7 +93,7 @@ def _score(loaded: Scorable, config: ScoreConfig, ranks: Ranks) -> None:
 
 def main() -> None:
     """Run the command that the arguments describe."""
-    tyro.cli(rescore, prog="python -m golf_fast.score")
+    call(rescore, "python -m golf_fast.score")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from golf_fast import machine
+from golf_fast.arguments import Parser
 from golf_fast.console import exit_with, say
 
 _COMMANDS = ("build", "check", "stats")
@@ -69,8 +70,8 @@ def _stats(arguments: argparse.Namespace) -> None:
         say("\n".join(stats.lines(found)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m golf_fast.submit",
         description=(__doc__ or "").strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,0 +1,92 @@
+"""The arguments of a program: what is wrong with them is one line and exit code 2, not a box or a page of usage."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from golf_fast.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of the standard library that raises an `InputError` in place of printing its usage and ending."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; {self.prog} --help shows all")
+
+
+@contextlib.contextmanager
+def in_one_line(prog: str = "") -> Iterator[None]:
+    """Where tyro would draw a box on stderr and end the program, raise an `InputError` with what the box says.
+
+    Args:
+        prog: how the program is called, to name its help; "": the help is not named.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            yield
+    except SystemExit as stop:
+        if not stop.code:  # the help, which was asked for and printed
+            raise
+        cause: BaseException | None = stop
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__context__
+        said = str(cause) if cause else _sentence(complaint.getvalue())
+        raise InputError(f"{said.rstrip('.')}; {prog} --help shows all" if prog and not cause else said) from None
+
+
+def call(
+    program: Callable[..., None] | Mapping[str, Callable[..., None]],
+    prog: str,
+    description: str | None = None,
+    args: Sequence[str] | None = None,
+) -> None:
+    """Call a function, or the one that a subcommand names, with what the command line says of its parameters.
+
+    Args:
+        program: the function, or subcommand -> function.
+        prog: how the program is called.
+        description: for the help; default: the function's docstring.
+        args: the command line; default: the process's.
+
+    Raises:
+        InputError: an unknown or missing argument, or a value that a parameter cannot have.
+        SystemExit: with 0, after the help was asked for and printed.
+    """
+    import tyro
+
+    with in_one_line(prog):
+        if callable(program):
+            chosen = tyro.cli(_later(program), prog=prog, description=description, args=args)
+        else:
+            later = {name: _later(function) for name, function in program.items()}
+            chosen = tyro.extras.subcommand_cli_from_dict(later, prog=prog, description=description, args=args)
+    chosen()
+
+
+def _later(function: Callable[..., None]) -> Callable[..., Any]:
+    """A function of the same parameters that returns the call instead of making it."""
+
+    @functools.wraps(function)
+    def bind(*arguments: object, **named: object) -> Callable[[], None]:
+        return functools.partial(function, *arguments, **named)
+
+    return bind
+
+
+def _sentence(box: str) -> str:
+    """What a box that tyro drew says, on one line: the text between its title and the first rule after it."""
+    said: list[str] = []
+    for line in box.splitlines()[1:]:
+        text = line.strip("│| ")
+        rule = set(text) <= set("─-╰╯")
+        if rule and said:
+            break
+        if not rule:
+            said.append(text)
+    return " ".join(said) or box

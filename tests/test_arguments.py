@@ -1,0 +1,74 @@
+"""What is wrong with the arguments of a program is one line on stderr, and exit code 2."""
+
+import importlib
+import sys
+
+import pytest
+
+from golf_fast.arguments import Parser, call
+from golf_fast.console import exit_with
+from golf_fast.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "says"),
+    [
+        ("ablate", "", "a recipe of golf_fast.train"),
+        ("ablate", "tiny --seeds x", "--seeds: invalid literal"),
+        ("audit", "--fulll x", "--fulll"),
+        ("compress", "inspect", "python -m golf_fast.compress --help shows all"),
+        ("data", "chek", "chek"),
+        ("doctor", "--preflite", "unrecognized arguments: --preflite"),
+        ("report", "page", "python -m golf_fast.report --help shows all"),
+        ("sample", "", "python -m golf_fast.sample --help shows all"),
+        ("score", "there --windoww 3", "--windoww"),
+        ("submit", "build there", "the following arguments are required: --name, --out"),
+        ("train", "tiny --sed 3", "--sed: no such flag; did you mean --seed"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    program: str, arguments: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, *arguments.split()])
+    with pytest.raises(SystemExit) as stop:
+        exit_with(importlib.import_module(f"golf_fast.{program}.__main__").main)
+    said = capsys.readouterr()
+    assert stop.value.code == 2
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert says.lower() in said.err.lower()
+
+
+def test_a_program_is_called_after_its_arguments_were_read(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[object] = []
+
+    def count(number: int, loud: bool = False) -> None:
+        """Count.
+
+        Args:
+            number: How far.
+        """
+        seen.append((number, loud))
+        print("counting", file=sys.stderr)
+        raise InputError("7 is enough")
+
+    with pytest.raises(InputError, match=r"^7 is enough$"):
+        call({"count": count, "other": lambda: None}, "p", args=["count", "--number", "8", "--loud"])
+    assert seen == [(8, True)]
+    assert capsys.readouterr().err == "counting\n", "what a program says is not held back"
+
+
+def test_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    def count(number: int) -> None:
+        """Count.
+
+        Args:
+            number: How far.
+        """
+
+    for helped in (lambda: call(count, "p", args=["--help"]), lambda: Parser("p").parse_args(["--help"])):
+        with pytest.raises(SystemExit) as stop:
+            helped()
+        assert not stop.value.code
+    assert "How far." in capsys.readouterr().out
