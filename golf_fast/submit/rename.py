@@ -11,13 +11,11 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
-import inspect
 import io
 import itertools
 import keyword
 import re
 import string
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -79,14 +77,14 @@ def _of_others(modules: tuple[str, ...]) -> frozenset[str]:
             module = importlib.import_module(name)
         except ImportError:  # it is for a GPU; what is asked of it directly stays, see `_Names`
             continue
-        with warnings.catch_warnings(action="ignore"):  # of names that are deprecated
-            for member, value in inspect.getmembers(module):
-                found.add(member)
-                if inspect.isclass(value):
-                    found.update(dir(value))
-                elif inspect.isfunction(value):
-                    code = value.__code__
-                    found.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+        found.update(dir(module))
+        for value in vars(module).values():
+            kind = type(value)  # nothing is asked of the value itself: a deprecated one would warn
+            if issubclass(kind, type):
+                found.update(dir(value))
+            elif kind is FunctionType:
+                code = value.__code__
+                found.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     return frozenset(found)
 
 
