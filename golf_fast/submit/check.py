@@ -95,7 +95,8 @@ def _sizes(folder: Path, said: Submission | Published) -> Iterator[Finding]:
         return
     if isinstance(said, Submission):
         if not schema.fits(max(total, said.bytes_total_max)) and said.record:
-            yield Finding("size", "flag", f"{max(total, said.bytes_total_max):,} bytes; the limit is 16,000,000")
+            most = max(total, said.bytes_total_max)
+            yield Finding("size", "flag", f"{most:,} bytes; the limit is {SIZE_LIMIT_BYTES:,}")
         script, artifact = (folder / name for name in (SCRIPT, ARTIFACT))
         sizes = [path.stat().st_size if path.is_file() else -1 for path in (script, artifact)]
         for name, wanted, size in zip((SCRIPT, ARTIFACT), (said.bytes_code, said.bytes_model), sizes, strict=True):

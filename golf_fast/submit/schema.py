@@ -117,11 +117,6 @@ def parse(value: Any, where: str) -> Submission | Published:
         raise InputError(f"{where}: {error}") from None
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of what this package writes."""
-    return msgspec.json.schema(Submission)
-
-
 def fits(total: int) -> bool:
     """Whether code and model of this many bytes are within the limit."""
     return total <= SIZE_LIMIT_BYTES
