@@ -6,9 +6,8 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ from golf_fast.score import score_tokens
 
 RECIPE = "recipe.json"
 """File beside the sources: the fields of the configuration that are not the defaults."""
+FIXED = "fixed.txt"
+"""File beside the sources: the published environment names that would change the recipe; lower case packs better."""
 
 
 def main(file: str) -> None:
@@ -52,22 +53,29 @@ def main(file: str) -> None:
     )
     parser.add_argument("--replay", type=Path, metavar="JSON", help="follow the schedule.json of an earlier run")
     arguments = parser.parse_args()
+    here = Path(__file__).parent
     try:
-        config = configured(json_files.read_object(Path(__file__).with_name(RECIPE), "the recipe"), os.environ)
+        fixed = read_bytes(here / FIXED, "the fixed names").decode().upper().split()
+        config = configured(json_files.read_object(here / RECIPE, "the recipe"), os.environ, fixed)
         if arguments.eval_only:
             evaluate(config, arguments.eval_only)
         else:
             train(config, Path(file), arguments.replay)
     except InputError as error:
-        sys.exit(f"error: {error}")
+        parser.exit(2, f"error: {error}\n")
 
 
-def configured(recipe: Mapping[str, Any], environ: Mapping[str, str]) -> RunConfig:
+def configured(recipe: Mapping[str, Any], environ: Mapping[str, str], fixed: Iterable[str]) -> RunConfig:
     """The configuration of the recipe, and of the published environment names where they are set.
+
+    Args:
+        fixed: names that must not be set, as they would change the recipe.
 
     Raises:
         InputError: a value is not of its kind, or asks for what this file does not have.
     """
+    if named := [name for name in fixed if name in environ]:
+        raise InputError(f"environment {', '.join(named)} is set, but the recipe is fixed in this file; unset it")
     config: RunConfig = replaced(RunConfig(), recipe)
     given = dict[str, Any]()
     for name, setting in environment.settings(environ, config).items():
@@ -78,6 +86,8 @@ def configured(recipe: Mapping[str, Any], environ: Mapping[str, str]) -> RunConf
     asked: RunConfig = replaced(config, given)
     if asked.score.ttt not in ("off", config.score.ttt):
         raise InputError(f"score.ttt is {asked.score.ttt}: this file was built for {config.score.ttt}")
+    if asked.model != config.model:
+        raise InputError(f"VOCAB_SIZE is {asked.model.vocab_size}: this file was built for {config.model.vocab_size}")
     return asked
 
 

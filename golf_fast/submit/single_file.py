@@ -17,15 +17,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from golf_fast import json_files
+from golf_fast import environment, json_files
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, replacing
 from golf_fast.from_plain import from_plain
 from golf_fast.submit import sources
-from golf_fast.submit.entry import RECIPE, replaced
+from golf_fast.submit.entry import FIXED, RECIPE, replaced
 from golf_fast.submit.minify import minified
 from golf_fast.submit.rename import renamed
+from golf_fast.submit.strip import VARIABLES
 from golf_fast.train_config import CHECKPOINTS
 
 NAME = "train_gpt.py"
@@ -58,7 +59,7 @@ if __name__ == "__main__":
 _PACKED, _UNPACKS = b'PACKED = """', b"def unpack(folder):"
 _MOST_HEAD_LINES = 40
 _MOST_TEXT_BYTES = 8 << 20
-_HERE = ("run_id", "runs_dir", "seed", "device", "track", "profile", "data")
+_HERE = ("run_id", "runs_dir", "seed", "device", "track", "profile")
 """Fields that say where and how often a recipe is run and not what it is."""
 
 
@@ -78,7 +79,7 @@ def recipe(config: RunConfig) -> dict[str, Any]:
         config,
         train=train,
         data=dataclasses.replace(default.data, source="shards"),
-        **{name: getattr(default, name) for name in _HERE if name != "data"},
+        **{name: getattr(default, name) for name in _HERE},
     )
     return _other(own.as_dict(), default.as_dict())
 
@@ -95,11 +96,13 @@ def _other(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
 
 
 def plain_sources(config: RunConfig) -> dict[str, str]:
-    """Path -> content of every file that is packed into the built file, the recipe among them."""
+    """Path -> content of every file that is packed into the built file: modules, the recipe, and what it fixes."""
     modules = sources.collect(config).values()
     trees = renamed([module.tree for module in modules], sources.PACKAGE)
     found = {module.path: minified(tree) for module, tree in zip(modules, trees, strict=True)}
-    return found | {f"{sources.PACKAGE}/submit/{RECIPE}": json.dumps(recipe(config))}
+    fixed = [each.name.lower() for each in environment.VARIABLES if each.name not in VARIABLES]
+    beside = {RECIPE: json.dumps(recipe(config)), FIXED: " ".join(fixed)}
+    return found | {f"{sources.PACKAGE}/submit/{name}": content for name, content in beside.items()}
 
 
 @lru_cache(maxsize=8)

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from golf_fast import environment
+from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
 from golf_fast.recipes import RECIPES
 from golf_fast.runs import FinishedRun
 from golf_fast.submit import single_file, sources, strip
+from golf_fast.submit.entry import configured
 from golf_fast.submit.folder import Author, write
 from golf_fast.submit.record import Candidate
 from golf_fast.submit.single_file import build, packed, recipe
@@ -110,12 +113,14 @@ def test_a_kernel_of_it_runs_under_the_interpreter(folder: Path, tmp_path: Path)
 
 
 def test_wrong_input_is_said_in_a_line(folder: Path) -> None:
-    for environment, said in (
+    for names, said in (
         ({"DATA_PATH": "/nowhere"}, "/nowhere"),
         ({"SEED": "x"}, "environment SEED is 'x': it must be a whole number"),
+        ({"NUM_LAYERS": "4", "TTT_LR": "0.1"}, "environment NUM_LAYERS, TTT_LR is set, but the recipe is fixed"),
+        ({"VOCAB_SIZE": "1024"}, "VOCAB_SIZE is 1024: this file was built for 320"),
     ):
-        done = bare(folder / "train_gpt.py", "--eval-only", **environment)
-        assert done.returncode != 0
+        done = bare(folder / "train_gpt.py", "--eval-only", **names)
+        assert done.returncode == 2
         assert said in done.stderr.strip().splitlines()[-1]
         assert "Traceback" not in done.stderr
 
@@ -147,6 +152,19 @@ def test_only_what_a_recipe_uses_is_in_it() -> None:
 def test_what_is_named_in_the_tables_is_there() -> None:
     for name in (*sources.LEFT_OUT, *strip.CHECKED_BEFORE, *strip.CONFIGURATIONS):
         assert sources.source_of(f"golf_fast.{name}"), name
+
+
+def test_a_name_of_the_environment_is_read_or_refused() -> None:
+    config = replace(RECIPES["tiny"](), data=replace(RunConfig().data, source="shards"))
+    fixed = (packed(build(config)) or {})["golf_fast/submit/fixed.txt"].upper().split()
+    assert {*fixed, *strip.VARIABLES} == {variable.name for variable in environment.VARIABLES}
+    assert not strip.VARIABLES & set(fixed)
+    for name in fixed:
+        with pytest.raises(InputError, match=f"environment {name} is set"):
+            configured(recipe(config), {name: "1"}, fixed)
+    given = {"VOCAB_SIZE": "2048", "SEED": "7", "MAX_WALLCLOCK_SECONDS": "60", "OTHER": "x"}
+    asked = configured(recipe(config), given, fixed)
+    assert asked == replace(config, seed=7, train=replace(config.train, max_seconds=60.0))
 
 
 def test_a_damaged_file_is_refused_and_another_is_none() -> None:
