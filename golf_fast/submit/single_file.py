@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from golf_fast import environment, json_files
+from golf_fast import environment, json_files, machine
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, replacing
@@ -59,6 +59,8 @@ if __name__ == "__main__":
 _PACKED, _UNPACKS = b'PACKED = """', b"def unpack(folder):"
 _MOST_HEAD_LINES = 40
 _MOST_TEXT_BYTES = 8 << 20
+_MOST_KEPT = 32
+"""Built files that are kept from one program to the next, some 2 MB."""
 _HERE = ("run_id", "runs_dir", "seed", "device", "track", "profile")
 """Fields that say where and how often a recipe is run and not what it is."""
 
@@ -107,8 +109,10 @@ def plain_sources(config: RunConfig) -> dict[str, str]:
 
 @lru_cache(maxsize=8)
 def _build(fields: str) -> bytes:
-    """The built file, kept from one program to the next: minifying takes seconds."""
-    place = _kept(fields)
+    """The built file, kept from one program to the next: minifying takes seconds. What cannot be kept is made again."""
+    place = _place(fields)
+    if place is None:
+        return _built(fields)
     with contextlib.suppress(InputError):
         digest, content = (whole := read_bytes(place, "a built file"))[:32], whole[32:]
         if hashlib.sha256(content).digest() == digest:
@@ -116,15 +120,27 @@ def _build(fields: str) -> bytes:
     content = _built(fields)
     with contextlib.suppress(InputError), replacing(place) as file:
         file.write(hashlib.sha256(content).digest() + content)
+    _forget(place.parent)
     return content
 
 
-def _kept(fields: str) -> Path:
-    """Where a built file is kept: its name is a hash of all that it depends on."""
-    digest = hashlib.sha256(f"{sys.version} {importlib.metadata.version('python-minifier')} {fields}".encode())
+def _place(fields: str) -> Path | None:
+    """Where a built file is kept: its name is a hash of all that it depends on. None for a user without a home."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(folder):
+        return None
+    versions = {**machine.versions(), "": sys.version, "python-minifier": importlib.metadata.version("python-minifier")}
+    digest = hashlib.sha256(f"{versions} {fields}".encode())
     for path in sorted(sources.ROOT.rglob("*.py")):
         digest.update(f"\0{path.relative_to(sources.ROOT)}\0".encode() + read_bytes(path, "a source is needed"))
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "golf_fast" / digest.hexdigest()
+    return Path(folder) / "golf_fast" / digest.hexdigest()
+
+
+def _forget(folder: Path) -> None:
+    """Remove all but the newest of the files that are kept; what another process removes meanwhile is gone as well."""
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir(), key=lambda each: -each.stat().st_mtime)[_MOST_KEPT:]:
+            path.unlink()
 
 
 def _built(fields: str) -> bytes:

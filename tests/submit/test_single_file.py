@@ -188,3 +188,26 @@ def test_it_is_kept_and_a_damaged_copy_is_made_anew(tmp_path: Path, monkeypatch:
     single_file._build.cache_clear()
     assert build(config) == b"built again"
     single_file._build.cache_clear()
+
+
+def test_the_newest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(single_file, "_MOST_KEPT", 2)
+    monkeypatch.setattr(single_file, "_built", str.encode)
+    single_file._build.cache_clear()
+    contents = [build(RECIPES[name]()) for name in ("base", "tiny", "seed")]
+    kept = {path.read_bytes()[32:] for path in (tmp_path / "golf_fast").iterdir()}
+    assert kept == set(contents[1:])
+    single_file._build.cache_clear()
+
+
+@pytest.mark.parametrize("place", ["/dev/null/cache", "not/absolute"])
+def test_what_cannot_be_kept_is_made_again(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", place)
+    monkeypatch.setattr(single_file, "_built", str.encode)
+    for _ in range(2):
+        single_file._build.cache_clear()
+        assert b"layers" in build(RECIPES["tiny"]())
+    single_file._build.cache_clear()
+    assert list(tmp_path.iterdir()) == []
