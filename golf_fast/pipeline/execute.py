@@ -13,7 +13,7 @@ from golf_fast.command_line import Parsed
 from golf_fast.config import RunConfig
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError, StoppedError
-from golf_fast.files import replacing
+from golf_fast.files import read_bytes, replacing
 from golf_fast.pipeline.going_on import GoingOn, restarted, sole
 from golf_fast.pipeline.resumable import ResumableRun
 from golf_fast.pipeline.resume import mend
@@ -105,12 +105,12 @@ def _new_directory(parsed: Parsed, ranks: Ranks) -> tuple[RunPaths, RunDirectory
 
 
 def _shipped(config: RunConfig, paths: RunPaths, ranks: Ranks) -> code_size.Code:
-    """The code that the run would ship, which is left in its directory."""
-    code = code_size.code(config)
+    """The code that the run would ship: rank 0 leaves it in the directory of the run, and all take it from there."""
     if ranks.main:
         with replacing(paths.code) as file:
-            file.write(code.content)
-    return code
+            file.write(code_size.code(config).content)
+    ranks.barrier()
+    return code_size.Code(read_bytes(paths.code, "the code that the run ships is needed"))
 
 
 def _go(run: ResumableRun, log: RunLog) -> None:
