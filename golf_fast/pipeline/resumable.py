@@ -263,4 +263,5 @@ class ResumableRun(ReportedRun):
             f"for {stood:.0f} s"
         )
         step = None if trained else start.step if start else 0
-        log.metric(kind="resumed", stage=cut.stage, step=step, done=self.kept.done(), lost=cut.lost)
+        carried = start.seconds if start is not None and not trained else 0.0
+        log.metric(kind="resumed", stage=cut.stage, step=step, done=self.kept.done(), lost=cut.lost, trained=carried)

@@ -11,9 +11,11 @@
     {"kind": "tensor", "name", "form", "elements", "bits", "error", "output_error", "bpb_change"}   a quantized tensor
     {"kind": "gain", "start", "stop", "fixed", "adapting"}   mean losses of a stretch of validation targets, by the
                                                            artifact as it is and adapting
-    {"kind": "resumed", "stage", "step", "done", "lost"}   the run goes on: cut short in this stage, from this step of
+    {"kind": "resumed", "stage", "step", "done", "lost", "trained"}
+                                                           the run goes on: cut short in this stage, from this step of
                                                            the training (null: it had ended), with these stages done;
-                                                           seconds of work that are done again
+                                                           seconds of work that are done again, and of training that
+                                                           were done before
     {"kind": "repeated", "name", "seconds"}                what attempts at a stage took that were cut short, and counts
 
 Losses are nats a token, seconds are of training, and a number that is not finite is null.

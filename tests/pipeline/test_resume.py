@@ -273,6 +273,8 @@ def test_the_time_of_stages_that_were_cut_short_counts(
     assert now["train_seconds"] == budget.trained + budget.quantized
     resumed = [each for each in held.records() if each["kind"] == "resumed"]
     assert [each["stage"] for each in resumed] == ["train", "compress", "score while adapting"]
+    assert resumed[0]["trained"] > 0
+    assert [each["trained"] for each in resumed[1:]] == [0, 0]
     assert now["eval_seconds"] > resumed[-1]["lost"] > 0
     assert now["repeated_seconds"] == pytest.approx(sum(each["lost"] for each in resumed))
     assert any("work were done again" in said for said in now["not_judged"])

@@ -68,6 +68,9 @@ def _within(evidence: Evidence, stage: str, seconds: float, rule: str, where: st
         return [unknown(rule, f"the metrics do not have the stage {stage}", evidence.paths.metrics.name)]
     again = [each for each in evidence.records if each.get("kind") == "repeated" and each.get("name") == stage]
     whole += (_number(again[-1], "seconds") or 0.0) if again else 0.0  # attempts that were cut short count
+    if stage == "train":  # its clock goes on from a checkpoint, that of the stage begins anew
+        resumed = [each for each in evidence.records if each.get("kind") == "resumed" and each.get("step") is not None]
+        whole += (_number(resumed[-1], "trained") or 0.0) if resumed else 0.0
     if seconds > whole or seconds < 0:
         return [flagged(rule, f"is {seconds:g} s, the whole stage {stage} took {whole:g} s", where)]
     if whole - seconds > _SLACK_SECONDS.get(stage, _SLACK_ELSEWHERE):

@@ -301,6 +301,19 @@ def test_a_model_that_keeps_documents_separate_is_judged_document_by_document(tm
     assert "every range lies in one of" in found.of("V13")[0].text
 
 
+def test_training_before_a_run_was_cut_short_counts_and_no_more(run: Path) -> None:
+    """The clock of the training goes on from a checkpoint, that of its stage begins anew."""
+    held = json.loads((run / "schedule.json").read_text())["budget"]
+    budget(run, trained=held["trained"] + 50)
+    change(run / "result.json", train_seconds=held["trained"] + 50 + held["quantized"])
+    assert "V11" in judged(run, targets=32).flagged
+    metrics = (run / "metrics.jsonl").read_text()
+    for carried, flagged in ((20.0, True), (50.0, False)):
+        resumed = {"kind": "resumed", "stage": "train", "step": 0, "done": ["data"], "lost": 0.0, "trained": carried}
+        (run / "metrics.jsonl").write_text(json.dumps(resumed) + "\n" + metrics)
+        assert ("V11" in judged(run, targets=32).flagged) is flagged
+
+
 def test_a_sample_of_an_adapting_run_says_what_it_leaves_open(made: Path) -> None:
     found = judged(made, targets=200)
     assert found.flagged == []
