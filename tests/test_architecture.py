@@ -51,7 +51,7 @@ ALLOWED = {
     "report": SHARED | {"runs"},
     "model": SHARED | {"ops"},
     "train": SHARED | {"distributed", "kept", "data", "model", "ops", "runs"},
-    "compress": SHARED | {"distributed", "ops", "_C"},
+    "compress": SHARED | {"distributed", "ops"},
     "score": SHARED | {"distributed", "machine", "data", "model", "compress", "runs"},
     "sample": SHARED | {"model"},
     "audit": SHARED | {"code_size", "distributed", "data", "model", "compress", "score", "runs"},

@@ -11,17 +11,14 @@ from contextlib import contextmanager
 
 import torch
 
-from golf_fast.ops import backends
+from golf_fast.ops import backends, extension
 from golf_fast.ops.backends import Candidate
 
-try:
-    from golf_fast import _C
-
-    _same = getattr(_C, "activations_version", None) == 2
-    _missing = None if _same else "golf_fast._C is older or newer than these sources; build it again"
-except ImportError as error:
-    _missing = f"golf_fast._C cannot be imported ({error})"
-
+_missing = extension.missing or (
+    None
+    if getattr(extension.C, "activations_version", None) == 2
+    else "golf_fast._C is older or newer than these sources; build it again"
+)
 _DTYPES = {torch.float32: False, torch.bfloat16: True}
 View = tuple[int, int, int, int]
 """Address of heads, and strides of batch, position and head, in elements."""
@@ -32,7 +29,7 @@ _path = ""
 
 def paths() -> list[str]:
     """Instruction sets that the extension can use on this CPU, slowest first; none without the extension."""
-    return [] if _missing else _C.activations_paths()
+    return [] if _missing else extension.C.activations_paths()
 
 
 def obstacle(device_kind: str) -> str | None:
@@ -49,7 +46,7 @@ def candidate(what: str, others: str = "the reference", missing: Callable[[str],
         missing: its obstacle, which includes that of the passes.
     """
     instructions = paths()[-1] if paths() else "no extension"
-    if paths() and not _C.activations_has_threads():
+    if paths() and not extension.C.activations_has_threads():
         instructions += ", one thread: no OpenMP runtime is loaded"
     return Candidate("native", f"{what} in C++ ({instructions}); float16 and float64 run {others}", missing)
 
@@ -79,7 +76,7 @@ def run(name: str, x: torch.Tensor, *arguments: torch.Tensor | View | float | No
             addresses.append(value.data_ptr())
         else:
             addresses.append(0 if value is None else value)
-    getattr(_C, name)(_DTYPES[x.dtype], *addresses, torch.get_num_threads(), _path)
+    getattr(extension.C, name)(_DTYPES[x.dtype], *addresses, torch.get_num_threads(), _path)
 
 
 def rows(x: torch.Tensor) -> tuple[int, int]:
@@ -89,7 +86,7 @@ def rows(x: torch.Tensor) -> tuple[int, int]:
 
 def parts(count: int) -> int:
     """How many parts a sum over `count` rows comes in."""
-    return 0 if _missing else _C.activations_parts(count)
+    return extension.C.activations_parts(count)
 
 
 def view(x: torch.Tensor) -> View:

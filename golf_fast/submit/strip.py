@@ -31,6 +31,7 @@ SHORTER = {
     "files:sha256": "return hashlib.sha256(read_bytes(path, '')).hexdigest()",
     "json_files:parse": "return json.loads(content)",
     "json_files:read_object": "return json.loads(read_bytes(path, needed))",
+    "ops.extension:obstacle": "return 'no extension'",
     "ops.passes:candidate": "return Candidate('native', '', missing)",
     "ops.passes:chosen": "return False",
     "ops.passes:obstacle": "return 'no extension'",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from golf_fast.ops import backends, bitpack
+from golf_fast.ops import backends, bitpack, extension
 from golf_fast.ops.bitpack import native, reference
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -323,7 +323,7 @@ def test_tensors_are_checked_before_their_addresses_pass() -> None:
 
 
 def test_missing_extension_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "_missing", "golf_fast._C cannot be imported (why)")
+    monkeypatch.setattr(extension, "missing", "golf_fast._C cannot be imported (why)")
     backends.forget()
     try:
         chosen = backends.resolve("bitpack", "cpu")

@@ -8,7 +8,7 @@ from helpers.compare import require_same, run, upstream_gradients
 from helpers.numerics import rms_error
 
 from golf_fast import ops
-from golf_fast.ops import backends, passes, registry
+from golf_fast.ops import backends, extension, passes, registry
 
 if passes.obstacle("cpu"):
     pytest.skip(str(passes.obstacle("cpu")), allow_module_level=True)
@@ -115,7 +115,7 @@ def test_operators_pass_opcheck(op: str, use_native) -> None:
 
 def test_work_is_shared_out_where_torch_has_threads() -> None:
     if "OpenMP" in torch.__config__.parallel_info():
-        assert passes._C.activations_has_threads()
+        assert extension.C.activations_has_threads()
 
 
 def test_a_stale_extension_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,23 +13,11 @@ import torch
 
 from golf_fast.compress.artifact import rans_numpy
 from golf_fast.compress.artifact.rans_numpy import MAX_VALUES, Array
-from golf_fast.ops import backends
-
-try:
-    from golf_fast import _C
-
-    _missing = None
-except ImportError as error:
-    _missing = f"golf_fast._C cannot be imported ({error})"
-
-
-def _native_obstacle(device_kind: str) -> str | None:
-    return _missing
-
+from golf_fast.ops import backends, extension
 
 backends.register(
     "rans",
-    backends.Candidate("native", "golf_fast._C has it; it runs on the CPU", _native_obstacle),
+    backends.Candidate("native", "golf_fast._C has it; it runs on the CPU", extension.obstacle),
     backends.Candidate("numpy", "NumPy runs anywhere", backends.anywhere),
 )
 
@@ -65,7 +53,7 @@ def encode(values: Array | torch.Tensor, bits: int) -> bytes:
         raise ValueError(f"values: they run from {low} to {high}; int{bits} holds {-limit} to {limit - 1}")
     array = np.ascontiguousarray(array)
     if _use_native():
-        blob: bytes = _C.rans_encode(array.ctypes.data, array.shape[0], array.shape[1], bits)
+        blob: bytes = extension.C.rans_encode(array.ctypes.data, array.shape[0], array.shape[1], bits)
         return blob
     return rans_numpy.encode(array, bits)
 
@@ -89,7 +77,7 @@ def decode(blob: bytes | memoryview, shape: tuple[int, int] | None = None) -> Ar
     if not _use_native():
         return rans_numpy.decode(bytes(blob)).copy()
     buffer, values = np.frombuffer(blob, np.uint8), np.empty((rows, cols), np.int8)
-    _C.rans_decode(buffer.ctypes.data, buffer.size, values.ctypes.data, values.size)
+    extension.C.rans_decode(buffer.ctypes.data, buffer.size, values.ctypes.data, values.size)
     return values
 
 

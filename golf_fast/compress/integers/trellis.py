@@ -18,14 +18,7 @@ from golf_fast.compress.integers import trellis_numpy
 from golf_fast.compress.integers.rounding import coarser, sigma_scales
 from golf_fast.compress.integers.trellis_numpy import Array
 from golf_fast.compress.stored import as_rows
-from golf_fast.ops import backends
-
-try:
-    from golf_fast import _C
-
-    _missing = None
-except ImportError as error:
-    _missing = f"golf_fast._C cannot be imported ({error})"
+from golf_fast.ops import backends, extension
 
 STATES = (4, 8)
 SQUARED_ERROR = 0.26
@@ -40,14 +33,9 @@ LARGEST = 120.0
 
 _Matrix = TypeVar("_Matrix", Array, torch.Tensor)
 
-
-def _native_obstacle(device_kind: str) -> str | None:
-    return _missing
-
-
 backends.register(
     "trellis",
-    backends.Candidate("native", "golf_fast._C has it; it runs on the CPU", _native_obstacle),
+    backends.Candidate("native", "golf_fast._C has it; it runs on the CPU", extension.obstacle),
     backends.Candidate("numpy", "NumPy runs anywhere", backends.anywhere),
 )
 
@@ -96,7 +84,7 @@ def paths(weights: torch.Tensor, steps: torch.Tensor, states: int, shrink: torch
     n, rows, cols = weights.shape
     values = torch.empty(n, rows, cols, dtype=torch.int8)
     if backends.resolve("trellis", "cpu").name == "native":
-        _C.trellis_quantize(
+        extension.C.trellis_quantize(
             weights.data_ptr(),
             steps.data_ptr(),
             0 if shrink is None else shrink.data_ptr(),
@@ -134,7 +122,7 @@ def path_block(
     values, errors = torch.empty(n, width, rows, dtype=torch.int8), torch.empty_like(weights)
     if backends.resolve("trellis", "cpu").name == "native":
         shrink = None if shrink is None else shrink.contiguous()
-        _C.trellis_quantize_block(
+        extension.C.trellis_quantize_block(
             weights.data_ptr(),
             factor.data_ptr(),
             steps.data_ptr(),

@@ -9,14 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
+from golf_fast.ops import extension
 from golf_fast.ops.bitpack import reference
-
-try:
-    from golf_fast import _C
-
-    _missing = None
-except ImportError as error:
-    _missing = f"golf_fast._C cannot be imported ({error})"
 
 _FLOATS = (torch.float32, torch.bfloat16)
 _ALIGNMENT = 16
@@ -25,16 +19,16 @@ _ALIGNMENT = 16
 
 def obstacle(device_kind: str) -> str | None:
     """Why the extension cannot run on a kind of device, or None."""
-    if _missing:
-        return _missing
-    if device_kind == "cuda" and _C.build_info()["cuda"] is None:
+    if extension.missing:
+        return extension.missing
+    if device_kind == "cuda" and extension.C.build_info()["cuda"] is None:
         return "golf_fast._C was built without CUDA"
     return None if device_kind in ("cpu", "cuda") else f"it has no kernels for {device_kind}"
 
 
 def cpu_paths() -> list[str]:
     """Instruction sets that the extension can use on this CPU, slowest first; none without the extension."""
-    return [] if _missing else _C.bitpack_paths()
+    return [] if extension.missing else extension.C.bitpack_paths()
 
 
 def _check(
@@ -71,14 +65,14 @@ def _run(name: str, device: torch.device, *arguments: int | bool, path: str) -> 
     Raises:
         RuntimeError: CUDA refused; the message has the error's name.
     """
-    assert not _missing, _missing
+    assert not extension.missing, extension.missing
     if device.type == "cpu":
-        result: bool | None = getattr(_C, f"bitpack_{name}")(*arguments, path)
+        result: bool | None = getattr(extension.C, f"bitpack_{name}")(*arguments, path)
         return result
     with torch.cuda.device(device):
-        code = getattr(_C, f"bitpack_{name}_cuda")(*arguments, torch.cuda.current_stream(device).cuda_stream)
+        code = getattr(extension.C, f"bitpack_{name}_cuda")(*arguments, torch.cuda.current_stream(device).cuda_stream)
     if code:
-        error, description = _C.cuda_error(code)
+        error, description = extension.C.cuda_error(code)
         raise RuntimeError(f"bitpack {name}: {error} ({description})")
     return None
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from golf_fast.compress import trellis_quantize
 from golf_fast.compress.integers import trellis, trellis_numpy
-from golf_fast.ops import backends
+from golf_fast.ops import backends, extension
 
-needs_extension = pytest.mark.skipif(trellis._missing is not None, reason=f"{trellis._missing}")
+needs_extension = pytest.mark.skipif(extension.missing is not None, reason=f"{extension.missing}")
 SUBSETS = {4: ("02", "13", "20", "31"), 8: ("02", "13", "20", "31", "20", "31", "02", "13")}
 """Of the two branches of each state, as published."""
 

@@ -1,0 +1,17 @@
+"""The compiled extension, `golf_fast._C`, where it can be imported."""
+
+from __future__ import annotations
+
+__all__ = ["C", "missing", "obstacle"]
+
+missing: str | None = None
+"""Why it cannot be imported; None: it can."""
+try:
+    from golf_fast import _C as C
+except ImportError as error:
+    missing = f"golf_fast._C cannot be imported ({error})"
+
+
+def obstacle(device_kind: str) -> str | None:
+    """Why nothing of the extension can run, or None: the obstacle of what takes its arguments to the CPU first."""
+    return missing
