@@ -36,16 +36,16 @@ def _(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor) -> tuple[torch.T
 
 
 @torch.library.custom_op("golf_fast::linear_residual_norm_gradient", mutates_args=())
-def norm_gradient(g: torch.Tensor | None, out: torch.Tensor, rstd: torch.Tensor, drstd: torch.Tensor) -> torch.Tensor:
+def native_norm_gradient(
+    g: torch.Tensor | None, out: torch.Tensor, rstd: torch.Tensor, drstd: torch.Tensor
+) -> torch.Tensor:
     """The gradient of `out` `[tokens, D]`: its own, `g` (or None), and what the factors `[tokens]` float32 add."""
-    if passes.obstacle(out.device.type):
-        return _norm_gradient(g, out, rstd, drstd)
     d_out = torch.empty_like(out)
     passes.run("linear_residual_gradient", out, g, out, rstd, drstd, d_out, *passes.rows(out))
     return d_out
 
 
-@norm_gradient.register_fake
+@native_norm_gradient.register_fake
 def _(g: torch.Tensor | None, out: torch.Tensor, rstd: torch.Tensor, drstd: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(out)
 
@@ -64,10 +64,11 @@ def _setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: tuple[tor
 
 def _backward(ctx: Any, g: torch.Tensor | None, drstd: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
     x, w, out, rstd = ctx.saved_tensors
-    if drstd is not None and passes.chosen(OP, out):
-        g = norm_gradient(None if g is None else g.contiguous(), out, rstd, drstd.contiguous())
-    elif drstd is not None:
-        g = _norm_gradient(g, out, rstd, drstd)
+    if drstd is not None:
+        if passes.chosen(OP, out):
+            g = native_norm_gradient(None if g is None else g.contiguous(), out, rstd, drstd.contiguous())
+        else:
+            g = _norm_gradient(g, out, rstd, drstd)
     if g is None:
         return None, None, None
     needed = ctx.needs_input_grad

@@ -94,7 +94,8 @@ def _backward(ctx: Any, g: torch.Tensor | None, *_auxiliary: None) -> tuple[torc
     dx = drstd = None
     if needed[0] or needed[3]:
         dx = change @ w_up
-        drstd = _factor_gradient(dx, x, rstd) if needed[3] else None
+        if needed[3]:
+            drstd = native_factor_gradient(dx, x, rstd) if passes.chosen(OP, x) else _factor_gradient(dx, x, rstd)
     return (
         dx if needed[0] else None,
         change.T @ x if needed[1] else None,
@@ -105,28 +106,20 @@ def _backward(ctx: Any, g: torch.Tensor | None, *_auxiliary: None) -> tuple[torc
 
 
 def _factor_gradient(dx: torch.Tensor, x: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
-    if passes.chosen(OP, x):
-        drstd: torch.Tensor = factor_gradient(dx, x, rstd)
-        return drstd
-    return _plain_factor_gradient(dx, x, rstd)  # for a compiler that fuses it
-
-
-def _plain_factor_gradient(dx: torch.Tensor, x: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
+    """The gradient of `rstd` in PyTorch's operations, for a compiler that fuses them."""
     products: torch.Tensor = torch.linalg.vecdot(dx.float(), x.float())
     return products / rstd
 
 
 @torch.library.custom_op("golf_fast::relu2_mlp_factor_gradient", mutates_args=())
-def factor_gradient(dx: torch.Tensor, x: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
+def native_factor_gradient(dx: torch.Tensor, x: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
     """The gradient of `rstd` `[tokens]` float32, of what the product took `x` `[tokens, D]` for."""
-    if passes.obstacle(x.device.type):
-        return _plain_factor_gradient(dx, x, rstd)
     drstd = torch.empty_like(rstd)
     passes.run("row_factor_gradient", x, dx, x, rstd, drstd, *passes.rows(x))
     return drstd
 
 
-@factor_gradient.register_fake
+@native_factor_gradient.register_fake
 def _(dx: torch.Tensor, x: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(rstd)
 

@@ -26,16 +26,14 @@ def forward(
     stream, mixed, normed, rstd = _outputs(x, branch, skip)
     if not x.numel():
         return stream, mixed, normed, rstd
-    own = None if branch is None and skip is None else stream
-    arguments = (x, x0, mix, branch, skip, skip_weight, EPS, own, mixed, normed, rstd)
+    given = (x, x0, mix, branch, skip, skip_weight)
+    written = (None if branch is None and skip is None else stream, mixed, normed, rstd)
     if passes.chosen(OP, x):
-        from golf_fast.ops.residual_mix import native
-
-        native.forward(*arguments)
+        passes.run("residual_mix", x, *given, *written, *passes.rows(x), EPS)
     else:
         from golf_fast.ops.residual_mix import triton
 
-        triton.forward(*arguments)()
+        triton.forward(*given, EPS, *written)()
     return stream, mixed, normed, rstd
 
 
@@ -82,17 +80,16 @@ def backward(
     d_mixed, d_normed = d_mixed.contiguous(), d_normed.contiguous()
     d_out = None if d_out is None else d_out.contiguous()
     given = (d_mixed, d_normed, d_out, stream, x0, mix, rstd, skip, skip_weight)
-    of_skip = None if skip is None else d_skip
+    written = (d_stream, d_x0, None if skip is None else d_skip)
     if passes.chosen(OP, stream):
-        from golf_fast.ops.residual_mix import native
-
-        parts = d_vectors.new_empty((native.programs(stream), *d_vectors.shape))
-        native.backward(*given, d_stream, d_x0, of_skip, parts)
+        rows, width = passes.rows(stream)
+        parts = d_vectors.new_empty((passes.parts(rows), *d_vectors.shape))
+        passes.run("residual_mix_gradient", stream, *given, *written, parts, rows, width)
     else:
         from golf_fast.ops.residual_mix import triton
 
         parts = d_vectors.new_empty((triton.programs(stream), *d_vectors.shape))
-        triton.backward(*given, d_stream, d_x0, of_skip, parts)()
+        triton.backward(*given, *written, parts)()
     return d_stream, d_x0, d_skip, parts.sum(0)
 
 

@@ -75,7 +75,7 @@ def softcap_losses(logits: torch.Tensor, targets: torch.Tensor, softcap: float) 
     if passes.resolve(OP, logits) != "native":
         return reference.softcap_losses(logits, targets, softcap)
     rows = logits.reshape(-1, logits.shape[-1]).contiguous()
-    losses: torch.Tensor = operators.losses_forward(rows, targets.reshape(-1).contiguous(), softcap)
+    losses: torch.Tensor = operators.native_losses_forward(rows, targets.reshape(-1).contiguous(), softcap)
     return losses.view(targets.shape)
 
 

@@ -61,27 +61,29 @@ forward.register_autograd(_backward, setup_context=_setup_context)
 
 
 @torch.library.custom_op("golf_fast::softcap_losses_forward", mutates_args=())
-def losses_forward(logits: torch.Tensor, targets: torch.Tensor, softcap: float) -> torch.Tensor:
+def native_losses_forward(logits: torch.Tensor, targets: torch.Tensor, softcap: float) -> torch.Tensor:
     """`losses [rows]` float32 of contiguous `logits [rows, V]`, in C++."""
     losses = logits.new_empty(logits.shape[0], dtype=torch.float32)
     passes.run("softcap_cross_entropy", logits, logits, targets, None, losses, *logits.shape, softcap, False)
     return losses
 
 
-@losses_forward.register_fake
+@native_losses_forward.register_fake
 def _(logits: torch.Tensor, targets: torch.Tensor, softcap: float) -> torch.Tensor:
     return logits.new_empty(logits.shape[0], dtype=torch.float32)
 
 
 @torch.library.custom_op("golf_fast::softcap_losses_backward", mutates_args=())
-def losses_backward(g: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, softcap: float) -> torch.Tensor:
+def native_losses_backward(
+    g: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, softcap: float
+) -> torch.Tensor:
     """The gradient of the logits from `g [rows]` float32, that of the losses; the softmax is computed again."""
     change, losses = logits.clone(), torch.empty_like(g)
     passes.run("softcap_cross_entropy", change, change, targets, g, losses, *logits.shape, softcap, True)
     return change
 
 
-@losses_backward.register_fake
+@native_losses_backward.register_fake
 def _(g: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, softcap: float) -> torch.Tensor:
     return torch.empty_like(logits)
 
@@ -92,7 +94,7 @@ def _losses_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> No
 
 
 def _losses_backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    return losses_backward(g.contiguous(), *ctx.saved_tensors, ctx.softcap), None, None
+    return native_losses_backward(g.contiguous(), *ctx.saved_tensors, ctx.softcap), None, None
 
 
-losses_forward.register_autograd(_losses_backward, setup_context=_losses_setup)
+native_losses_forward.register_autograd(_losses_backward, setup_context=_losses_setup)
