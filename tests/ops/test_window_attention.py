@@ -216,6 +216,26 @@ def test_other_backends_match_the_definition(case: Case, backend: str, monkeypat
     assert not launch.launches
 
 
+@pytest.mark.parametrize("backend", ["native", "blocked", "sdpa", "reference"])
+@pytest.mark.parametrize("window", [None, 40])
+def test_other_documents_make_no_graph_anew(window: int | None, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(backends.VARIABLE, f"window_attention={backend}")
+    backends.forget()
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(window_attention, backend=counter, fullgraph=True, dynamic=False)
+    q, k, v = (t.requires_grad_() for t in random_qkv((1, 200, 2, 1, 32), CPU, torch.float32, 0))
+    for ends in ((5,), (70,), (199,)):
+        cu_seqlens = cumulative(ends, 200, CPU)
+        found = []
+        for function in (window_attention, compiled):
+            out = function(q, k, v, window, cu_seqlens=cu_seqlens)
+            found.append((out, torch.autograd.grad(out.square().sum(), (q, k, v))))
+        torch.testing.assert_close(*found)
+    assert counter.frame_count == 1
+    backends.forget()
+
+
 def test_a_cpu_takes_its_own_path_unless_asked() -> None:
     backends.forget()
     assert backends.resolve("window_attention", "cpu").name == "native"

@@ -84,15 +84,15 @@ def qkv_attention(
     backend = passes.resolve(OP, qkv, "separate")
     _check(qkv, gain, backend == "triton")
     q, k, v = reference.split(qkv, gain.shape[0])
+    if backend != "separate":
+        check_qk_norm_rope(q, k, gain, cos, sin, backend == "triton")
+        check_window_attention(q, k, v, window, cu_seqlens, None, backend == "triton")
+    if backend == "native":
+        return _native(qkv, gain, cos, sin, window, cu_seqlens)
     bound = gain.detach().abs().max().float() * qkv.shape[3] ** 0.5
     if backend == "separate":
         q, k = qk_norm_rope(q, k, gain, cos, sin)
         return window_attention(q, k, v, window, cu_seqlens=cu_seqlens, logit_bound=bound)
-    for_triton = backend == "triton"
-    check_qk_norm_rope(q, k, gain, cos, sin, for_triton)
-    check_window_attention(q, k, v, window, cu_seqlens, bound, for_triton)
-    if backend == "native":
-        return _native(qkv, gain, cos, sin, window, cu_seqlens)
     length = qkv.shape[1]
     bounds = None if cu_seqlens is None else document_bounds(cu_seqlens, length)
     out: torch.Tensor = operators.forward(qkv, gain, cos, sin, bound, bounds, length if window is None else window)[0]

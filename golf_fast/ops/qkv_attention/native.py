@@ -23,7 +23,7 @@ def forward(
     cu_seqlens: torch.Tensor | None,
     gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The result `[B, T, heads, head_dim]` and what is saved, of no elements unless `gradient`."""
+    """The result and what is saved, as `window_attention.native.forward` for the new q and k, and v."""
     q, k, v = split(qkv, gain.shape[0])
     length, kv_heads = q.shape[1], k.shape[2]
     new_q, new_k = native.matrices(q, kv_heads), native.matrices(k, kv_heads)
@@ -32,14 +32,7 @@ def forward(
         turn(own, of_group, cos, sin, EPS, target)
     turn(k, None, cos, sin, EPS, _side_by_side(new_k, kv_heads))
     new_v = native.to_matrices(v, kv_heads)
-    blocks = native.Blocks(native.pieces(length, length, window, cu_seqlens), q.shape[2] // kv_heads, new_q, new_k)
-    found = torch.empty_like(new_q)
-    shares = blocks.forward(new_q, new_k, new_v, found, gradient and cu_seqlens is None)
-    out = torch.empty(q.shape, dtype=q.dtype)
-    native.from_matrices(found, out, kv_heads)
-    if not gradient:
-        new_q, new_k, new_v = (t.new_empty(0) for t in (new_q, new_k, new_v))
-    return out, new_q, new_k, new_v, shares
+    return native.forward(new_q, new_k, new_v, q.shape, kv_heads, window, cu_seqlens, gradient)
 
 
 def backward(

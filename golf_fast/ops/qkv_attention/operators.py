@@ -141,10 +141,7 @@ def native_forward(
     cu_seqlens: torch.Tensor | None,
     gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`out` `[B, T, heads, head_dim]`; for the backward the new q and k and v as matrices, and the shares.
-
-    As in `window_attention.operators.native_forward`.
-    """
+    """As `window_attention.operators.native_forward` for the new q and k, and v."""
     from golf_fast.ops.qkv_attention import native
 
     return native.forward(qkv, gain, cos, sin, window, cu_seqlens, gradient)
@@ -163,10 +160,7 @@ def _(
     from golf_fast.ops.window_attention import native
 
     q, k, v = split(qkv, gain.shape[0])
-    kv_heads = k.shape[2]
-    new_q, new_k, new_v = (native.matrices(t, kv_heads) if gradient else t.new_empty(0) for t in (q, k, v))
-    shares = native.new_shares(new_q, new_k) if gradient and cu_seqlens is None else qkv.new_empty(0)
-    return q.new_empty(q.shape), new_q, new_k, new_v, shares
+    return q.new_empty(q.shape), *native.like_saved(q, k, v, cu_seqlens, gradient)
 
 
 @torch.library.custom_op("golf_fast::qkv_attention_native_backward", mutates_args=())

@@ -7,14 +7,57 @@ full one. The scores of a block are written out; rows of a few thousand position
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
-from golf_fast.ops.window_attention.reference import document_bounds, visible
+from golf_fast.ops.window_attention.reference import document_bounds
 
 MIN_BLOCK = 64
 MAX_BLOCKS = 8
 """Queries that see all before them are cut into at most this many blocks, of at least MIN_BLOCK: smaller products run
 slower than they save."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A block of queries: positions from `start` to before `stop`, and the first key that one of them sees.
+
+    `lows` `[stop - start]` int32 is where, from that key on, what each of them sees begins; None: there.
+    """
+
+    start: int
+    stop: int
+    first: int
+    lows: torch.Tensor | None
+
+
+def pieces(queries: int, length: int, window: int | None, cu_seqlens: torch.Tensor | None) -> list[Piece]:
+    """The blocks of the last `queries` of `length` positions; `window` and `cu_seqlens` as in `window_attention`.
+
+    A block meets the keys of a window and its own, so a long one meets many for nothing; likewise of a document. In a
+    graph of `torch.compile`, which cannot depend on what is in a tensor, documents shorten no block and spare no key.
+    """
+    block = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
+    lows = None
+    if window is not None:
+        block = min(block, max(MIN_BLOCK, window // 2))
+        lows = (torch.arange(length, dtype=torch.int32) - (window - 1)).clamp(min=0)
+    by_documents = cu_seqlens is not None and length > 0 and not torch.compiler.is_compiling()
+    if cu_seqlens is not None:
+        firsts, lasts = document_bounds(cu_seqlens, length)
+        lows = firsts if lows is None else firsts.maximum(lows)
+        if by_documents:
+            block = min(block, max(MIN_BLOCK, (int((lasts - firsts).max()) + 1) // 2))
+    made = []
+    for start in range(length - queries, length, block):
+        stop = min(start + block, length)
+        own = None if lows is None else lows[start:stop]
+        first = 0 if window is None else max(0, start - window + 1)
+        if by_documents and own is not None:
+            first = int(own.min())
+        made.append(Piece(start, stop, first, None if own is None else own - first))
+    return made
 
 
 def window_attention(
@@ -29,35 +72,17 @@ def window_attention(
     q = q.reshape(rows, queries, kv_heads, group, head_dim).transpose(1, 2).flatten(2, 3).flatten(0, 1)
     k = k.permute(0, 2, 3, 1).flatten(0, 1)
     v = v.transpose(1, 2).flatten(0, 1)
-    block = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
-    starts: list[int] | None = None
-    whole = None
-    if cu_seqlens is not None and torch.compiler.is_compiling():  # no graph can follow what is in a tensor
-        whole = visible(length, window, cu_seqlens, q.device)
-    elif cu_seqlens is not None:
-        bounds = document_bounds(cu_seqlens, length)
-        starts = bounds[0].tolist()
-        # As for a window: documents are short, and a block meets the keys of all that it is of.
-        block = min(block, max(MIN_BLOCK, (int((bounds[1] - bounds[0]).max()) + 1) // 2))
-    if window is not None:  # a block meets the keys of a window and its own, so a long one meets many for nothing
-        block = min(block, max(MIN_BLOCK, window // 2))
     outputs = []
     biases: dict[tuple[int, int], torch.Tensor] = {}
-    for start in range(before, length, block):
-        stop = min(start + block, length)
-        first = 0 if window is None else max(0, start - window + 1)
-        if starts is not None:
-            first = max(first, starts[start])
+    for piece in pieces(queries, length, window, cu_seqlens):
+        start, stop, first = piece.start, piece.stop, piece.first
         size = (stop - start, start - first)
         bias = biases.get(size)
         if bias is None:
             keys = torch.arange(first, stop)
-            distance = torch.arange(start, stop)[:, None] - keys
-            seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
-            if starts is not None:
-                seen &= keys >= torch.tensor(starts[start:stop])[:, None]
-            elif whole is not None:
-                seen = whole[start:stop, first:stop]
+            seen = keys <= torch.arange(start, stop)[:, None]
+            if piece.lows is not None:
+                seen &= keys - first >= piece.lows[:, None]
             bias = torch.zeros(seen.shape, dtype=q.dtype).masked_fill(~seen, float("-inf"))
             bias = bias.repeat_interleave(group, dim=0)
             if cu_seqlens is None:

@@ -7,49 +7,10 @@ head, are consecutive rows of one matrix.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from golf_fast.ops import passes
-from golf_fast.ops.window_attention.reference import document_bounds
-
-MIN_BLOCK = 64
-MAX_BLOCKS = 8
-"""Queries that see all before them are cut into at most this many blocks, of at least MIN_BLOCK: smaller products run
-slower than they save."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A block of queries: positions from `start` to before `stop`, and the first key that one of them sees.
-
-    `lows` `[stop - start]` int32 is where, from that key on, what each of them sees begins; None: there.
-    """
-
-    start: int
-    stop: int
-    first: int
-    lows: torch.Tensor | None
-
-
-def pieces(queries: int, length: int, window: int | None, cu_seqlens: torch.Tensor | None) -> list[Piece]:
-    """The blocks of the last `queries` of `length` positions; `window` and `cu_seqlens` as in `window_attention`."""
-    block = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
-    if window is not None:  # a block meets the keys of a window and its own, so a long one meets many for nothing
-        block = min(block, max(MIN_BLOCK, window // 2))
-    lows = None if window is None else (torch.arange(length, dtype=torch.int32) - (window - 1)).clamp(min=0)
-    if cu_seqlens is not None and length:
-        firsts, lasts = document_bounds(cu_seqlens, length)
-        block = min(block, max(MIN_BLOCK, (int((lasts - firsts).max()) + 1) // 2))
-        lows = firsts if lows is None else firsts.maximum(lows)
-    made = []
-    for start in range(length - queries, length, block):
-        stop = min(start + block, length)
-        own = None if lows is None else lows[start:stop]
-        first = 0 if own is None else int(own.min())
-        made.append(Piece(start, stop, first, None if own is None else own - first))
-    return made
+from golf_fast.ops.window_attention.blocked import Piece, pieces
 
 
 class Blocks:
@@ -58,11 +19,13 @@ class Blocks:
     Keys and values are `[N, T, head_dim]`. The shares that the softmax leaves are one flat tensor, block after block.
     """
 
-    def __init__(self, made: list[Piece], group: int, q: torch.Tensor, k: torch.Tensor) -> None:
-        self.pieces = made
-        self.group = group
-        self.matrices, self.length, self.head_dim = k.shape
-        self.before = self.length - q.shape[1] // max(group, 1)
+    def __init__(
+        self, q: torch.Tensor, k: torch.Tensor, queries: int, window: int | None, cu_seqlens: torch.Tensor | None
+    ) -> None:
+        self.matrices, length, self.head_dim = k.shape
+        self.pieces = pieces(queries, length, window, cu_seqlens)
+        self.group = q.shape[1] // max(queries, 1)
+        self.before = length - queries
 
     def _own(self, tensor: torch.Tensor, piece: Piece) -> torch.Tensor:
         """The rows of a piece of a tensor `[N, queries * group, head_dim]`."""
@@ -108,6 +71,38 @@ class Blocks:
         return d_q, d_k, d_v
 
 
+def forward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    heads: torch.Size,
+    kv_heads: int,
+    window: int | None,
+    cu_seqlens: torch.Tensor | None,
+    gradient: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the queries of matrices q find, `[B, T, heads, head_dim]` as `heads` says, and what `like_saved` is like."""
+    blocks, found = Blocks(q, k, heads[1], window, cu_seqlens), torch.empty_like(q)
+    shares = blocks.forward(q, k, v, found, gradient and cu_seqlens is None)
+    out = torch.empty(heads, dtype=q.dtype)
+    from_matrices(found, out, kv_heads)
+    if not gradient:
+        q, k, v = (t.new_empty(0) for t in (q, k, v))
+    return out, q, k, v, shares
+
+
+def like_saved(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: torch.Tensor | None, gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For the backward of heads q, k and v, not filled: these as matrices, and the shares of the softmax.
+
+    They are of no elements without `gradient`. The shares are of none with documents, either: their number would depend
+    on them.
+    """
+    new_q, new_k, new_v = (matrices(t, k.shape[2]) if gradient else t.new_empty(0) for t in (q, k, v))
+    return new_q, new_k, new_v, new_shares(new_q, new_k) if gradient and cu_seqlens is None else q.new_empty(0)
+
+
 def backward(
     grad: torch.Tensor,
     q: torch.Tensor,
@@ -119,8 +114,7 @@ def backward(
     cu_seqlens: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of matrices q, k and v from that of what `queries` positions found; `shares` may be of no elements."""
-    made = pieces(queries, k.shape[1], window, cu_seqlens)
-    blocks = Blocks(made, q.shape[1] // max(queries, 1), q, k)
+    blocks = Blocks(q, k, queries, window, cu_seqlens)
     if not shares.numel():
         shares = blocks.forward(q, k, v, torch.empty_like(q), keep=True)
     return blocks.backward(grad, q, k, v, shares)

@@ -110,24 +110,15 @@ def native_forward(
     cu_seqlens: torch.Tensor | None,
     gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`out` `[B, T, heads, head_dim]`; for the backward q, k and v as matrices, and the shares of the softmax.
+    """`out` `[B, T, heads, head_dim]` and, for the backward, what `native.like_saved` is like.
 
-    `window` and `cu_seqlens` as in `window_attention`. Without `gradient` the last four are of no elements. The shares
-    are of none with documents, either: their number would depend on them.
+    `window` and `cu_seqlens` as in `window_attention`.
     """
     from golf_fast.ops.window_attention import native
 
     kv_heads = k.shape[2]
-    out = torch.empty(q.shape, dtype=q.dtype)
     new_q, new_k, new_v = (native.to_matrices(t, kv_heads) for t in (q, k, v))
-    made = native.pieces(q.shape[1], k.shape[1], window, cu_seqlens)
-    found = native.matrices(q, kv_heads)
-    blocks = native.Blocks(made, q.shape[2] // kv_heads, new_q, new_k)
-    shares = blocks.forward(new_q, new_k, new_v, found, gradient and cu_seqlens is None)
-    native.from_matrices(found, out, kv_heads)
-    if not gradient:
-        new_q, new_k, new_v = (t.new_empty(0) for t in (new_q, new_k, new_v))
-    return out, new_q, new_k, new_v, shares
+    return native.forward(new_q, new_k, new_v, q.shape, kv_heads, window, cu_seqlens, gradient)
 
 
 @native_forward.register_fake
@@ -141,9 +132,7 @@ def _(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     from golf_fast.ops.window_attention import native
 
-    new_q, new_k, new_v = (native.matrices(t, k.shape[2]) if gradient else t.new_empty(0) for t in (q, k, v))
-    shares = native.new_shares(new_q, new_k) if gradient and cu_seqlens is None else q.new_empty(0)
-    return q.new_empty(q.shape), new_q, new_k, new_v, shares
+    return q.new_empty(q.shape), *native.like_saved(q, k, v, cu_seqlens, gradient)
 
 
 @torch.library.custom_op("golf_fast::window_attention_native_backward", mutates_args=())
