@@ -11,7 +11,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from golf_fast import ops
-from golf_fast.config import Coefficients
 from golf_fast.ops.newton_schulz import operators as operators_of_newton_schulz
 from golf_fast.ops.newton_schulz import together
 from golf_fast.ops.update import reference as update
@@ -57,7 +56,7 @@ def operators(work: Callable[[], object]) -> Counter[str]:
     with (
         mock.patch.object(ops, "update_factors", one_kernel("update_factors", update.factors)),
         mock.patch.object(ops, "nesterov", one_kernel("nesterov", update.nesterov)),
-        mock.patch.object(ops, "newton_schulz", _as_kernels),
+        mock.patch.object(ops, "newton_schulz", operators_of_newton_schulz.newton_schulz),
         mock.patch.object(together, "normalizes_together", return_value=True),
         mock.patch.object(together, "require_dtype"),
         mock.patch.object(operators_of_newton_schulz, "symmetric_product", _product),
@@ -70,13 +69,6 @@ def operators(work: Callable[[], object]) -> Counter[str]:
 def launches(work: Callable[[], object]) -> int:
     """Operators of `work` that compute or move something, without the matrix products."""
     return sum(count for name, count in operators(work).items() if name not in PRODUCTS)
-
-
-def _as_kernels(
-    bank: torch.Tensor, iterations: int, dtype: torch.dtype, coefficients: Coefficients = "quintic"
-) -> torch.Tensor:
-    """What the Triton path of `ops.newton_schulz` launches, with plain products."""
-    return operators_of_newton_schulz.newton_schulz(bank, iterations, dtype, coefficients)
 
 
 def _product(x: torch.Tensor, add: torch.Tensor | None, alpha: float, beta: float) -> torch.Tensor:

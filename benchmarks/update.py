@@ -94,11 +94,8 @@ def _all(
 
 
 def _as_rank(recipe: RunConfig, options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
-    ranks = Ranks.from_environment(device.type)
-    try:
+    with Ranks.from_environment(device.type) as ranks:
         return _measure(recipe, options, ranks)
-    finally:
-        ranks.close()
 
 
 def _measure(recipe: RunConfig, options: argparse.Namespace, ranks: Ranks) -> list[dict[str, Any]]:
@@ -254,11 +251,12 @@ class Plain(_Way):
         self.adamw.step()
 
     def _orthogonalized(self, bank: torch.Tensor) -> torch.Tensor:
-        ranks, iterations, dtype = self.ranks, self.config.muon_iterations, self.model.compute_dtype
+        ranks, c, dtype = self.ranks, self.config, self.model.compute_dtype
         share = math.ceil(len(bank) / ranks.world_size)
         padded = bank.new_zeros((share * ranks.world_size, *bank.shape[1:]), dtype=dtype)
         padded[: len(bank)] = bank
-        own = ops.newton_schulz(padded[ranks.rank * share : (ranks.rank + 1) * share], iterations, dtype)
+        own = padded[ranks.rank * share : (ranks.rank + 1) * share]
+        own = ops.newton_schulz(own, c.muon_iterations, dtype, c.muon_coefficients)
         return ranks.all_gather_into(torch.empty_like(padded), own.contiguous())[: len(bank)]
 
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from golf_fast.ops.newton_schulz.reference import Coefficients, divisor, schedule
+from golf_fast.ops.newton_schulz.reference import Coefficients, normalized, schedule
 
 
-def newton_schulz(
-    bank: torch.Tensor, iterations: int, dtype: torch.dtype, coefficients: Coefficients = "quintic"
-) -> torch.Tensor:
-    """Shapes as in `golf_fast.ops.newton_schulz`."""
+def newton_schulz(bank: torch.Tensor, iterations: int, dtype: torch.dtype, coefficients: Coefficients) -> torch.Tensor:
+    """Arguments as in `golf_fast.ops.newton_schulz`."""
     tall = bank.shape[-2] > bank.shape[-1]
-    wide = torch.promote_types(bank.dtype, torch.float32)
-    norm = torch.linalg.vector_norm(bank, dim=(-2, -1), keepdim=True, dtype=wide)
-    x = (bank / divisor(norm, coefficients)).to(dtype)
+    x = normalized(bank, dtype, coefficients)
     x = x.mT.contiguous() if tall else x
     for a, b, c in schedule(coefficients, iterations):
         gram = torch.bmm(x, x.mT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from golf_fast.ops.launch import architecture, multiprocessors
-from golf_fast.ops.newton_schulz.reference import Coefficients, divisor, schedule
+from golf_fast.ops.newton_schulz.reference import Coefficients, normalized, schedule
 
 
 @torch.library.custom_op("golf_fast::symmetric_product", mutates_args=())
@@ -28,8 +28,7 @@ def _(x: torch.Tensor, add: torch.Tensor | None, alpha: float, beta: float) -> t
 
 def newton_schulz(bank: torch.Tensor, iterations: int, dtype: torch.dtype, coefficients: Coefficients) -> torch.Tensor:
     """Arguments as in `golf_fast.ops.newton_schulz`."""
-    norm = torch.linalg.vector_norm(bank, dim=(-2, -1), keepdim=True, dtype=torch.float32)
-    return iterate((bank / divisor(norm, coefficients)).to(dtype), iterations, coefficients)
+    return iterate(normalized(bank, dtype, coefficients), iterations, coefficients)
 
 
 def iterate(x: torch.Tensor, iterations: int, coefficients: Coefficients) -> torch.Tensor:

@@ -48,6 +48,13 @@ def divisor(norm: torch.Tensor, coefficients: Coefficients) -> torch.Tensor:
     return (norm * SAFETY if coefficients == "polar_express" else norm) + 1e-7
 
 
+def normalized(bank: torch.Tensor, dtype: torch.dtype, coefficients: Coefficients) -> torch.Tensor:
+    """The bank with singular values of at most 1, divided in its own dtype and rounded once to `dtype`."""
+    wide = torch.promote_types(bank.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(bank, dim=(-2, -1), keepdim=True, dtype=wide)
+    return (bank / divisor(norm, coefficients)).to(dtype)
+
+
 def newton_schulz(
     bank: torch.Tensor, iterations: int, dtype: torch.dtype, coefficients: Coefficients = "quintic"
 ) -> torch.Tensor:

@@ -84,13 +84,9 @@ def builds() -> list[Build]:
     return made
 
 
-def _plain(found: torch.Tensor, doubt: torch.Tensor, grad_clip: float, *, squares: bool) -> reference.Factors:
-    return reference.factors(found, doubt, grad_clip, squares)
-
-
 CASES = Cases(
     _together(update_factors, nesterov),
-    _together(_plain, reference.nesterov),
+    _together(reference.factors, reference.nesterov),
     samples,
     operator_calls,
     builds,
