@@ -8,12 +8,10 @@ file counted. Both are bits a weight above 1/2 log2(variance / squared error), r
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import safetensors.torch
 import torch
@@ -21,11 +19,11 @@ from matplotlib.figure import Figure
 
 from benchmarks import results
 from benchmarks.codec import weights_path
+from benchmarks.report.plot import write_svg
 from golf_fast.compress import dequantize, quantize, trellis_quantize
 from golf_fast.compress.artifact.container import encode
 from golf_fast.compress.integers import trellis_numpy
 from golf_fast.config import CompressConfig
-from golf_fast.files import replacing
 from golf_fast.report import table
 
 STEPS = (1.0, 0.7, 0.5, 0.42, 0.35, 0.28, 0.2, 0.14)
@@ -133,8 +131,4 @@ def main(arguments: list[str]) -> None:
         )
     )
     if options.plot:
-        image = io.BytesIO()
-        with matplotlib.rc_context({"svg.hashsalt": "golf_fast", "font.size": 9}):
-            draw(rows).savefig(image, format="svg", metadata={"Date": None})
-        with replacing(options.plot) as file:
-            file.write(image.getvalue())
+        write_svg(options.plot, lambda: draw(rows))

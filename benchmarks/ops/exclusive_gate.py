@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.ops.gate import Gate
+from benchmarks.ops.gate import Gate, backward_of, forward_of
 from benchmarks.ops.registry import Case
 from golf_fast.ops import backends
 from golf_fast.ops.exclusive_gate import exclusive_gate, reference
@@ -44,30 +44,16 @@ def cases(device_kind: str) -> Iterator[Case]:
     }
     y, v, gate = (2 * t.numel() for t in arguments)
 
-    def forward(function: Callable[..., Any]) -> Callable[[], object]:
-        def run() -> object:
-            with torch.no_grad():
-                return function(*arguments)
+    def made(function: Callable[..., Any], backward: bool) -> Callable[[], object]:
+        return backward_of(function, arguments, (0, 1, 2), [grad]) if backward else forward_of(function, arguments)
 
-        return run
-
-    def backward(function: Callable[..., Any]) -> Callable[[], object]:
-        out: list[Any] = []
-
-        def run() -> object:
-            if not out:
-                out.append(function(*arguments))
-            return torch.autograd.grad(out[0], arguments, grad, retain_graph=True)
-
-        return run
-
-    for name, make, moved in (("forward", forward, 2 * y + v + gate), ("backward", backward, 3 * y + 2 * (v + gate))):
+    for backward, moved in ((False, 2 * y + v + gate), (True, 3 * y + 2 * (v + gate))):
         yield Case(
             op="exclusive_gate",
-            label=f"{name} 48x2048, {HEADS}/{KV_HEADS} heads of {HEAD_DIM}",
+            label=f"{'backward' if backward else 'forward'} 48x2048, {HEADS}/{KV_HEADS} heads of {HEAD_DIM}",
             implementation=backends.resolve("exclusive_gate", "cuda").name,
-            ours=make(exclusive_gate),
-            peers={peer: make(function) for peer, function in others.items()},
+            ours=made(exclusive_gate, backward),
+            peers={peer: made(function, backward) for peer, function in others.items()},
             gate=lambda: wrong(exclusive_gate),
             peer_gates={peer: functools.partial(wrong, function) for peer, function in others.items()},
             bytes_moved=moved,

@@ -22,6 +22,21 @@ def forward_of(function: Function, arguments: Sequence[Any]) -> Callable[[], obj
     return run
 
 
+def backward_of(
+    function: Function, arguments: Sequence[Any], differentiable: Sequence[int], gradients: Sequence[torch.Tensor]
+) -> Callable[[], object]:
+    """The backward by itself, of a forward that runs once before."""
+    out: list[tuple[torch.Tensor, ...]] = []
+    inputs = [arguments[i] for i in differentiable]
+
+    def run() -> object:
+        if not out:
+            out.append(_outputs(function(*arguments)))
+        return torch.autograd.grad(out[0], inputs, gradients, retain_graph=True)
+
+    return run
+
+
 def step_of(function: Function, arguments: Sequence[Any], differentiable: Sequence[int]) -> Callable[[], object]:
     """Forward and backward."""
     inputs = [arguments[i].requires_grad_() for i in differentiable]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.ops.gate import Gate
+from benchmarks.ops.gate import Gate, backward_of, forward_of
 from benchmarks.ops.registry import Case
 from golf_fast.ops import backends
 from golf_fast.ops.qk_norm_rope import qk_norm_rope, reference
@@ -53,30 +53,16 @@ def _cases(pairs: int) -> Iterator[Case]:
     }
     moved = 2 * (leaves[0].numel() + leaves[1].numel())
 
-    def forward(function: Callable[..., Any]) -> Callable[[], object]:
-        def run() -> object:
-            with torch.no_grad():
-                return function(*arguments)
+    def made(function: Callable[..., Any], backward: bool) -> Callable[[], object]:
+        return backward_of(function, arguments, (0, 1, 2), grads) if backward else forward_of(function, arguments)
 
-        return run
-
-    def backward(function: Callable[..., Any]) -> Callable[[], object]:
-        out: list[Any] = []
-
-        def run() -> object:
-            if not out:
-                out.append(function(*arguments))
-            return torch.autograd.grad(out[0], leaves, grads, retain_graph=True)
-
-        return run
-
-    for name, make, passes in (("forward", forward, 2), ("backward", backward, 3)):
+    for backward, passes in ((False, 2), (True, 3)):
         yield Case(
             op="qk_norm_rope",
-            label=f"{name} 48x2048, {pairs} pairs of {HEAD_DIM // 2}",
+            label=f"{'backward' if backward else 'forward'} 48x2048, {pairs} pairs of {HEAD_DIM // 2}",
             implementation=backends.resolve("qk_norm_rope", "cuda").name,
-            ours=make(qk_norm_rope),
-            peers={peer: make(function) for peer, function in others.items()},
+            ours=made(qk_norm_rope, backward),
+            peers={peer: made(function, backward) for peer, function in others.items()},
             gate=lambda: wrong(qk_norm_rope, pairs),
             peer_gates={peer: functools.partial(wrong, function, pairs) for peer, function in others.items()},
             bytes_moved=passes * moved,

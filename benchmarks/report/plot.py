@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,23 @@ ROW_INCHES, HEAD_INCHES, WIDTH_INCHES = 0.26, 1.3, 9.0
 
 
 def write(path: Path, runs: list[list[dict[str, Any]]]) -> None:
-    """Draw the ratios of `report.newest_runs` with p20 to p80 as an SVG file, the same bytes for the same rows.
+    """Draw the ratios of `report.newest_runs` with p20 to p80 as an SVG file.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    write_svg(path, lambda: draw(runs))
+
+
+def write_svg(path: Path, draw: Callable[[], Figure]) -> None:
+    """Write the figure that `draw` makes as an SVG file, the same bytes for the same figure.
 
     Raises:
         InputError: the file cannot be written.
     """
     with matplotlib.rc_context({"svg.hashsalt": "golf_fast", "font.size": 9}):
-        figure = draw(runs)
         image = io.BytesIO()
-        figure.savefig(image, format="svg", metadata={"Date": None})
+        draw().savefig(image, format="svg", metadata={"Date": None})
     with replacing(path) as file:
         file.write(image.getvalue())
 

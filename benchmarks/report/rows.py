@@ -151,44 +151,34 @@ def newest_steps(rows: list[Row]) -> list[Row]:
     return [newest[key] for key in sorted(newest)]
 
 
-def newest_quantizers(rows: list[Row]) -> list[Row]:
-    """The newest row for each device, run and way, in the order of the file."""
-    newest: dict[tuple[str, str, str], Row] = {}
+def _newest(rows: list[Row], names: tuple[str, ...]) -> list[Row]:
+    """The newest row for each device and each set of values under `names`, in the order of the file."""
+    newest: dict[tuple[str, ...], Row] = {}
     for row in rows:
-        key = (row["device"], row["run"], row["way"])
+        key = (row["device"], *(str(row.get(name)) for name in names))
         if key not in newest or row["time"] >= newest[key]["time"]:
             newest[key] = row
     return list(newest.values())
+
+
+def newest_quantizers(rows: list[Row]) -> list[Row]:
+    """The newest row for each device, run and way, in the order of the file."""
+    return _newest(rows, ("run", "way"))
 
 
 def newest_scores(rows: list[Row]) -> list[Row]:
     """The newest row for each device, model, protocol and way of scoring, in the order of the file."""
-    newest: dict[tuple[str, ...], Row] = {}
-    for row in rows:
-        key = (row["device"], *(str(row.get(name)) for name in ("model", "sees", "context", "stride", "dtype", "way")))
-        if key not in newest or row["time"] >= newest[key]["time"]:
-            newest[key] = row
-    return list(newest.values())
+    return _newest(rows, ("model", "sees", "context", "stride", "dtype", "way"))
 
 
 def newest_updates(rows: list[Row]) -> list[Row]:
     """The newest row for each device, recipe, number of ranks and way of updating, in the order of the file."""
-    newest: dict[tuple[str, ...], Row] = {}
-    for row in rows:
-        key = (row["device"], *(str(row.get(name)) for name in ("recipe", "ranks", "dtype", "way")))
-        if key not in newest or row["time"] >= newest[key]["time"]:
-            newest[key] = row
-    return list(newest.values())
+    return _newest(rows, ("recipe", "ranks", "dtype", "way"))
 
 
 def newest_against(rows: list[Row]) -> list[Row]:
     """The newest row for each device, recipe, number of threads and what it was measured beside."""
-    newest: dict[tuple[str, ...], Row] = {}
-    for row in rows:
-        key = (row["device"], *(str(row.get(name)) for name in ("recipe", "threads", "other")))
-        if key not in newest or row["time"] >= newest[key]["time"]:
-            newest[key] = row
-    return list(newest.values())
+    return _newest(rows, ("recipe", "threads", "other"))
 
 
 def newest_codecs(rows: list[Row]) -> list[Row]:
