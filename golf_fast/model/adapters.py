@@ -6,14 +6,12 @@ Shapes: n rows of a batch, T positions, r rank.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from torch.nn import functional as F
 
-from golf_fast import ops
 from golf_fast.config import ModelConfig
 from golf_fast.model.plan import Plan
 
@@ -133,14 +131,3 @@ class Fresh:
             },
             self.scale,
         )
-
-
-def head_losses(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
-    softcap: float,
-    add: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-) -> torch.Tensor:
-    """`ops.softcap_cross_entropy(x, weight, targets, softcap)` with `add(logits, x)` for the logits before the cap."""
-    return ops.softcap_losses(add(F.linear(x, weight), x), targets, softcap)

@@ -6,11 +6,12 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from golf_fast import ops
 from golf_fast.config import ModelConfig
 from golf_fast.model import parameters
-from golf_fast.model.adapters import HEAD, Adapters, SlotAdapters, head_losses
+from golf_fast.model.adapters import HEAD, Adapters, SlotAdapters
 from golf_fast.model.block import Block, Pass, Weights, rotary_tables, views
 from golf_fast.model.cache import Cache
 from golf_fast.model.embedding import Observer, embed
@@ -47,7 +48,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
-        self._plans = {looped: plan_of(config, looped or not config.loops) for looped in (False, True)}
+        self._plans = {looped: plan_of(config, looped) for looped in (False, True)}
         self.plan = self._plans[True]
         _require_formulas(config, self.plan)
         for row in parameters.table(config):
@@ -168,7 +169,8 @@ class GPT(nn.Module):
             self.observer.sees("head", None, x)
         weight, softcap = self._output_matrix(), self.config.logit_softcap
         if adapters is not None and (HEAD, "head") in adapters.pairs:
-            return head_losses(x, weight, targets, softcap, lambda y, x: adapters.add(y, x, HEAD, "head"))
+            logits = adapters.add(F.linear(x, weight), x, HEAD, "head")
+            return ops.softcap_losses(logits, targets, softcap)
         return ops.softcap_cross_entropy(x, weight, targets, softcap)
 
     def _output_matrix(self) -> torch.Tensor:
