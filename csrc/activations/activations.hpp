@@ -41,7 +41,8 @@ struct Mix {
 
 template <typename T>
 struct MixGradient {
-    const T *d_mixed, *d_normed, *d_out;  // or null
+    const T *d_mixed, *d_normed;
+    const T* d_out;  // or null
     const T *stream, *x0, *shares;
     const float* factors;
     const T *skip, *skip_weight;  // or null
@@ -151,8 +152,8 @@ struct Copy {
     int64_t positions, heads, head_dim;
 };
 
-// Causal softmax of scale * scores in their place (golf_fast/ops/qkv_attention). `scores` is [matrices, rows, keys]; row
-// r of a matrix is position r / group, which has `before` keys before that of the first position, and sees from
+// Causal softmax of scale * scores in their place (golf_fast/ops/window_attention). `scores` is [matrices, rows, keys];
+// row r of a matrix is position r / group, which has `before` keys before that of the first position, and sees from
 // `lows` (or 0) to itself. Invisible keys become 0, whatever was there.
 template <typename T>
 struct Scores {

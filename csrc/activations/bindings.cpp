@@ -1,8 +1,5 @@
 #include "../bindings.hpp"
 
-#include <stdexcept>
-#include <string>
-
 #include "activations.hpp"
 #include "threads.hpp"
 
@@ -17,16 +14,7 @@ using activations::Path;
 // Rows that a thread takes at a time, and that one part of a sum over rows is made of.
 constexpr int64_t kRows = 32;
 
-template <typename T>
-T* at(uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
-
-pybind11::list path_names() {
-    pybind11::list names;
-    for (const Path* const* path = activations::paths(); *path; path++) names.append((*path)->name);
-    return names;
-}
+pybind11::list path_names() { return names_of(activations::paths()); }
 
 // How a pass runs: for which numbers, on how many threads, with which instructions.
 struct How {
@@ -36,14 +24,7 @@ struct How {
 };
 
 // The fastest path, or the named one.
-const Path& path_called(const std::string& name) {
-    const Path* chosen = nullptr;
-    for (const Path* const* path = activations::paths(); *path; path++) {
-        if (name.empty() || name == (*path)->name) chosen = *path;
-    }
-    if (!chosen) throw std::invalid_argument("activations path " + name + ": not one that this CPU can run");
-    return *chosen;
-}
+const Path& path_called(const std::string& name) { return path_of(activations::paths(), "activations", name); }
 
 // work(passes, begin, end, part) for all rows, without the interpreter's lock. `part` counts pieces of kRows rows.
 template <typename T, typename Work>

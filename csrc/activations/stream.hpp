@@ -34,7 +34,7 @@ void mix_gradient_rows(const MixGradient<T>& mix, int64_t begin, int64_t end, fl
         const int64_t at = row * n;
         const float factor = mix.factors[row];
         V product{};
-        for (int64_t i = 0; i < n && mix.d_normed; i += kLanes) {
+        for (int64_t i = 0; i < n; i += kLanes) {
             const int64_t some = n - i;
             const V mixed = fused(load(mix.shares + i, some), load(mix.stream + at + i, some),
                                   load(mix.shares + n + i, some) * load(mix.x0 + at + i, some));
@@ -45,11 +45,8 @@ void mix_gradient_rows(const MixGradient<T>& mix, int64_t begin, int64_t end, fl
             const int64_t some = n - i;
             const V stream = load(mix.stream + at + i, some), x0 = load(mix.x0 + at + i, some);
             const V share = load(mix.shares + i, some), share0 = load(mix.shares + n + i, some);
-            V d = mix.d_mixed ? load(mix.d_mixed + at + i, some) : V{};
-            if (mix.d_normed) {
-                const V mixed = fused(share, stream, share0 * x0);
-                d = fused(load(mix.d_normed + at + i, some) - mixed * along, all(factor), d);
-            }
+            const V mixed = fused(share, stream, share0 * x0);
+            const V d = fused(load(mix.d_normed + at + i, some) - mixed * along, all(factor), load(mix.d_mixed + at + i, some));
             store(of_share + i, fused(d, stream, load(of_share + i, some)), some);
             store(of_share0 + i, fused(d, x0, load(of_share0 + i, some)), some);
             store(mix.d_x0 + at + i, share0 * d, some);

@@ -1,8 +1,5 @@
 #include "../bindings.hpp"
 
-#include <stdexcept>
-#include <string>
-
 #include "bitpack.hpp"
 
 namespace golf {
@@ -10,26 +7,10 @@ namespace {
 
 using bitpack::Path;
 
-template <typename T>
-T* at(uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
-
-pybind11::list path_names() {
-    pybind11::list names;
-    for (const Path* const* path = bitpack::paths(); *path; path++) names.append((*path)->name);
-    return names;
-}
+pybind11::list path_names() { return names_of(bitpack::paths()); }
 
 // The fastest path, or the named one.
-const Path& path_called(const std::string& name) {
-    const Path* chosen = nullptr;
-    for (const Path* const* path = bitpack::paths(); *path; path++) {
-        if (name.empty() || name == (*path)->name) chosen = *path;
-    }
-    if (!chosen) throw std::invalid_argument("bitpack path " + name + ": not one that this CPU can run");
-    return *chosen;
-}
+const Path& path_called(const std::string& name) { return path_of(bitpack::paths(), "bitpack", name); }
 
 bitpack::Float float_of(bool bfloat16) { return bfloat16 ? bitpack::Float::bfloat16 : bitpack::Float::float32; }
 
