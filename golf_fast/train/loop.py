@@ -169,7 +169,7 @@ def train(
     while not schedule.is_over(step, clock.elapsed, clock.step_seconds, clock.in_flight):
         rates = schedule.rates(step, clock.elapsed)
         step, loss = step + 1, trainer.step(rates)
-        watch.note(step, loss, trainer.optimizer.found)
+        watch.note(step, trainer.optimizer.found)
         schedule.record(rates)
         trainer.averages.update(step, rates.lr_factor, trainer.optimizer.ok)
         clock.step_issued()

@@ -38,19 +38,17 @@ class Watch:
         self.losses: list[float] = []
         """The same of each."""
 
-    def note(self, step: int, loss: torch.Tensor, found: torch.Tensor) -> None:
+    def note(self, step: int, found: torch.Tensor) -> None:
         """Take in what a step was found to be, as the device will know it.
 
         Args:
             step: counted from 1.
-            loss: scalar, the mean over all ranks.
-            found: `[n + 1]` for the n parameters, see `Optimizer.found`.
+            found: `[n + 1]` for the n parameters, see `Optimizer.found`; nobody writes to it any more.
         """
-        values = torch.cat((found[:-1], loss.detach().reshape(1).to(found.dtype)))
-        if values.is_cuda:
-            pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            values = pinned.copy_(values, non_blocking=True)
-        self._unread.append((step, values))
+        if found.is_cuda:
+            pinned = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
+            found = pinned.copy_(found, non_blocking=True)
+        self._unread.append((step, found))
 
     def read(self, finished: int) -> None:
         """Read what is known of the steps up to `finished`, the last whose work the device has done.
