@@ -13,7 +13,6 @@ from golf_fast.score.ledger import Event
 from golf_fast.train import Trained
 
 if TYPE_CHECKING:  # what is only for people is not needed for a score
-    from golf_fast.data import Baseline
     from golf_fast.data.overlap import Overlap
     from golf_fast.pipeline.account import Costs
 
@@ -34,7 +33,6 @@ class Findings:
     """What the compression cost, in bytes and in bits per byte."""
     scores: dict[str, Score] = field(default_factory=dict)
     """The score of each scoring stage that has ended, by its name."""
-    baselines: list[Baseline] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     """What the ledger of the final score has recorded so far."""
     resumed: int = 0

@@ -78,7 +78,6 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
         recompiles=trained.recompiles if trained else 0,
         peak_memory_bytes=machine.peak_memory_bytes(context.ranks.device),
         artifact_parts=found.costs.parts if found.costs else {},
-        baselines={baseline.name: baseline.bits_per_byte for baseline in found.baselines},
         finished=finished,
         resumed=found.resumed,
         repeated_seconds=found.repeated_seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import safetensors.torch
@@ -62,10 +63,11 @@ class ReportedRun(Run):
         if not context.ranks.main:
             return
         # The score is known: it is on disk before anything that only stands beside it is worked out.
-        outcome.result(context, found, finished=True).write(context.paths.result)
-        with context.secondary():
-            found.baselines = baselines.compare(context, found.inputs, found.scores[AFTER].bytes)
         result = outcome.result(context, found, finished=True)
+        result.write(context.paths.result)
+        with context.secondary():
+            compared = baselines.compare(context, found.inputs, found.scores[AFTER].bytes)
+            result = dataclasses.replace(result, baselines={each.name: each.bits_per_byte for each in compared})
         result.write(context.paths.result)
         self._show(result)
 
