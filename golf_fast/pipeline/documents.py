@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from golf_fast.data import BOS_ID, Tokenizer, Validation
 from golf_fast.files import replacing
-from golf_fast.pipeline import outcome
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import Inputs
 from golf_fast.runs.documents import Documents
 from golf_fast.score import Score
 
+_STRETCHES = 256
+"""Stretches of the stream for which the gain of adapting is kept."""
 _AT_EACH_END = 3
 """Documents whose text is kept, of the hardest, and of the easiest."""
 _SHOWN_TOKENS = 256
@@ -27,12 +29,26 @@ def leave_documents(context: Context, inputs: Inputs, fixed: Score, final: Score
     """Leave the documents and, where the run adapts, the losses before adapting and what it gained along the stream."""
     paths = context.paths
     if final is not fixed:
-        for stretch in outcome.gains(fixed.losses, final.losses):
+        for stretch in _gains(fixed.losses, final.losses):
             context.log.metric(kind="gain", **stretch)
         with context.secondary(), replacing(paths.token_losses_before) as file:
             file.write(fixed.losses.tobytes())
     with context.secondary():
         find_documents(inputs.validation, final.losses, inputs.dataset.tokenizer()).write(paths.documents)
+
+
+def _gains(fixed: npt.NDArray[np.float32], adapting: npt.NDArray[np.float32]) -> list[dict[str, float]]:
+    """The mean losses of equal stretches of the stream, in nats, without and with adapting; both `[targets]`."""
+    edges = np.unique(np.linspace(0, len(fixed), min(_STRETCHES, len(fixed)) + 1).astype(np.int64)).tolist()
+    return [
+        {
+            "start": start,
+            "stop": stop,
+            "fixed": float(fixed[start:stop].mean(dtype=np.float64)),
+            "adapting": float(adapting[start:stop].mean(dtype=np.float64)),
+        }
+        for start, stop in pairwise(edges)
+    ]
 
 
 def find_documents(validation: Validation, losses: npt.NDArray[np.float32], tokenizer: Tokenizer) -> Documents:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
-import numpy as np
-import numpy.typing as npt
-
 from golf_fast import machine
 from golf_fast.data import shard_tokens
 from golf_fast.files import sha256
@@ -15,9 +10,6 @@ from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.findings import AFTER, BEFORE, Findings
 from golf_fast.runs import Result
 from golf_fast.score.verdict import Facts, Verdict, judge, variant_of
-
-_STRETCHES = 256
-"""Stretches of the stream for which the gain of adapting is kept."""
 
 
 def verdict(context: Context, found: Findings, *, finished: bool) -> Verdict:
@@ -85,17 +77,3 @@ def result(context: Context, found: Findings, *, finished: bool) -> Result:
         validation_shards=found.inputs.shards,
         validation_bytes=found.inputs.side_cars,
     )
-
-
-def gains(fixed: npt.NDArray[np.float32], adapting: npt.NDArray[np.float32]) -> list[dict[str, float]]:
-    """The mean losses of equal stretches of the stream, in nats, without and with adapting; both `[targets]`."""
-    edges = np.unique(np.linspace(0, len(fixed), min(_STRETCHES, len(fixed)) + 1).astype(np.int64)).tolist()
-    return [
-        {
-            "start": start,
-            "stop": stop,
-            "fixed": float(fixed[start:stop].mean(dtype=np.float64)),
-            "adapting": float(adapting[start:stop].mean(dtype=np.float64)),
-        }
-        for start, stop in pairwise(edges)
-    ]
