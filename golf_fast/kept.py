@@ -48,21 +48,21 @@ class Record:
     path: Path
     fields: dict[str, Any]
 
-    def tensor(self, name: str, device: str = "cpu") -> torch.Tensor:
-        """One of its tensors.
+    def tensor(self, name: str) -> torch.Tensor:
+        """One of its tensors, on the CPU.
 
         Raises:
             InputError: there is none of this name.
         """
-        return self.rows(name, 0, None, device)
+        return self.rows(name, 0, None)
 
-    def rows(self, name: str, first: int, count: int | None, device: str = "cpu") -> torch.Tensor:
-        """Rows `[first, first + count)` of a tensor, or all from `first` on.
+    def rows(self, name: str, first: int, count: int | None) -> torch.Tensor:
+        """Rows `[first, first + count)` of a tensor, or all from `first` on, on the CPU.
 
         Raises:
             InputError: there is none of this name.
         """
-        with _opened(self.path, device) as file:
+        with _opened(self.path) as file:
             if name not in file.keys():  # noqa: SIM118 (it is no mapping)
                 raise InputError(f"{self.path}: holds no {name}")
             if first == 0 and count is None:
@@ -71,9 +71,9 @@ class Record:
             rows: torch.Tensor = file.get_slice(name)[first : None if count is None else first + count]
             return rows
 
-    def tensors(self, device: str = "cpu") -> dict[str, torch.Tensor]:
-        """All of its tensors."""
-        with _opened(self.path, device) as file:
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All of its tensors, on the CPU."""
+        with _opened(self.path) as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
@@ -162,9 +162,9 @@ def _write(tensors: Mapping[str, torch.Tensor], file: IO[bytes], hashed: Callabl
 
 
 @contextlib.contextmanager
-def _opened(path: Path, device: str) -> Any:
+def _opened(path: Path) -> Any:
     try:
-        with safe_open(path, framework="pt", device=device) as file:
+        with safe_open(path, framework="pt", device="cpu") as file:
             yield file
     except InputError:
         raise
