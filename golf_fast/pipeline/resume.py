@@ -35,8 +35,6 @@ from golf_fast.train.checkpoint import Checkpoint
 BEAT_SECONDS = 0.5
 """How often a run says that it lives: as much may be missing of the time of one that was killed."""
 RUN, TRAINED, COMPRESSED, COSTS = "run", "trained", "compressed", "costs"
-PRODUCTS = (RUN, TRAINED, COMPRESSED, COSTS, "before", "after", "adapting")
-"""Names of the records, in the order in which they are made."""
 PRODUCT_OF = {
     "train": TRAINED,
     "compress": COMPRESSED,
@@ -45,7 +43,9 @@ PRODUCT_OF = {
     AFTER: "after",
     ADAPTING: "adapting",
 }
-"""Stage -> the record of what it makes."""
+"""Stage -> the record of what it makes, in their order."""
+PRODUCTS = (RUN, *PRODUCT_OF.values())
+"""Names of the records, in the order in which they are made."""
 _NEEDED = "the record of a run is needed"
 
 

@@ -29,7 +29,7 @@ from golf_fast.errors import InputError
 from golf_fast.train.clock import Clock
 from golf_fast.train.copies import Copies
 from golf_fast.train.schedule import Rates, Schedule
-from golf_fast.train.state import Piece
+from golf_fast.train.state import Piece, within
 
 if TYPE_CHECKING:
     from golf_fast.train.loop import Trainer
@@ -295,7 +295,7 @@ def _pieces(trainer: Trainer) -> dict[str, Piece]:
 def _restore(start: Checkpoint, trainer: Trainer, schedule: Schedule, clock: Clock, ranks: Ranks) -> None:
     for name, parameter in trainer.model.named_parameters():
         Piece.whole(parameter).fill(f"{_WEIGHTS}{name}", start.rows)
-    trainer.averages.load(lambda name, first, count: start.rows(f"averages.{name}", first, count))
+    trainer.averages.load(within("averages", start.rows))
     trainer.optimizer.load(start.rows)
     torch.set_rng_state(start.own("own.random", ranks.rank))
     if ranks.device.type == "cuda":
