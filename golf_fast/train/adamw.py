@@ -41,7 +41,6 @@ class AdamW:
         # From the beginning, so that a state is complete at any step.
         self.state = {
             parameter: {
-                "step": self.count,
                 "exp_avg": torch.zeros_like(parameter, requires_grad=False),
                 "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
             }

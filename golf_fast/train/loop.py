@@ -40,7 +40,6 @@ class Trained:
         average: which average they are: "ema", "swa" or "none".
         schedule: the rates of every step.
         train_loss: mean loss of the last step, nats a token.
-        losses: the same of each step that this process did.
         recompiles: graphs that torch.compile made after the warm-up, inside the training time.
     """
 
@@ -50,7 +49,6 @@ class Trained:
     seconds: float
     tokens: int
     train_loss: float
-    losses: list[float]
     recompiles: int
     schedule: Schedule
 
@@ -199,7 +197,6 @@ def _trained(trainer: Trainer, schedule: Schedule, clock: Clock, watch: Watch, r
         seconds=clock.elapsed,
         tokens=steps * trainer.config.batch_tokens,
         train_loss=watch.last,
-        losses=watch.losses,
         recompiles=recompiles,
         schedule=schedule,
     )
