@@ -47,19 +47,11 @@ def _rate(
     what: str, unit: str, amount: float, work: Callable[[], object], seconds: float, device: torch.device
 ) -> Figure:
     """How much of `amount` a second `work` does, measured for at most about that long, a first time included."""
-
-    def once() -> float:
-        began = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - began
-
     end = time.perf_counter() + seconds
-    first = once()
+    first = _seconds(work, device)
     rates: list[float] = []
     while not rates or time.perf_counter() + first < end:
-        rates.append(amount / once())
+        rates.append(amount / _seconds(work, device))
     return Figure(what, statistics.median(rates), unit, _spread(rates), len(rates))
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # torch is loaded when something is measured
     from golf_fast.distributed import Ranks
     from golf_fast.doctor.measure import Figure
 
-SECONDS = 60.0
 SHARES = {"GEMM": 0.15, "memory copy": 0.1, "host to device": 0.1, "all-reduce": 0.15, "disk": 0.15, "micro-step": 0.15}
 """What each measurement may take of the time; the rest is for starting, and for compiling kernels."""
 _UNSTEADY = 0.3
