@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -184,13 +183,6 @@ class Ranks:
         self.all_gather_into(gathered, padded)
         rows = gathered.view(self.world_size, -1)
         return [row[:length].numpy().tobytes() for row, length in zip(rows, lengths.tolist(), strict=True)]
-
-    def broadcast_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each contiguous tensor (any dtype) by rank 0's, bit for bit."""
-        if self.world_size == 1:
-            return
-        for tensor in tensors:
-            self._exchange(partial(dist.broadcast, _as_bytes(tensor), src=0))
 
     def broadcast_float(self, x: float) -> float:
         """Rank 0's number, exactly. It travels between the hosts: no GPU is waited for."""
