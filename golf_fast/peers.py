@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -105,10 +106,19 @@ class Peers:
                 time.sleep(0.05)
         except RuntimeError:  # the store went with its holder
             others = [0]
-        absent = ", ".join(names[rank] for rank in others)
-        if absent:
-            return StoppedError(f"{absent} does not answer: it has stopped, hangs, or has ended ({said})")
-        return StoppedError(f"the ranks could not exchange what they had to, and all of them still answer ({said})")
+        return unanswered([names[rank] for rank in others], said)
+
+
+def unanswered(absent: Sequence[str], said: str) -> StoppedError:
+    """The error after an exchange that failed.
+
+    Args:
+        absent: names of the ranks that do not answer.
+        said: what torch said.
+    """
+    if absent:
+        return StoppedError(f"{', '.join(absent)} does not answer: it has stopped, hangs, or has ended ({said})")
+    return StoppedError(f"the ranks could not exchange what they had to, and all of them still answer ({said})")
 
 
 def _asked_seconds() -> float | None:

@@ -14,7 +14,7 @@ import time
 from typing import Any, NamedTuple
 
 from golf_fast.errors import StoppedError, printable
-from golf_fast.peers import MEETING_SECONDS, Peers
+from golf_fast.peers import MEETING_SECONDS, Peers, unanswered
 
 _GRACE_SECONDS = 5.0
 """How much later than the first another rank may notice that somebody is missing."""
@@ -117,7 +117,7 @@ class WatchedPeers(Peers):
             self.store.set("vain", self._name(self.rank))
             end = time.monotonic() + _GRACE_SECONDS
             while absent and time.monotonic() < end and (culprit := self._look(self.store)) is None:
-                absent = [rank for rank in absent if not _has(self.store, f"noticed/{rank}")]
+                absent = [rank for rank in absent if not self._has(f"noticed/{rank}")]
                 time.sleep(0.05)
             self._end_the_stopped(absent)
             self._linger()
@@ -126,10 +126,7 @@ class WatchedPeers(Peers):
             self._kill_if_stopped(0)
         if culprit is not None:
             return StoppedError(culprit)
-        if absent:
-            names = ", ".join(self._name(rank) + self._hanging.get(rank, "") for rank in absent)
-            return StoppedError(f"{names} does not answer: it has stopped, hangs, or has ended ({said})")
-        return StoppedError(f"the ranks could not exchange what they had to, and all of them still answer ({said})")
+        return unanswered([self._name(rank) + self._hanging.get(rank, "") for rank in absent], said)
 
     def failed(self, error: BaseException) -> None:
         """Tell the others what ends this rank."""
@@ -251,10 +248,3 @@ def _end_later(seconds: float | None) -> None:
         faulthandler.cancel_dump_traceback_later()
         if seconds is not None:
             faulthandler.dump_traceback_later(seconds, exit=True, file=sys.stderr)
-
-
-def _has(store: Any, key: str) -> bool:
-    try:
-        return bool(store.check([key]))
-    except RuntimeError:  # the store went with its holder
-        return False
