@@ -50,9 +50,10 @@ class RecordedSchedule:
     loop_from: int = later(0)
     """The step, counted from 0, from which on the layers of the model's loop were repeated."""
     windows_from: tuple[int, ...] = later(())
-    """The steps, counted from 0, from which on each number of windows held; empty if none ever did."""
+    """The steps, counted from 0, from which on attention saw at most what windows says; empty if it never had a
+    limit."""
     windows: tuple[int, ...] = later(())
-    """Positions that attention saw at most, in their order; 0: as the model says."""
+    """The most positions that attention saw, in their order; 0: as the model says."""
 
     def __post_init__(self) -> None:
         held = min(len(self.lr_factor), len(self.momentum))
