@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
+from helpers import small_run
+from helpers.small_run import text
 
 import golf_fast
 from golf_fast.compress.artifact import codecs
@@ -24,26 +26,7 @@ from golf_fast.runs.result import read
 from golf_fast.score.ledger import ranges_of
 from golf_fast.train.__main__ import main
 
-SMALL = [
-    "--model.vocab-size=300",
-    "--model.dim=32",
-    "--model.layers=2",
-    "--model.heads=2",
-    "--model.kv-heads=1",
-    "--model.bigram-buckets=64",
-    "--model.bigram-dim=16",
-    "--train.max-seconds=0",
-    "--train.max-steps=6",
-    "--train.warmup-steps=1",
-    "--train.batch-tokens=1024",
-    "--train.seq-len=32",
-    "--train.compute-dtype=float32",
-    "--compress.prune-min-elements=256",
-    "--score.window=32",
-    "--score.stride=16",
-    "--score.ttt-chunk-tokens=512",
-    "--score.ttt-epochs=1",
-]
+SMALL = [*small_run.SMALL, "--train.max-steps=6", *small_run.ADAPTING]
 FILES = {
     "artifact.golf",
     "checkpoint",
@@ -61,18 +44,6 @@ FILES = {
     "tokenizer.model",
     "train_gpt.py",
 }
-
-
-def text(folder: Path) -> Path:
-    """Some text in documents, different enough that the tokenizer finds its pieces."""
-    generator = np.random.default_rng(0)
-    words = ["".join(chr(97 + letter) for letter in generator.integers(0, 26, length)) for length in [2, 3, 5, 8] * 60]
-    path = folder / "text.jsonl"
-    with path.open("w") as file:
-        for _ in range(60):
-            document = " ".join(generator.choice(words, 60))
-            file.write(json.dumps({"text": document + ".\n"}) + "\n")
-    return path
 
 
 def pipeline(folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

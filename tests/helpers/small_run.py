@@ -1,4 +1,4 @@
-"""A run of seconds, by its flags, and a text for it."""
+"""Runs of seconds, by their flags, and a text for them."""
 
 import json
 from pathlib import Path
@@ -24,6 +24,20 @@ SMALL = [
     "--score.stride=16",
 ]
 """Of the recipe tiny; on ranks up to 8."""
+ADAPTING = ["--score.ttt-chunk-tokens=512", "--score.ttt-epochs=1"]
+"""With these it adapts to the small text while it is scored, in several chunks."""
+RESUMED = [
+    *SMALL,
+    "--device=cpu",
+    "--train.max-steps=20",
+    "--train.log-every=1",
+    "--train.val-every=7",
+    "--train.ema-start-step=8",
+    "--train.checkpoint-every=3",
+    "--compress.calibration-tokens=4096",
+    *ADAPTING,
+]
+"""A longer one, which has a checkpoint every third step and something to go on with in every stage."""
 
 
 def text(folder: Path) -> Path:
@@ -31,6 +45,6 @@ def text(folder: Path) -> Path:
     generator = np.random.default_rng(0)
     words = ["".join(chr(97 + letter) for letter in generator.integers(0, 26, length)) for length in [2, 3, 5, 8] * 60]
     path = folder / "text.jsonl"
-    documents = (" ".join(generator.choice(words, 60)) for _ in range(40))
+    documents = (" ".join(generator.choice(words, 60)) for _ in range(60))
     path.write_text("".join(json.dumps({"text": document + ".\n"}) + "\n" for document in documents))
     return path

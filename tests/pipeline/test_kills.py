@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from helpers import ranks
-from helpers.short_run import FLAGS, STAGES, text
+from helpers.small_run import RESUMED, text
 
 import golf_fast
 from golf_fast.runs import FinishedRun
@@ -28,6 +28,14 @@ from golf_fast.train.checkpoint import folders, read
 PROGRAM = str(Path(golf_fast.__file__).parent / "train" / "__main__.py")
 KILLS = int(os.environ.get("GOLF_FAST_KILLS", "5"))
 SEED = int(os.environ.get("GOLF_FAST_FUZZ_SEED", "0"))
+STAGES = [
+    "train",
+    "compress",
+    "what compression cost",
+    "score before compression",
+    "score after compression",
+    "score while adapting",
+]
 LEFT_OUT = {
     "train_seconds",
     "tokens_per_second",
@@ -54,7 +62,7 @@ def start(tmp_path: Path, fork_context: ForkServerContext) -> Start:
 
 
 def new(folder: Path, name: str) -> list[str]:
-    return ["tiny", *FLAGS, f"--data.text={text(folder)}", f"--data.built={folder / 'built'}", *place(folder, name)]
+    return ["tiny", *RESUMED, f"--data.text={text(folder)}", f"--data.built={folder / 'built'}", *place(folder, name)]
 
 
 def place(folder: Path, name: str) -> list[str]:

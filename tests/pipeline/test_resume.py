@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.short_run import FLAGS, text
+from helpers.small_run import RESUMED, text
 
 from golf_fast.audit.run.judge import Sample, audit
 from golf_fast.console import exit_with
@@ -66,7 +66,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("whole", "short"):
-            arguments = ["tiny", *FLAGS, f"--data.text={text(folder)}", f"--data.built={folder / 'built'}"]
+            arguments = ["tiny", *RESUMED, f"--data.text={text(folder)}", f"--data.built={folder / 'built'}"]
             arguments += [f"--runs-dir={folder}", f"--run-id={name}"]
             patch.setattr(sys, "argv", ["train", *arguments])
             if name == "short":
@@ -227,7 +227,7 @@ def test_a_run_goes_on_where_no_checkpoint_can_be_written(
         return make(run)
 
     monkeypatch.setattr(ResumableRun, "train", without)
-    arguments = ["tiny", *FLAGS, f"--data.text={text(folder)}", f"--data.built={folder / 'built'}"]
+    arguments = ["tiny", *RESUMED, f"--data.text={text(folder)}", f"--data.built={folder / 'built'}"]
     assert call(*arguments, f"--runs-dir={tmp_path}", "--run-id=x") == 0
     assert result(tmp_path / "x")["val_bpb"] == whole["val_bpb"]
     assert "the run goes on without this checkpoint" in (tmp_path / "x" / "log.txt").read_text()
@@ -349,7 +349,7 @@ def test_a_run_that_ends_by_the_clock_keeps_its_limit(
             os.kill(os.getpid(), signal.SIGTERM)
         return step(trainer, rates)
 
-    arguments = ["tiny", *FLAGS, f"--data.text={text(base[0])}", f"--data.built={base[0] / 'built'}"]
+    arguments = ["tiny", *RESUMED, f"--data.text={text(base[0])}", f"--data.built={base[0] / 'built'}"]
     limits = ["--train.max-seconds=2", "--train.max-steps=100000", "--compress.calibration-seconds=0.5"]
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", stopping)
