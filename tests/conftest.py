@@ -80,7 +80,8 @@ def run_ranks(
 
     def run(script: str | Path, world_size: int, *arguments: object) -> None:
         said = tmp_path_factory.mktemp("said")
-        ranks.run(fork_context, said, str(script), world_size, [str(argument) for argument in arguments])
+        given = [str(argument) for argument in arguments]
+        ranks.finish(*ranks.start(fork_context, said, str(script), world_size, given))
 
     return run
 

@@ -103,17 +103,6 @@ def finish(ranks: Sequence[ForkServerProcess], said: Sequence[Path]) -> None:
         end(ranks)
 
 
-def run(
-    context: multiprocessing.context.ForkServerContext,
-    folder: Path,
-    script: str,
-    world_size: int,
-    arguments: Sequence[str],
-) -> None:
-    """Run a script as every rank, and see that each exits with 0. `folder` gets what they say."""
-    finish(*start(context, folder, script, world_size, arguments))
-
-
 class Job:
     """A script as every rank, from the beginning of a block to its end, when those that still run are killed.
 
