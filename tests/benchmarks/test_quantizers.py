@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from test_pipeline import SMALL, pipeline, text
+from helpers.small_run import text
+from test_pipeline import SMALL, pipeline
 
 from benchmarks import quantizers, results
 from benchmarks.report.rows import read
