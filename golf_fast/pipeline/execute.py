@@ -14,9 +14,8 @@ from golf_fast.config import RunConfig
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError, StoppedError
 from golf_fast.files import read_bytes, replacing
-from golf_fast.pipeline.going_on import GoingOn, restarted, sole
+from golf_fast.pipeline.going_on import GoingOn, mend, restarted, sole
 from golf_fast.pipeline.resumable import ResumableRun
-from golf_fast.pipeline.resume import mend
 from golf_fast.report import RunLog, write_html, write_pictures
 from golf_fast.report.html import flat
 from golf_fast.report.trackers import require_installed

@@ -14,7 +14,7 @@ from golf_fast.config import RunConfig
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.files import locked
-from golf_fast.pipeline.resume import RUN, launch
+from golf_fast.pipeline.products import RUN, launch
 from golf_fast.runs import FinishedRun, RunPaths
 from golf_fast.train import checkpoint
 from golf_fast.train_config import CHECKPOINTS
@@ -85,6 +85,18 @@ def sole(paths: RunPaths) -> Iterator[None]:
         if holder == "another":
             raise InputError(f"{paths.folder}: another process is making this run; wait until it has ended, or end it")
         yield
+
+
+def mend(path: Path) -> None:
+    """End the half line that a process left at the end of a file when it was killed."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                os.pwrite(descriptor, b"\n", size)
+        finally:
+            os.close(descriptor)
 
 
 def _found(path: Path) -> GoingOn:

@@ -21,8 +21,8 @@ from golf_fast.kept import Record
 from golf_fast.pipeline.account import Costs
 from golf_fast.pipeline.compression import Compressed
 from golf_fast.pipeline.context import Stage
+from golf_fast.pipeline.products import COMPRESSED, COSTS, PRODUCT_OF, TRAINED, Kept
 from golf_fast.pipeline.reported import ReportedRun
-from golf_fast.pipeline.resume import COMPRESSED, COSTS, PRODUCT_OF, TRAINED, Kept
 from golf_fast.pipeline.space import needed
 from golf_fast.pipeline.training import TrainingStage
 from golf_fast.report import RunLog

@@ -278,15 +278,3 @@ def launch() -> list[str] | None:
         return None
     # Its default is no name, and ranks of one launch on several machines have no other.
     return [name] if name != "none" else [name, platform.node(), str(os.getppid())]
-
-
-def mend(path: Path) -> None:
-    """End the half line that a process left at the end of a file when it was killed."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                os.pwrite(descriptor, b"\n", size)
-        finally:
-            os.close(descriptor)
