@@ -14,7 +14,7 @@ from golf_fast.data.shards import find_shards, shard_tokens
 from golf_fast.errors import InputError, StoppedError
 from golf_fast.model import parameters
 from golf_fast.pipeline.budget import Budget
-from golf_fast.pipeline.rehearsal import Rehearsal, rehearse, require_divisible
+from golf_fast.pipeline.rehearsal import Rehearsal, rehearse
 from golf_fast.report import table
 from golf_fast.report.table import Cell
 from golf_fast.runs import FinishedRun
@@ -33,7 +33,7 @@ def dry_run(parsed: Parsed) -> None:
     world_size = parsed.config.train.dry_run_ranks
     if os.environ.get("RANK", "0") != "0":  # each would say the same
         return
-    require_divisible(config, world_size)
+    _require_divisible(config, world_size)
     for line in parsed.lines:
         say(line)
     kind = "CPU" if config.device == "cpu" else "GPU"
@@ -50,6 +50,18 @@ def dry_run(parsed: Parsed) -> None:
     require_equal(ranks)
     for line in _plan(config, ranks[0], world_size):
         say(line)
+
+
+def _require_divisible(config: RunConfig, world_size: int) -> None:
+    """That a number of ranks can share out a step.
+
+    Raises:
+        InputError: it does not divide the micro-batches.
+    """
+    if config.train.micro_batches % world_size:
+        raise InputError(
+            f"train.dry_run_ranks is {world_size}: it must divide train.micro_batches = {config.train.micro_batches}"
+        )
 
 
 def require_equal(ranks: list[Rehearsal]) -> None:

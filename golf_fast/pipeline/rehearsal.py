@@ -23,7 +23,6 @@ from golf_fast.data import Batch, Batches
 from golf_fast.data.shards import Tokens
 from golf_fast.data.tokenizer import BOS_ID
 from golf_fast.distributed import Ranks, Wait
-from golf_fast.errors import InputError
 from golf_fast.model import GPT
 from golf_fast.model.backends import as_on_a_gpu
 from golf_fast.train import Trainer
@@ -264,15 +263,3 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _let_go(self, key: int, size: int) -> None:
         self._alive.discard(key)
         self.held -= size
-
-
-def require_divisible(config: RunConfig, world_size: int) -> None:
-    """That a number of ranks can share out a step.
-
-    Raises:
-        InputError: it does not divide the micro-batches.
-    """
-    if config.train.micro_batches % world_size:
-        raise InputError(
-            f"train.dry_run_ranks is {world_size}: it must divide train.micro_batches = {config.train.micro_batches}"
-        )
