@@ -97,7 +97,7 @@ def score_apart(work: Work, groups: list[list[Span]]) -> None:
     costs = [sum(_tokens_read(span, context, context) for span in group) for group in groups]
     for stretch in shared_out(costs, work.ranks):
         for k in stretch[work.ranks.rank]:
-            _Group(work, None, groups[k], "documents", k, 0.0).score_plainly(groups[k], 0)
+            _score_plainly(work, groups[k], 0, "documents", k)
             work.examiner.told(max(stop for _, stop in groups[k]))
         work.examiner.settle()
 
@@ -106,12 +106,12 @@ class _Group:
     """Some documents side by side, the longest first: those that still go on are always the first rows."""
 
     def __init__(
-        self, work: Work, fresh: Fresh | None, documents: list[Span], phase: str, place: int, plain_left: float
+        self, work: Work, fresh: Fresh, documents: list[Span], phase: str, place: int, plain_left: float
     ) -> None:
         """What is needed to score a group.
 
         Args:
-            fresh: the adapters at the start of a document; None: there are none.
+            fresh: the adapters at the start of a document.
             plain_left: tokens that this rank will read for the groups after this one, if they do not adapt.
         """
         self._work = work
@@ -125,21 +125,19 @@ class _Group:
     def score(self) -> None:
         """Chunk after chunk; where time runs out, what is left is scored without another step."""
         c, examiner, pace = self._config, self._work.examiner, self._work.examiner.pace
-        chunks = -(-(self._documents[0][1] - self._documents[0][0]) // c.chunk_tokens)
-        assert self._fresh is not None
-        adapters = self._fresh.rows(len(self._documents))
-        optimizer = _Steps(adapters, c)
+        first, stop = self._documents[0]
+        chunks, given = -(-(stop - first) // c.chunk_tokens), pace.given("documents", first)
+        optimizer = _Steps(self._fresh.rows(len(self._documents)), c)
         for chunk in range(chunks):
             active = self._longer_than(chunk * c.chunk_tokens)
             going_on = self._longer_than((chunk + 1) * c.chunk_tokens)
-            given = pace.given("documents", self._documents[0][0])
             if chunk == given or not self._in_time(active, chunk):
-                examiner.gave_up("documents", self._documents[0][0], chunk, chunks, self._place)
+                examiner.gave_up("documents", first, chunk, chunks, self._place)
                 pace.say(
                     f"from target {active[0][0] + chunk * c.chunk_tokens} on documents are scored without adapting, "
                     f"within score.max_seconds {pace.limit:g}"
                 )
-                self.score_plainly(active, chunk * c.chunk_tokens)
+                _score_plainly(self._work, active, chunk * c.chunk_tokens, self._phase, self._place)
                 return
             optimizer.keep(len(active))
             excerpts = [excerpt(span, chunk * c.chunk_tokens, c.chunk_tokens, c.context) for span in active]
@@ -166,16 +164,22 @@ class _Group:
             return pace.fits(forward=step, step=step)
         return pace.fits(forward=step + 1.2 * (rest + self._plain_left), step=step)
 
-    def score_plainly(self, documents: list[Span], done: int) -> None:
-        """Score what is left of documents, half a context at a time, with the weights as they are."""
-        c, examiner = self._config, self._work.examiner
-        stride = max(1, c.context // 2)
-        while documents:
-            excerpts = [excerpt(span, done, stride, c.context) for span in documents]
-            with examiner.pace.measured("forward", len(excerpts) * (excerpts[0].stop - excerpts[0].begin)):
-                examiner.score_excerpts(excerpts, None, self._phase, batch=self._place)
-            done += stride
-            documents = [span for span in documents if span[1] - span[0] > done]
+
+def _score_plainly(work: Work, documents: Sequence[Span], done: int, phase: str, place: int) -> None:
+    """Score what is left of documents, half a context at a time, with the weights as they are.
+
+    Args:
+        done: targets of each that are scored.
+        place: number of their group.
+    """
+    context, examiner = work.config.documents.context, work.examiner
+    stride = max(1, context // 2)
+    while documents:
+        excerpts = [excerpt(span, done, stride, context) for span in documents]
+        with examiner.pace.measured("forward", len(excerpts) * (excerpts[0].stop - excerpts[0].begin)):
+            examiner.score_excerpts(excerpts, None, phase, batch=place)
+        done += stride
+        documents = [span for span in documents if span[1] - span[0] > done]
 
 
 def excerpt(document: Span, done: int, count: int, context: int) -> Excerpt:
