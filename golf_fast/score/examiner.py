@@ -206,7 +206,7 @@ class Examiner:
             self._ledger.require_own_context(*each)
         ranges = [(each.start, each.stop) for each in excerpts]
         device = self._rows.device
-        begins, starts, stops = (torch.tensor(column, device=device) for column in zip(*excerpts, strict=True))
+        begins, starts, stops = torch.tensor(excerpts, device=device).unbind(1)
         before = excerpts[0].start - excerpts[0].begin
         assert all(each.start - each.begin == before for each in excerpts), "excerpts are alike up to what is scored"
         length = max(each.stop - each.begin for each in excerpts)

@@ -201,8 +201,7 @@ class Ledger:
             elif event["event"] == "train":
                 self._require_going_on(ranges_of(event))
             held.append(event)
-        for event in sorted(held, key=lambda event: int(event["batch"])):
-            self._waiting.append(event)
+        self._waiting += sorted(held, key=lambda event: int(event["batch"]))
         self.flush()
 
     def flush(self) -> None:
