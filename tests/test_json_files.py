@@ -109,6 +109,9 @@ def test_lines_are_numbered_and_half_a_line_may_be_left(tmp_path: Path) -> None:
         b'\xef\xbb\xbf{"a": 1}',
         b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}",
         b'{"a": ' + b"[" * 99999 + b"]" * 99999 + b"}",
+        b'{"a": ' + b"[ " * 70 + b"] " * 70 + b"}",
+        b'{"a": ' + b"[1, " * 70 + b"1" + b", 1]" * 70 + b"}",
+        b'{"a": [1.0, [2.0, 1e17]], "b": -0.0}',
         b"[1]",
         b"",
         b"{}",
@@ -125,3 +128,4 @@ def test_what_is_read_quickly_is_what_is_read_strictly(line: bytes) -> None:
 
 def test_a_usual_line_is_read_quickly() -> None:
     assert json_files.quick(b'{"event": "score", "start": 3, "tokens": "00ff"}') is not None
+    assert json_files.quick(b'{"event": "train", "ranges": [[0, 48], [96, 144]], "scored": true}') is not None
