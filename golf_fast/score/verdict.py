@@ -136,7 +136,8 @@ class Records:
         trained_elsewhere: training tokens that were trained on before or while the pass.
         order: in which documents were scored.
         cut: how often adapting was given up for the limit of time.
-        unexplained: whether weights changed between two records of scoring, and none says what they learned.
+        unexplained: number of the first record of scoring by weights that changed since the last one, where no record
+            says what they learned; 0: there is none.
         violations: the rules that the records break, each with the number of the first that does.
     """
 
@@ -146,7 +147,7 @@ class Records:
         self.trained_elsewhere = 0
         self.order: Order = "stream"
         self.cut = 0
-        self.unexplained = False
+        self.unexplained = 0
         self.violations: dict[str, int] = {}
         self._weights, self._learned = "", True
         self._number = 0
@@ -197,7 +198,7 @@ class Records:
             return
         weights = event.get("weights") or self._weights
         if weights != self._weights and self._weights and not self._learned:
-            self.unexplained = True
+            self.unexplained = self.unexplained or self._number
             self._broken("V1")
         self._weights, self._learned = weights, False
 

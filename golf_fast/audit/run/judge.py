@@ -192,6 +192,8 @@ def _by_rule(evidence: Evidence, records: Records, verdict: Verdict, facts: Fact
     assert not isinstance(events, Missing)
     for rule in verdict.violations:
         yield _broken(rule, evidence, facts) or record.by_line(events, rule, path, records.violations.get(rule))
+    if number := records.unexplained:
+        yield flagged("V1", "the weights changed, and no record says what they learned", f"{path.name} line {number}")
     open_rules = dict[str, str]()
     if facts.finished is not True:
         open_rules |= dict.fromkeys(_BY_RECORD, "the run did not finish")

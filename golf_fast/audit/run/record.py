@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +131,7 @@ def tokens_named(events: Sequence[Event], tokens: npt.NDArray[np.uint16], path: 
 
 
 def weights_named(events: Sequence[Event], path: Path, artifact: str | None, exact: bool) -> list[Finding]:
-    """Whether the first scores are by the artifact's weights, and these change only where a record says why.
+    """Whether the first scores are by the artifact's weights.
 
     Args:
         artifact: hash of the artifact's weights; None where there are none to hash.
@@ -141,10 +140,6 @@ def weights_named(events: Sequence[Event], path: Path, artifact: str | None, exa
     scores = [(number, event) for number, event in enumerate(events, 1) if event["event"] == "score"]
     if not scores or not all(event.get("weights") for _, event in scores):
         return [unknown("artifact", "the ledger names no hash of the weights; an earlier version wrote it")]
-    for (before, first), (after, second) in pairwise(scores):
-        learned = any(_changes_weights(event) for event in events[before : after - 1])
-        if first["weights"] != second["weights"] and not learned:
-            return [flagged("V1", "the weights changed, and no record says what they learned", _line(path, after))]
     number, first = scores[0]
     if artifact is None or any(_changes_weights(event) for event in events[: number - 1]):
         return [unknown("artifact", "nothing was scored by the artifact's own weights")]
