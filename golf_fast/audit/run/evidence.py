@@ -21,7 +21,7 @@ from golf_fast.data import Dataset, Tokenizer, Validation
 from golf_fast.data.dataset import find
 from golf_fast.data.shards import HEADER_BYTES, Shard, find_shards, side_cars
 from golf_fast.errors import InputError
-from golf_fast.files import open_regular, read_bytes, reason, sha256
+from golf_fast.files import open_regular, reason, sha256
 from golf_fast.from_plain import from_plain
 from golf_fast.runs import FinishedRun, Result
 from golf_fast.runs.schedule import RecordedSchedule
@@ -87,9 +87,9 @@ class Evidence:
 
     @cached_property
     def _metrics(self) -> tuple[list[dict[str, Any]], str]:
+        if not self.paths.metrics.exists():
+            return [], "is missing"
         try:
-            if not self.paths.metrics.exists():
-                read_bytes(self.paths.metrics, "the metrics of a run are needed")
             records, others = self.run.metrics()
         except InputError as error:
             return [], str(error)
@@ -98,7 +98,7 @@ class Evidence:
     @cached_property
     def machine(self) -> dict[str, Any] | Missing:
         """What the run said of its machine when it began."""
-        held = json_files.read_object(self.paths.config, "the settings of a run are needed").get("machine")
+        held = self.run.as_written(self.paths.config).get("machine")
         return held if isinstance(held, dict) else Missing("is not on record; an earlier version wrote the settings")
 
     @cached_property
@@ -144,7 +144,9 @@ class Evidence:
 
     @cached_property
     def tokens(self) -> npt.NDArray[np.uint16] | Missing:
-        """The validation tokens as the run cut them, `[targets + 1]`."""
+        """The validation tokens as the run cut them, `[targets + 1]`; also where a side-car does not fit to them."""
+        if not isinstance(self.validation, Missing):
+            return self.validation.tokens
         dataset = self._held_out
         if isinstance(dataset, Missing):
             return dataset
