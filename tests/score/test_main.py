@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import results
 
 from golf_fast import score
 from golf_fast.checks import for_file
@@ -21,7 +22,6 @@ from golf_fast.distributed import Ranks
 from golf_fast.files import sha256
 from golf_fast.model import GPT, upstream
 from golf_fast.ops import backends
-from golf_fast.runs import Result
 from golf_fast.score.__main__ import main
 
 VOCABULARY = 270
@@ -49,34 +49,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def record(folder: Path, shards: list[Path]) -> None:
     """The result.json of a run that was scored on these shards, with the files that are in its directory."""
-    Result(
-        run_id="made",
-        recipe="tiny",
-        seed=42,
-        params=1,
-        steps=1,
-        train_seconds=1.0,
-        tokens_per_second=None,
-        val_loss=1.0,
-        val_bpb=1.0,
-        val_tokens=1,
-        val_bytes=1,
-        bpb_before_compression=None,
-        bpb_without_ttt=None,
-        artifact_bytes=1,
-        code_bytes=1,
-        track="A",
-        violations=[],
-        eval_seconds=None,
-        device="cpu",
-        world_size=1,
-        versions={},
-        data_fingerprint="",
-        backends={},
-        compute_dtype="float32",
-        recompiles=0,
-        peak_memory_bytes=1,
-        finished=True,
+    dataclasses.replace(
+        results.result(seed=42, bpb=1.0, plain=1.0),
         file_hashes={name: sha256(folder / name) for name in ("artifact.golf", "tokenizer.model")},
         validation_shards={str(path): sha256(path) for path in shards},
     ).write(folder / "result.json")
