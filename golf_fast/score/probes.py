@@ -24,7 +24,7 @@ Scorer = Callable[[Tensor], Iterable[tuple[int, Tensor]]]
 ByteCount = Callable[[int, int], float]
 
 _ROWS = 16
-"""Rows of a batch, the unchanged one among them."""
+"""Rows of a batch; where tokens are changed, the unchanged row is among them."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,11 @@ def normalization_of_losses(
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(vocab_size, (1, length), generator=generator)
     found = []
-    for target in range(vocab_size):
-        targets = torch.full((1, length), target)
+    for tried in torch.arange(vocab_size).split(_ROWS):
+        targets = tried[:, None].repeat(1, length)
         with torch.no_grad():
-            found.append(-losses(tokens, targets).double()[0])
-    off = torch.stack(found).logsumexp(0).abs()
+            found.append(-losses(tokens.repeat(len(tried), 1), targets).double())
+    off = torch.cat(found).logsumexp(0).abs()
     off = torch.where(off.isfinite(), off, math.inf)
     return _of_sums("normalization of losses", off, length, tolerance, f"{vocab_size} targets at {length} positions")
 

@@ -18,7 +18,7 @@ from golf_fast.score.loading import read_model
 
 _PROBED_TOKENS = 24
 _PROBED_VOCABULARY = 2048
-"""Up to this size each token is tried as the target: that takes a pass of the model each."""
+"""Up to this size each token is tried as the target: that takes a row of the model each."""
 FOLLOWS = ("V2", "V4", "V5", "V12")
 """Rules that a run follows where its losses are those of this package's scorer on its artifact and tokens."""
 _MEANS = {
