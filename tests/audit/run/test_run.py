@@ -21,6 +21,7 @@ from golf_fast.audit.run import record
 from golf_fast.audit.run.finding import Finding
 from golf_fast.audit.run.judge import Audit, audit
 from golf_fast.audit.run.replay import Sample
+from golf_fast.code_size import Code
 from golf_fast.config import RunConfig, ScoreConfig
 from golf_fast.console import exit_with
 from golf_fast.data import read_shard, write_shard
@@ -54,17 +55,19 @@ SMALL = [
     "--score.ttt-chunk-tokens=128",
 ]
 CODE = ("0" * 64, 1000)
-"""An installed code that is not the run's: finding out the real one takes a process."""
+"""An installed code that is not the run's: building the real one takes longer than the rest of an audit."""
 
 
 def train(folder: Path, *more: str) -> Path:
+    """A run without its pictures and its code, which take longer than all else and which no audit here reads."""
     flags = [f"--data.text={EARLIER / 'text.jsonl'}", f"--data.built={folder / 'built'}", f"--runs-dir={folder}"]
-    before, sys.argv = sys.argv, ["train", *SMALL, *flags, *more]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train", *SMALL, *flags, *more])
+        patch.setattr("golf_fast.code_size.code", lambda config: Code(b"code"))
+        for name in ("write_html", "write_pictures"):
+            patch.setattr(f"golf_fast.pipeline.execute.{name}", lambda folder: None)
         with pytest.raises(SystemExit) as stop:
             exit_with(train_main, prints=False)
-    finally:
-        sys.argv = before
     assert stop.value.code == 0
     return folder / "run"
 
@@ -72,6 +75,12 @@ def train(folder: Path, *more: str) -> Path:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("honest"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of a run with another seed; how that run was scored is not in it."""
+    return train(tmp_path_factory.mktemp("other"), "--score.ttt=off", "--seed=7") / "artifact.golf"
 
 
 @pytest.fixture
@@ -334,17 +343,15 @@ def test_a_run_of_an_earlier_version_is_not_flagged(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("ttt", ["off", "documents"])
-def test_what_does_not_go_on_is_sampled_anywhere(tmp_path: Path, ttt: str) -> None:
+def test_what_does_not_go_on_is_sampled_anywhere(tmp_path: Path, stranger: Path, ttt: str) -> None:
     """And an artifact of another model, put in its place with every number that is about the file, is found."""
     more = [f"--score.ttt={ttt}", "--score.documents.rank=2", "--score.documents.context=32"]
     more += ["--score.documents.chunk-tokens=16", "--score.documents.batch=2"]
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    one, other = train(tmp_path / "a", *more), train(tmp_path / "b", *more, "--seed=7")
+    one = train(tmp_path, *more)
     found = judged(one, targets=64)
     assert found.flagged == [], found.lines()
     assert [finding.outcome for finding in of_replay(found)] == ["pass"]
-    shutil.copy(other / "artifact.golf", one / "artifact.golf")
+    shutil.copy(stranger, one / "artifact.golf")
     content = (one / "artifact.golf").read_bytes()
     result = json.loads((one / "result.json").read_text())
     hashes = result["file_hashes"] | {"artifact.golf": hashlib.sha256(content).hexdigest()}
