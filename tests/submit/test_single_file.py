@@ -147,13 +147,14 @@ def test_only_what_a_recipe_uses_is_in_it() -> None:
     assert "golf_fast/score/ttt/chunked.py" in seed
     assert "golf_fast/compress/integers/gptq.py" not in seed
     assert not any(name in path for path in tiny for name in ("audit", "report", "doctor", "native", "cases"))
+
+
+def test_documents_that_are_scored_apart_need_no_adapters() -> None:
     config = RECIPES["seed"]()
-    apart = replace(
-        config, model=replace(config.model, separate_documents=True), score=replace(config.score, ttt="off")
-    )
-    files = packed(build(apart)) or {}
-    assert "golf_fast/score/ttt/documents.py" in files
-    assert "golf_fast/model/adapters.py" not in files
+    model, score = replace(config.model, separate_documents=True), replace(config.score, ttt="off")
+    modules = sources.collect(replace(config, model=model, score=score))
+    assert "golf_fast.score.ttt.documents" in modules
+    assert "golf_fast.model.adapters" not in modules
 
 
 def test_what_is_named_in_the_tables_is_there() -> None:
