@@ -118,7 +118,7 @@ def normalization_of_losses(
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(vocab_size, (1, length), generator=generator)
     found = []
-    for tried in torch.arange(vocab_size).split(_ROWS):
+    for tried in torch.split(torch.arange(vocab_size), _ROWS):
         targets = tried[:, None].repeat(1, length)
         with torch.no_grad():
             found.append(-losses(tokens.repeat(len(tried), 1), targets).double())
