@@ -29,7 +29,7 @@ def leave_documents(context: Context, inputs: Inputs, fixed: Score, final: Score
     """Leave the documents and, where the run adapts, the losses before adapting and what it gained along the stream."""
     paths = context.paths
     if final is not fixed:
-        for stretch in _gains(fixed.losses, final.losses):
+        for stretch in gains(fixed.losses, final.losses):
             context.log.metric(kind="gain", **stretch)
         with context.secondary(), replacing(paths.token_losses_before) as file:
             file.write(fixed.losses.tobytes())
@@ -37,7 +37,7 @@ def leave_documents(context: Context, inputs: Inputs, fixed: Score, final: Score
         find_documents(inputs.validation, final.losses, inputs.dataset.tokenizer()).write(paths.documents)
 
 
-def _gains(fixed: npt.NDArray[np.float32], adapting: npt.NDArray[np.float32]) -> list[dict[str, float]]:
+def gains(fixed: npt.NDArray[np.float32], adapting: npt.NDArray[np.float32]) -> list[dict[str, float]]:
     """The mean losses of equal stretches of the stream, in nats, without and with adapting; both `[targets]`."""
     edges = np.unique(np.linspace(0, len(fixed), min(_STRETCHES, len(fixed)) + 1).astype(np.int64)).tolist()
     return [

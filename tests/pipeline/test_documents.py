@@ -8,7 +8,7 @@ import pytest
 
 from golf_fast.data import BOS_ID, Tokenizer, Validation, train_tokenizer
 from golf_fast.errors import InputError
-from golf_fast.pipeline.documents import find_documents
+from golf_fast.pipeline.documents import find_documents, gains
 from golf_fast.runs import documents
 
 TEXTS = [f"The document of number {number}. " * 20 + "é" * number for number in range(12)]
@@ -72,3 +72,12 @@ def test_other_files_are_refused(tmp_path: Path, change: dict[str, object], said
     path.write_text(json.dumps(whole | change))
     with pytest.raises(InputError, match=said):
         documents.read(path)
+
+
+def test_stretches_of_the_gain_are_the_whole_stream() -> None:
+    found = gains(np.full(1000, 3, np.float32), np.arange(1000, dtype=np.float32))
+    assert len(found) == 256
+    assert [each["start"] for each in found[1:]] == [each["stop"] for each in found[:-1]]
+    assert sum((each["stop"] - each["start"]) * each["adapting"] for each in found) == 499500
+    assert {each["fixed"] for each in found} == {3.0}
+    assert len(gains(np.ones(3, np.float32), np.ones(3, np.float32))) == 3

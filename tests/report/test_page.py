@@ -12,7 +12,7 @@ import pytest
 from helpers.left_behind import RESULT, leave
 
 from golf_fast.errors import InputError
-from golf_fast.pipeline.outcome import gains
+from golf_fast.pipeline.documents import gains
 from golf_fast.report import RunLog, plots, write_html, write_pictures
 from golf_fast.rules import VIOLATIONS
 
@@ -172,15 +172,6 @@ def test_the_gain_of_adapting_is_drawn_where_it_was_recorded(tmp_path: Path) -> 
     texts = Reader(write_html(tmp_path).read_text()).texts
     assert "What adapting gained along the stream" in texts
     assert "nats a token gained" in texts
-
-
-def test_stretches_of_the_gain_are_the_whole_stream() -> None:
-    found = gains(np.full(1000, 3, np.float32), np.arange(1000, dtype=np.float32))
-    assert len(found) == 256
-    assert [each["start"] for each in found[1:]] == [each["stop"] for each in found[:-1]]
-    assert sum((each["stop"] - each["start"]) * each["adapting"] for each in found) == 499500
-    assert {each["fixed"] for each in found} == {3.0}
-    assert len(gains(np.ones(3, np.float32), np.ones(3, np.float32))) == 3
 
 
 def test_a_run_that_was_cut_short_has_a_page(tmp_path: Path) -> None:
