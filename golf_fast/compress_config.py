@@ -13,6 +13,8 @@ from golf_fast.checks import later, require, require_not_negative, require_numbe
 
 CodecName = Literal["rans", "zstd", "brotli"]
 """Coders of the artifact's quantized integers; a reader knows them all."""
+CLIPS = {"attention": "attention_clip_sigma", "embedding": "embedding_clip_sigma"}
+"""Groups of tensors that may have a clip of their own, each with its setting."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class CompressConfig:
     clip_sigma: float = 8.0
     """Under sigma and gptq, the number of root mean squares of its row that the largest integer stands for: more
     is coarser and smaller. Under trellis and gptq_trellis the same step is cut into halves and nothing is clipped."""
+    attention_clip_sigma: float | None = later(None)
+    """The same for the attention matrices; None: clip_sigma. A fit to target_bytes scales all clips alike."""
+    embedding_clip_sigma: float | None = later(None)
+    """The same for the token embedding and the output matrix; None: clip_sigma."""
     trellis_states: Literal[4, 8] = later(8)
     """States of the trellis: 8 take 0.015 bits a weight less than 4 at the same error, and twice the time."""
     trellis_rate: float = later(0.0)
@@ -69,7 +75,7 @@ class CompressConfig:
     """Held-out training tokens on which the loss of each compression step and tensor is measured, off the clock and
     only for the report; 0: none."""
     target_bytes: int = 0
-    """Choose clip_sigma and the bits, then zero some of the smallest values, so that code and artifact together fill
+    """Choose the clips and the bits, then zero some of the smallest values, so that code and artifact together fill
     this many bytes and not one more; 0: as it is."""
     codec: CodecName = "rans"
     """Codec of the quantized integers: rans, an entropy coder under row and column scales, is the smallest and fastest;
@@ -90,7 +96,9 @@ class CompressConfig:
         require(self.quantizer in quantizers, "compress.quantizer", self.quantizer, one_of)
         require(self.trellis_states in (4, 8), "compress.trellis_states", self.trellis_states, "4 or 8")
         require(0 <= self.trellis_rate <= 10, "compress.trellis_rate", self.trellis_rate, "from 0 to 10")
-        require(1 <= self.clip_sigma <= 1000, "compress.clip_sigma", self.clip_sigma, "from 1 to 1000")
+        for name in ("clip_sigma", *CLIPS.values()):
+            clip = getattr(self, name)
+            require(clip is None or 1 <= clip <= 1000, f"compress.{name}", clip, "from 1 to 1000")
         require(
             0 <= self.scale_mantissa_bits <= 10,
             "compress.scale_mantissa_bits",
@@ -127,11 +135,25 @@ class CompressConfig:
         plain: dict[str, Literal["sigma", "trellis"]] = {"gptq": "sigma", "gptq_trellis": "trellis"}
         return dataclasses.replace(self, quantizer=plain.get(self.quantizer, self.quantizer), low_rank=0)
 
+    def clip_of(self, group: str) -> float:
+        """Root mean squares of a row that the largest integer stands for in a group of tensors."""
+        own: float | None = getattr(self, CLIPS[group]) if group in CLIPS else None
+        return self.clip_sigma if own is None else own
+
+    def with_clip(self, clip_sigma: float) -> CompressConfig:
+        """The same at another clip; those of groups that have their own go up or down by the same factor."""
+        factor, scaled = clip_sigma / self.clip_sigma, dict[str, Any]()
+        for name in CLIPS.values():
+            own = getattr(self, name)
+            scaled[name] = None if own is None else round(min(max(own * factor, 1.0), 1000.0), 4)
+        return dataclasses.replace(self, clip_sigma=clip_sigma, **scaled)
+
     def notes(self) -> dict[str, Any]:
         """What an artifact says of how its integers were made: plain JSON values, for people."""
         notes: dict[str, Any] = {"prune_quantile": self.prune_quantile, "quantizer": self.quantizer}
         if self.quantizer != "absmax":
-            notes["clip_sigma"] = self.clip_sigma
+            clips = {name: getattr(self, name) for name in ("clip_sigma", *CLIPS.values())}
+            notes |= {name: clip for name, clip in clips.items() if clip is not None}
         if self.uses_trellis:
             notes |= {"trellis_states": self.trellis_states, "trellis_rate": self.trellis_rate}
         return notes

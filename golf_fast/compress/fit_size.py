@@ -132,7 +132,7 @@ class Fitter:
         clip = min(max(math.log2(config.clip_sigma), FINEST), coarsest)
         for trial in range(1, TRIALS + 1):
             # Rounded, so that the clip in the header has few digits and says exactly what was used.
-            tried = self._tried(dataclasses.replace(config, clip_sigma=round(2**clip, 4)))
+            tried = self._tried(config.with_clip(round(2**clip, 4)))
             if tried.size <= room:
                 under = clip
                 best = tried if best is None or not best.size <= room or tried.size > best.size else best

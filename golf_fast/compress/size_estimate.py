@@ -68,16 +68,16 @@ def expected_bytes(
 
 
 def _scales(rows: Tensor, sigma: Tensor, group: str, config: CompressConfig) -> Tensor:
-    bits = bits_of(group, config)
+    bits, clip_sigma = bits_of(group, config), config.clip_of(group)
     limit = limit_of(bits)
     if group == "gate":
         return (rows.abs().amax(dim=1) / limit).clamp_min(SMALLEST_SCALE)
     if config.uses_trellis:
         # Every second integer of half the step: as many bits as of the whole one.
         fitting = rows.abs().amax(dim=1) * (2 / LARGEST)
-        return torch.maximum(sigma * (config.clip_sigma / limit), fitting).clamp_min(2 * SMALLEST_SCALE)
+        return torch.maximum(sigma * (clip_sigma / limit), fitting).clamp_min(2 * SMALLEST_SCALE)
     if config.quantizer != "absmax":
-        return (sigma * (config.clip_sigma / limit)).clamp_min(SMALLEST_SCALE)
+        return (sigma * (clip_sigma / limit)).clamp_min(SMALLEST_SCALE)
     floor = 1 / limit if (group, bits) == ("embedding", 8) else SMALLEST_SCALE
     return (rows.abs().amax(dim=1) / limit).clamp_min(floor)
 

@@ -127,7 +127,9 @@ def top_1855() -> RunConfig:
         ),
         compress=CompressConfig(
             quantizer="gptq",
-            clip_sigma=12.0,
+            clip_sigma=11.5,
+            attention_clip_sigma=13.0,
+            embedding_clip_sigma=14.0,
             mlp_bits=6,
             embedding_bits=7,
             prune_quantile=0.0,

@@ -64,6 +64,19 @@ def test_a_large_target_is_met_with_more_bits() -> None:
     assert found.config.clip_sigma > 4
 
 
+@pytest.mark.parametrize("quantizer", ["sigma", "trellis"])
+def test_clips_of_groups_move_by_one_factor(quantizer: str) -> None:
+    own = {"clip_sigma": 11.5, "attention_clip_sigma": 13.0, "embedding_clip_sigma": 14.0}
+    target = int(WEIGHTS * 3.3 / 8)
+    found = fit(state_dict(), {}, sigma(target, quantizer=quantizer, mlp_bits=6, **own))
+    assert target - SLACK <= found.size <= target
+    factor = found.config.clip_sigma / 11.5
+    assert factor != 1
+    for name, clip in own.items():
+        assert getattr(found.config, name) == pytest.approx(clip * factor, abs=1e-4)
+        assert found.config.notes()[name] == getattr(found.config, name)
+
+
 def test_the_same_again() -> None:
     first, second = (fit(state_dict(), {}, sigma(450_000)) for _ in range(2))
     assert (first.size, first.config, first.trials) == (second.size, second.config, second.trials)

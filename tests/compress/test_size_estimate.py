@@ -40,11 +40,22 @@ def model(spread: float = 0.3) -> dict[str, torch.Tensor]:
         CompressConfig(codec="rans", quantizer="sigma", clip_sigma=5, mlp_bits=7, fp16_keep=()),
         CompressConfig(codec="rans", quantizer="sigma", clip_sigma=30, scale_mantissa_bits=3, embedding_bits=7),
         CompressConfig(codec="rans", quantizer="sigma", clip_sigma=300),
+        CompressConfig(quantizer="sigma", clip_sigma=8, attention_clip_sigma=40, embedding_clip_sigma=3, fp16_keep=()),
         CompressConfig(quantizer="trellis", clip_sigma=6, fp16_keep=()),
         CompressConfig(quantizer="trellis", clip_sigma=12, mlp_bits=6, embedding_bits=7, fp16_keep=()),
         CompressConfig(quantizer="trellis", clip_sigma=30, trellis_rate=1.0, fp16_keep=()),
     ],
-    ids=["seed", "int6", "fine", "coarse", "nearly zeros", "fine trellis", "trellis", "coarse trellis, rate"],
+    ids=[
+        "seed",
+        "int6",
+        "fine",
+        "coarse",
+        "nearly zeros",
+        "clips by group",
+        "fine trellis",
+        "trellis",
+        "coarse trellis, rate",
+    ],
 )
 def test_within_two_percent_of_the_file(config: CompressConfig) -> None:
     weights = model()

@@ -97,13 +97,13 @@ def _form(name: str, tensor: torch.Tensor, group: str, config: CompressConfig) -
         if group == "gate":
             scales = absmax_scales(weights.cpu(), bits)
             return Matrix(name, weights, scales, bits, nearest(weights.cpu(), scales, bits, symmetric=True))
-        return _matrix(name, weights, bits, config)
+        return _matrix(name, weights, bits, config.clip_of(group), config)
     except ValueError as error:
         largest = f"{weights.abs().max():g}"
         raise InputError(f"{name}: its largest magnitude is {largest}; its scale must fit float16") from error
 
 
-def _matrix(name: str, weights: torch.Tensor, bits: int, config: CompressConfig) -> Matrix:
+def _matrix(name: str, weights: torch.Tensor, bits: int, clip_sigma: float, config: CompressConfig) -> Matrix:
     """The matrix with its scales, and with its integers where both are made together.
 
     Raises:
@@ -114,12 +114,12 @@ def _matrix(name: str, weights: torch.Tensor, bits: int, config: CompressConfig)
         return Matrix(name, weights, scales, bits, values)
     weights = weights.cpu()
     if config.uses_trellis:
-        scales = trellis_scales(weights, bits, config.clip_sigma, config.scale_mantissa_bits)
+        scales = trellis_scales(weights, bits, clip_sigma, config.scale_mantissa_bits)
         bits = TRELLIS_BITS
     elif config.quantizer == "absmax":
         scales = coarser(absmax_scales(weights, bits), config.scale_mantissa_bits)
     else:
-        scales = coarser(sigma_scales(weights, bits, config.clip_sigma), config.scale_mantissa_bits)
+        scales = coarser(sigma_scales(weights, bits, clip_sigma), config.scale_mantissa_bits)
     if not bool(torch.isfinite(scales).all()):
         raise ValueError("a scale does not fit float16")
     return Matrix(name, weights, scales, bits)

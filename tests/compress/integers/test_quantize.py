@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -245,6 +247,24 @@ def test_sigma_is_for_what_absmax_was_for() -> None:
         quantized = stored[name]
         assert isinstance(quantized, Quantized)
         assert torch.equal(quantized.values, quantize_sigma(state[name], width, 12.0)[0])
+
+
+@pytest.mark.parametrize("quantizer", ["sigma", "trellis"])
+def test_a_group_may_have_a_clip_of_its_own(quantizer: Literal["sigma", "trellis"]) -> None:
+    """Each group as if all had its clip."""
+    config = CompressConfig(
+        quantizer=quantizer, clip_sigma=12.0, attention_clip_sigma=5.0, embedding_clip_sigma=20.0, mlp_bits=6
+    )
+    state = {"a.mlp.w": big(100, 128), "a.attn.w": big(100, 128), "bigram.w": big(100, 128), "head": big(100, 128)}
+    groups = {"a.mlp.w": "mlp", "a.attn.w": "attention", "bigram.w": "bigram", "head": "embedding"}
+    stored = quantize(state, config, groups=groups)
+    for name, clip in zip(state, (12.0, 5.0, 12.0, 20.0), strict=True):
+        one = replace(config, clip_sigma=clip, attention_clip_sigma=None, embedding_clip_sigma=None)
+        own, alike = stored[name], quantize(state, one, groups=groups)[name]
+        assert isinstance(own, Quantized)
+        assert isinstance(alike, Quantized)
+        assert torch.equal(own.scales, alike.scales)
+        assert torch.equal(own.values, alike.values)
 
 
 def test_the_bits_of_a_sigma_clip() -> None:
