@@ -152,6 +152,28 @@ struct Copy {
     int64_t positions, heads, head_dim;
 };
 
+// sigmoid(gate) * (y - (y . n) n), n = v / max(|v|, smallest) (golf_fast/ops/exclusive_gate). A row is a position of the
+// batch; `group` heads share a value, which has no data where nothing is taken away.
+template <typename T>
+struct Exclude {
+    const T* y;  // [rows, kv_heads * group, head_dim]
+    Heads<const T> v;
+    const T* gate;  // [rows, kv_heads * group]; or null
+    T* out;
+    int64_t positions, kv_heads, group, head_dim;
+    float smallest;
+};
+
+template <typename T>
+struct ExcludeGradient {
+    const T *grad, *y;
+    Heads<const T> v;
+    const T* gate;  // or null
+    T *d_y, *d_v, *d_gate;  // contiguous; the last two null where v has no data and gate is null
+    int64_t positions, kv_heads, group, head_dim;
+    float smallest;
+};
+
 // Causal softmax of scale * scores in their place (golf_fast/ops/window_attention). `scores` is [matrices, rows, keys];
 // row r of a matrix is position r / group, which has `before` keys before that of the first position, and sees from
 // `lows` (or 0) to itself. Invisible keys become 0, whatever was there.
@@ -190,6 +212,8 @@ struct Passes {
     void (*turn)(const Turn<T>& turn, int64_t begin, int64_t end);
     void (*turn_gradient)(const TurnGradient<T>& turn, int64_t begin, int64_t end, float* part);
     void (*copy)(const Copy<T>& copy, int64_t begin, int64_t end);
+    void (*exclude)(const Exclude<T>& heads, int64_t begin, int64_t end);
+    void (*exclude_gradient)(const ExcludeGradient<T>& heads, int64_t begin, int64_t end);
     void (*softmax)(const Scores<T>& scores, int64_t begin, int64_t end);
     void (*softmax_gradient)(const ScoresGradient<T>& scores, int64_t begin, int64_t end);
 };

@@ -35,6 +35,8 @@ typedef __m256 Some;
 //
 #include "heads.hpp"
 //
+#include "exclusive.hpp"
+//
 #include "hidden.hpp"
 //
 #include "scores.hpp"

@@ -55,6 +55,8 @@ static inline __attribute__((always_inline)) __m512 with_rest(__m512 v, int64_t 
 //
 #include "heads.hpp"
 //
+#include "exclusive.hpp"
+//
 #include "hidden.hpp"
 //
 #include "scores.hpp"

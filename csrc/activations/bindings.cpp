@@ -204,6 +204,30 @@ void copy(bool bfloat16, const View& from, const View& to, int64_t batch, int64_
     });
 }
 
+void exclude(bool bfloat16, uintptr_t y, const View& v, uintptr_t gate, uintptr_t out, int64_t batch, int64_t positions,
+             int64_t kv_heads, int64_t group, int64_t head_dim, float smallest, int threads, const std::string& path) {
+    run({bfloat16, threads, path}, batch * positions, [=](auto number) {
+        using T = decltype(number);
+        const activations::Exclude<T> heads{at<const T>(y), heads_of<const T>(v), at<const T>(gate), at<T>(out), positions,
+                                            kv_heads,       group,                head_dim,          smallest};
+        return [=](const Passes<T>& passes, int64_t begin, int64_t end, int64_t) { passes.exclude(heads, begin, end); };
+    });
+}
+
+void exclude_gradient(bool bfloat16, uintptr_t grad, uintptr_t y, const View& v, uintptr_t gate, uintptr_t d_y,
+                      uintptr_t d_v, uintptr_t d_gate, int64_t batch, int64_t positions, int64_t kv_heads, int64_t group,
+                      int64_t head_dim, float smallest, int threads, const std::string& path) {
+    run({bfloat16, threads, path}, batch * positions, [=](auto number) {
+        using T = decltype(number);
+        const activations::ExcludeGradient<T> heads{
+            at<const T>(grad), at<const T>(y), heads_of<const T>(v), at<const T>(gate), at<T>(d_y), at<T>(d_v),
+            at<T>(d_gate),     positions,      kv_heads,             group,             head_dim,   smallest};
+        return [=](const Passes<T>& passes, int64_t begin, int64_t end, int64_t) {
+            passes.exclude_gradient(heads, begin, end);
+        };
+    });
+}
+
 void softmax(bool bfloat16, uintptr_t scores, uintptr_t lows, int64_t matrices, int64_t rows, int64_t keys,
              int64_t group, int64_t before, float scale, int threads, const std::string& path) {
     run({bfloat16, threads, path}, matrices * rows, [=](auto number) {
@@ -228,7 +252,7 @@ void softmax_gradient(bool bfloat16, uintptr_t grad, uintptr_t shares, uintptr_t
 }  // namespace
 
 void bind_activations(pybind11::module_& module) {
-    module.attr("activations_version") = 2;  // another one where what a pass takes changes: golf_fast/ops/passes.py
+    module.attr("activations_version") = 3;  // another one where what a pass takes changes: golf_fast/ops/passes.py
     module.def("activations_paths", &path_names, "Instruction sets that this CPU can run, slowest first.");
     module.def("activations_has_threads", &activations::has_threads,
                "Whether passes share their rows out: an OpenMP runtime is in the process.");
@@ -248,6 +272,8 @@ void bind_activations(pybind11::module_& module) {
     module.def("qk_norm_rope", &turn);
     module.def("qk_norm_rope_gradient", &turn_gradient);
     module.def("copy_heads", &copy);
+    module.def("exclusive_gate", &exclude);
+    module.def("exclusive_gate_gradient", &exclude_gradient);
     module.def("causal_softmax", &softmax);
     module.def("causal_softmax_gradient", &softmax_gradient);
 }

@@ -15,6 +15,8 @@ constexpr Passes<T> passes() {
             turn_rows<T>,
             turn_gradient_rows<T>,
             copy_rows<T>,
+            exclude_rows<T>,
+            exclude_gradient_rows<T>,
             softmax_rows<T>,
             softmax_gradient_rows<T>};
 }

@@ -26,6 +26,8 @@ typedef Floats Some;
 //
 #include "heads.hpp"
 //
+#include "exclusive.hpp"
+//
 #include "hidden.hpp"
 //
 #include "scores.hpp"

@@ -63,6 +63,14 @@ INLINE float number(bf16 value) {
     return made;
 }
 
+// A number as it is stored.
+template <typename T>
+INLINE T rounded(float value) {
+    T lane[kLanes];
+    store(lane, all(value));
+    return lane[0];
+}
+
 // The larger in each lane; b where a is no number.
 INLINE V larger(V a, V b) { return a > b ? a : b; }
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import numerics
 
+from golf_fast.ops import passes
 from golf_fast.ops.exclusive_gate import exclusive_gate, reference
 from golf_fast.ops.exclusive_gate.cases import SHAPES, random_arguments
 
@@ -84,6 +85,32 @@ def test_nothing_around_the_outputs_is_written(use_triton: Counter[str]) -> None
     for band in bands:
         band.check()
         assert not band.tensor.isnan().any()
+
+
+@pytest.mark.skipif(passes.obstacle("cpu") is not None, reason="no passes")
+@pytest.mark.parametrize("path", passes.paths())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_passes_take_gates_without_bounds_and_values_of_nothing(path: str, dtype: torch.dtype) -> None:
+    logits = [-torch.inf, -200.0, -90.0, -10.0, 0.0, 10.0, 90.0, 200.0, torch.inf, torch.nan]
+    gate = torch.tensor(logits, dtype=dtype).view(1, 1, 10)
+    y, v, _ = random_arguments((1, 1, 10, 2, 24), True, False, CPU, dtype, 0)
+    v = torch.stack((v[:, :, 0], torch.zeros_like(v[:, :, 1])), dim=2)
+    grad = torch.ones_like(y)
+    with passes.using(path), numerics.poisoned_memory():
+        found = results((y, v, gate), grad)
+    exact = tuple(t.double() for t in (y, v, gate))
+    expected = results(exact, grad.double(), reference.exclusive_gate)
+    for i, (a, b) in enumerate(zip(found, expected, strict=True)):
+        assert a.isnan().any(), "no number became one"
+        # At 90 and beyond what is left of a gate or its slope is taken for e^-87 at least, or in float64 for 0.
+        torch.testing.assert_close(
+            a.double(),
+            b,
+            rtol=1e-5 if dtype == torch.float32 else 1e-2,
+            atol=1e-34,
+            equal_nan=True,
+            msg=lambda m, i=i: f"{i} {m}",
+        )
 
 
 def test_the_definition_by_hand() -> None:

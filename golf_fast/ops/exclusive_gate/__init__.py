@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from golf_fast.ops import backends
+from golf_fast.ops import backends, passes
 from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
 from golf_fast.ops.exclusive_gate import operators, reference
 from golf_fast.ops.launch import triton_obstacle
@@ -21,6 +21,7 @@ backends.register(
         triton_obstacle,
         ("cpu",),
     ),
+    passes.candidate("a pass over the heads each way"),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
 
@@ -38,20 +39,22 @@ def exclusive_gate(y: torch.Tensor, v: torch.Tensor | None = None, gate: torch.T
         gate: `[B, T, heads]`, logits, the dtype of `y`; None: 1 in place of the sigmoid.
 
     Returns:
-        As `y`, contiguous from Triton.
+        As `y`, contiguous from Triton and from C++.
 
-    The Triton kernels compute in float32 and round once, where the reference rounds after every operation. They save
-    the arguments (of what is not contiguous in `y` and `gate` a copy), and take float32, bfloat16 and float16 of any
-    head dim up to 256, `v` with a last stride of 1.
+    The Triton kernels and the passes in C++ compute in float32 and round once, where the reference rounds after every
+    operation. They save the arguments (of what is not contiguous in `y` and `gate` a copy). The kernels take float32,
+    bfloat16 and float16 of any head dim up to 256, `v` with a last stride of 1.
 
     Raises:
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take; neither `v` nor
             `gate`.
     """
-    backend = backends.resolve(OP, y.device).name
+    backend = passes.resolve(OP, y)
     _check(y, v, gate, backend == "triton")
     if backend == "reference":
         return reference.exclusive_gate(y, v, gate)
+    if v is not None and v.stride(3) != 1:
+        v = v.contiguous()
     out: torch.Tensor = operators.forward(y.contiguous(), v, None if gate is None else gate.contiguous())
     return out
 

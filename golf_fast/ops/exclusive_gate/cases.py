@@ -10,12 +10,13 @@ from golf_fast.ops.exclusive_gate import exclusive_gate, reference
 from golf_fast.ops.registry import Build, Cases, OperatorCall, Sample
 
 # (rows, length, heads, kv heads, head dim), with v, with a gate: one token; each without the other; no powers of two,
-# so that every mask is used.
+# so that every mask is used; more positions than one part of a pass, and heads of an odd width.
 SHAPES = (
     ((1, 1, 2, 1, 8), True, True),
     ((2, 17, 4, 2, 32), True, False),
     ((1, 9, 4, 4, 64), False, True),
     ((3, 5, 6, 2, 24), True, True),
+    ((2, 35, 3, 1, 17), True, True),
 )
 
 Arguments = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]

@@ -6,14 +6,24 @@ from typing import Any
 
 import torch
 
+from golf_fast.ops import passes
+
+OP = "exclusive_gate"
+
 
 @torch.library.custom_op("golf_fast::exclusive_gate_forward", mutates_args=())
 def forward(y: torch.Tensor, v: torch.Tensor | None, gate: torch.Tensor | None) -> torch.Tensor:
     """The new heads, contiguous. Saves its inputs."""
-    from golf_fast.ops.exclusive_gate import triton
-
     out = y.new_empty(y.shape)
-    if y.numel():
+    if not y.numel():
+        return out
+    if passes.chosen(OP, y):
+        from golf_fast.ops.exclusive_gate import native
+
+        native.forward(y, v, gate, out)
+    else:
+        from golf_fast.ops.exclusive_gate import triton
+
         triton.forward(y, v, gate, out)()
     return out
 
@@ -28,13 +38,20 @@ def backward(
     grad: torch.Tensor, y: torch.Tensor, v: torch.Tensor | None, gate: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of y, v and gate, contiguous; of no elements for what is None."""
-    from golf_fast.ops.exclusive_gate import triton
-
     d_y, d_v, d_gate = _gradients(y, v, gate)
-    if y.numel():
-        # The gradient of a sum or a mean is one number with strides of zero.
-        own = (None if v is None else d_v), (None if gate is None else d_gate)
-        triton.backward(grad.contiguous(), y, v, gate, d_y, *own)()
+    if not y.numel():
+        return d_y, d_v, d_gate
+    own = (None if v is None else d_v), (None if gate is None else d_gate)
+    # The gradient of a sum or a mean is one number with strides of zero.
+    grad = grad.contiguous()
+    if passes.chosen(OP, y):
+        from golf_fast.ops.exclusive_gate import native
+
+        native.backward(grad, y, v, gate, d_y, *own)
+    else:
+        from golf_fast.ops.exclusive_gate import triton
+
+        triton.backward(grad, y, v, gate, d_y, *own)()
     return d_y, d_v, d_gate
 
 
