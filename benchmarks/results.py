@@ -17,6 +17,8 @@ from benchmarks.measure import Comparison
 from benchmarks.ops.registry import Case
 
 VARIABLE, COMMIT = "GOLF_FAST_RESULTS", "GOLF_FAST_COMMIT"
+MEASUREMENTS = ("benchmarks/results", "golf_fast/recipes/measured.jsonl")
+"""Places in the checkout that measuring writes to: what is there changes nothing that is measured."""
 PACKAGES = ("torch", "triton", "numpy")
 PEERS = ("quack-kernels", "flash-attn-4", "flash-attn", "liger-kernel", "torchao")
 
@@ -61,12 +63,21 @@ def _version(package: str) -> str | None:
 
 
 def commit() -> str:
-    """The commit of the checkout, with a + if it was changed since; outside of one what GOLF_FAST_COMMIT says."""
+    """The commit of the checkout, with a + if more than measurements was changed since; outside of one what
+    GOLF_FAST_COMMIT says."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    measurements = [f":(exclude){place}" for place in MEASUREMENTS]
     try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        known = _said([*git, "describe", "--always", "--exclude=*"])
+        return known + "+" * bool(
+            _said([*git, "status", "--porcelain", "--untracked-files=no", "--", ".", *measurements])
+        )
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get(COMMIT, "")
+
+
+def _said(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def environment(device_kind: str) -> dict[str, Any]:

@@ -77,14 +77,14 @@ def parse(
         name, reason = arguments.pop(0), "command line"
     else:
         name, reason = default_recipe()
-    recipe = _recipe(name)
+    recipe = named(name)
     given = _fields_given(arguments)
     environment = settings(environ, recipe)
     added = {field: setting for field, setting in environment.items() if field not in given}
     if {"-h", "--help"} & set(arguments):
         _show_help(prog, name, recipe, quiet=environ.get("RANK", "0") != "0")
     # What the environment sets goes in as flags, so that only the values in force are checked, and all together.
-    flags = [flag for field, setting in added.items() for flag in _as_flags(field, setting.value)]
+    flags = [flag for field, setting in added.items() for flag in as_flags(field, setting.value)]
     try:
         config = _from_flags([*arguments, *flags], recipe, prog)
     except InputError as error:
@@ -99,7 +99,7 @@ def parse(
     }
     lines = [f"recipe: {name} ({reason})"]
     lines += [
-        f"{field} = {_show(_get(config, field))} ({_origin_text(field, origins, environment, recipe)})"
+        f"{field} = {shown(_get(config, field))} ({_origin_text(field, origins, environment, recipe)})"
         for field in field_names()
         if _get(config, field) != _get(recipe, field)
     ]
@@ -138,6 +138,16 @@ def flag_names(field: str) -> list[str]:
     return ["--" + name.replace("_", "-") for name in names]
 
 
+def as_flags(field: str, value: Any) -> list[str]:
+    """The words of a command line that set a dotted field to a value."""
+    names = flag_names(field)
+    if isinstance(value, bool):
+        return [names[0] if value else names[1]]
+    if isinstance(value, tuple):
+        return [names[0], *map(str, value)]
+    return [f"{names[0]}={value}"]
+
+
 def _walk(config: Any, prefix: str) -> Iterator[str]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -151,11 +161,22 @@ def _get(config: RunConfig, field: str) -> Any:
     return attrgetter(field)(config)
 
 
-def _recipe(name: str) -> RunConfig:
+def named(name: str) -> RunConfig:
+    """The configuration that a recipe is.
+
+    Raises:
+        InputError: there is none of this name.
+    """
     if name not in RECIPES:
         nearest = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0)[0]
-        raise InputError(f"{name}: no such recipe; there are {', '.join(RECIPES)}; the nearest is {nearest}")
+        raise InputError(f"{name}: no such recipe; did you mean {nearest}? There are {', '.join(RECIPES)}")
     return RECIPES[name]()
+
+
+def differences(config: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Dotted field -> its value in `config` and in `other`, of every field with a flag in which they differ."""
+    pairs = ((field, _get(config, field), _get(other, field)) for field in field_names())
+    return {field: (value, others) for field, value, others in pairs if value != others}
 
 
 def _spelled(argument: str) -> str:
@@ -166,15 +187,6 @@ def _spelled(argument: str) -> str:
 def _fields_given(arguments: Sequence[str]) -> set[str]:
     fields = {flag: field for field in field_names() for flag in flag_names(field)}
     return {fields[_spelled(argument)] for argument in arguments if _spelled(argument) in fields}
-
-
-def _as_flags(field: str, value: Any) -> list[str]:
-    names = flag_names(field)
-    if isinstance(value, bool):
-        return [names[0] if value else names[1]]
-    if isinstance(value, tuple):
-        return [names[0], *value]
-    return [f"{names[0]}={value}"]
 
 
 def _from_flags(arguments: list[str], recipe: RunConfig, prog: str) -> RunConfig:
@@ -208,7 +220,8 @@ def _culprits(message: str, added: Mapping[str, Setting], environ: Mapping[str, 
     return f" (environment: {said})" if said else ""
 
 
-def _show(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value of a field, for people."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     if isinstance(value, tuple):
@@ -221,8 +234,8 @@ def _show(value: Any) -> str:
 def _origin_text(field: str, origins: Mapping[str, str], environment: Mapping[str, Setting], recipe: RunConfig) -> str:
     text = origins[field]
     if text == "command line" and field in environment:
-        text += f"; environment {environment[field].variable}: {_show(environment[field].value)}"
-    return f"{text}; recipe: {_show(_get(recipe, field))}"
+        text += f"; environment {environment[field].variable}: {shown(environment[field].value)}"
+    return f"{text}; recipe: {shown(_get(recipe, field))}"
 
 
 def _show_help(prog: str, name: str, recipe: RunConfig, quiet: bool) -> None:

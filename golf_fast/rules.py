@@ -33,6 +33,14 @@ VALIDATION_BYTES = {"sp1024": 151_080_363}
 """UTF-8 bytes of text that those targets stand for, by the variants whose tokenizer tells."""
 
 
+def variant_of(folder: str) -> str:
+    """The variant of the tokens in a folder, by the name that the challenge's data have; "" for another name."""
+    name = folder.removeprefix("fineweb10B_")
+    if name in VALIDATION_TARGETS:
+        return name
+    return "sp8192_caseops" if name.startswith("sp8192_") and "caseops" in name else ""
+
+
 @dataclass(frozen=True)
 class Violation:
     """A way in which a submission breaks the rules."""

@@ -19,6 +19,7 @@ from golf_fast.errors import InputError
         ("compress", "inspect", "python -m golf_fast.compress --help shows all"),
         ("data", "chek", "chek"),
         ("doctor", "--preflite", "unrecognized arguments: --preflite"),
+        ("recipes", "tiny --jsonn", "unrecognized arguments: --jsonn; python -m golf_fast.recipes --help shows all"),
         ("report", "page", "python -m golf_fast.report --help shows all"),
         ("sample", "", "python -m golf_fast.sample --help shows all"),
         ("score", "there --windoww 3", "--windoww"),

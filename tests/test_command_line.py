@@ -178,7 +178,7 @@ def test_what_config_json_holds() -> None:
 @pytest.mark.parametrize(
     ("argv", "parts"),
     [
-        (["sed"], ["sed: no such recipe", "tiny, base, seed, seed_as_published", "the nearest is seed"]),
+        (["sed"], ["sed: no such recipe", "tiny, base, seed, seed_as_published", "did you mean seed"]),
         (["seed", "--train.max-secs", "3"], ["--train.max-secs: no such flag", "--train.max-seconds"]),
         (["seed", "--max-seconds=3"], ["--max-seconds: no such flag; did you mean --train.max-seconds"]),
         (["--ttt-lr", "3"], ["did you mean --score.ttt-lr"]),

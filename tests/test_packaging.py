@@ -105,6 +105,7 @@ def test_sdist_and_the_wheel_made_from_it(source: Path, compiler: str, tmp_path:
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"golf_fast/py.typed", "golf_fast/_C.pyi", "golf_fast/ops/bitpack/native.py"} <= names
+    assert "golf_fast/recipes/measured.jsonl" in names
     assert len([name for name in names if re.fullmatch(r"golf_fast/_C\.[^/]*\.so", name)]) == 1
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"golf_fast"}
     install_and_use(wheel, tmp_path)

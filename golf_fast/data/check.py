@@ -26,7 +26,7 @@ from golf_fast.data.tokenizer import Tokenizer
 from golf_fast.data.validation import Validation
 from golf_fast.errors import InputError
 from golf_fast.files import sha256
-from golf_fast.rules import SCORED_ROW_TOKENS, VALIDATION_BYTES, VALIDATION_TARGETS
+from golf_fast.rules import SCORED_ROW_TOKENS, VALIDATION_BYTES, VALIDATION_TARGETS, variant_of
 
 SHARED_DOCUMENTS = 0.01
 """Share of the validation documents beyond which those that are trained on too are a fault: the public text has a few
@@ -129,7 +129,7 @@ def check(
     """
     if variant and variant not in VALIDATION_TARGETS:
         raise InputError(f"variant {variant}: it must be one of {', '.join(VALIDATION_TARGETS)}")
-    found = Check(folder, _variant(folder) if variant is None else variant)
+    found = Check(folder, variant_of(folder.resolve().name) if variant is None else variant)
     paths = {
         "train": visible(folder, "*_train_*.bin"),
         "val": [path for path in visible(folder, "*_val_*.bin") if not path.match("*_val_bytes_*.bin")],
@@ -184,14 +184,6 @@ def _read(
     except InputError as error:
         return None, [str(error)]
     return found, faults
-
-
-def _variant(folder: Path) -> str:
-    """The variant by the folder's name, as `fetch` gives it."""
-    name = folder.resolve().name.removeprefix("fineweb10B_")
-    if name in VALIDATION_TARGETS:
-        return name
-    return "sp8192_caseops" if name.startswith("sp8192_") and "caseops" in name else ""
 
 
 def _beside(folder: Path, variant: str) -> Path | None:

@@ -254,6 +254,18 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny_top": tiny_top,
 }
 
+BUILT_ON = {
+    "tiny": "best",
+    "base": "seed",
+    "seed_as_published": "seed",
+    "seed_windowed": "seed",
+    "best": "seed",
+    "top_1855": "seed",
+    "top": "top_1855",
+    "tiny_top": "tiny",
+}
+"""Recipe -> the one that it is best read beside; the seed is the first of all."""
+
 
 def choose(has_gpu: bool) -> tuple[str, str]:
     """The recipe that runs where none is named, and the reason: `seed` needs a GPU and FineWeb shards."""
