@@ -194,3 +194,9 @@ def test_files_and_functions_fit_on_a_few_screens() -> None:
             if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
                 most = 120 if any("jit" in ast.unparse(each) for each in node.decorator_list) else 60
                 assert node.end_lineno - node.lineno < most, f"{source}:{node.lineno}: {node.name}"
+
+
+def test_files_of_tests_fit_on_a_few_screens_too() -> None:
+    for source in Path(__file__).parent.rglob("*.py"):
+        if "scripts" not in source.parts:  # those are as people publish them
+            assert source.read_text().count("\n") <= 400, f"{source}: split it by what it tests"

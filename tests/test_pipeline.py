@@ -1,4 +1,4 @@
-"""The whole pipeline as a person runs it: what it prints, what it leaves, and what it says to bad input."""
+"""The whole pipeline as a person runs it: what it prints, what it leaves, and what ends it."""
 
 import json
 import math
@@ -13,53 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
-from helpers import small_run
 from helpers.small_run import text
+from helpers.whole_run import FILES, SMALL, exit_code, pipeline
 
 import golf_fast
-from golf_fast.compress.artifact import codecs
-from golf_fast.console import exit_with
-from golf_fast.data import write_shard
 from golf_fast.pipeline import baselines
 from golf_fast.runs import FinishedRun
 from golf_fast.runs.result import read
 from golf_fast.score.ledger import ranges_of
-from golf_fast.train.__main__ import main
-
-SMALL = [*small_run.SMALL, "--train.max-steps=6", *small_run.ADAPTING]
-FILES = {
-    "artifact.golf",
-    "checkpoint",
-    "config.json",
-    "documents.json",
-    "ledger.jsonl",
-    "log.txt",
-    "metrics.jsonl",
-    "plots",
-    "report.html",
-    "result.json",
-    "schedule.json",
-    "token_losses",
-    "token_losses_before",
-    "tokenizer.model",
-    "train_gpt.py",
-}
-
-
-def pipeline(folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *launcher, "-m", "golf_fast.train", "tiny", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(Path(golf_fast.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
-    )
-
-
-def exit_code(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int | str | None:
-    """The same in this process."""
-    monkeypatch.setattr(sys, "argv", ["train", "tiny", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        exit_with(main)
-    return stop.value.code
 
 
 @pytest.fixture(scope="module")
@@ -296,50 +257,6 @@ def test_adapting_that_leaves_no_number_fails_and_the_score_without_it_stays(
     assert "the run did not finish" in result.not_judged
     assert result.val_bpb is None
     assert result.bpb_without_ttt == read(finished[0] / "runs" / "first" / "result.json").bpb_without_ttt
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["--data.text=empty.txt"], "empty.txt"),
-        (["--data.text=latin.txt"], "latin.txt"),
-        (["--data.text=absent.txt"], "absent.txt"),
-        (["--data.shards=absent"], "absent"),
-        (["--data.shards=cut", "--data.source=shards"], "x_train_000000.bin"),
-        (["--data.shards=foreign", "--data.source=shards"], "x_train_000000.bin"),
-        (["--runs-dir=empty.txt"], "empty.txt"),
-        (["--train.batch-tokens=1000"], "train.batch_tokens is 1000"),
-        (["--train.max-secnds=3"], "--train.max-seconds"),
-        (["--train.replay-schedule=absent"], "absent/schedule.json"),
-        (["--score.ttt=train_then_score"], "--score.allow-illegal"),
-        (["--score.ttt-freeze-blocks=3"], "score.ttt_freeze_blocks is 3: it must be at most 2"),
-        (["--compress.codec=brotli"], "the package brotli"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(
-    arguments: list[str],
-    named: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    (tmp_path / "runs" / "mine").mkdir(parents=True)
-    (tmp_path / "empty.txt").write_bytes(b"")
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 100)
-    for name, content in (("cut", b"short"), ("foreign", b"x" * 2000)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x_train_000000.bin").write_bytes(content)
-        write_shard(tmp_path / name / "x_val_000000.bin", np.zeros(500, np.uint16))
-    text(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(codecs, "brotli", None)
-    source = [] if any(argument.startswith("--data.") for argument in arguments) else ["--data.text=text.jsonl"]
-    assert exit_code(monkeypatch, [*SMALL, *source, *arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    assert [path.name for path in tmp_path.glob("runs/*")] == ["mine"], "a refused run leaves no directory"
-    assert named in error
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -6,87 +6,25 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.resumed_run import Call, Whole, result
 from helpers.small_run import RESUMED, text
 
 from golf_fast.audit.run.judge import Sample, audit
-from golf_fast.console import exit_with
 from golf_fast.distributed import Ranks
-from golf_fast.files import locked
-from golf_fast.pipeline import baselines, execute, going_on, run
+from golf_fast.pipeline import baselines, going_on, run
 from golf_fast.pipeline.budget import Budget
 from golf_fast.pipeline.resumable import ResumableRun
 from golf_fast.pipeline.run import Run
 from golf_fast.runs import FinishedRun, RunPaths
 from golf_fast.score import Score
 from golf_fast.train import Trainer, checkpoint
-from golf_fast.train.__main__ import main
-
-Call = Callable[..., int | str | None]
-Whole = tuple[Path, Path, dict[str, Any]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch) -> Call:
-    """A function that calls `python -m golf_fast.train` with arguments, and gives its exit code.
-
-    Pages and pictures, which take longer than the run, are left out.
-    """
-    for name in ("write_html", "write_pictures"):
-        monkeypatch.setattr(execute, name, lambda folder: None)
-
-    def call(*arguments: str) -> int | str | None:
-        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            exit_with(main)
-        return stop.value.code
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """A folder with the data, a run that SIGTERM cut short at step 5, and the result of a whole one."""
-    folder = tmp_path_factory.mktemp("runs")
-    step = Trainer.step
-
-    def stopping(trainer: Trainer, rates: Any) -> Any:
-        stopping.steps += 1  # type: ignore[attr-defined]
-        if stopping.steps == 1 + 5:  # type: ignore[attr-defined]
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(trainer, rates)
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("whole", "short"):
-            arguments = ["tiny", *RESUMED, f"--data.text={text(folder)}", f"--data.built={folder / 'built'}"]
-            arguments += [f"--runs-dir={folder}", f"--run-id={name}"]
-            patch.setattr(sys, "argv", ["train", *arguments])
-            if name == "short":
-                stopping.steps = 0  # type: ignore[attr-defined]
-                patch.setattr(Trainer, "step", stopping)
-            with pytest.raises(SystemExit) as stop:
-                exit_with(main)
-            assert stop.value.code == (143 if name == "short" else 0)
-    return folder, folder / "short", json.loads((folder / "whole" / "result.json").read_text())
-
-
-@pytest.fixture
-def short(base: Whole, tmp_path: Path) -> Path:
-    """A copy of the run that was cut short."""
-    shutil.copytree(base[1], tmp_path / "short")
-    return tmp_path / "short"
-
-
-def result(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "result.json").read_text()))
 
 
 def test_sigterm_leaves_a_checkpoint_and_a_line_that_says_how_to_go_on(base: Whole) -> None:
@@ -127,51 +65,11 @@ def test_a_finished_run_is_refused(base: Whole, call: Call, capsys: pytest.Captu
     assert capsys.readouterr().err == f"error: {whole}: the run has finished; there is nothing to go on with\n"
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--resume", tmp_path / "none") == 2
-    assert "none: is no directory of a run; name the directory of a run that was cut short" in capsys.readouterr().err
-    assert call("--resume") == 2
-    assert capsys.readouterr().err.startswith("error: --resume: name the directory of a run")
-    assert call("--resume=") == 2
-
-
-def test_a_run_that_ended_before_it_began_is_refused(
-    short: Path, call: Call, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.rmtree(short / "resume")
-    assert call("--resume", short) == 2
-    assert "short: keeps nothing to go on from" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("flag", ["tiny", "--train.max-steps=3", "--seed=1", "--run-id=x"])
-def test_other_settings_are_refused(short: Path, call: Call, capsys: pytest.CaptureFixture[str], flag: str) -> None:
-    before = (short / "log.txt").read_bytes()
-    for arguments in (["--resume", short, flag], [flag, f"--resume={short}"]):
-        assert call(*arguments) == 2
-        assert f"error: {flag}: the run goes on with its own configuration" in capsys.readouterr().err
-    assert (short / "log.txt").read_bytes() == before
-
-
 def test_an_older_checkpoint_can_be_named_and_newer_ones_are_forgotten(base: Whole, short: Path, call: Call) -> None:
     assert call("--resume", short / "resume" / "step-00000003", "--train.checkpoint-every=0") == 0
     assert result(short)["val_bpb"] == base[2]["val_bpb"]
     assert "resumed at step 3, after " in (short / "log.txt").read_text()
     assert [each["step"] for each in FinishedRun(short).records() if each["kind"] == "train"] == list(range(1, 21))
-
-
-@pytest.mark.parametrize("harm", ["missing", "damaged", "half"])
-def test_a_named_checkpoint_that_is_not_whole_is_refused(
-    short: Path, call: Call, capsys: pytest.CaptureFixture[str], harm: str
-) -> None:
-    named = short / "resume" / "step-00000005"
-    if harm == "missing":
-        shutil.rmtree(named)
-    elif harm == "damaged":
-        (named / "rank-0-of-1.safetensors").write_bytes(b"x" * 1000)
-    else:
-        (named / "rank-0-of-1.json").unlink()
-    assert call("--resume", named) == 2
-    assert str(named) in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(base: Whole, short: Path, call: Call) -> None:
@@ -194,24 +92,6 @@ def test_without_any_checkpoint_it_goes_on_from_the_start(base: Whole, short: Pa
     assert "resumed at the start of the training; it was cut short in the stage 'train': " in text
     assert result(short)["val_bpb"] == base[2]["val_bpb"]
     assert result(short)["repeated_seconds"] > 0
-
-
-def test_two_processes_do_not_make_one_run(short: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    with locked(short / "config.json"):
-        assert call("--resume", short) == 2
-    assert "short: another process is making this run" in capsys.readouterr().err
-
-
-def test_other_data_are_refused(short: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    config = json.loads((short / "config.json").read_text())
-    other = short.parent / "other.jsonl"
-    lines = Path(config["config"]["data"]["text"]).read_text().splitlines(keepends=True)
-    other.write_text("".join(lines[:-1]))
-    config["config"]["data"]["text"] = str(other)
-    (short / "config.json").write_text(json.dumps(config))
-    assert call("--resume", short) == 2
-    assert "put the data back, or make a new run" in capsys.readouterr().err
-    assert (short / "resume" / "run.json").exists()
 
 
 def test_a_run_goes_on_where_no_checkpoint_can_be_written(

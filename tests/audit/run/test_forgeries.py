@@ -1,0 +1,145 @@
+"""Each kind of forgery is found and named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.audited_run import budget, change, judged, ledger_of, score_again, write_ledger
+
+
+def train_early(run: Path) -> None:
+    events = ledger_of(run)
+    events[1], events[2] = events[2], events[1]
+    write_ledger(run, events)
+
+
+def second_pass(run: Path) -> None:
+    events = ledger_of(run)
+    write_ledger(run, [*events[:-1], *events])
+
+
+def leave_out(run: Path) -> None:
+    events = ledger_of(run)
+    del events[3]
+    write_ledger(run, events)
+
+
+def other_tokens(run: Path) -> None:
+    events = ledger_of(run)
+    events[1]["tokens"] = "0" * 16
+    write_ledger(run, events)
+
+
+def cut_without_a_limit(run: Path) -> None:
+    events = ledger_of(run)
+    events.insert(2, {"event": "limit", "what": "epochs", "place": 0, "done": 0, "planned": 3})
+    write_ledger(run, events)
+
+
+def hide_training(run: Path) -> None:
+    write_ledger(run, [event for event in ledger_of(run) if event["event"] != "train"])
+
+
+def other_losses(run: Path) -> None:
+    """Better ones, with everything that follows from them."""
+    losses = np.fromfile(run / "token_losses", "<f4") - np.float32(0.02)
+    losses.tofile(run / "token_losses")
+    result = json.loads((run / "result.json").read_text())
+    nats = float(losses.sum(dtype=np.float64))
+    bpb = nats / np.log(2) / result["val_bytes"]
+    change(run / "result.json", val_loss=nats / len(losses), val_bpb=bpb)
+
+
+def last_bit(run: Path) -> None:
+    content = bytearray((run / "token_losses").read_bytes())
+    content[40] ^= 1
+    (run / "token_losses").write_bytes(content)
+
+
+def fewer_losses(run: Path) -> None:
+    losses = np.fromfile(run / "token_losses", "<f4")
+    losses[:-32].tofile(run / "token_losses")
+
+
+def damage(run: Path) -> None:
+    content = bytearray((run / "artifact.golf").read_bytes())
+    content[100] ^= 1
+    (run / "artifact.golf").write_bytes(content)
+
+
+def lengthen(run: Path) -> None:
+    with (run / "artifact.golf").open("ab") as file:
+        file.write(b"1")
+
+
+def rates(run: Path) -> None:
+    held = json.loads((run / "schedule.json").read_text())
+    change(run / "schedule.json", lr_factor=[2 * factor for factor in held["lr_factor"]])
+
+
+def setting(run: Path, stage: str, **fields: Any) -> None:
+    held = json.loads((run / "config.json").read_text())
+    held["config"][stage] |= fields
+    (run / "config.json").write_text(json.dumps(held))
+
+
+def slow_evaluation(run: Path) -> None:
+    setting(run, "score", max_seconds=0.0001)
+
+
+FORGERIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "trained before it scored": (train_early, "V1", "ledger.jsonl line 2: targets 0 to 128 are trained on"),
+    "scored a range again": (score_again, "V3", "ledger.jsonl line 3: targets 0 to 128 are scored"),
+    "a second pass": (second_pass, "V3", "a second pass begins"),
+    "left a range out": (leave_out, "V3", "ledger.jsonl line 5"),
+    "other tokens": (other_tokens, "ledger", "the hash of targets 0 to 128"),
+    "gave up time that it had": (cut_without_a_limit, "ledger", "line 3: something was given up"),
+    "hid the training": (hide_training, "V1", "the weights changed, and no record says what they learned"),
+    "other losses": (other_losses, "losses", "the mean by +0.0"),
+    "fewer losses": (fewer_losses, "V3", "holds 448 losses"),
+    "a better score": (lambda run: change(run / "result.json", val_bpb=1.0), "result", "val_bpb: is 1.0, the losses"),
+    "a smaller file": (lambda run: change(run / "result.json", artifact_bytes=9), "V10", "artifact_bytes is 9"),
+    "a flag that is not derived": (lambda run: change(run / "result.json", fits=False), "result", "fits is False"),
+    "another track": (lambda run: change(run / "result.json", track="A"), "result", "track: is A"),
+    "more bytes of text": (lambda run: change(run / "result.json", val_bytes=600), "V6", "is 600, the text of"),
+    "the result of another run": (lambda run: change(run / "result.json", run_id="x"), "result", "run_id: is x"),
+    "other parameters": (lambda run: change(run / "result.json", params=5), "result", "params: is 5"),
+    "a damaged artifact": (damage, "artifact", "the checksum"),
+    "a longer artifact": (lengthen, "V10", "artifact_bytes is"),
+    "less training time": (lambda run: budget(run, trained=1e-6), "V11", "budget.trained: is 1e-06 s, the last step"),
+    "a larger limit": (lambda run: budget(run, limit=700.0), "V11", "budget.limit: is 700 s"),
+    "calibration for nothing": (lambda run: budget(run, quantized=0.0), "V9", "budget.quantized: is 0"),
+    "late calibration": (lambda run: budget(run, quantized=200.0), "V9", "quantizing 200 s of 100 s"),
+    "an overrun": (lambda run: budget(run, trained=101.0), "V11", "training took 101.0 s (limit 100)"),
+    "an evaluation too long": (slow_evaluation, "V11", "(limit 0.0001)"),
+    "other rates": (rates, "settings", "lr_factor: is"),
+    "other settings of the model": (lambda run: setting(run, "model", rope_base=500.0), "settings", "model.rope_base"),
+    "another strategy": (lambda run: setting(run, "score", ttt="off"), "settings", "score.ttt is off"),
+    "another length of rows": (lambda run: setting(run, "train", seq_len=64), "settings", "config.json: has SHA-256"),
+    "another rate of adapting": (lambda run: setting(run, "score", ttt_lr=0.1), "settings", "config.json: has SHA-256"),
+    "another text": (lambda run: setting(run, "data", text="other"), "settings", "config.json: has SHA-256"),
+    "another schedule": (lambda run: budget(run, kept=1.0), "settings", "schedule.json: has SHA-256"),
+    "another ledger": (lambda run: (run / "ledger.jsonl").open("a").write(" \n"), "ledger", "ledger.jsonl: "),
+    "other rounding": (last_bit, "losses", "token_losses: has SHA-256"),
+    "more devices": (
+        lambda run: change(run / "result.json", world_size=8),
+        "result",
+        "world_size: is 8, the run began",
+    ),
+    "another device": (lambda run: change(run / "result.json", device="NVIDIA H100"), "result", "device: is NVIDIA"),
+    "fewer steps": (lambda run: change(run / "result.json", steps=3), "settings", "has 4 steps, the result 3"),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forgery_is_found_and_named(run: Path, forgery: str) -> None:
+    forge, check, said = FORGERIES[forgery]
+    forge(run)
+    found = judged(run, targets=32)
+    assert check in found.flagged
+    assert any(said in finding.said for finding in found.of(check) if finding.outcome == "flag"), found.lines()

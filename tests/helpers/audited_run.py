@@ -1,0 +1,85 @@
+"""A small run that is audited, and changes to what it left behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from golf_fast.audit.run.judge import Audit, audit
+from golf_fast.audit.run.replay import Sample
+from golf_fast.code_size import Code
+from golf_fast.console import exit_with
+from golf_fast.train.__main__ import main as train_main
+
+EARLIER = Path(__file__).parents[1] / "runs" / "earlier"
+SMALL = [
+    "tiny",
+    "--device=cpu",
+    "--run-id=run",
+    "--model.vocab-size=300",
+    "--model.dim=16",
+    "--model.layers=2",
+    "--model.heads=2",
+    "--model.kv-heads=1",
+    "--model.bigram-buckets=31",
+    "--model.bigram-dim=8",
+    "--train.max-seconds=100",
+    "--train.max-steps=4",
+    "--train.warmup-steps=0",
+    "--train.batch-tokens=512",
+    "--train.seq-len=32",
+    "--train.compute-dtype=float32",
+    "--compress.calibration-tokens=512",
+    "--compress.fp16-max-elements=256",
+    "--score.window=32",
+    "--score.stride=16",
+    "--score.ttt=chunked",
+    "--score.ttt-chunk-tokens=128",
+]
+CODE = ("0" * 64, 1000)
+"""An installed code that is not the run's: building the real one takes longer than the rest of an audit."""
+
+
+def train(folder: Path, *more: str) -> Path:
+    """A run without its pictures and its code, which take longer than all else and which no audit here reads."""
+    flags = [f"--data.text={EARLIER / 'text.jsonl'}", f"--data.built={folder / 'built'}", f"--runs-dir={folder}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train", *SMALL, *flags, *more])
+        patch.setattr("golf_fast.code_size.code", lambda config: Code(b"code"))
+        for name in ("write_html", "write_pictures"):
+            patch.setattr(f"golf_fast.pipeline.execute.{name}", lambda folder: None)
+        with pytest.raises(SystemExit) as stop:
+            exit_with(train_main, prints=False)
+    assert stop.value.code == 0
+    return folder / "run"
+
+
+def judged(run: Path, data: Path | None = None, **sample: Any) -> Audit:
+    return audit(run, Sample(**sample), torch.device("cpu"), data, CODE)
+
+
+def change(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def ledger_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
+
+
+def write_ledger(run: Path, events: list[dict[str, Any]]) -> None:
+    (run / "ledger.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def score_again(run: Path) -> None:
+    events = ledger_of(run)
+    write_ledger(run, [*events[:2], events[1], *events[2:]])
+
+
+def budget(run: Path, **fields: float) -> None:
+    held = json.loads((run / "schedule.json").read_text())
+    change(run / "schedule.json", budget=held["budget"] | fields)
