@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 
@@ -21,6 +21,8 @@ from golf_fast.config import RunConfig
 from golf_fast.environment import VARIABLES, Setting, settings
 from golf_fast.errors import InputError
 from golf_fast.recipes import RECIPES
+
+Config = TypeVar("Config", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,23 @@ def named(name: str) -> RunConfig:
         nearest = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0)[0]
         raise InputError(f"{name}: no such recipe; did you mean {nearest}? There are {', '.join(RECIPES)}")
     return RECIPES[name]()
+
+
+def changed(config: Config, values: Mapping[str, Any]) -> Config:
+    """A configuration, or a part of one, with other values of some dotted fields, all changed together.
+
+    Raises:
+        InputError: they do not go together.
+    """
+    own, inner = dict[str, Any](), dict[str, dict[str, Any]]()
+    for field, value in values.items():
+        head, dot, rest = field.partition(".")
+        if dot:
+            inner.setdefault(head, {})[rest] = value
+        else:
+            own[head] = value
+    own |= {head: changed(getattr(config, head), of_part) for head, of_part in inner.items()}
+    return dataclasses.replace(config, **own)
 
 
 def differences(config: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:

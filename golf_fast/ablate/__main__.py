@@ -1,11 +1,12 @@
 """What each mechanism of a recipe is worth.
 
 Runs the recipe as it is, without each mechanism that is named, and with each change, on the same seeds and the same
-number of tokens: every run follows the schedule of the first. Leaves a table, a picture, and a run directory for each.
-What is there already is not made again, so that an ablation that was cut short goes on, and more seeds or variants can
-be added to one.
+number of tokens, given by --steps or by what the first run reaches. Leaves a table, a picture, and a run directory for
+each. What is there already is not made again, so that an ablation that was cut short goes on with the same command, and
+more seeds or variants can be added to one. A run that was cut short itself is moved aside and made again.
 
 python -m golf_fast.ablate tiny --drop bigram backout --seeds 3
+python -m golf_fast.ablate tiny_top --drop all --steps 150 --jobs 2 -- --score.ttt=off --compress.report-tokens=0
 python -m golf_fast.ablate tiny --change "wide: --model.dim 256" --steps 100 -- --score.ttt off
 """
 
@@ -37,6 +38,7 @@ def ablate(
     steps: int = 0,
     out: Path | None = None,
     ranks: int = 1,
+    jobs: int = 1,
     list_: Annotated[bool, tyro.conf.arg(name="list")] = False,
 ) -> None:
     """Run a recipe as it is and without some of its mechanisms, and say what each is worth.
@@ -49,9 +51,11 @@ def ablate(
         change: Other variants, each a name, a colon and flags of golf_fast.train: "wide: --model.dim 256".
         seeds: Number of seeds; each variant runs once on each.
         first_seed: The first of them; the others follow it.
-        steps: Training steps of every run; 0: as many as the first run reaches by its clock.
+        steps: Training steps of every run, each with its own schedule over them; 0: as many as the first run reaches by
+            its clock, at its rates.
         out: Where runs and results go; by default runs/ablation-RECIPE.
         ranks: Processes of a run, as torchrun starts them.
+        jobs: Runs that are made at a time; they share the cores.
         list_: Say which mechanisms the recipe has, and do nothing else.
     """
     common = _common()
@@ -59,7 +63,7 @@ def ablate(
         for name in mechanisms_of(recipe, common):
             say(f"{name:20} {MECHANISMS[name].text}")
         return
-    for name, value, most in (("--seeds", seeds, MOST_SEEDS), ("--ranks", ranks, 1024)):
+    for name, value, most in (("--seeds", seeds, MOST_SEEDS), ("--ranks", ranks, 1024), ("--jobs", jobs, 1024)):
         if not 1 <= value <= most:
             raise InputError(f"{name} is {value}: it must be from 1 to {most}")
     if steps < 0:
@@ -72,7 +76,7 @@ def ablate(
             f"nothing to leave out of {recipe}: name some with --drop, of {', '.join(mechanisms_of(recipe))}"
         )
     out = out or Path("runs") / f"ablation-{recipe}"
-    plan = Plan(recipe, common, chosen, range(first_seed, first_seed + seeds), steps, out, ranks)
+    plan = Plan(recipe, common, chosen, range(first_seed, first_seed + seeds), steps, out, ranks, jobs)
     _run_and_tell(plan)
 
 
@@ -88,7 +92,7 @@ def _run_and_tell(plan: Plan) -> None:
     found = findings.findings(outcomes)
     if len(found) < 2:
         raise InputError(f"{out}: no variant finished beside the recipe itself; *.out there says why")
-    say(findings.as_table(found))
+    say("\n".join([findings.as_table(found), *findings.notes(found)]))
     for picture in ("ablation.png", "ablation.svg"):
         try:
             findings.draw(found, title, out / picture)

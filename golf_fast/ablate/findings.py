@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
-from golf_fast.ablate.runs import Outcome
 from golf_fast.ablate.variants import MECHANISMS, WHOLE
 from golf_fast.files import replacing
 from golf_fast.report.pen import Pen
 from golf_fast.report.table import Cell, table
-from golf_fast.runs import Result
 from golf_fast.statistics import Interval, mean_interval
 
 LEVEL = 0.95
 """Of the confidence intervals."""
+
+
+class Reached(Protocol):
+    """What is compared of a run: a result, or what is on record of one."""
+
+    @property
+    def val_bpb(self) -> float | None: ...
+    @property
+    def bpb_without_ttt(self) -> float | None: ...
+    @property
+    def bpb_before_compression(self) -> float | None: ...
+    @property
+    def artifact_bytes(self) -> int | None: ...
+    @property
+    def params(self) -> int: ...
+    @property
+    def train_seconds(self) -> float: ...
+    @property
+    def val_bytes(self) -> int | None: ...
+    @property
+    def val_tokens(self) -> int | None: ...
+
+
+class Ended(Protocol):
+    """A run that has ended: of a variant, on a seed; `result` is None where it has not finished."""
+
+    @property
+    def variant(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def result(self) -> Reached | None: ...
 
 
 @dataclass(frozen=True)
@@ -31,8 +61,10 @@ class Finding:
         difference: this variant minus the whole recipe, bits per byte, paired by seed; above 0 where it is worse.
         each: the difference of each seed.
         without_adapting: the same difference of the scores without test-time training; None where there is none.
+        before_compressing: the same of the weights before they are compressed, without test-time training.
         artifact_bytes, params: mean difference.
         seconds: ratio of the training times.
+        scored: bytes and tokens of the validation text that a score is of; of the whole recipe, and of the variant.
     """
 
     name: str
@@ -41,9 +73,16 @@ class Finding:
     difference: Interval
     each: tuple[float, ...]
     without_adapting: Interval | None
+    before_compressing: Interval | None
     artifact_bytes: float
     params: int
     seconds: float
+    scored: tuple[tuple[int, int], tuple[int, int]]
+
+    @property
+    def adapts(self) -> bool:
+        """Whether adapting makes a difference of its own."""
+        return self.without_adapting is not None and self.without_adapting.mean != self.difference.mean
 
     @property
     def text(self) -> str:
@@ -51,9 +90,9 @@ class Finding:
         return MECHANISMS[self.name].text if self.name in MECHANISMS else "changed"
 
 
-def findings(outcomes: Iterable[Outcome]) -> list[Finding]:
+def findings(outcomes: Iterable[Ended]) -> list[Finding]:
     """One for each variant that finished on a seed that the whole recipe finished on too; the worst to miss first."""
-    results: dict[str, dict[int, Result]] = {}
+    results: dict[str, dict[int, Reached]] = {}
     for outcome in outcomes:
         if outcome.result is not None and outcome.result.val_bpb is not None:
             results.setdefault(outcome.variant, {})[outcome.seed] = outcome.result
@@ -62,78 +101,102 @@ def findings(outcomes: Iterable[Outcome]) -> list[Finding]:
     return sorted(found, key=lambda each: (each.name != WHOLE, -each.difference.mean))
 
 
-def _finding(name: str, its: Mapping[int, Result], whole: Mapping[int, Result]) -> Finding:
+def _finding(name: str, its: Mapping[int, Reached], whole: Mapping[int, Reached]) -> Finding:
     seeds = tuple(seed for seed in its if seed in whole)
     pairs = [(its[seed], whole[seed]) for seed in seeds]
     each = tuple((one.val_bpb or 0.0) - (other.val_bpb or 0.0) for one, other in pairs)
-    plain = [
-        one.bpb_without_ttt - other.bpb_without_ttt
-        for one, other in pairs
-        if one.bpb_without_ttt is not None and other.bpb_without_ttt is not None
-    ]
+    one, other = pairs[0]
     return Finding(
         name=name,
         seeds=seeds,
         bpb=fmean(one.val_bpb or 0.0 for one, _ in pairs),
         difference=mean_interval(each, LEVEL),
         each=each,
-        without_adapting=mean_interval(plain, LEVEL) if plain else None,
+        without_adapting=_difference(pairs, lambda run: run.bpb_without_ttt),
+        before_compressing=_difference(pairs, lambda run: run.bpb_before_compression),
         artifact_bytes=fmean((one.artifact_bytes or 0) - (other.artifact_bytes or 0) for one, other in pairs),
-        params=pairs[0][0].params - pairs[0][1].params,
+        params=one.params - other.params,
         seconds=fmean(one.train_seconds / max(other.train_seconds, 1e-9) for one, other in pairs),
+        scored=(_scored(other), _scored(one)),
     )
+
+
+def _difference(pairs: Iterable[tuple[Reached, Reached]], of: Callable[[Reached], float | None]) -> Interval | None:
+    """The paired difference of a number, over the pairs in which both have it."""
+    values = [(of(one), of(other)) for one, other in pairs]
+    known = [one - other for one, other in values if one is not None and other is not None]
+    return mean_interval(known, LEVEL) if known else None
+
+
+def _scored(run: Reached) -> tuple[int, int]:
+    return run.val_bytes or 0, run.val_tokens or 0
+
+
+def notes(found: Sequence[Finding]) -> list[str]:
+    """What to know of a comparison: how its intervals are made, and where tokens stand for another length of text."""
+    said = [f"Differences are paired by seed; intervals are of Student's t at {LEVEL:.0%}."]
+    for each in found:
+        (bytes_, tokens), (own_bytes, own_tokens) = each.scored
+        if (own_bytes, own_tokens) != (bytes_, tokens) and tokens and own_tokens:
+            said.append(
+                f"{each.name}: a token stands for {own_bytes / own_tokens:.3f} bytes of text in place of"
+                f" {bytes_ / tokens:.3f}, so that the same number of tokens is another length of text; whole rows are"
+                f" scored, {own_bytes:,} bytes in place of {bytes_:,}."
+            )
+    return said
 
 
 def as_table(found: Sequence[Finding]) -> str:
     """Aligned text: the whole recipe, then what is lost without each mechanism."""
-    headers = ["without", "bits per byte", "worse by", f"+- {LEVEL:.0%}", "not adapting", "parameters", "bytes", "time"]
+    headers = ["without", "bits per byte", "worse by", f"+- {LEVEL:.0%}", "not adapting", "before compressing"]
+    headers += ["parameters", "bytes", "time"]
     return table(headers, [_row(each) for each in found])
 
 
 def _row(each: Finding) -> list[Cell]:
     if each.name == WHOLE:
-        return [f"nothing ({len(each.seeds)} seeds)", each.bpb, None, None, None, None, None, None]
-    plain = each.without_adapting
+        return [f"nothing ({len(each.seeds)} seeds)", each.bpb, *[None] * 7]
+    plain, before = each.without_adapting if each.adapts else None, each.before_compressing
     return [
         each.name,
         each.bpb,
         f"{each.difference.mean:+.4f}",
         each.difference.half_width,
         f"{plain.mean:+.4f}" if plain else None,
+        f"{before.mean:+.4f}" if before else None,
         f"{each.params:+,}",
         f"{each.artifact_bytes:+,.0f}",
         f"{each.seconds:.2f}x",
     ]
 
 
-def as_markdown(found: Sequence[Finding], title: str) -> str:
-    """The same as a table for a page, with what each mechanism is and the difference of each seed."""
-    lines = [
-        f"# {title}",
-        "",
-        "| without | what it is | bits per byte | worse by | each seed | not adapting | parameters | bytes | time |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+def as_markdown(found: Sequence[Finding]) -> list[str]:
+    """The lines of the same as a table for a page, with what each mechanism is and the difference of each seed."""
+    adapting = any(each.adapts for each in found)
+    headers = ["without", "what it is", "bits per byte", "worse by", "each seed"]
+    headers += ["not adapting"] * adapting + ["before compressing", "parameters", "bytes", "time"]
+    lines = [_cells(headers), _cells(["---"] * len(headers)).replace(" ", "")]
     for each in found:
         if each.name == WHOLE:
-            lines.append(f"| nothing | the recipe, {len(each.seeds)} seeds | {each.bpb:.4f} | | | | | | |")
+            count = f"{len(each.seeds)} seed{'s' * (len(each.seeds) > 1)}"
+            whole = ["nothing", f"the recipe, {count}", f"{each.bpb:.4f}"]
+            lines.append(_cells(whole + [""] * (len(headers) - len(whole))))
             continue
-        row = [
-            f"`{each.name}`",
-            each.text,
-            f"{each.bpb:.4f}",
-            _pm(each.difference),
-            " ".join(f"{value:+.4f}" for value in each.each),
-            _pm(each.without_adapting) if each.without_adapting else "",
-            f"{each.params:+,}",
-            f"{each.artifact_bytes:+,.0f}",
-            f"{each.seconds:.2f}x",
-        ]
-        lines.append(f"| {' | '.join(row)} |")
-    return "\n".join([*lines, "", f"Differences are paired by seed; intervals are of Student's t at {LEVEL:.0%}.", ""])
+        row = [f"`{each.name}`", each.text, f"{each.bpb:.4f}", _pm(each.difference)]
+        row.append(" ".join(f"{value:+.4f}" for value in each.each))
+        row += [_pm(each.without_adapting) if each.adapts else ""] * adapting
+        row.append(_pm(each.before_compressing))
+        lines.append(_cells([*row, f"{each.params:+,}", f"{each.artifact_bytes:+,.0f}", f"{each.seconds:.2f}x"]))
+    return lines
 
 
-def _pm(interval: Interval) -> str:
+def _cells(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _pm(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
     if interval.half_width is None:
         return f"{interval.mean:+.4f}"
     return f"{interval.mean:+.4f} +- {interval.half_width:.4f}"
@@ -151,6 +214,7 @@ def as_plain(found: Sequence[Finding]) -> list[dict[str, Any]]:
             "half_width": each.difference.half_width,
             "worse_by_seed": list(each.each),
             "worse_without_adapting": each.without_adapting.mean if each.without_adapting else None,
+            "worse_before_compressing": each.before_compressing.mean if each.before_compressing else None,
             "params": each.params,
             "artifact_bytes": each.artifact_bytes,
             "train_seconds_ratio": each.seconds,
@@ -169,7 +233,7 @@ def write(found: Sequence[Finding], title: str, about: Mapping[str, Any], out: P
         json.dump({**about, "level": LEVEL, "findings": as_plain(found)}, file, indent=1)
         file.write("\n")
     with replacing(out / "ablation.md", "w") as file:
-        file.write(as_markdown(found, title))
+        file.write("\n".join([f"# {title}", "", *as_markdown(found), "", *notes(found), ""]))
 
 
 def draw(found: Sequence[Finding], title: str, picture: Path) -> None:

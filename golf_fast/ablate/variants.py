@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from golf_fast import command_line
 from golf_fast.config import RunConfig
@@ -22,42 +23,48 @@ class Mechanism:
 
     Attributes:
         text: a few words on what it is.
-        without: the flags of `golf_fast.train` that leave it out.
+        without: dotted fields of `RunConfig`, and the values that leave it out.
         quantizer: the one that it is a part of; "": of any.
     """
 
     text: str
-    without: tuple[str, ...]
+    without: Mapping[str, Any]
     quantizer: str = ""
 
 
 MECHANISMS = {
-    "adapting": Mechanism("test-time training", ("--score.ttt=off",)),
-    "attention_gate": Mechanism("gates on the heads of attention", ("--model.no-attention-gate",)),
-    "backout": Mechanism("subtracting a middle block's output from the last", ("--model.no-backout",)),
-    "bigram": Mechanism("the hashed embedding of token pairs", ("--model.bigram-buckets=0",)),
-    "case_ops": Mechanism("text without capitals, with operators for them", ("--data.no-case-ops",)),
-    "ema": Mechanism("the exponential average of the weights", ("--train.no-ema",)),
-    "gptq": Mechanism("rounding by what the matrices read", ("--compress.quantizer=trellis",), "gptq_trellis"),
-    "lanes": Mechanism("a stream each for attention and MLP in the last blocks", ("--model.lanes-from=0",)),
-    "loop": Mechanism("blocks that run more than once", ("--model.loops=0", "--train.loop-at=0")),
-    "min_lr": Mechanism("a floor under the learning rates", ("--train.min-lr=0",)),
-    "norm_scale": Mechanism("smaller inputs for later blocks", ("--model.no-norm-scale",)),
-    "partial_rotary": Mechanism("rotary positions in a part of each head only", ("--model.rope-dims=0",)),
+    "adapting": Mechanism("test-time training", {"score.ttt": "off"}),
+    "attention_gate": Mechanism("gates on the heads of attention", {"model.attention_gate": False}),
+    "backout": Mechanism("subtracting a middle block's output from the last", {"model.backout": False}),
+    "bigram": Mechanism("the hashed embedding of token pairs", {"model.bigram_buckets": 0}),
+    "case_ops": Mechanism("text without capitals, with operators for them", {"data.case_ops": False}),
+    "ema": Mechanism("the exponential average of the weights", {"train.ema": False}),
+    "gptq": Mechanism("rounding by what the matrices read", {"compress.quantizer": "trellis"}, "gptq_trellis"),
+    "lanes": Mechanism("a stream each for attention and MLP in the last blocks", {"model.lanes_from": 0}),
+    "loop": Mechanism("blocks that run more than once", {"model.loops": 0, "train.loop_at": 0.0}),
+    "min_lr": Mechanism("a floor under the learning rates", {"train.min_lr": 0.0}),
+    "norm_scale": Mechanism("smaller inputs for later blocks", {"model.norm_scale": False}),
+    "partial_rotary": Mechanism("rotary positions in a part of each head only", {"model.rope_dims": 0}),
     "polar_express": Mechanism(
-        "coefficients of Newton-Schulz for each iteration", ("--train.muon-coefficients=quintic",)
+        "coefficients of Newton-Schulz for each iteration", {"train.muon_coefficients": "quintic"}
     ),
-    "row_normalize": Mechanism("rows of equal length before Newton-Schulz", ("--train.no-muon-row-normalize",)),
-    "separate_documents": Mechanism("attention within documents only", ("--model.no-separate-documents",)),
-    "skip_gates": Mechanism("learned interpolation of the skips", ("--model.no-skip-gates",)),
-    "slope": Mechanism("a slope of the MLP below zero", ("--model.negative-slope=0",)),
-    "smear": Mechanism("mixing in the token before", ("--model.smear=off",)),
-    "softcap": Mechanism("bounded logits", ("--model.logit-softcap=1000000",)),
-    "tied_embeddings": Mechanism("one matrix for input and output", ("--model.no-tied-embeddings",)),
-    "trellis": Mechanism("weights on a trellis", ("--compress.quantizer=gptq",), "gptq_trellis"),
-    "weight_decay": Mechanism("decay of the weights", ("--train.muon-weight-decay=0", "--train.weight-decay=0")),
-    "window": Mechanism("attention to a window", ("--model.window=0", "--score.no-streaming")),
-    "xsa": Mechanism("exclusive self-attention, without a head's own value", ("--model.xsa-layers=0",)),
+    "q_gain": Mechanism("a larger gain of the queries at first", {"model.qk_gain_init": 1.5}),
+    "row_normalize": Mechanism("rows of equal length before Newton-Schulz", {"train.muon_row_normalize": False}),
+    "separate_documents": Mechanism("attention within documents only", {"model.separate_documents": False}),
+    "skip_gates": Mechanism("learned interpolation of the skips", {"model.skip_gates": False}),
+    "slope": Mechanism("a slope of the MLP below zero", {"model.negative_slope": 0.0}),
+    "smear": Mechanism("mixing in the token before", {"model.smear": "off"}),
+    "softcap": Mechanism("bounded logits", {"model.logit_softcap": 1000000.0}),
+    "table_decay": Mechanism("a decay of its own for the embedding tables", {"train.table_weight_decay": None}),
+    "tied_embeddings": Mechanism("one matrix for input and output", {"model.tied_embeddings": False}),
+    "trellis": Mechanism("weights on a trellis", {"compress.quantizer": "gptq"}, "gptq_trellis"),
+    "warmdown_share": Mechanism("a warmdown over a share of the run", {"train.warmdown_frac": 0.0}),
+    "weight_decay": Mechanism(
+        "decay of the weights",
+        {"train.muon_weight_decay": 0.0, "train.weight_decay": 0.0, "train.table_weight_decay": 0.0},
+    ),
+    "window": Mechanism("attention to a window", {"model.window": (0,), "score.streaming": False}),
+    "xsa": Mechanism("exclusive self-attention, without a head's own value", {"model.xsa_layers": 0}),
 }
 """What `--drop` knows, by name."""
 
@@ -88,13 +95,15 @@ def variants(recipe: str, common: Sequence[str], drop: Sequence[str], change: Se
     Raises:
         InputError: an unknown name, one twice, flags that cannot be used, or a mechanism that the recipe does not have.
     """
-    made = {WHOLE: _variant(WHOLE, recipe, common, ())}
+    whole = _variant(WHOLE, recipe, common, ())
+    made = {WHOLE: whole}
     for name in drop:
         if name not in MECHANISMS:
             raise InputError(f"--drop {name}: no such mechanism; there are {', '.join(MECHANISMS)}")
-        _add(made, _variant(name, recipe, common, MECHANISMS[name].without))
-        if not _differs(made[WHOLE].config, made[name].config, MECHANISMS[name]):
-            raise InputError(f"--drop {name}: {recipe} has no {name} ({MECHANISMS[name].text}); it has {_had(recipe)}")
+        _add(made, _without(whole, name))
+        if not _differs(whole, made[name]):
+            had = ", ".join(_mechanisms(whole))
+            raise InputError(f"--drop {name}: {recipe} has no {name} ({MECHANISMS[name].text}); it has {had}")
     for said in change:
         name, colon, flags = said.partition(":")
         if not colon or not re.fullmatch(r"[A-Za-z0-9_.+-]+", name.strip()):
@@ -109,24 +118,33 @@ def variants(recipe: str, common: Sequence[str], drop: Sequence[str], change: Se
 
 def mechanisms_of(recipe: str, common: Sequence[str] = ()) -> list[str]:
     """The names of the mechanisms that a recipe has."""
-    whole = _variant(WHOLE, recipe, common, ()).config
+    return _mechanisms(_variant(WHOLE, recipe, common, ()))
+
+
+def _mechanisms(whole: Variant) -> list[str]:
     had = []
-    for name, mechanism in MECHANISMS.items():
+    for name in MECHANISMS:
         try:
-            if _differs(whole, _variant(name, recipe, common, mechanism.without).config, mechanism):
+            if _differs(whole, _without(whole, name)):
                 had.append(name)
         except InputError:  # the recipe does not stand without it
             continue
     return had
 
 
-def _differs(whole: RunConfig, without: RunConfig, mechanism: Mechanism) -> bool:
+def _without(whole: Variant, name: str) -> Variant:
+    values = MECHANISMS[name].without
+    flags = [word for field, value in values.items() for word in command_line.as_flags(field, value)]
+    try:
+        return Variant(name, tuple(flags), command_line.changed(whole.config, values))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def _differs(whole: Variant, without: Variant) -> bool:
     """Whether the whole recipe has a mechanism that the other lacks."""
-    return whole != without and mechanism.quantizer in ("", whole.compress.quantizer)
-
-
-def _had(recipe: str) -> str:
-    return ", ".join(mechanisms_of(recipe))
+    mechanism = MECHANISMS[without.name]
+    return whole.config != without.config and mechanism.quantizer in ("", whole.config.compress.quantizer)
 
 
 def _add(made: dict[str, Variant], variant: Variant) -> None:

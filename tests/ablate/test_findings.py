@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,23 @@ def test_findings_become_a_table_a_file_and_a_picture(tmp_path: Path) -> None:
     assert held["recipe"] == "tiny"
     assert [each["variant"] for each in held["findings"]] == [WHOLE, "ema", "bigram"]
     assert held["findings"][1]["worse_by"] == pytest.approx(0.03)
+    assert held["findings"][1]["worse_before_compressing"] == pytest.approx(0.04)
     page = (tmp_path / "ablation.md").read_text()
     assert "| `ema` | the exponential average of the weights | 1.4800 | +0.0300 +- 0.1271 | +0.0200 +0.0400 |" in page
     for name in ("ablation.svg", "ablation.png"):
         findings.draw(found, "a title", tmp_path / name)
         assert (tmp_path / name).stat().st_size > 2000
+
+
+def test_where_tokens_stand_for_another_length_of_text_it_is_said() -> None:
+    plain = replace(result(1, 1.6, 1.6), val_bytes=15000, val_tokens=5000)
+    whole, case_ops = findings.findings([Outcome(WHOLE, 1, result(1, 1.5, 1.5)), Outcome("case_ops", 1, plain)])
+    assert not case_ops.adapts
+    assert findings.notes([whole, case_ops])[1].startswith(
+        "case_ops: a token stands for 3.000 bytes of text in place of 2.550,"
+    )
+    assert not any("not adapting" in line for line in findings.as_markdown([whole, case_ops]))
+    assert len(findings.notes(findings.findings(OUTCOMES))) == 1
 
 
 def test_without_the_whole_recipe_there_is_nothing_to_compare() -> None:

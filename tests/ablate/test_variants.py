@@ -13,25 +13,18 @@ def test_a_variant_is_the_recipe_without_one_thing() -> None:
 
 
 def test_every_mechanism_is_some_recipe_s() -> None:
-    """Or can be given to one."""
-    given = {
-        "attention_gate": ["--model.attention-gate"],
-        "case_ops": ["--data.case-ops"],
-        "lanes": ["--model.lanes-from=3"],
-        "loop": ["--model.loops=1", "--model.loop-start=1", "--model.loop-end=2", "--train.loop-at=0.3"],
-        "min_lr": ["--train.min-lr=0.1"],
-        "norm_scale": ["--model.norm-scale"],
-        "partial_rotary": ["--model.rope-dims=16"],
-        "polar_express": ["--train.muon-coefficients=polar_express"],
-        "row_normalize": ["--train.muon-row-normalize"],
-        "separate_documents": ["--model.separate-documents"],
-        "skip_gates": ["--model.skip-gates"],
-        "slope": ["--model.negative-slope=0.5"],
-        "xsa": ["--model.xsa-layers=4"],
-    }
-    for name in MECHANISMS:
-        recipe = "seed_windowed" if name == "window" else "tiny"
-        assert [each.name for each in variants(recipe, given.get(name, []), [name], [])] == [WHOLE, name]
+    had = {name for recipe in ("tiny", "tiny_top", "seed_windowed") for name in mechanisms_of(recipe)}
+    assert had == set(MECHANISMS)
+
+
+def test_the_flags_of_a_variant_make_its_configuration() -> None:
+    for recipe, common, drop in [
+        ("tiny_top", ["--score.ttt=off"], ["loop", "table_decay"]),
+        ("seed_windowed", [], ["window"]),
+    ]:
+        for variant in variants(recipe, common, drop, [])[1:]:
+            (_, parsed) = variants(recipe, [*common, *variant.flags], [], ["same:"])
+            assert parsed.config == variant.config
 
 
 def test_what_a_recipe_has_is_listed() -> None:
