@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from golf_fast.checks import later, require, require_not_negative, require_numbers
+from golf_fast.checks import later, require, require_not_negative, require_numbers, require_positive
 
 CodecName = Literal["rans", "zstd", "brotli"]
 """Coders of the artifact's quantized integers; a reader knows them all."""
@@ -62,7 +62,7 @@ class CompressConfig:
     """Bits of the mantissa of each row's fp16 scale that are used: fewer make the scales smaller in the file. A scale
     is rounded before its row is, so nothing but the choice of scales gets coarser."""
     calibration_tokens: int = 0
-    """Training tokens that gptq, gptq_trellis and the low-rank correction look at."""
+    """Training tokens that gptq, gptq_trellis and the low-rank correction of outputs look at."""
     calibration_seconds: float = 0.0
     """Share of train.max_seconds, in seconds, that is kept for calibrating and quantizing where that reads training
     tokens: training ends so much earlier. At most a quarter of the limit is kept. What is not done by then is dropped
@@ -71,6 +71,12 @@ class CompressConfig:
     """Rank of the correction that is added to the worst quantized matrices; 0: none."""
     low_rank_tensors: int = 3
     """Number of matrices that get a low-rank correction."""
+    low_rank_error: Literal["outputs", "weights"] = later("outputs")
+    """Error that the correction takes away. outputs: that of the outputs for training tokens, where it is the largest
+    share of them, by factors of 8 bits. weights: that of the weights, where it is largest (the published submission's),
+    by a factor of 2 bits under one scale and one of 4 bits in groups of low_rank_group; it reads no tokens."""
+    low_rank_group: int = later(64)
+    """Under low_rank_error weights, number of neighbours in the factor of 4 bits that share a scale."""
     report_tokens: int = 0
     """Held-out training tokens on which the loss of each compression step and tensor is measured, off the clock and
     only for the report; 0: none."""
@@ -84,11 +90,18 @@ class CompressConfig:
     """Level of zstd: 1 is fastest, 22 smallest."""
 
     def __post_init__(self) -> None:
-        require_numbers(self, "compress", low_rank=65536)
+        require_numbers(self, "compress", low_rank=65536, low_rank_group=65536)
         require(0 <= self.prune_quantile < 1, "compress.prune_quantile", self.prune_quantile, "at least 0 and below 1")
         require_not_negative(self, "compress", "prune_min_elements", "fp16_max_elements", "target_bytes")
         require_not_negative(self, "compress", "calibration_tokens", "calibration_seconds", "report_tokens")
         require_not_negative(self, "compress", "low_rank", "low_rank_tensors")
+        require_positive(self, "compress", "low_rank_group")
+        require(
+            self.low_rank_error in ("outputs", "weights"),
+            "compress.low_rank_error",
+            self.low_rank_error,
+            "outputs or weights",
+        )
         for name in ("mlp_bits", "attention_bits", "bigram_bits", "embedding_bits"):
             require(getattr(self, name) in (5, 6, 7, 8), f"compress.{name}", getattr(self, name), "from 5 to 8")
         quantizers = ("absmax", "sigma", "gptq", "trellis", "gptq_trellis")
@@ -109,7 +122,7 @@ class CompressConfig:
             self.calibration_tokens > 0 or not self.calibrated,
             "compress.calibration_tokens",
             self.calibration_tokens,
-            "more than 0 where compress.quantizer is gptq or gptq_trellis or compress.low_rank is not 0",
+            "more than 0 where compress.quantizer is gptq or gptq_trellis or compress.low_rank, of outputs, is not 0",
         )
         codecs = get_args(CodecName)
         require(self.codec in codecs, "compress.codec", self.codec, f"one of {', '.join(codecs)}")
@@ -128,12 +141,13 @@ class CompressConfig:
     @property
     def calibrated(self) -> bool:
         """Whether quantizing reads training tokens."""
-        return self.uses_gptq or self.low_rank > 0
+        return self.uses_gptq or (self.low_rank > 0 and self.low_rank_error == "outputs")
 
     def uncalibrated(self) -> CompressConfig:
-        """The same without what reads training tokens: integers by the weights only, and no correction."""
+        """The same without what reads training tokens: integers by the weights only, and no correction of outputs."""
         plain: dict[str, Literal["sigma", "trellis"]] = {"gptq": "sigma", "gptq_trellis": "trellis"}
-        return dataclasses.replace(self, quantizer=plain.get(self.quantizer, self.quantizer), low_rank=0)
+        low_rank = self.low_rank if self.low_rank_error == "weights" else 0
+        return dataclasses.replace(self, quantizer=plain.get(self.quantizer, self.quantizer), low_rank=low_rank)
 
     def clip_of(self, group: str) -> float:
         """Root mean squares of a row that the largest integer stands for in a group of tensors."""

@@ -191,6 +191,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("EMBED_CLIP_SIGMAS", ("compress.embedding_clip_sigma",), NUMBER),
     Variable("LQER_RANK", ("compress.low_rank",), INTEGER),
     Variable("LQER_TOP_K", ("compress.low_rank_tensors",), INTEGER),
+    Variable("LQER_ASYM_GROUP", ("compress.low_rank_group",), INTEGER),
     Variable("GPTQ_RESERVE_SECONDS", ("compress.calibration_seconds",), NUMBER),
     Variable("GATED_ATTN_QUANT_GATE", ("compress.gate_int8",), SWITCH),
     Variable("EVAL_STRIDE", ("score.stride",), INTEGER),

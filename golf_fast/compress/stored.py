@@ -10,8 +10,9 @@ import torch
 from golf_fast.ops import bitpack
 
 LEFT_SUFFIX, RIGHT_SUFFIX = ":left", ":right"
-"""Names of the factors of a low-rank correction: `name:left` `[r, rows]` and `name:right` `[r, cols]`, both quantized;
-the product `left^T right` is added to the quantized matrix `name`."""
+"""Names of the factors of a low-rank correction: `name:left` `[r, rows]` and `name:right` `[r, cols]`, both quantized,
+or in place of the latter its rows cut into groups of n neighbours with a scale each, `[r cols / n, n]`; the product
+`left^T right` is added to the quantized matrix `name`."""
 
 CORRECTED_AT_ONCE = 1 << 22
 """Elements of a matrix whose correction is computed in one product: each takes 16 bytes while it is."""
@@ -122,6 +123,7 @@ def _corrected(
     # In float64, so that the order in which a library adds the few products up does not show.
     left, right = (restore(tensors[name + suffix], torch.float64, device) for suffix in (LEFT_SUFFIX, RIGHT_SUFFIX))
     result = torch.empty(rows, cols, dtype=dtype, device=device)
+    right = right.reshape(len(left), cols)
     step = max(1, CORRECTED_AT_ONCE // cols)
     for first in range(0, rows, step):
         piece = slice(first, first + step)

@@ -137,6 +137,7 @@ def top_1855() -> RunConfig:
             fp16_keep=(),
             gate_int8=True,
             low_rank=4,
+            low_rank_error="weights",
             calibration_tokens=1_572_864,
             calibration_seconds=20.0,
             target_bytes=16_000_000,

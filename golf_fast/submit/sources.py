@@ -40,7 +40,10 @@ LEFT_OUT: dict[str, Callable[[RunConfig], bool]] = {
     "compress.fit_size": lambda c: not c.compress.target_bytes,
     "compress.integers.gptq": lambda c: not c.compress.uses_gptq,
     "compress.integers.trellis": lambda c: not c.compress.uses_trellis,
-    "compress.integers.low_rank": lambda c: not c.compress.low_rank,
+    "compress.integers.low_rank": lambda c: not (c.compress.low_rank and c.compress.low_rank_error == "outputs"),
+    "compress.integers.low_rank_weights": lambda c: (
+        not (c.compress.low_rank and c.compress.low_rank_error == "weights")
+    ),
     "compress.artifact.rans": lambda c: c.compress.codec != "rans",
     "pipeline.calibration": lambda c: not c.compress.calibrated,
     "train.forecast": lambda c: True,

@@ -140,7 +140,9 @@ def _check_corrections(tensors: dict[str, TensorSpec]) -> None:
             raise Malformed(f"{name}: a name with a colon must be that of a factor of a quantized matrix")
         shapes = [spec.shape if spec is not None and spec.kind != "raw" else () for spec in pair]
         rank = shapes[0][0] if shapes[0] else 0
-        if shapes != [(rank, matrix.shape[0]), (rank, matrix.shape[1])]:
+        pieces, width = shapes[1] if len(shapes[1]) == 2 else (0, 1)  # each row of the right factor in pieces
+        cols = matrix.shape[1]
+        if shapes[0] != (rank, matrix.shape[0]) or cols % width or pieces * width != rank * cols:
             raise Malformed(f"{name}: the factors of {list(matrix.shape)} have shapes {list(map(list, shapes))}")
         if rank > min(matrix.shape):
             raise Malformed(

@@ -9,6 +9,7 @@ import torch
 from golf_fast.compress.integers.gptq import gptq_values
 from golf_fast.compress.integers.groups import bits_of, groups_of
 from golf_fast.compress.integers.low_rank import correct
+from golf_fast.compress.integers.low_rank_weights import correct_weights
 from golf_fast.compress.integers.rounding import (
     FLOAT16_MANTISSA_BITS,
     Matrix,
@@ -77,7 +78,10 @@ def quantize(
     ordered = {name: stored[name] for name in state_dict}
     if not config.low_rank:
         return ordered
-    return ordered | correct({m.name: m.weights for m in matrices}, ordered, hessians, config)
+    weights = {matrix.name: matrix.weights for matrix in matrices}
+    if config.low_rank_error == "weights":
+        return ordered | correct_weights(weights, ordered, config)
+    return ordered | correct(weights, ordered, hessians, config)
 
 
 def _form(name: str, tensor: torch.Tensor, group: str, config: CompressConfig) -> Stored | Matrix:
