@@ -22,6 +22,7 @@ COMMANDS = {
     "quantizers": ("benchmarks.quantizers", "ways of quantizing a trained model"),
     "rate": ("benchmarks.rate", "bits against squared error, uniform, on a trellis and the bound"),
     "recipes": ("benchmarks.recipes", "what finished runs of the recipes reached, for `python -m golf_fast.recipes`"),
+    "ablation": ("benchmarks.ablation", "what golf_fast.ablate found, on record and as a table in docs/top.md"),
     "report": ("benchmarks.report.command", "a table and a plot of what was measured"),
 }
 """Name -> module, and what it does. Only what is asked for is imported: a kernel is measured with torch, triton and

@@ -40,6 +40,7 @@ KINDS = {
         ("threads", "steps", "wall_ratio", "cpu_ms", "cpu_ms_other", "cpu_ratio", "loss_difference"),
     ),
     "rate": Kind(("way", "of"), ("step", "bits", "above")),
+    "ablation": Kind(("recipe", "variant"), ("val_bpb", "steps")),
 }
 """By op; any other op's rows are comparisons with a peer."""
 

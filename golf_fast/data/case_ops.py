@@ -1,6 +1,6 @@
 """A reversible transform that takes capitals out of text: lower letters, and operators that say what was upper case.
 
-A tokenizer of such text needs no second piece for a word at the start of a sentence (top_stack.md section 2). Each
+A tokenizer of such text needs no second piece for a word at the start of a sentence. Each
 maximal run of ASCII letters becomes its lower-case letters and operators:
 
 | run | becomes |

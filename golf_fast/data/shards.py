@@ -143,7 +143,7 @@ def side_car(shard: Path) -> Path:
     """The file beside a shard of validation tokens that says how many bytes of text each of them stands for.
 
     Beside `x_val_000000.bin` it is `x_val_bytes_000000.bin`: in the format of a shard, with a number of bytes in place
-    of each token, 0 for BOS (top_stack.md section 2).
+    of each token, 0 for BOS.
     """
     return shard.with_name("_val_bytes_".join(shard.name.rsplit("_val_", 1)))
 
