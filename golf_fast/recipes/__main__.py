@@ -64,7 +64,8 @@ def overview(recipes: Sequence[Described], width: int) -> list[str]:
     for each in recipes:
         lines += ["", *_wrapped(f"{each.name}: {each.text or 'no text'}", width, "")]
         if each.built_on:
-            lines += _wrapped(f"against {each.built_on}: {_fields(each)}", width, "  ")
+            gained = f" ({_score(each.gained, '+')} bits per byte)" if each.gained else ""
+            lines += _wrapped(f"against {each.built_on}{gained}: {_fields(each)}", width, "  ")
     return lines
 
 
@@ -73,6 +74,8 @@ def in_full(recipe: Described, width: int) -> list[str]:
     lines = [*_wrapped(f"{recipe.name}: {recipe.text}", width, ""), ""]
     lines += _wrapped(f"parameters: {recipe.parameters:,}", width, "")
     lines += _wrapped(f"measured: {_measured(recipe)}", width, "")
+    if recipe.gained:
+        lines += _wrapped(f"against {recipe.built_on}: {_score(recipe.gained, '+')} bits per byte, by seed", width, "")
     if published := recipe.published:
         score = f"published: {published.bpb} bits per byte of FineWeb ({published.submission}; {published.note})"
         lines += _wrapped(score, width, "")
@@ -114,9 +117,9 @@ def _unless_legal(legal: bool) -> str:
     return "" if legal else " (not legal)"
 
 
-def _score(interval: Interval) -> str:
+def _score(interval: Interval, sign: str = "") -> str:
     half = f" +- {interval.half_width:.4f}" if interval.half_width is not None else ""
-    return f"{interval.mean:.4f}{half}"
+    return f"{interval.mean:{sign}.4f}{half}"
 
 
 def _fields(recipe: Described) -> str:
@@ -141,6 +144,7 @@ def as_plain(recipe: Described) -> dict[str, object]:
         "variant": recipe.variant or None,
         "command": recipe.command,
         "measured": [vars(run) for run in recipe.measured.runs] if recipe.measured else [],
+        "gained": vars(recipe.gained) if recipe.gained else None,
         "published": vars(recipe.published) if recipe.published else None,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,9 +16,10 @@ import golf_fast
 from golf_fast.command_line import as_flags, differences, named
 from golf_fast.config import ModelConfig, RunConfig
 from golf_fast.recipes import BUILT_ON, RECIPES
-from golf_fast.recipes.measured import Group, Measured, newest, settings_hash
+from golf_fast.recipes.measured import Group, Measured, difference, newest, settings_hash
 from golf_fast.recipes.published import PUBLISHED, Published
 from golf_fast.rules import variant_of
+from golf_fast.statistics import Interval
 from golf_fast.train_config import TrainConfig
 
 TRAIN = "python -m golf_fast.train"
@@ -35,6 +36,7 @@ class Described:
         parameters: how many numbers its model has.
         variant: of the challenge's tokens, to fetch; "" where the text inside Python is trained on.
         measured: the newest runs of it on record.
+        gained: their bits per byte less those of what it builds on, where both were measured alike.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Described:
     parameters: int
     variant: str
     measured: Group | None
+    gained: Interval | None
     published: Published | None
 
     @property
@@ -71,13 +74,14 @@ class Described:
         return found
 
 
-def describe(name: str, runs: Iterable[Measured]) -> Described:
+def describe(name: str, runs: Sequence[Measured]) -> Described:
     """What is known of the recipe `name`.
 
     Raises:
         InputError: there is no such recipe.
     """
     config, parent = named(name), BUILT_ON.get(name, "")
+    own = newest(runs, name, settings_hash(config))
     changes = differences(RECIPES[parent](), config) if parent else {}
     return Described(
         name=name,
@@ -86,7 +90,8 @@ def describe(name: str, runs: Iterable[Measured]) -> Described:
         changes=changes,
         parameters=count_parameters(config.model),
         variant=_variant(config),
-        measured=newest(runs, name, settings_hash(config)),
+        measured=own,
+        gained=difference(own, newest(runs, parent, settings_hash(RECIPES[parent]()))) if parent else None,
         published=PUBLISHED.get(name),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,6 +61,12 @@ class Measured:
     @property
     def total_bytes(self) -> int:
         return self.artifact_bytes + self.code_bytes
+
+    @property
+    def text(self) -> str:
+        """What text was scored, whatever the tokens: the challenge's documents, or those of a version of Python."""
+        corpus = re.split("[-_]", self.data)[0]
+        return f"{corpus} {self.versions.get('python', '')}" if corpus == "embedded" else corpus
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,17 @@ def newest(runs: Iterable[Measured], recipe: str, settings: str) -> Group | None
 
 def _kind(run: Measured) -> Sequence[object]:
     return (run.commit, run.device, run.cpu, run.world_size, sorted(run.versions.items()), run.data)
+
+
+def difference(ours: Group | None, theirs: Group | None) -> Interval | None:
+    """Our bits per byte less theirs, paired by seed; None where they were not measured on one text and machine."""
+    if ours is None or theirs is None:
+        return None
+    if any(getattr(ours.first, name) != getattr(theirs.first, name) for name in ("text", "cpu", "device")):
+        return None
+    other = {run.seed: run.bpb for run in theirs.runs}
+    each = [run.bpb - other[run.seed] for run in ours.runs if run.seed in other]
+    return mean_interval(each) if each else None
 
 
 def settings_hash(config: RunConfig) -> str:

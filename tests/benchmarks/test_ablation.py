@@ -10,6 +10,7 @@ import pytest
 from helpers.results import result
 
 from benchmarks import ablation, results
+from benchmarks.report import rows
 from golf_fast.ablate.variants import variants
 from golf_fast.code_size import Code
 from golf_fast.errors import InputError
@@ -56,6 +57,7 @@ def test_a_record_makes_the_table_of_its_page(folder: Path, tmp_path: Path) -> N
     ]
     assert runs[-1].changed == ["--model.dim=204"]
     assert runs[0].commit
+    assert len(rows.read(record.parent)) == 6  # it stands beside the other measurements
     assert record.with_suffix(".svg").stat().st_size > 2000
     page.write_text(PLACE.format(""))
     ablation.main(["--page", str(page)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from golf_fast.console import exit_with
 from golf_fast.errors import InputError
 from golf_fast.recipes import RECIPES, measured
 from golf_fast.recipes.__main__ import main
-from golf_fast.recipes.measured import newest, settings_hash
+from golf_fast.recipes.measured import Group, difference, newest, settings_hash
 
 SETTINGS = settings_hash(RECIPES["tiny"]())
 RUNS = [
@@ -24,6 +24,7 @@ RUNS = [
     measured_run(2, 1.6, time="2026-01-03", settings=SETTINGS),
     measured_run(3, 1.1, time="2026-01-01", settings=SETTINGS, commit="before"),
     measured_run(4, 1.2, time="2026-01-04", settings="another"),
+    measured_run(2, 1.5, recipe="tiny_top", settings=settings_hash(RECIPES["tiny_top"]())),
 ]
 
 
@@ -48,7 +49,7 @@ def test_the_table_has_a_line_for_each(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert [row[0] for row in rows] == list(RECIPES)
     assert rows[0][1:] == ["2,211,418", "best", "1.5500", "+-", "0.6353", "1,100", "-"]
     assert lines[2 + list(RECIPES).index("seed_as_published")].endswith("1.1574 (not legal)")
-    assert "  against tiny: model: qk_gain_init, bigram_buckets," in "\n".join(lines)
+    assert "  against tiny (-0.1000 bits per byte): model: qk_gain_init, " in "\n".join(lines)
 
 
 def test_a_recipe_in_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +63,17 @@ def test_a_recipe_in_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert "no run of it as it is now is on record" in said
     assert "published: 1.06108 bits per byte of FineWeb (#1855;" in said
     assert "data fetch --variant sp8192_caseops torchrun" in said
+
+
+def test_what_a_recipe_gained_is_paired_by_seed() -> None:
+    ours = Group((measured_run(1, 1.4, data="embedded-2048-x"), measured_run(2, 1.4), measured_run(3, 9.0)))
+    theirs = Group((measured_run(1, 1.5), measured_run(2, 1.7)))
+    gained = difference(ours, theirs)
+    assert gained is not None
+    assert gained.mean == pytest.approx(-0.2)
+    for other in ({"cpu": "another"}, {"data": "fineweb10B_sp1024"}, {"versions": {"python": "3.12"}}, {"seed": 9}):
+        assert difference(ours, Group((replace(measured_run(1, 1.5), **other),))) is None
+    assert difference(ours, None) is None
 
 
 def test_json_is_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
