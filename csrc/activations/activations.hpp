@@ -176,12 +176,12 @@ struct ExcludeGradient {
 
 // Causal softmax of scale * scores in their place (golf_fast/ops/window_attention). `scores` is [matrices, rows, keys];
 // row r of a matrix is position r / group, which has `before` keys before that of the first position, and sees from
-// `lows` (or 0) to itself. Invisible keys become 0, whatever was there.
+// `lows` (or 0) to itself; matrix m has those of m % folds. Invisible keys become 0, whatever was there.
 template <typename T>
 struct Scores {
     T* scores;
-    const int32_t* lows;  // for each position of the matrix; or null
-    int64_t rows, keys, group, before;
+    const int32_t* lows;  // [folds, rows / group]; or null
+    int64_t rows, keys, group, before, folds;
     float scale;
 };
 
@@ -191,7 +191,7 @@ struct ScoresGradient {
     T* grad;
     const T* shares;
     const int32_t* lows;  // or null
-    int64_t rows, keys, group, before;
+    int64_t rows, keys, group, before, folds;
     float scale;
 };
 

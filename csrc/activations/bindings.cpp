@@ -229,20 +229,21 @@ void exclude_gradient(bool bfloat16, uintptr_t grad, uintptr_t y, const View& v,
 }
 
 void softmax(bool bfloat16, uintptr_t scores, uintptr_t lows, int64_t matrices, int64_t rows, int64_t keys,
-             int64_t group, int64_t before, float scale, int threads, const std::string& path) {
+             int64_t group, int64_t before, int64_t folds, float scale, int threads, const std::string& path) {
     run({bfloat16, threads, path}, matrices * rows, [=](auto number) {
         using T = decltype(number);
-        const activations::Scores<T> of{at<T>(scores), at<const int32_t>(lows), rows, keys, group, before, scale};
+        const activations::Scores<T> of{at<T>(scores), at<const int32_t>(lows), rows, keys, group, before, folds, scale};
         return [=](const Passes<T>& passes, int64_t begin, int64_t end, int64_t) { passes.softmax(of, begin, end); };
     });
 }
 
 void softmax_gradient(bool bfloat16, uintptr_t grad, uintptr_t shares, uintptr_t lows, int64_t matrices, int64_t rows,
-                      int64_t keys, int64_t group, int64_t before, float scale, int threads, const std::string& path) {
+                      int64_t keys, int64_t group, int64_t before, int64_t folds, float scale, int threads,
+                      const std::string& path) {
     run({bfloat16, threads, path}, matrices * rows, [=](auto number) {
         using T = decltype(number);
         const activations::ScoresGradient<T> of{at<T>(grad), at<const T>(shares), at<const int32_t>(lows), rows, keys,
-                                                group,       before,              scale};
+                                                group,       before,              folds,                   scale};
         return [=](const Passes<T>& passes, int64_t begin, int64_t end, int64_t) {
             passes.softmax_gradient(of, begin, end);
         };
@@ -252,7 +253,7 @@ void softmax_gradient(bool bfloat16, uintptr_t grad, uintptr_t shares, uintptr_t
 }  // namespace
 
 void bind_activations(pybind11::module_& module) {
-    module.attr("activations_version") = 3;  // another one where what a pass takes changes: golf_fast/ops/passes.py
+    module.attr("activations_version") = 4;  // another one where what a pass takes changes: golf_fast/ops/passes.py
     module.def("activations_paths", &path_names, "Instruction sets that this CPU can run, slowest first.");
     module.def("activations_has_threads", &activations::has_threads,
                "Whether passes share their rows out: an OpenMP runtime is in the process.");

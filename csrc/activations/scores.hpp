@@ -8,7 +8,8 @@ struct Seen {
 template <typename S>
 INLINE Seen seen_by(const S& scores, int64_t row) {
     const int64_t position = row % scores.rows / scores.group, high = position + scores.before + 1;
-    return {scores.lows ? scores.lows[position] : 0, high < scores.keys ? high : scores.keys};
+    const int64_t fold = row / scores.rows % scores.folds;
+    return {scores.lows ? scores.lows[fold * (scores.rows / scores.group) + position] : 0, high < scores.keys ? high : scores.keys};
 }
 
 template <typename T>

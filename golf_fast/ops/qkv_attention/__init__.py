@@ -74,9 +74,10 @@ def qkv_attention(
     Normalised and rotated, queries and keys bound the logits by the largest gain times the root of head_dim; the
     kernels read that bound on the device (see `window_attention`).
 
-    In C++ what is saved is `qkv`, the arguments, and as matrices the new queries and keys, the values and, without
-    documents, the shares of the softmax. The Triton kernels save `qkv`, the arguments, the new queries and keys, the
-    output and its log-sum-exp. They take what those of `qk_norm_rope` and `window_attention` take, `qkv` contiguous.
+    In C++ what is saved is `qkv`, the arguments, and as matrices the new queries and keys, the values and the shares of
+    the softmax; with documents the shares of up to 512 keys to a query, in the mean, and others are computed again. The
+    Triton kernels save `qkv`, the arguments, the new queries and keys, the output and its log-sum-exp. They take what
+    those of `qk_norm_rope` and `window_attention` take, `qkv` contiguous.
 
     Raises:
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.

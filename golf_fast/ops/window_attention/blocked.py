@@ -35,8 +35,10 @@ class Piece:
 def pieces(queries: int, length: int, window: int | None, cu_seqlens: torch.Tensor | None) -> list[Piece]:
     """The blocks of the last `queries` of `length` positions; `window` and `cu_seqlens` as in `window_attention`.
 
-    A block meets the keys of a window and its own, so a long one meets many for nothing; likewise of a document. In a
-    graph of `torch.compile`, which cannot depend on what is in a tensor, documents shorten no block and spare no key.
+    A block meets the keys of a window and its own, so a long one meets many for nothing; likewise of a document. What
+    documents shorten is a multiple of MIN_BLOCK: a product of another shape than before takes ten times as long, as
+    its code is made first. In a graph of `torch.compile`, which cannot depend on what is in a tensor, documents shorten
+    no block and spare no key.
     """
     block = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
     lows = None
@@ -48,14 +50,15 @@ def pieces(queries: int, length: int, window: int | None, cu_seqlens: torch.Tens
         firsts, lasts = document_bounds(cu_seqlens, length)
         lows = firsts if lows is None else firsts.maximum(lows)
         if by_documents:
-            block = min(block, max(MIN_BLOCK, (int((lasts - firsts).max()) + 1) // 2))
+            half = (int((lasts - firsts).max()) + 1) // 2
+            block = min(block, max(1, -(-half // MIN_BLOCK)) * MIN_BLOCK)
     made = []
     for start in range(length - queries, length, block):
         stop = min(start + block, length)
         own = None if lows is None else lows[start:stop]
         first = 0 if window is None else max(0, start - window + 1)
         if by_documents and own is not None:
-            first = int(own.min())
+            first = int(own.min()) // MIN_BLOCK * MIN_BLOCK
         made.append(Piece(start, stop, first, None if own is None else own - first))
     return made
 

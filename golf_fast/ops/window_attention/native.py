@@ -7,60 +7,95 @@ head, are consecutive rows of one matrix.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import numpy as np
 import torch
 
 from golf_fast.ops import passes
-from golf_fast.ops.window_attention.blocked import Piece, pieces
+from golf_fast.ops.window_attention.blocked import MIN_BLOCK, Piece, pieces
+from golf_fast.ops.window_attention.reference import document_bounds
+
+KEPT_KEYS = 512
+"""Keys to a query whose shares are kept for the backward where rows hold documents."""
 
 
 class Blocks:
     """The products of attention over `pieces`, for matrices `[N, queries * group, head_dim]` of queries.
 
     Keys and values are `[N, T, head_dim]`. The shares that the softmax leaves are one flat tensor, block after block.
+    Where documents cut the positions into rows of one length, each row is a matrix of its own (see `folds_of`).
     """
 
     def __init__(
         self, q: torch.Tensor, k: torch.Tensor, queries: int, window: int | None, cu_seqlens: torch.Tensor | None
     ) -> None:
-        self.matrices, length, self.head_dim = k.shape
-        self.pieces = pieces(queries, length, window, cu_seqlens)
+        count, length, self.head_dim = k.shape
+        firsts = None if cu_seqlens is None or queries < length else document_bounds(cu_seqlens, length)[0]
+        self.folds = 1 if firsts is None else folds_of(firsts)
+        self.matrices = count * self.folds
+        if self.folds > 1 and firsts is not None:
+            self.pieces = _pieces_of_folds(firsts, self.folds, window)
+        else:
+            self.pieces = pieces(queries, length, window, cu_seqlens)
         self.group = q.shape[1] // max(queries, 1)
         self.before = length - queries
 
+    @property
+    def size(self) -> int:
+        """How many shares there are."""
+        return sum(math.prod(self._shape(piece)) for piece in self.pieces)
+
+    def _shape(self, piece: Piece) -> tuple[int, int, int]:
+        return self.matrices, (piece.stop - piece.start) * self.group, piece.stop - piece.first
+
+    def _folded(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
+        """Contiguous matrices `[N, rows, head_dim]` as one for each row of positions."""
+        rows = [tensor.shape[1] // self.folds for tensor in tensors]
+        return [tensor.view(self.matrices, n, self.head_dim) for tensor, n in zip(tensors, rows, strict=True)]
+
     def _own(self, tensor: torch.Tensor, piece: Piece) -> torch.Tensor:
-        """The rows of a piece of a tensor `[N, queries * group, head_dim]`."""
+        """The rows of a piece of a tensor `[matrices, queries * group, head_dim]`."""
         start, stop = piece.start - self.before, piece.stop - self.before
         return tensor[:, start * self.group : stop * self.group]
 
-    def _each(self, shares: torch.Tensor) -> list[tuple[Piece, torch.Tensor]]:
-        at, found = 0, []
+    def _each(self, shares: torch.Tensor | None) -> list[tuple[Piece, torch.Tensor | None]]:
+        if shares is None:
+            return [(piece, None) for piece in self.pieces]
+        at = 0
+        found: list[tuple[Piece, torch.Tensor | None]] = []
         for piece in self.pieces:
-            shape = self.matrices, (piece.stop - piece.start) * self.group, piece.stop - piece.first
-            size = shape[0] * shape[1] * shape[2]
-            found.append((piece, shares[at : at + size].view(shape)))
-            at += size
+            shape = self._shape(piece)
+            found.append((piece, shares[at : at + math.prod(shape)].view(shape)))
+            at += math.prod(shape)
         return found
 
     def _sizes(self, piece: Piece, scores: torch.Tensor) -> tuple[float, ...]:
-        return (*scores.shape, self.group, piece.start - piece.first, self.head_dim**-0.5)
+        return (*scores.shape, self.group, piece.start - piece.first, self.folds, self.head_dim**-0.5)
 
-    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor, keep: bool) -> torch.Tensor:
-        """Write what the queries find into `out`, as `q`; return the shares, of no elements unless `keep`."""
-        shares = new_shares(q, k) if keep else q.new_empty(0)
-        kept = [share for _, share in self._each(shares)] if keep else [None] * len(self.pieces)
-        for piece, share in zip(self.pieces, kept, strict=True):
+    def forward(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor | None, shares: torch.Tensor | None
+    ) -> None:
+        """Write what the queries find into `out`, as `q`, and the shares into `shares`, as far as they are there."""
+        q, k, v = self._folded(q, k, v)
+        if out is not None:
+            (out,) = self._folded(out)
+        for piece, share in self._each(shares):
             seen = slice(piece.first, piece.stop)
             scores = torch.bmm(self._own(q, piece), k[:, seen].mT, out=share)
             passes.run("causal_softmax", scores, scores, piece.lows, *self._sizes(piece, scores))
-            torch.bmm(scores, v[:, seen], out=self._own(out, piece))
-        return shares
+            if out is not None:
+                torch.bmm(scores, v[:, seen], out=self._own(out, piece))
 
     def backward(
         self, grad: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, shares: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Gradients of q, k and v."""
-        d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        found = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        d_q, d_k, d_v, grad, q, k, v = self._folded(*found, grad, q, k, v)
         for piece, share in self._each(shares):
+            assert share is not None
             seen = slice(piece.first, piece.stop)
             of_out = self._own(grad, piece)
             d_v[:, seen] += torch.bmm(share.mT, of_out)
@@ -68,7 +103,35 @@ class Blocks:
             passes.run("causal_softmax_gradient", change, change, share, piece.lows, *self._sizes(piece, change))
             torch.bmm(change, k[:, seen], out=self._own(d_q, piece))
             d_k[:, seen] += torch.bmm(change.mT, self._own(q, piece))
-        return d_q, d_k, d_v
+        return found
+
+
+def folds_of(firsts: torch.Tensor) -> int:
+    """Into how many rows of one length, each from the start of a document on, positions can be cut; 1: they cannot.
+
+    A batch that was joined of several is such, and each row then meets no key of another: the products are as many, and
+    as large, as for rows without documents. `firsts` is the first position of each one's document, `[T]`.
+    """
+    found = firsts.numpy()
+    for count in range(len(found) // MIN_BLOCK, 1, -1):
+        size = len(found) // count
+        if len(found) % count == 0 and (found[::size] == np.arange(0, len(found), size)).all():
+            return count
+    return 1
+
+
+def _pieces_of_folds(firsts: torch.Tensor, folds: int, window: int | None) -> list[Piece]:
+    """The blocks of each row; `lows` are `[folds, stop - start]` where a document starts within some row."""
+    size = len(firsts) // folds
+    inside = firsts.view(folds, size) - size * torch.arange(folds, dtype=firsts.dtype)[:, None]
+    made = pieces(size, size, window, None)
+    if not inside.any():
+        return [piece if piece.lows is None else replace(piece, lows=piece.lows.repeat(folds, 1)) for piece in made]
+    lows = [(inside[:, piece.start : piece.stop] - piece.first).clamp(min=0) for piece in made]
+    return [
+        replace(piece, lows=own if piece.lows is None else own.maximum(piece.lows))
+        for piece, own in zip(made, lows, strict=True)
+    ]
 
 
 def forward(
@@ -83,7 +146,8 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """What the queries of matrices q find, `[B, T, heads, head_dim]` as `heads` says, and what `like_saved` is like."""
     blocks, found = Blocks(q, k, heads[1], window, cu_seqlens), torch.empty_like(q)
-    shares = blocks.forward(q, k, v, found, gradient and cu_seqlens is None)
+    shares = new_shares(q, k, cu_seqlens) if gradient else q.new_empty(0)
+    blocks.forward(q, k, v, found, shares if gradient and blocks.size <= shares.numel() else None)
     out = torch.empty(heads, dtype=q.dtype)
     from_matrices(found, out, kv_heads)
     if not gradient:
@@ -96,11 +160,10 @@ def like_saved(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """For the backward of heads q, k and v, not filled: these as matrices, and the shares of the softmax.
 
-    They are of no elements without `gradient`. The shares are of none with documents, either: their number would depend
-    on them.
+    They are of no elements without `gradient`.
     """
     new_q, new_k, new_v = (matrices(t, k.shape[2]) if gradient else t.new_empty(0) for t in (q, k, v))
-    return new_q, new_k, new_v, new_shares(new_q, new_k) if gradient and cu_seqlens is None else q.new_empty(0)
+    return new_q, new_k, new_v, new_shares(new_q, new_k, cu_seqlens) if gradient else q.new_empty(0)
 
 
 def backward(
@@ -113,17 +176,24 @@ def backward(
     window: int | None,
     cu_seqlens: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of matrices q, k and v from that of what `queries` positions found; `shares` may be of no elements."""
+    """Gradients of matrices q, k and v from that of what `queries` positions found; `shares` are as `forward` left
+    them."""
     blocks = Blocks(q, k, queries, window, cu_seqlens)
-    if not shares.numel():
-        shares = blocks.forward(q, k, v, torch.empty_like(q), keep=True)
+    if blocks.size > shares.numel():
+        shares = q.new_empty(blocks.size)
+        blocks.forward(q, k, v, None, shares)
     return blocks.backward(grad, q, k, v, shares)
 
 
-def new_shares(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+def new_shares(q: torch.Tensor, k: torch.Tensor, cu_seqlens: torch.Tensor | None) -> torch.Tensor:
     """Room for the shares of all blocks of matrices q and k, flat: as for full rows, in which only as much memory is
-    touched as the blocks need."""
-    return q.new_empty(k.shape[0] * q.shape[1] * k.shape[1])
+    touched as the blocks need.
+
+    With documents their number depends on these, and a row holds many: there is room for KEPT_KEYS keys to a query.
+    What is larger is not kept, and computed again.
+    """
+    keys = k.shape[1] if cu_seqlens is None else min(k.shape[1], KEPT_KEYS)
+    return q.new_empty(k.shape[0] * q.shape[1] * keys)
 
 
 def matrices(heads: torch.Tensor, kv_heads: int) -> torch.Tensor:
