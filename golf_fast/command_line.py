@@ -44,6 +44,7 @@ class Parsed:
         return {"config": self.config.as_dict(), "origins": self.origins}
 
 
+_DEFAULT = RunConfig()
 _ABOUT = "One run, from text to a scored artifact."
 _RESUME = "--resume runs/RUN_ID goes on with a run that was cut short, where it was."
 
@@ -128,13 +129,13 @@ def beside(arguments: Sequence[str], config: RunConfig, allowed: Collection[str]
 
 def field_names() -> tuple[str, ...]:
     """The dotted names of all fields of `RunConfig` that have a flag, in their order."""
-    return tuple(_walk(RunConfig(), ""))
+    return tuple(_walk(_DEFAULT, ""))
 
 
 def flag_names(field: str) -> list[str]:
     """The flags of a dotted field: one, or for a switch the one that turns it on and the one that turns it off."""
     names = [field]
-    if isinstance(_get(RunConfig(), field), bool):
+    if isinstance(_get(_DEFAULT, field), bool):
         stage, _, name = field.rpartition(".")
         names.append(f"{stage}.no_{name}" if stage else f"no_{name}")
     return ["--" + name.replace("_", "-") for name in names]
