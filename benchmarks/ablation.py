@@ -57,6 +57,7 @@ class Run:
     artifact_bytes: int
     params: int
     train_seconds: float
+    tokens_per_second: float | None
     val_bytes: int
     val_tokens: int
     legal: bool
@@ -128,7 +129,7 @@ def _run(run: FinishedRun, variant: str, whole: RunConfig, flags: list[str]) -> 
         name: getattr(result, name)
         for name in (
             *("seed", "steps", "val_bpb", "bpb_without_ttt", "bpb_before_compression", "artifact_bytes", "params"),
-            *("train_seconds", "val_bytes", "val_tokens", "legal", "versions", "device"),
+            *("train_seconds", "tokens_per_second", "val_bytes", "val_tokens", "legal", "versions", "device"),
         )
     }
     changed = {field: value for field, (value, _) in differences(config, whole).items() if field not in _PLACES}

@@ -33,7 +33,7 @@ class Reached(Protocol):
     @property
     def params(self) -> int: ...
     @property
-    def train_seconds(self) -> float: ...
+    def tokens_per_second(self) -> float | None: ...
     @property
     def val_bytes(self) -> int | None: ...
     @property
@@ -63,7 +63,7 @@ class Finding:
         without_adapting: the same difference of the scores without test-time training; None where there is none.
         before_compressing: the same of the weights before they are compressed, without test-time training.
         artifact_bytes, params: mean difference.
-        seconds: ratio of the training times.
+        seconds: ratio of the times of a training step; None where they are not known.
         scored: bytes and tokens of the validation text that a score is of; of the whole recipe, and of the variant.
     """
 
@@ -76,7 +76,7 @@ class Finding:
     before_compressing: Interval | None
     artifact_bytes: float
     params: int
-    seconds: float
+    seconds: float | None
     scored: tuple[tuple[int, int], tuple[int, int]]
 
     @property
@@ -116,7 +116,7 @@ def _finding(name: str, its: Mapping[int, Reached], whole: Mapping[int, Reached]
         before_compressing=_difference(pairs, lambda run: run.bpb_before_compression),
         artifact_bytes=fmean((one.artifact_bytes or 0) - (other.artifact_bytes or 0) for one, other in pairs),
         params=one.params - other.params,
-        seconds=fmean(one.train_seconds / max(other.train_seconds, 1e-9) for one, other in pairs),
+        seconds=_slower(pairs),
         scored=(_scored(other), _scored(one)),
     )
 
@@ -126,6 +126,13 @@ def _difference(pairs: Iterable[tuple[Reached, Reached]], of: Callable[[Reached]
     values = [(of(one), of(other)) for one, other in pairs]
     known = [one - other for one, other in values if one is not None and other is not None]
     return mean_interval(known, LEVEL) if known else None
+
+
+def _slower(pairs: Iterable[tuple[Reached, Reached]]) -> float | None:
+    """How many times as long a step takes on average: all do the same number on the same number of tokens."""
+    speeds = [(one.tokens_per_second, other.tokens_per_second) for one, other in pairs]
+    known = [other / one for one, other in speeds if one and other]
+    return fmean(known) if known else None
 
 
 def _scored(run: Reached) -> tuple[int, int]:
@@ -149,7 +156,7 @@ def notes(found: Sequence[Finding]) -> list[str]:
 def as_table(found: Sequence[Finding]) -> str:
     """Aligned text: the whole recipe, then what is lost without each mechanism."""
     headers = ["without", "bits per byte", "worse by", f"+- {LEVEL:.0%}", "not adapting", "before compressing"]
-    headers += ["parameters", "bytes", "time"]
+    headers += ["parameters", "bytes", "time a step"]
     return table(headers, [_row(each) for each in found])
 
 
@@ -166,7 +173,7 @@ def _row(each: Finding) -> list[Cell]:
         f"{before.mean:+.4f}" if before else None,
         f"{each.params:+,}",
         f"{each.artifact_bytes:+,.0f}",
-        f"{each.seconds:.2f}x",
+        _times(each.seconds),
     ]
 
 
@@ -174,7 +181,7 @@ def as_markdown(found: Sequence[Finding]) -> list[str]:
     """The lines of the same as a table for a page, with what each mechanism is and the difference of each seed."""
     adapting = any(each.adapts for each in found)
     headers = ["without", "what it is", "bits per byte", "worse by", "each seed"]
-    headers += ["not adapting"] * adapting + ["before compressing", "parameters", "bytes", "time"]
+    headers += ["not adapting"] * adapting + ["before compressing", "parameters", "bytes", "time a step"]
     lines = [_cells(headers), _cells(["---"] * len(headers)).replace(" ", "")]
     for each in found:
         if each.name == WHOLE:
@@ -186,8 +193,12 @@ def as_markdown(found: Sequence[Finding]) -> list[str]:
         row.append(" ".join(f"{value:+.4f}" for value in each.each))
         row += [_pm(each.without_adapting) if each.adapts else ""] * adapting
         row.append(_pm(each.before_compressing))
-        lines.append(_cells([*row, f"{each.params:+,}", f"{each.artifact_bytes:+,.0f}", f"{each.seconds:.2f}x"]))
+        lines.append(_cells([*row, f"{each.params:+,}", f"{each.artifact_bytes:+,.0f}", _times(each.seconds)]))
     return lines
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}x"
 
 
 def _cells(cells: Sequence[str]) -> str:
@@ -217,7 +228,7 @@ def as_plain(found: Sequence[Finding]) -> list[dict[str, Any]]:
             "worse_before_compressing": each.before_compressing.mean if each.before_compressing else None,
             "params": each.params,
             "artifact_bytes": each.artifact_bytes,
-            "train_seconds_ratio": each.seconds,
+            "step_seconds_ratio": each.seconds,
         }
         for each in found
     ]

@@ -141,7 +141,7 @@ def _tell(task: _Task, outcome: Outcome, after: str, say: Say) -> None:
         say(f"{task.place}: FAILED, {outcome.failure}{after}")
     else:
         result = outcome.result
-        say(f"{task.place}: {result.val_bpb:.4f} bits per byte, {result.train_seconds:.0f} s of training{after}")
+        say(f"{task.place}: {result.val_bpb:.4f} bits per byte after {result.steps:,} steps{after}")
 
 
 def _budget(plan: Plan, task: _Task, first: _Task, steps: int) -> list[str]:

@@ -14,6 +14,7 @@ def result(seed: int, bpb: float, plain: float, params: int = 100, size: int = 1
         seed=seed,
         params=params,
         train_seconds=seconds,
+        tokens_per_second=1e6 / seconds,
         val_bpb=bpb,
         bpb_before_compression=plain,
         bpb_without_ttt=plain,
