@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.bare_run import leave_out_the_rest
 
 from golf_fast.console import exit_with
 from golf_fast.ops import backends, passes
@@ -124,8 +125,10 @@ def run(folder: Path, recipe: str) -> dict[str, Any]:
     before = sys.argv
     sys.argv = ["train", *arguments]
     try:
-        with one_thread(), pytest.raises(SystemExit) as stop:
-            exit_with(main)
+        with one_thread(), pytest.MonkeyPatch.context() as patch:
+            leave_out_the_rest(patch.setattr)
+            with pytest.raises(SystemExit) as stop:
+                exit_with(main)
     finally:
         sys.argv = before
     assert stop.value.code == 0

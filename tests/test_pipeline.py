@@ -7,12 +7,15 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
+from helpers import bare_run
+from helpers.ranks import Job
 from helpers.small_run import text
 from helpers.whole_run import FILES, SMALL, exit_code, pipeline
 
@@ -29,6 +32,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
     run = pipeline(folder, *SMALL, f"--data.text={text(folder)}", "--run-id=first")
     assert run.returncode == 0, run.stderr
     return folder, run
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process are bare ones."""
+    bare_run.leave_out_the_rest(monkeypatch.setattr)
 
 
 def test_a_run_leaves_what_the_readme_says(finished: tuple[Path, object]) -> None:
@@ -92,17 +101,19 @@ def test_a_run_says_what_each_step_of_the_compression_cost(
     assert "Quantized tensors" in (run_dir / "report.html").read_text()
 
 
-def test_a_late_calibration_is_given_up_and_a_target_is_kept(finished: tuple[Path, object]) -> None:
+def test_a_late_calibration_is_given_up_and_a_target_is_kept(
+    finished: tuple[Path, object], bare: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = finished[0]
+    monkeypatch.chdir(folder)
     first = read(folder / "runs" / "first" / "result.json")
     target = first.code_bytes + first.artifact_bytes - 2000
     limits = ["--train.max-seconds=0.2", "--train.max-steps=1000", "--score.ttt=off"]
     calibration = ["--compress.calibration-seconds=0", "--compress.calibration-tokens=200000"]
     text_flags = [f"--data.text={folder / 'text.jsonl'}", "--run-id=late", f"--compress.target-bytes={target}"]
-    run = pipeline(folder, *SMALL, *limits, *calibration, *text_flags)
-    assert run.returncode == 0, run.stderr
+    assert exit_code(monkeypatch, [*SMALL, *limits, *calibration, *text_flags]) == 0
     result = read(folder / "runs" / "late" / "result.json")
-    assert "out of time: rounding by the weights only" in run.stdout
+    assert "out of time: rounding by the weights only" in capsys.readouterr().out
     assert "V9" not in result.violations
     assert result.total_bytes <= target
     assert "quantized: trellis" in [step["name"] for step in metrics(folder / "runs" / "late", "compression")]
@@ -114,8 +125,7 @@ def test_a_late_calibration_is_given_up_and_a_target_is_kept(finished: tuple[Pat
         "--score.ttt=off",
         f"--data.text={folder / 'text.jsonl'}",
     ]
-    again = pipeline(folder, *SMALL, *replay, *calibration, f"--compress.target-bytes={target}")
-    assert again.returncode == 0, again.stderr
+    assert exit_code(monkeypatch, [*SMALL, *replay, *calibration, f"--compress.target-bytes={target}"]) == 0
     assert read(folder / "runs" / "late-again" / "result.json").val_bpb == result.val_bpb
     late, replayed = (metrics(folder / "runs" / name, "compression") for name in ("late", "late-again"))
     assert late == replayed
@@ -168,7 +178,7 @@ def test_an_earlier_run_is_not_overwritten(
 
 
 def test_a_score_that_is_known_outlives_an_interrupted_comparison(
-    finished: tuple[Path, object], monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, object], bare: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
@@ -182,41 +192,45 @@ def test_a_score_that_is_known_outlives_an_interrupted_comparison(
     assert result.baselines == {}
 
 
-def test_a_replayed_run_on_two_ranks_gives_the_same_score(finished: tuple[Path, object]) -> None:
+def test_a_replayed_run_on_two_ranks_gives_the_same_score(
+    finished: tuple[Path, object], start_ranks: Callable[..., Job]
+) -> None:
     folder = finished[0]
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    arguments = [
-        *SMALL,
+    places = [
         f"--data.text={folder / 'text.jsonl'}",
-        "--train.replay-schedule=runs/first",
-        "--run-id=second",
+        f"--data.built={folder / 'data' / 'built'}",
+        f"--runs-dir={folder / 'runs'}",
     ]
-    run = pipeline(folder, *arguments, launcher=launcher)
-    assert run.returncode == 0, run.stderr
+    replay = [f"--train.replay-schedule={folder / 'runs' / 'first'}", "--run-id=second"]
+    with start_ranks(bare_run.__file__, 2, "tiny", *SMALL, *places, *replay) as job:
+        ended = job.end(300)
+        said = [path.read_text() for path in job.said]
+    assert ended == [0, 0], said
     first, second = (read(folder / "runs" / name / "result.json") for name in ("first", "second"))
     assert second.world_size == 2
     assert second.val_bpb == pytest.approx(first.val_bpb, rel=1e-4)
     assert second.data_fingerprint == first.data_fingerprint
-    assert run.stdout.count("step:1/6 ") == 1
+    assert "".join(said).count("step:1/6 ") == 1
 
 
 def test_the_published_protocol_says_that_it_is_not_legal(
-    finished: tuple[Path, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Path, object], bare: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = finished[0]
     arguments = [*SMALL, f"--data.text={folder / 'text.jsonl'}", "--score.ttt=train_then_score", "--run-id=illegal"]
     monkeypatch.chdir(folder)
     assert exit_code(monkeypatch, arguments) == 2
     assert "--score.allow-illegal" in capsys.readouterr().err
-    run = pipeline(folder, *arguments[:-1], "--score.allow-illegal", "--run-id=labelled")
-    assert run.returncode == 0, run.stderr
+    assert exit_code(monkeypatch, [*arguments[:-1], "--score.allow-illegal", "--run-id=labelled"]) == 0
     result = json.loads((folder / "runs" / "labelled" / "result.json").read_text())
     assert result["legal"] is False
     assert result["violations"] == ["V1"]
-    assert "NOT LEGAL (V1)" in run.stdout
+    assert "NOT LEGAL (V1)" in capsys.readouterr().out
 
 
-def test_a_run_cannot_hide_what_is_on_record(finished: tuple[Path, object]) -> None:
+def test_a_run_cannot_hide_what_is_on_record(
+    finished: tuple[Path, object], bare: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Validation tokens that are a link to the training tokens, and a replay that takes longer than its limit."""
     folder = finished[0]
     (train,) = sorted((folder / "data").rglob("*_train_*.bin"))[:1]
@@ -227,17 +241,18 @@ def test_a_run_cannot_hide_what_is_on_record(finished: tuple[Path, object]) -> N
     tokenizer = folder / "runs" / "first" / "tokenizer.model"
     data = ["--data.source=shards", f"--data.shards={shards}", f"--data.tokenizer={tokenizer}"]
     replay = ["--train.replay-schedule=runs/first", "--run-id=linked", "--score.ttt=off"]
-    run = pipeline(folder, *SMALL, *data, *replay, "--train.max-seconds=0.001")
-    assert run.returncode == 0, run.stderr
+    monkeypatch.chdir(folder)
+    assert exit_code(monkeypatch, [*SMALL, *data, *replay, "--train.max-seconds=0.001"]) == 0
+    said = capsys.readouterr().out
     result = read(folder / "runs" / "linked" / "result.json")
     assert {"V1", "V11"} <= set(result.violations)
     assert not result.legal
-    assert "NOT LEGAL (V1, V" in run.stdout
-    assert "overlap of training and validation" in run.stdout
+    assert "NOT LEGAL (V1, V" in said
+    assert "overlap of training and validation" in said
 
 
 def test_adapting_that_leaves_no_number_fails_and_the_score_without_it_stays(
-    finished: tuple[Path, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Path, object], bare: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(finished[0])
     diverging = [
@@ -263,7 +278,7 @@ def test_adapting_that_leaves_no_number_fails_and_the_score_without_it_stays(
 def test_an_interrupted_run_says_so(tmp_path: Path, number: signal.Signals) -> None:
     text(tmp_path)
     endless = [argument for argument in SMALL if not argument.startswith("--train.max-steps")]
-    command = [sys.executable, "-m", "golf_fast.train", "tiny", *endless, "--data.text=text.jsonl", "--run-id=cut"]
+    command = [sys.executable, str(bare_run.__file__), "tiny", *endless, "--data.text=text.jsonl", "--run-id=cut"]
     environment = os.environ | {"PYTHONPATH": str(Path(golf_fast.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(
         command,
@@ -311,7 +326,7 @@ def test_files_that_only_accompany_a_run_do_not_end_it(
 
 
 def test_an_artifact_that_cannot_be_written_ends_the_run_in_one_line(
-    finished: tuple[Path, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Path, object], bare: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = finished[0]
     monkeypatch.chdir(folder)

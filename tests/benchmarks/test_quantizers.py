@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.bare_run import leave_out_the_rest
 from helpers.small_run import text
-from test_pipeline import SMALL, pipeline
+from helpers.whole_run import SMALL, exit_code
 
 from benchmarks import quantizers, results
 from benchmarks.report.rows import read
@@ -20,10 +21,11 @@ def test_every_way_is_another_one_and_legal() -> None:
 
 
 def test_on_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    run = pipeline(tmp_path, *SMALL, f"--data.text={text(tmp_path)}", "--run-id=small", "--score.ttt=off")
-    assert run.returncode == 0, run.stderr
     monkeypatch.setenv(results.VARIABLE, str(tmp_path / "results"))
     monkeypatch.chdir(tmp_path)
+    leave_out_the_rest(monkeypatch.setattr)
+    assert exit_code(monkeypatch, [*SMALL, f"--data.text={text(tmp_path)}", "--run-id=small", "--score.ttt=off"]) == 0
+    capsys.readouterr()
     quantizers.main([str(tmp_path / "runs" / "small"), "--tokens", "500", "--windows", "4"])
     rows = read(tmp_path / "results")
     names = [name for name, _ in quantizers.ways(CompressConfig(calibration_tokens=1))]

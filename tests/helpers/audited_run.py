@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.bare_run import leave_out_the_rest
 
 from golf_fast.audit.run.judge import Audit, audit
 from golf_fast.audit.run.replay import Sample
-from golf_fast.code_size import Code
 from golf_fast.console import exit_with
 from golf_fast.train.__main__ import main as train_main
 
@@ -46,13 +46,11 @@ CODE = ("0" * 64, 1000)
 
 
 def train(folder: Path, *more: str) -> Path:
-    """A run without its pictures and its code, which take longer than all else and which no audit here reads."""
+    """A bare run: no audit here reads its pages or its code."""
     flags = [f"--data.text={EARLIER / 'text.jsonl'}", f"--data.built={folder / 'built'}", f"--runs-dir={folder}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train", *SMALL, *flags, *more])
-        patch.setattr("golf_fast.code_size.code", lambda config: Code(b"code"))
-        for name in ("write_html", "write_pictures"):
-            patch.setattr(f"golf_fast.pipeline.execute.{name}", lambda folder: None)
+        leave_out_the_rest(patch.setattr)
         with pytest.raises(SystemExit) as stop:
             exit_with(train_main, prints=False)
     assert stop.value.code == 0

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.bare_run import leave_out_the_rest
 from helpers.resumed_run import Call, Whole, result
 from helpers.small_run import RESUMED, text
 
 from golf_fast.console import exit_with
-from golf_fast.pipeline import execute
 from golf_fast.train import Trainer
 from golf_fast.train.__main__ import main
 
@@ -24,14 +24,8 @@ from golf_fast.train.__main__ import main
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch) -> Call:
     """A function that calls `python -m golf_fast.train` with arguments, and gives its exit code."""
-    without_pages(monkeypatch)
+    leave_out_the_rest(monkeypatch.setattr)
     return functools.partial(train, monkeypatch)
-
-
-def without_pages(patch: pytest.MonkeyPatch) -> None:
-    """Leave out pages and pictures, which take longer than the run."""
-    for name in ("write_html", "write_pictures"):
-        patch.setattr(execute, name, lambda folder: None)
 
 
 def train(patch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
@@ -43,7 +37,7 @@ def train(patch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
 
 def begin(folder: Path, name: str, patch: pytest.MonkeyPatch) -> int | str | None:
     """Make the longer of the small runs in a folder; its exit code."""
-    without_pages(patch)
+    leave_out_the_rest(patch.setattr)
     data = [f"--data.text={text(folder)}", f"--data.built={folder / 'built'}"]
     return train(patch, "tiny", *RESUMED, *data, f"--runs-dir={folder}", f"--run-id={name}")
 

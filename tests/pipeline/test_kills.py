@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ranks
+from helpers import bare_run, ranks
 from helpers.small_run import RESUMED, text
 
-import golf_fast
 from golf_fast.runs import FinishedRun
 from golf_fast.train.checkpoint import folders, read
 
-PROGRAM = str(Path(golf_fast.__file__).parent / "train" / "__main__.py")
 KILLS = int(os.environ.get("GOLF_FAST_KILLS", "5"))
 SEED = int(os.environ.get("GOLF_FAST_FUZZ_SEED", "0"))
 STAGES = [
@@ -53,10 +51,10 @@ Start = Callable[..., tuple[list[ForkServerProcess], list[Path]]]
 
 @pytest.fixture
 def start(tmp_path: Path, fork_context: ForkServerContext) -> Start:
-    """A function `(world_size, *arguments)` that starts `python -m golf_fast.train` with them."""
+    """A function `(world_size, *arguments)` that starts bare runs with them."""
 
     def start(world_size: int, *arguments: str) -> tuple[list[ForkServerProcess], list[Path]]:
-        return ranks.start(fork_context, tmp_path, PROGRAM, world_size, arguments)
+        return ranks.start(fork_context, tmp_path, str(bare_run.__file__), world_size, arguments)
 
     return start
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.bare_run import leave_out_the_rest
 from helpers.ranks import Job
 from helpers.small_run import SMALL, text
 
-from golf_fast import command_line
 from golf_fast import watched_peers as peers
-from golf_fast.code_size import code
 from golf_fast.config import DataConfig
 from golf_fast.console import exit_with
 from golf_fast.data import prepare
@@ -64,16 +63,16 @@ def _run(folder: Path, rank: int, stage: str, what: str) -> None:
         return step(self, *arguments)
 
     Context.stage, Trainer.step = staged, stepped  # type: ignore[method-assign]
+    leave_out_the_rest(setattr)
     exit_with(main)
 
 
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text, and what is built of it and of the sources: no rank is to wait while another does."""
+    """A text, and what is built of it: no rank is to wait while another does."""
     folder = tmp_path_factory.mktemp("text")
     path = text(folder)
     prepare(DataConfig(source="text", text=path, built=folder / "built"), 300, has_gpu=False)
-    code(command_line.parse(["tiny", *SMALL], {}, prog="", default_recipe=lambda: ("", "")).config)
     return path
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import bare_run
 from helpers.ranks import free_port
 from helpers.small_run import SMALL, text
 
@@ -16,9 +17,8 @@ from golf_fast.runs import FinishedRun
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 SAME = ("val_loss", "val_bpb", "bpb_before_compression", "artifact_bytes", "world_size", "steps")
-RUN = "from golf_fast.console import exit_with\nfrom golf_fast.train.__main__ import main\nexit_with(main)\n"
 KILLED_ONCE = f"""
-import os, signal
+import os, runpy, signal
 from golf_fast.train import Trainer
 step, done = Trainer.step, []
 def stepped(self, *arguments):
@@ -27,16 +27,15 @@ def stepped(self, *arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return done[-1]
 Trainer.step = stepped
-{RUN}"""
+runpy.run_path({bare_run.__file__!r}, run_name="__main__")
+"""
 
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory, run_ranks: Callable[..., None]) -> Path:
     """A run of two ranks on one machine; beside it lie the text and what was built of it."""
     folder = tmp_path_factory.mktemp("nodes")
-    script = folder / "run.py"
-    script.write_text(RUN)
-    run_ranks(script, 2, *arguments(folder, text(folder), "one"))
+    run_ranks(str(bare_run.__file__), 2, *arguments(folder, text(folder), "one"))
     return folder / "runs" / "one"
 
 
@@ -69,7 +68,7 @@ def test_two_machines_are_one_with_as_many_ranks(one: Path) -> None:
     folder = one.parents[1]
     agent = [
         *("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}"),
-        *("--rdzv-id=it", "--local-addr=127.0.0.1", "-m", "golf_fast.train"),
+        *("--rdzv-id=it", "--local-addr=127.0.0.1", str(bare_run.__file__)),
         *arguments(folder, folder / "text.jsonl", "two"),
     ]
     with start(*agent) as first, start(*agent) as second:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.audited_run import CODE
 from helpers.resumed_run import Call, Whole, result
 from helpers.small_run import RESUMED, text
 
@@ -163,7 +164,7 @@ def test_the_time_of_stages_that_were_cut_short_counts(
         "compress",
         "score while adapting",
     }
-    found = audit(short, Sample(), torch.device("cpu"))
+    found = audit(short, Sample(), torch.device("cpu"), code=CODE)
     assert [each for each in found.findings if each.outcome == "flag"] == []
     assert found.of("settings")
     assert not any("are no records" in each.text for each in found.findings)

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.bare_run import leave_out_the_rest
 from helpers.small_run import SMALL, text
 
 from golf_fast.compress import Quantized, read_artifact
 from golf_fast.console import exit_with
-from golf_fast.pipeline import execute
 from golf_fast.recipes import RECIPES
 from golf_fast.runs import FinishedRun
 from golf_fast.train.__main__ import main
@@ -30,8 +30,7 @@ OF_TOP = [
 
 
 def test_it_runs_whole_and_a_replay_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("write_html", "write_pictures"):
-        monkeypatch.setattr(execute, name, lambda folder: None)
+    leave_out_the_rest(monkeypatch.setattr)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
