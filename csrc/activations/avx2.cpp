@@ -26,6 +26,11 @@ static inline __attribute__((always_inline)) Bits widened_bits(HalfBits bits) { 
 static inline __attribute__((always_inline)) HalfBits narrowed_bits(Bits bits) {
     return _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
 }
+static inline __attribute__((always_inline)) float added_up(__m256 v) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
 typedef __m256 Some;
 #include "some.hpp"
 //

@@ -48,6 +48,12 @@ static inline __attribute__((always_inline)) void store_some(bf16* to, HalfBits 
 static inline __attribute__((always_inline)) __m512 with_rest(__m512 v, int64_t some, __m512 rest) {
     return _mm512_mask_blend_ps(lanes(some), rest, v);
 }
+static inline __attribute__((always_inline)) float added_up(__m512 v) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
 
 #include "vector.hpp"
 //

@@ -17,6 +17,7 @@ static inline __attribute__((always_inline)) Bits widened_bits(HalfBits bits) {
 static inline __attribute__((always_inline)) HalfBits narrowed_bits(Bits bits) {
     return __builtin_convertvector(bits, HalfBits);
 }
+static inline __attribute__((always_inline)) float added_up(Floats v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 typedef Floats Some;
 #include "some.hpp"
 //

@@ -1,6 +1,6 @@
 // A vector of kLanes floats, in the compilers' own notation: what the passes are written with. It is included by each
 // path's file inside of that path's namespace, after kLanes and what is in the instructions' own terms (`fused`,
-// `widened_bits`, `narrowed_bits`, `load_some`, `store_some`, `with_rest`), so that every path gets functions of its own.
+// `widened_bits`, `narrowed_bits`, `load_some`, `store_some`, `with_rest`, `added_up`), so that every path gets functions of its own.
 //
 // No include guard: one file has one path. `some` counts the lanes that are meant, kLanes where there are more.
 
@@ -79,14 +79,8 @@ INLINE V first(V v, int64_t some, float rest = 0.0F) {
     return some < kLanes ? (V)with_rest(v, some, all(rest)) : v;
 }
 
-INLINE float sum(V v) {
-    float lane[kLanes];
-    memcpy(lane, &v, sizeof v);
-    for (int half = kLanes / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-    }
-    return lane[0];
-}
+// Of all lanes: the upper half is added to the lower one, until one is left.
+INLINE float sum(V v) { return added_up(v); }
 
 INLINE float largest(V v) {
     float lane[kLanes], most = v[0];
