@@ -29,10 +29,11 @@ from golf_fast.runs.plain import plain
 from golf_fast.runs.schedule import RecordedSchedule
 from golf_fast.score import score_tokens
 
-RECIPE = "recipe.json"
-"""File beside the sources: the fields of the configuration that are not the defaults."""
-FIXED = "fixed.txt"
-"""File beside the sources: the published environment names that would change the recipe; lower case packs better."""
+RECIPE: dict[str, Any] = {}
+"""The fields of the configuration that are not the defaults; put in where a file is built."""
+FIXED = ""
+"""The published environment names that would change the recipe; put in where a file is built, in lower case, which
+packs better."""
 
 
 def main(file: str) -> None:
@@ -53,10 +54,8 @@ def main(file: str) -> None:
     )
     parser.add_argument("--replay", type=Path, metavar="JSON", help="follow the schedule.json of an earlier run")
     arguments = parser.parse_args()
-    here = Path(__file__).parent
     try:
-        fixed = read_bytes(here / FIXED, "the fixed names").decode().upper().split()
-        config = configured(json_files.read_object(here / RECIPE, "the recipe"), os.environ, fixed)
+        config = configured(RECIPE, os.environ, FIXED.upper().split())
         if arguments.eval_only:
             evaluate(config, arguments.eval_only)
         else:

@@ -1,9 +1,9 @@
-"""Short names for what this package itself defines, the same in every module of a built file.
+"""Short names for all that a program of one module defines itself.
 
-A name is changed wherever it stands or nowhere, whatever it is bound to there: what was one name before is one name
-after. It stays if others may ask for it: modules imported from elsewhere and their classes have it, a text of the
-program contains it, it is a field of a dataclass or belongs to a model (these are written to files), or it is handed
-by keyword to what is not of this package.
+Variables, functions and classes are renamed by their scopes, members and what is handed by keyword by name only: these
+are changed wherever they stand or nowhere. A member stays if others may ask for it: what is imported from elsewhere and
+its classes have it, a text of the program contains it, it is a field of a dataclass or belongs to a model (these are
+written to files), or it is handed by keyword to what is not of the program.
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ import itertools
 import keyword
 import re
 import string
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from functools import lru_cache
 from types import CodeType, FrameType, FunctionType, ModuleType, TracebackType
 
+from golf_fast.submit.scopes import Occurrence, Scope, occurrences
+
 _WORD = re.compile(r"[^\W\d]\w*")
 _OF_OTHERS = {
-    "main", "resolve", "launches", "num_warps", "num_stages", "num_ctas", "maxnreg", "weight", "bias", "training",
-    "grid", "ctx", "inputs", "output",
+    "launches", "num_warps", "num_stages", "num_ctas", "maxnreg", "weight", "bias", "training", "grid", "ctx", "inputs",
+    "output", "_dynamo_marked_constant",
 }  # fmt: skip
 """Names that a caller outside of the program, Triton or torch asks for without a trace of it in the sources."""
+_ASKED_FOR = {"main", "tl"}
+"""Names of the module that others know: its entry, and the language of kernels as it stands in their annotations."""
+_MODULES = ("torch.nn", "torch.distributed", "torch.cuda", "torch.optim", "torch.autograd")
 _WRITTEN = ("dataclass",)
 _MODELS = ("Module", "NamedTuple", "Enum", "StrEnum", "TypedDict")
 """Bases of classes whose members are known by name outside of the program."""
@@ -37,33 +42,33 @@ _BUILT_IN = (
 )  # fmt: skip
 
 
-def renamed(trees: Sequence[ast.Module], package: str) -> list[ast.Module]:
-    """The program with short names.
+def renamed(tree: ast.Module) -> ast.Module:
+    """The program with short names, changed in place: capitals for variables of functions, small letters for others."""
+    found = occurrences(tree)
+    members = _Members()
+    members.visit(tree)
+    others = _of_others(tuple(sorted({*_MODULES, *members.imported})))
+    handed = _Handed(tree, members, others)
+    kept = members.kept | members.words | others | _OF_OTHERS | handed.elsewhere
+    variables = _Variables(found, handed)
+    mine = {name for name in members.defined | variables.handed if name not in kept and not name.startswith("__")}
+    taken = kept | members.counts.keys() | {each.name for each in found}
+    counts = {("member", name): members.counts[name] + variables.counts[name] for name in mine if len(name) > 2}
+    counts |= {("global", name): count for name, count in variables.of_module.items()}
+    short = _short(taken, string.ascii_lowercase, string.ascii_letters + string.digits)
+    names = dict(zip(sorted(counts, key=lambda key: (-counts[key], key)), short, strict=False))
+    of_members = {name: new for (kind, name), new in names.items() if kind == "member"}
+    variables.rename({name: new for (kind, name), new in names.items() if kind == "global"}, of_members)
+    _Renamer(of_members).visit(tree)
+    return tree
 
-    Args:
-        trees: its modules.
-        package: its name; what is imported from elsewhere is of others.
-    """
-    trees = [ast.parse(ast.unparse(tree)) for tree in trees]
-    found = _Names(package)
-    for tree in trees:
-        found.visit(tree)
-    others = _of_others(tuple(sorted(found.imported)))
-    kept = found.kept | others | _OF_OTHERS | found.handed_to(others)
-    mine = [name for name in found.defined if name not in kept and not name.startswith("__")]
-    mine.sort(key=lambda name: (-found.counts[name], name))
-    short = _short(set(found.counts) | kept)
-    names = dict(zip([name for name in mine if len(name) > 2], short, strict=False))
-    for tree in trees:
-        _Renamer(names, package).visit(tree)
-    return trees
 
-
-def _short(taken: set[str]) -> Iterator[str]:
-    first = string.ascii_lowercase + string.ascii_uppercase
-    for letters in itertools.chain(itertools.product(first, first + string.digits), itertools.product(*[first] * 3)):
-        if (name := "".join(letters)) not in taken:
-            yield name
+def _short(taken: set[str], first: str, others: str) -> Iterator[str]:
+    """Names of two letters or more that are not taken."""
+    for length in itertools.count(1):
+        for letters in itertools.product(first, *[others] * length):
+            if (name := "".join(letters)) not in taken:
+                yield name
 
 
 @lru_cache(maxsize=64)
@@ -75,7 +80,7 @@ def _of_others(modules: tuple[str, ...]) -> frozenset[str]:
     for name in modules:
         try:
             module = importlib.import_module(name)
-        except ImportError:  # it is for a GPU; what is asked of it directly stays, see `_Names`
+        except ImportError:  # it is for a GPU; what is asked of it directly stays, see `_Members`
             continue
         found.update(dir(module))
         for value in vars(module).values():
@@ -88,131 +93,73 @@ def _of_others(modules: tuple[str, ...]) -> frozenset[str]:
     return frozenset(found)
 
 
-class _Names(ast.NodeVisitor):
-    """What a program calls its things.
+def _is_signature(node: ast.AST) -> bool:
+    """Whether others read the names of the arguments of a function: it is a kernel, or an operator of torch."""
+    words = [ast.unparse(each) for each in getattr(node, "decorator_list", [])]
+    return any("jit" in word or "custom_op" in word for word in words)
 
-    Args:
-        package: what is imported from elsewhere is of others.
-    """
 
-    def __init__(self, package: str) -> None:
-        self.package = package
+class _Members(ast.NodeVisitor):
+    """What a program asks things for and calls its own members."""
+
+    def __init__(self) -> None:
         self.counts = Counter[str]()
-        self.defined: dict[str, None] = {}
+        self.defined = set[str]()
         self.kept = set[str]()
-        self.imported = {"torch.nn", "torch.distributed", "torch.cuda", "torch.optim", "torch.autograd"}
-        self._foreign = set[str]()
-        self._functions = set[str]()
-        self._open = set[str]()
-        self._handed: list[tuple[str, str]] = []
-
-    def _own(self, name: str) -> None:
-        self.counts[name] += 1
-        self.defined[name] = None
-
-    def visit_Module(self, node: ast.Module) -> None:
-        self._foreign = {
-            (alias.asname or alias.name).partition(".")[0]
-            for inner in ast.walk(node)
-            if self._elsewhere(inner)
-            for alias in inner.names  # type: ignore[attr-defined]
-        }
-        self.generic_visit(node)
-
-    def _elsewhere(self, node: ast.AST) -> bool:
-        if isinstance(node, ast.ImportFrom):
-            return (node.module or "").partition(".")[0] != self.package
-        return isinstance(node, ast.Import) and node.names[0].name.partition(".")[0] != self.package
+        self.words = set[str]()
+        self.imported = set[str]()
+        self.foreign = set[str]()
+        self.functions = set[str]()
+        self.classes = set[str]()
+        self.open = set[str]()
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
-            self.kept.update(alias.name.split("."))
-            self.kept.add(alias.asname or "")
-            if self._elsewhere(node):
-                self.imported.add(alias.name)
+            self.imported.add(alias.name)
+            self.foreign.add((alias.asname or alias.name).partition(".")[0])
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        self.kept.update((node.module or "").split("."))
-        for alias in node.names:
-            if self._elsewhere(node):
-                self.kept.update((alias.name, alias.asname or ""))
-                self.imported.add(node.module or "")
-            else:
-                self.counts[alias.name] += 1
-                if alias.asname:
-                    self._own(alias.asname)
+        self.imported.add(node.module or "")
+        self.foreign.update(alias.asname or alias.name for alias in node.names)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self._own(node.name)
-        self._functions.add(node.name)
-        fixed = any(word in ast.unparse(each) for each in node.decorator_list for word in _WRITTEN) or any(
-            ast.unparse(base).rpartition(".")[2] in _MODELS for base in node.bases
+        self.functions.add(node.name)
+        self.classes.add(node.name)
+        bases = {ast.unparse(base).rpartition(".")[2].rstrip("_") for base in node.bases}
+        fixed = not bases.isdisjoint(_MODELS) or any(
+            word in ast.unparse(each) for each in node.decorator_list for word in _WRITTEN
         )
+        for statement in node.body:
+            bound = self.kept if fixed else self.defined
+            if isinstance(statement, ast.FunctionDef):
+                self.defined.add(statement.name)
+            elif isinstance(statement, ast.Assign | ast.AnnAssign):
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                bound.update(each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name))
         for inner in ast.walk(node) if fixed else ():
-            if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
-                self.kept.add(inner.target.id)
-            elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+            if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
                 self.kept.add(inner.attr)
-        if fixed:
-            for statement in node.body:
-                for target in statement.targets if isinstance(statement, ast.Assign) else ():
-                    self.kept.update(each.id for each in ast.walk(target) if isinstance(each, ast.Name))
         self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._own(node.name)
-        self._functions.add(node.name)
+        self.functions.add(node.name)
         if node.args.kwarg:
-            self._open.add(node.name)
-        if any("jit" in ast.unparse(each) for each in node.decorator_list):
-            arguments = node.args
-            self.kept.update(each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs))
+            self.open.add(node.name)
         self.generic_visit(node)
-
-    def visit_arg(self, node: ast.arg) -> None:
-        self._own(node.arg)
-        self.generic_visit(node)
-
-    def visit_Name(self, node: ast.Name) -> None:
-        self.counts[node.id] += 1
-        if isinstance(node.ctx, ast.Store):
-            self.defined[node.id] = None
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         self.counts[node.attr] += 1
         root: ast.AST = node
         while isinstance(root, ast.Attribute):
             root = root.value
-        if isinstance(root, ast.Name) and root.id in self._foreign:
+        if isinstance(root, ast.Name) and root.id in self.foreign:
             self.kept.add(node.attr)
         elif isinstance(node.ctx, ast.Store):
-            self.defined[node.attr] = None
+            self.defined.add(node.attr)
         self.generic_visit(node)
 
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
-        if node.name:
-            self._own(node.name)
-        self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> None:
-        called: ast.AST = node.func
-        while isinstance(called, ast.Subscript):
-            called = called.value
-        name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
-        for each in node.keywords:
-            if each.arg:
-                self.counts[each.arg] += 1
-                self._handed.append((name, each.arg))
-        self.generic_visit(node)
-
-    def visit_Global(self, node: ast.Global) -> None:
-        self.kept.update(node.names)
-
-    def visit_Nonlocal(self, node: ast.Nonlocal) -> None:
-        self.kept.update(node.names)
-
-    def visit_MatchAs(self, node: ast.MatchAs) -> None:
-        self.kept.add(node.name or "")
+    def visit_keyword(self, node: ast.keyword) -> None:
+        self.counts[node.arg or ""] += 1
         self.generic_visit(node)
 
     def visit_MatchClass(self, node: ast.MatchClass) -> None:
@@ -221,40 +168,144 @@ class _Names(ast.NodeVisitor):
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str):
-            self.kept.update(_WORD.findall(node.value.replace("-", "_")))
-            self.kept.update(_WORD.findall(node.value))
+            self.words.update(_WORD.findall(node.value.replace("-", "_")))
+            self.words.update(_WORD.findall(node.value))
 
-    def handed_to(self, others: frozenset[str]) -> set[str]:
-        """Names that are handed by keyword to what may not be of this package, or takes any."""
-        own = self._functions - self._open - others
-        return {keyword for function, keyword in self._handed if function not in own}
+
+class _Handed:
+    """Names that are handed by keyword.
+
+    Attributes:
+        to: function or class of the program -> names.
+        elsewhere: names that are handed to what may not be of the program, or takes any.
+        unpacked: functions, and "" for what is not known, that get a dictionary for their arguments.
+    """
+
+    def __init__(self, tree: ast.Module, members: _Members, others: frozenset[str]) -> None:
+        self.members = members
+        self.to = defaultdict[str, set[str]](set)
+        self.elsewhere = set[str]()
+        self.unpacked = set[str]()
+        own = members.functions - members.open - others
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            name, foreign = self._called(node.func)
+            if foreign or (name in others and name not in members.functions and name != "partial"):
+                self.elsewhere.update(each.arg for each in node.keywords if each.arg)
+                continue
+            name = name if name in members.functions else ""
+            for each in node.keywords:
+                if each.arg is None:
+                    self.unpacked.add(name)
+                    continue
+                self.to[name].add(each.arg)
+                if name not in own:
+                    self.elsewhere.add(each.arg)
+        self._to_classes = {name for each in members.classes for name in self.to[each]}
+        self._classes_unpacked = not self.unpacked.isdisjoint(members.classes)
+
+    def _called(self, node: ast.expr) -> tuple[str, bool]:
+        """The last name of what is called, and whether it is asked of what is imported."""
+        while isinstance(node, ast.Subscript):
+            node = node.value
+        root: ast.expr = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        foreign = isinstance(root, ast.Name) and root.id in self.members.foreign
+        return name, foreign and name.rstrip("_") != "partial"
+
+    def is_argument(self, function: ast.AST, name: str) -> bool:
+        """Whether an argument of a function may be handed over by its name."""
+        called = getattr(function, "name", "")
+        words, unpacked = self.members.words, self.unpacked
+        if name in _OF_OTHERS or name in self.to[""] or name in self.to[called]:
+            return True
+        if _is_signature(function):
+            return name in words
+        if called in ("__init__", "__new__"):
+            return name in self._to_classes or (self._classes_unpacked and name in words)
+        return called in unpacked and name in words
+
+
+class _Variables:
+    """The names of a program that have scopes.
+
+    Attributes:
+        of_module: names of the module that may change, and how often they stand there.
+        handed: arguments that are handed over by name, which are named as members are.
+        counts: how often these stand there.
+    """
+
+    def __init__(self, found: list[Occurrence], handed: _Handed) -> None:
+        self.of_module = Counter[str]()
+        self.handed = set[str]()
+        self.counts = Counter[str]()
+        self._of_module: list[Occurrence] = []
+        self._of_class: list[Occurrence] = []
+        self._roots: dict[Scope, list[Occurrence]] = {}
+        self._fixed: dict[Scope, set[str]] = defaultdict(set)
+        self._seen: dict[Scope, set[str]] = defaultdict(set)
+        stays = set[str](_ASKED_FOR)
+        for each in found:
+            owner, root = each.scope.owner(each.name), each.scope.root
+            if owner is None or owner.outer is None:
+                self._seen[root].add(each.name)
+                if isinstance(each.node, ast.alias) and "." in each.node.name and not each.node.asname:
+                    stays.add(each.name)
+                if owner is not None:
+                    self._of_module.append(each)
+                    self.of_module[each.name] += 1
+            elif owner.is_class:
+                self._of_class.append(each)
+            else:
+                self._roots.setdefault(owner.root, []).append(each)
+                if isinstance(each.node, ast.alias):
+                    self._fixed[owner.root].add(each.name)
+                elif isinstance(each.node, ast.arg) and handed.is_argument(owner.node, each.name):
+                    self._fixed[owner.root].add(each.name)
+                    self.handed.add(each.name)
+        for name in [name for name in self.of_module if name in stays or name.startswith("__")]:
+            del self.of_module[name]
+        for root, inside in self._roots.items():
+            self.counts.update(each.name for each in inside if each.name in self._fixed[root])
+
+    def rename(self, of_module: dict[str, str], of_members: dict[str, str]) -> None:
+        """Give all their new names."""
+        for each in self._of_module:
+            each.rename(of_module.get(each.name, each.name))
+        for each in self._of_class:
+            each.rename(of_members.get(each.name, each.name))
+        for root, inside in self._roots.items():
+            fixed = self._fixed[root]
+            names = {name: of_members.get(name, name) for name in fixed}
+            taken = {of_module.get(name, name) for name in self._seen[root]} | set(names.values()) | set(keyword.kwlist)
+            short = itertools.chain(
+                (letter for letter in string.ascii_uppercase + string.ascii_lowercase if letter not in taken),
+                _short(taken, string.ascii_uppercase, string.ascii_letters),
+            )
+            free = dict.fromkeys(each.name for each in inside if each.name not in fixed and each.name[:2] != "__")
+            names |= dict(zip(free, short, strict=False))
+            for each in inside:
+                each.rename(names.get(each.name, each.name))
 
 
 class _Renamer(ast.NodeVisitor):
-    """Gives names their short ones.
+    """Gives members and keywords their short names.
 
     Args:
         names: old -> new.
-        package: only imports from it are changed.
     """
 
-    def __init__(self, names: dict[str, str], package: str) -> None:
+    def __init__(self, names: dict[str, str]) -> None:
         self.names = names
-        self.package = package
 
-    def generic_visit(self, node: ast.AST) -> None:
-        for name in ("id", "attr", "arg", "name"):
-            value = getattr(node, name, None)
-            if isinstance(value, str) and not isinstance(node, ast.alias):
-                setattr(node, name, self.names.get(value, value))
-        super().generic_visit(node)
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        node.attr = self.names.get(node.attr, node.attr)
+        self.generic_visit(node)
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        own = (node.module or "").partition(".")[0] == self.package
-        for alias in node.names:
-            if own:
-                alias.name = self.names.get(alias.name, alias.name)
-            if alias.asname:
-                alias.asname = self.names.get(alias.asname, alias.asname)
-            if alias.asname == alias.name:
-                alias.asname = None
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg:
+            node.arg = self.names.get(node.arg, node.arg)
+        self.generic_visit(node)

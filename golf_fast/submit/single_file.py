@@ -23,7 +23,8 @@ from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, replacing
 from golf_fast.from_plain import from_plain
 from golf_fast.submit import sources
-from golf_fast.submit.entry import FIXED, RECIPE, replaced
+from golf_fast.submit.entry import replaced
+from golf_fast.submit.merge import Source, merged
 from golf_fast.submit.minify import minified
 from golf_fast.submit.rename import renamed
 from golf_fast.submit.strip import VARIABLES
@@ -53,7 +54,7 @@ if __name__ == "__main__":
     atexit.register(shutil.rmtree, folder, True)
     unpack(folder)
     sys.path.insert(0, folder)
-    from golf_fast.submit.entry import main
+    from golf_fast import main
     main(__file__)
 '''
 _PACKED, _UNPACKS = b'PACKED = """', b"def unpack(folder):"
@@ -98,13 +99,18 @@ def _other(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
 
 
 def plain_sources(config: RunConfig) -> dict[str, str]:
-    """Path -> content of every file that is packed into the built file: modules, the recipe, and what it fixes."""
-    modules = sources.collect(config).values()
-    trees = renamed([module.tree for module in modules], sources.PACKAGE)
-    found = {module.path: minified(tree) for module, tree in zip(modules, trees, strict=True)}
+    """Path -> content of every file that is packed into the built file: a module, where Triton reads its kernels."""
+    modules = {name: Source(module.tree, module.is_package) for name, module in sources.collect(config).items()}
     fixed = [each.name.lower() for each in environment.VARIABLES if each.name not in VARIABLES]
-    beside = {RECIPE: json.dumps(recipe(config)), FIXED: " ".join(fixed)}
-    return found | {f"{sources.PACKAGE}/submit/{name}": content for name, content in beside.items()}
+    _fill(modules[sources.ENTRY].tree, {"RECIPE": recipe(config), "FIXED": " ".join(fixed)})
+    return {f"{sources.PACKAGE}.py": minified(renamed(merged(modules, sources.ENTRY)))}
+
+
+def _fill(tree: ast.Module, values: dict[str, Any]) -> None:
+    """Give variables of a module other values."""
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and (value := values.get(ast.unparse(statement.targets[0]))) is not None:
+            statement.value = ast.parse(repr(value), mode="eval").body
 
 
 @lru_cache(maxsize=8)

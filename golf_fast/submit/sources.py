@@ -32,7 +32,7 @@ LEFT_OUT: dict[str, Callable[[RunConfig], bool]] = {
     "score.streaming": lambda c: not c.score.streaming,
     "score.sliding": lambda c: c.score.streaming,
     "score.ttt.chunked": lambda c: c.score.ttt != "chunked",
-    "score.ttt.documents": lambda c: c.score.ttt not in ("documents", "phased"),
+    "score.ttt.documents": lambda c: not (c.model.separate_documents or c.score.ttt in ("documents", "phased")),
     "score.ttt.phased": lambda c: c.score.ttt != "phased",
     "score.ttt.held_out": lambda c: c.score.ttt != "held_out",
     "score.ttt.train_then_score": lambda c: c.score.ttt != "train_then_score",

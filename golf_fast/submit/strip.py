@@ -6,6 +6,8 @@ import ast
 import re
 import textwrap
 
+from golf_fast.submit.fold import folded
+
 SHORTER = {
     "data.dataset:prepare": "return _from_shards(data, vocab_size, 'asked for')",
     "data.case_ops:CaseOps.restore": "pass",
@@ -31,14 +33,8 @@ SHORTER = {
     "files:sha256": "return hashlib.sha256(read_bytes(path, '')).hexdigest()",
     "json_files:parse": "return json.loads(content)",
     "json_files:read_object": "return json.loads(read_bytes(path, needed))",
-    "ops.extension:obstacle": "return 'no extension'",
-    "ops.passes:candidate": "return Candidate('native', '', missing)",
-    "ops.passes:chosen": "return False",
     "ops.passes:obstacle": "return 'no extension'",
-    "ops.passes:parts": "return 0",
-    "ops.passes:paths": "return []",
     "ops.passes:resolve": "return backends.resolve(op, x.device).name",
-    "ops.passes:run": "pass",
     "score.verdict:judge": "return Verdict([], ['V1 to V14: the audit of golf_fast judges'], 'A', 'stream')",
 }
 """Module below the package and function in it -> what the function is in a built file, which trusts the files that its
@@ -87,8 +83,8 @@ def stripped(tree: ast.Module, name: str) -> ast.Module:
     trusting = any(f"{name}.".startswith(f"{each}.") for each in CHECKED_BEFORE)
     shorter = {each.removeprefix(f"{name}:"): body for each, body in SHORTER.items() if each.startswith(f"{name}:")}
     tree = _Briefer(said=name in SAYS_TO_PEOPLE).visit(tree)
-    if name.startswith("ops."):
-        tree = _Nativeless().visit(tree)
+    if name.startswith(("ops.", "compress.")):
+        tree = folded(_Nativeless().visit(tree))
     cleaned = _Cleaner(trusting, name in CONFIGURATIONS, shorter).visit(tree)
     assert not shorter, f"{name} has no {', '.join(shorter)}"
     assert isinstance(cleaned, ast.Module)
@@ -173,29 +169,31 @@ class _Nativeless(ast.NodeTransformer):
             return isinstance(statement, ast.Try) and "_C" in ast.unparse(statement.body[0])
         return any(each.lstrip("_").startswith("native_") or each == "_native" for each in names)
 
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        self.generic_visit(node)
-        chosen = _chooses_native(node.test)
-        if chosen is None:
-            return node
-        return node.body if chosen else node.orelse
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        """No backend is native."""
+        chosen = {ast.Eq: False, ast.NotEq: True}.get(type(node.ops[0]))
+        if chosen is None or ast.unparse(node.comparators[0]) != "'native'":
+            return self.generic_visit(node)
+        return ast.Constant(chosen)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if ast.unparse(node.func) in ("passes.chosen", "_use_native"):
+            return ast.Constant(False)
+        if ast.unparse(node.func).rpartition(".")[2] == "register":
+            node.args = [each for each in node.args if not self._candidate(each)]
+        return self.generic_visit(node)
+
+    @staticmethod
+    def _candidate(node: ast.expr) -> bool:
+        """Whether it is the extension as a candidate for an operator."""
+        return isinstance(node, ast.Call) and (
+            ast.unparse(node.func) == "passes.candidate" or any(ast.unparse(each) == "'native'" for each in node.args)
+        )
 
     def visit_Dict(self, node: ast.Dict) -> ast.AST:
         pairs = [pair for pair in zip(node.keys, node.values, strict=True) if ast.unparse(pair[1]) != "_native"]
         node.keys, node.values = [key for key, _ in pairs], [value for _, value in pairs]
         return self.generic_visit(node)
-
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
-        self.generic_visit(node)
-        chosen = _chooses_native(node.test)
-        return node if chosen is None else node.body if chosen else node.orelse
-
-
-def _chooses_native(test: ast.expr) -> bool | None:
-    """What a test for the extension is without it; None for another test."""
-    if isinstance(test, ast.Compare) and ast.unparse(test.comparators[0]) == "'native'":
-        return {ast.Eq: False, ast.NotEq: True}.get(type(test.ops[0]))
-    return False if ast.unparse(test).startswith("passes.chosen(") else None
 
 
 class _Cleaner(ast.NodeTransformer):
@@ -254,7 +252,7 @@ class _Cleaner(ast.NodeTransformer):
             if not isinstance(statement, ast.AnnAssign):
                 body.append(statement)
             elif with_fields:
-                statement.annotation = ast.Name("int")
+                statement.annotation = ast.Name("int", ast.Load())
                 body.append(statement)
             elif statement.value is not None:
                 body.append(ast.Assign([statement.target], statement.value))

@@ -8,10 +8,9 @@ import warnings
 from golf_fast.submit import rename
 from golf_fast.submit.rename import renamed
 
-ONE = """
+PROGRAM = """
 import os
 from dataclasses import dataclass
-from mine.two import helper_function, helper_function as other_name
 
 @dataclass
 class Written:
@@ -21,13 +20,26 @@ class Keeps(BaseOfIt):
     def compute(self, first_value, second_value):
         self.inner_value = helper_function(first_value, keyword_value=second_value)
         return os.path.join(unknown(handed_on=1), 'quoted_name')
+    def quoted_name(self): ...
 
-def quoted_name(handed_on): ...
-"""
-TWO = """
+def takes(handed_on): return handed_on
+@triton.jit
+def kernel(quoted_name, other_argument): return quoted_name + other_argument
 def helper_function(value, keyword_value): return value + keyword_value
 def join(open_value, **rest): return rest
 answer_value = join(open_value=1, free_value=helper_function(1, keyword_value=2))
+
+def outer(number):
+    def inner(letter):
+        nonlocal total
+        total += number + letter
+        return [total for number in range(letter)]
+    total = sum(number for number in range(number))
+    return inner(2), total, (lambda letter, other=number: letter + other)(1)
+
+def main():
+    global answer_value
+    answer_value = {'answer': answer_value, 'outer': outer(4)}
 """
 
 
@@ -40,28 +52,23 @@ def names(tree: ast.AST) -> set[str]:
     }
 
 
-def test_a_name_is_changed_in_all_modules_or_in_none() -> None:
-    one, two = renamed([ast.parse(ONE), ast.parse(TWO)], "mine")
-    left = names(one) | names(two)
-    assert not left & {"helper_function", "other_name", "Keeps", "compute", "inner_value", "keyword_value"}
-    assert left >= {"os", "path", "join", "field_of_it", "unknown", "handed_on", "quoted_name"}
-    assert left >= {"open_value", "free_value", "BaseOfIt"}
-    (imported,) = (node for node in one.body if isinstance(node, ast.ImportFrom) and node.module == "mine.two")
-    defined = two.body[0]
-    assert isinstance(defined, ast.FunctionDef)
-    assert [alias.name for alias in imported.names] == [defined.name] * 2
+def test_what_others_ask_for_keeps_its_name() -> None:
+    left = names(renamed(ast.parse(PROGRAM)))
+    assert not left & {"helper_function", "Keeps", "Written", "compute", "inner_value", "keyword_value", "first_value"}
+    assert not left & {"takes", "kernel", "other_argument", "answer_value", "outer", "inner", "letter", "total"}
+    assert left >= {"os", "path", "join", "field_of_it", "unknown", "handed_on", "quoted_name", "main"}
+    assert left >= {"free_value", "BaseOfIt"}
 
 
 def test_the_program_is_the_same() -> None:
-    (two,) = renamed([ast.parse(TWO)], "mine")
+    program = PROGRAM.replace("BaseOfIt", "object").replace("@triton.jit", "")
     space: dict[str, object] = {}
-    exec(compile(two, "two", "exec"), space)
-    assert {"free_value": 3} in space.values()
+    exec(compile(renamed(ast.parse(program + "\nmain()")), "program", "exec"), space)
+    assert {"answer": {"free_value": 3}, "outer": ([12, 12], 12, 5)} in space.values()
 
 
 def test_it_is_the_same_each_time() -> None:
-    trees = [ast.parse(ONE), ast.parse(TWO)]
-    assert [ast.dump(tree) for tree in renamed(trees, "mine")] == [ast.dump(tree) for tree in renamed(trees, "mine")]
+    assert ast.dump(renamed(ast.parse(PROGRAM))) == ast.dump(renamed(ast.parse(PROGRAM)))
 
 
 def test_names_of_others_are_asked_without_a_word() -> None:

@@ -1,0 +1,173 @@
+"""Which scope each name of a program belongs to, as Python itself decides it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+Functions = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+Comprehensions = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+@dataclass(eq=False)
+class Scope:
+    """A module, a class, a function or a comprehension, with the names that it binds.
+
+    Attributes:
+        node: what opens it.
+        outer: the scope around it; None for a module.
+        elsewhere: names that it declares global (True) or nonlocal (False).
+        imported: those of the names that an import binds.
+    """
+
+    node: ast.AST
+    outer: Scope | None = None
+    bound: set[str] = field(default_factory=set)
+    elsewhere: dict[str, bool] = field(default_factory=dict)
+    imported: set[str] = field(default_factory=set)
+
+    @property
+    def is_class(self) -> bool:
+        """Whether its names are members, which functions within it do not see."""
+        return isinstance(self.node, ast.ClassDef)
+
+    def owner(self, name: str) -> Scope | None:
+        """The scope that binds what `name` means here; None for a built-in name."""
+        scope: Scope | None = self
+        while scope is not None:
+            declared = scope.elsewhere.get(name)
+            if declared is True:
+                while scope.outer is not None:
+                    scope = scope.outer
+            elif declared is None and name in scope.bound and (scope is self or not scope.is_class):
+                return scope
+            elif scope.outer is None:
+                return None
+            else:
+                scope = scope.outer
+        return None
+
+    @property
+    def root(self) -> Scope:
+        """The outermost function around it, or itself if there is none."""
+        found = scope = self
+        while scope.outer is not None:
+            scope = scope.outer
+            if isinstance(scope.node, Functions | Comprehensions):
+                found = scope
+        return found
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A name where it stands.
+
+    Attributes:
+        rename: puts another name there.
+        scope: where it stands, not where it is bound.
+    """
+
+    name: str
+    node: ast.AST
+    scope: Scope
+    rename: Callable[[str], None]
+
+
+def occurrences(tree: ast.Module) -> list[Occurrence]:
+    """Every variable, argument, function and class of a module where it stands; members and keywords are none."""
+    finder = _Finder()
+    finder.inside(tree.body, Scope(tree))
+    return finder.found
+
+
+class _Finder:
+    def __init__(self) -> None:
+        self.found: list[Occurrence] = []
+
+    def inside(self, nodes: list[ast.stmt], scope: Scope) -> None:
+        for node in nodes:
+            self.visit(node, scope)
+
+    def _note(self, node: ast.AST, place: str, scope: Scope, binds: bool = True) -> None:
+        name = getattr(node, place)
+        if name is None:
+            return
+        if binds:
+            scope.bound.add(name)
+        self.found.append(Occurrence(name, node, scope, lambda new: setattr(node, place, new)))
+
+    def visit(self, node: ast.AST, scope: Scope) -> None:
+        if isinstance(node, Functions):
+            self._function(node, scope)
+        elif isinstance(node, ast.ClassDef):
+            self._note(node, "name", scope)
+            for each in (*node.decorator_list, *node.bases, *node.keywords):
+                self.visit(each, scope)
+            self.inside(node.body, Scope(node, scope))
+        elif isinstance(node, Comprehensions):
+            self._comprehension(node, scope)
+        elif isinstance(node, ast.NamedExpr):
+            holder = scope
+            while isinstance(holder.node, Comprehensions) and holder.outer is not None:
+                holder = holder.outer
+            self._note(node.target, "id", holder)
+            self.visit(node.value, scope)
+        elif isinstance(node, ast.Name):
+            self._note(node, "id", scope, not isinstance(node.ctx, ast.Load))
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            self._declaration(node, scope)
+        elif isinstance(node, ast.alias):
+            self._alias(node, scope)
+        else:
+            if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
+                self._note(node, "name", scope)
+            elif isinstance(node, ast.MatchMapping):
+                self._note(node, "rest", scope)
+            for child in ast.iter_child_nodes(node):
+                self.visit(child, scope)
+
+    def _function(self, node: Functions, scope: Scope) -> None:
+        arguments = node.args
+        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        every += filter(None, (arguments.vararg, arguments.kwarg))
+        before: Iterator[ast.AST | None] = iter([*arguments.defaults, *arguments.kw_defaults])
+        outside = [each for each in (*before, *(each.annotation for each in every)) if each is not None]
+        if not isinstance(node, ast.Lambda):
+            self._note(node, "name", scope)
+            outside += [*node.decorator_list, *([node.returns] if node.returns else [])]
+        for each in outside:
+            self.visit(each, scope)
+        inner = Scope(node, scope)
+        for argument in every:
+            self._note(argument, "arg", inner)
+        self.inside(node.body if isinstance(node.body, list) else [node.body], inner)  # type: ignore[list-item]
+
+    def _comprehension(self, node: Comprehensions, scope: Scope) -> None:
+        inner, (first, *_) = Scope(node, scope), node.generators
+        self.visit(first.iter, scope)
+        for each in node.generators:
+            self.visit(each.target, inner)
+            for part in ([each.iter] if each is not first else []) + each.ifs:
+                self.visit(part, inner)
+        for part in [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]:
+            self.visit(part, inner)
+
+    def _declaration(self, node: ast.Global | ast.Nonlocal, scope: Scope) -> None:
+        for place, name in enumerate(node.names):
+            scope.elsewhere[name] = isinstance(node, ast.Global)
+            self.found.append(
+                Occurrence(name, node, scope, lambda new, place=place: node.names.__setitem__(place, new))  # type: ignore[misc]
+            )
+
+    def _alias(self, node: ast.alias, scope: Scope) -> None:
+        bound = node.asname or node.name.partition(".")[0]
+        scope.bound.add(bound)
+        scope.imported.add(bound)
+
+        def rename(new: str) -> None:
+            if not node.asname and "." in node.name and new != bound:
+                raise ValueError(f"import {node.name} binds {bound}, which cannot become {new}")
+            node.asname = None if new == node.name else new if node.asname or new != bound else None
+
+        self.found.append(Occurrence(bound, node, scope, rename))
