@@ -20,6 +20,8 @@ COMMANDS = {
     "update": ("benchmarks.update", "the update of a training step, spread over ranks and in plain form"),
     "codec": ("benchmarks.codec", "the entropy coder against byte compressors"),
     "quantizers": ("benchmarks.quantizers", "ways of quantizing a trained model"),
+    "size": ("benchmarks.size", "what bits and clips fill the limit, on random weights like trained ones"),
+    "mechanisms": ("benchmarks.mechanisms", "parts of compression at equal bytes, on a trained model"),
     "rate": ("benchmarks.rate", "bits against squared error, uniform, on a trellis and the bound"),
     "recipes": ("benchmarks.recipes", "what finished runs of the recipes reached, for `python -m golf_fast.recipes`"),
     "ablation": ("benchmarks.ablation", "what golf_fast.ablate found, on record and as a table in docs/top.md"),
