@@ -6,13 +6,16 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
+import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from golf_fast import environment, json_files, machine
-from golf_fast.checks import for_file
+from golf_fast.checks import MOST, for_file
 from golf_fast.code_size import Code
 from golf_fast.compress import dequantize, read_artifact
 from golf_fast.config import RunConfig
@@ -34,10 +37,13 @@ RECIPE: dict[str, Any] = {}
 FIXED = ""
 """The published environment names that would change the recipe; put in where a file is built, in lower case, which
 packs better."""
+_HELD_OUT: Literal["val"] = "val"
+_LEAST = {"train.max_seconds": 0, "train.warmup_steps": 0, "train.val_every": 0, "seed": -MOST}
+"""Of the numbers that the environment sets, where it is not 1."""
 
 
 def main(file: str) -> None:
-    """Run what the command line asks for, and end the program: 2 after wrong input.
+    """Run what the command line asks for, and end the program: 2 after wrong input, 130 after Ctrl-C.
 
     Args:
         file: the built file.
@@ -54,14 +60,20 @@ def main(file: str) -> None:
     )
     parser.add_argument("--replay", type=Path, metavar="JSON", help="follow the schedule.json of an earlier run")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was unpacked is removed
     try:
+        if arguments.unpack:
+            vars(sys.modules["__main__"])["unpack"](arguments.unpack)
+            return
         config = configured(RECIPE, os.environ, FIXED.upper().split())
         if arguments.eval_only:
             evaluate(config, arguments.eval_only)
         else:
             train(config, Path(file), arguments.replay)
-    except InputError as error:
+    except (InputError, OSError) as error:
         parser.exit(2, f"error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted\n")
 
 
 def configured(recipe: Mapping[str, Any], environ: Mapping[str, str], fixed: Iterable[str]) -> RunConfig:
@@ -82,12 +94,31 @@ def configured(recipe: Mapping[str, Any], environ: Mapping[str, str], fixed: Ite
         for folder in folders:
             inner = inner.setdefault(folder, {})
         inner[last] = setting.value
+        if name != "model.vocab_size":
+            require_in_range(setting.variable, name, setting.value)
     asked: RunConfig = replaced(config, given)
     if asked.score.ttt not in ("off", config.score.ttt):
         raise InputError(f"score.ttt is {asked.score.ttt}: this file was built for {config.score.ttt}")
     if asked.model != config.model:
         raise InputError(f"VOCAB_SIZE is {asked.model.vocab_size}: this file was built for {config.model.vocab_size}")
     return asked
+
+
+def require_in_range(variable: str, name: str, value: object) -> None:
+    """Refuse what no run can have: the configuration of a built file does not check itself.
+
+    Args:
+        variable: the name in the environment that sets it.
+        name: dotted, of the field.
+
+    Raises:
+        InputError: a number is too small or too large, or a name of a run is a path.
+    """
+    least = _LEAST.get(name, 1)
+    if isinstance(value, int | float) and not least <= value <= MOST:
+        raise InputError(f"environment {variable} is {value}: it must be from {least} to {MOST}")
+    if name == "run_id" and (value == ".." or value != os.path.basename(str(value))):
+        raise InputError(f"environment {variable} is {value!r}: it must be a plain name, no path")
 
 
 def replaced(config: Any, values: Mapping[str, Any]) -> Any:
@@ -137,6 +168,37 @@ class ShippedRun(Run):
         return self.record
 
 
+@contextmanager
+def saying(needed: str) -> Iterator[None]:
+    """Errors inside also say what is needed: of those from elsewhere, a built file keeps the values only.
+
+    Raises:
+        InputError: in place of what is raised inside.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError) as error:
+        raise InputError(f"{error}: {needed}") from error
+
+
+def find_data(config: RunConfig, *parts: Literal["train", "val"]) -> Dataset:
+    """The validation shards of DATA_PATH and the tokenizer, before anything is made or paid for.
+
+    Args:
+        parts: other parts that must be there.
+
+    Raises:
+        InputError: they are not there, or not of the vocabulary of the model.
+    """
+    with saying("DATA_PATH must be a folder of *_train_*.bin and *_val_*.bin"):
+        found = [find_shards(config.data.shards, part) for part in (*parts, _HELD_OUT)]
+    with saying("TOKENIZER_PATH must be a SentencePiece model"):
+        tokenizer = Tokenizer(config.data.tokenizer)
+    if tokenizer.vocab_size != config.model.vocab_size:
+        raise InputError(f"{tokenizer.path}: {tokenizer.vocab_size} pieces, the model has {config.model.vocab_size}")
+    return Dataset(config.data.shards.name, [], found[-1], tokenizer.path, tokenizer.vocab_size, "", "")
+
+
 def train(config: RunConfig, file: Path, replayed: Path | None) -> None:
     """Train, compress and score, in a directory of its own below the working directory.
 
@@ -147,9 +209,11 @@ def train(config: RunConfig, file: Path, replayed: Path | None) -> None:
     content = read_bytes(file, "the built file")
     record = None
     if replayed:
-        held = json_files.read_object(replayed, "the schedule of a run is needed")
-        names = ("steps", "lr_factor", "momentum", "gave_up_calibration")
-        record = RecordedSchedule(**{name: held[name] for name in names if name in held})
+        with saying("the schedule.json of a run is needed"):
+            held = json_files.read_object(replayed, "it cannot be read")
+            names = {field.name for field in dataclasses.fields(RecordedSchedule)} - {"budget"}
+            record = RecordedSchedule(**{name: held[name] for name in names if name in held})
+    find_data(config, "train")
     device, reason = machine.choose_device(config.device)
     ranks = Ranks.from_environment(device.type, config.train.micro_batches)
     stamp = ranks.broadcast_float(time.time())
@@ -182,18 +246,16 @@ def evaluate(config: RunConfig, path: Path) -> None:
     ranks = Ranks.from_environment(device.type)
     resolve_backends(ranks.device)
     log = PlainLog(None, ranks.main)
-    artifact = read_artifact(path)
+    dataset = find_data(config)
+    with saying("the artifact of a run of this file is needed"):
+        artifact = read_artifact(path)
     if artifact.model_config != json.loads(json.dumps(for_file(config.model))):  # noqa: TID251
         raise InputError(f"{path}: its model is {artifact.model_config}; this file is for {for_file(config.model)}")
     dtype, reason = machine.choose_compute_dtype(config.train.compute_dtype, ranks.device)
     log.line(f"device: {ranks.device}, compute dtype: {machine.dtype_name(dtype)} ({reason})")
     model = GPT(config.model, compute_dtype=dtype, seed=None).to(ranks.device)
     upstream.load(model, dequantize(artifact.tensors, device=ranks.device))
-    shards, tokenizer = find_shards(config.data.shards, "val"), Tokenizer(config.data.tokenizer)
-    if tokenizer.vocab_size != config.model.vocab_size:
-        raise InputError(f"{tokenizer.path}: {tokenizer.vocab_size} pieces, the model has {config.model.vocab_size}")
-    data = Dataset(config.data.shards.name, [], shards, tokenizer.path, tokenizer.vocab_size, "", "")
-    score = score_tokens(model, data.validation(config.score.window), config.score, ranks, log=log.line)
+    score = score_tokens(model, dataset.validation(config.score.window), config.score, ranks, log=log.line)
     log.line(f"validation: {score.tokens:,} tokens, {score.bytes:,} bytes, {score.seconds:.1f} s")
     log.line(f"final val_loss:{score.nats / score.tokens:.8f} val_bpb:{score.bpb:.8f}")
     ranks.close()

@@ -8,18 +8,20 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from golf_fast import environment
+from golf_fast.command_line import changed
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
 from golf_fast.recipes import RECIPES
 from golf_fast.runs import FinishedRun
 from golf_fast.submit import single_file, sources, strip
-from golf_fast.submit.entry import configured
+from golf_fast.submit.entry import configured, evaluate, require_in_range, train
 from golf_fast.submit.folder import Author, write
 from golf_fast.submit.record import Candidate
 from golf_fast.submit.scopes import occurrences
@@ -112,7 +114,8 @@ def test_a_kernel_of_it_runs_under_the_interpreter(folder: Path, tmp_path: Path)
 
 def test_wrong_input_is_said_in_a_line(folder: Path) -> None:
     for names, said in (
-        ({"DATA_PATH": "/nowhere"}, "/nowhere"),
+        ({"DATA_PATH": "/nowhere"}, "/nowhere: DATA_PATH must be a folder of"),
+        ({"EVAL_BATCH_SEQS": "0"}, "environment EVAL_BATCH_SEQS is 0: it must be from 1 to"),
         ({"SEED": "x"}, "environment SEED is 'x': it must be a whole number"),
         ({"NUM_LAYERS": "4", "TTT_LR": "0.1"}, "environment NUM_LAYERS, TTT_LR is set, but the recipe is fixed"),
         ({"VOCAB_SIZE": "1024"}, "VOCAB_SIZE is 1024: this file was built for 320"),
@@ -121,6 +124,43 @@ def test_wrong_input_is_said_in_a_line(folder: Path) -> None:
         assert done.returncode == 2
         assert said in done.stderr.strip().splitlines()[-1]
         assert "Traceback" not in done.stderr
+
+
+def test_values_of_the_environment_are_refused_as_the_configuration_would_which_a_built_file_does_not_ask() -> None:
+    config = RECIPES["tiny"]()
+    table = {variable.name: variable for variable in environment.VARIABLES}
+    for name in sorted(strip.VARIABLES - {"VOCAB_SIZE", "SEED", "DATA_PATH", "TOKENIZER_PATH", "TTT_ENABLED"}):
+        for text in ("..", "a/b", "a") if name == "RUN_ID" else ("-1", "0", "1", "3"):
+            values = table[name].settings(text, config)
+            wanted = refused(lambda values=values: changed(config, values))
+            assert refused(lambda values=values, name=name: require_in_range(name, *values.popitem())) == wanted, name
+    assert refused(lambda: require_in_range("SEED", "seed", 10**23))
+    assert refused(lambda: require_in_range("MAX_WALLCLOCK_SECONDS", "train.max_seconds", 1e30))
+
+
+def refused(made: Callable[[], object]) -> bool:
+    try:
+        made()
+    except InputError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("part", "needed"),
+    [("data.shards", "DATA_PATH must be"), ("data.tokenizer", "TOKENIZER_PATH must be"), ("", "of a run")],
+)
+def test_what_is_not_there_is_named_with_what_is_needed(
+    runs: list[Path], tmp_path: Path, part: str, needed: str
+) -> None:
+    (tmp_path / "empty.json").write_text('{"steps": 3}')
+    place = place_of_data(runs[0])
+    data = {"data.shards": Path(place["DATA_PATH"]), "data.tokenizer": Path(place["TOKENIZER_PATH"])}
+    config = changed(FinishedRun(runs[0]).config, data | ({part: tmp_path / "nowhere"} if part else {}))
+    with pytest.raises(InputError, match=needed):
+        train(config, Path(__file__), None if part else tmp_path / "empty.json")
+    with pytest.raises(InputError, match=needed):
+        evaluate(config, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
