@@ -17,8 +17,8 @@ from benchmarks.measure import Comparison
 from benchmarks.ops.registry import Case
 
 VARIABLE, COMMIT = "GOLF_FAST_RESULTS", "GOLF_FAST_COMMIT"
-MEASUREMENTS = ("benchmarks/results", "golf_fast/recipes/measured.jsonl")
-"""Places in the checkout that measuring writes to: what is there changes nothing that is measured."""
+NO_CODE = ("benchmarks/results", "golf_fast/recipes/measured.jsonl", "docs", "*.md")
+"""Places in the checkout that nothing measured depends on; measuring writes to some of them."""
 PACKAGES = ("torch", "triton", "numpy")
 PEERS = ("quack-kernels", "flash-attn-4", "flash-attn", "liger-kernel", "torchao")
 
@@ -63,15 +63,13 @@ def _version(package: str) -> str | None:
 
 
 def commit() -> str:
-    """The commit of the checkout, with a + if more than measurements was changed since; outside of one what
-    GOLF_FAST_COMMIT says."""
+    """The commit of the checkout, with a + if its code was changed since; outside of one what GOLF_FAST_COMMIT says."""
     git = ["git", "-C", str(Path(__file__).parents[1])]
-    measurements = [f":(exclude){place}" for place in MEASUREMENTS]
+    code = [".", *(f":(exclude){place}" for place in NO_CODE)]
     try:
         known = _said([*git, "describe", "--always", "--exclude=*"])
-        return known + "+" * bool(
-            _said([*git, "status", "--porcelain", "--untracked-files=no", "--", ".", *measurements])
-        )
+        changed = _said([*git, "status", "--porcelain", "--untracked-files=no", "--", *code])
+        return known + "+" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get(COMMIT, "")
 
