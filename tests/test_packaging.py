@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from helpers import cached_cxx
+from helpers.cached_cxx import cached
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("golf_fast", "csrc", "tests")
@@ -61,10 +61,9 @@ def run(command: list[object], cwd: Path, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def compiler(setup_py: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The compiler as CXX names it, but that the second build takes the same objects from the first."""
-    kept = tmp_path_factory.mktemp("objects")
-    return shlex.join([sys.executable, cached_cxx.__file__, str(kept), *setup_py.cxx()])
+def compiler(setup_py: ModuleType) -> str:
+    """The compiler as CXX names it, but that it takes the objects of the same text from an earlier build."""
+    return shlex.join(cached(*setup_py.cxx()))
 
 
 @pytest.fixture(scope="module")

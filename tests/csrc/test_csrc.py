@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from helpers.cached_cxx import cached
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -42,10 +43,11 @@ def cases_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = [path for path in sources if path.name != "bindings.cpp"]
     running = []
     for source in sources:
-        command = [compiler, *flags, "-c", "-o", str(folder / f"{source.stem}.o")]
+        command = cached(compiler, *flags)
         if source.suffix == ".cu":  # as C++, with the emulated CUDA of this folder; -x holds for what follows
             command += ["-fno-strict-aliasing", "-Wno-unknown-pragmas", f"-I{HERE / 'emulated'}", "-x", "c++"]
-        running.append(subprocess.Popen([*command, str(source)], stderr=subprocess.PIPE, text=True))
+        command += ["-c", str(source), "-o", str(folder / f"{source.stem}.o")]
+        running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
     for source, process in zip(sources, running, strict=True):
         _, said = process.communicate()
         if "cannot find -lasan" in said or "sanitizer" in said.splitlines()[:1]:

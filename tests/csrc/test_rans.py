@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from helpers.cached_cxx import cached
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -35,7 +36,7 @@ def compiler() -> str:
 
 def compiled(source: Path, folder: Path) -> Path:
     output = folder / f"{source.stem}.o"
-    subprocess.run([compiler(), *FLAGS, SANITIZE, "-c", "-o", str(output), str(source)], check=True)
+    subprocess.run([*cached(compiler(), *FLAGS, SANITIZE), "-c", str(source), "-o", str(output)], check=True)
     return output
 
 

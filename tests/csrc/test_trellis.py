@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers.cached_cxx import cached
 
 HERE = Path(__file__).parent
 TRELLIS = HERE.parents[1] / "csrc" / "trellis"
@@ -17,9 +18,12 @@ def test_cases_under_sanitizers(sanitizer: str, tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("neither g++ nor clang++ is on the PATH")
     sanitize = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
-    sources = [HERE / "trellis_cases.cpp", TRELLIS / "trellis.cpp"]
-    command = [compiler, *FLAGS, *sanitize, "-o", str(tmp_path / "cases"), *map(str, sources)]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    objects = []
+    for source in (HERE / "trellis_cases.cpp", TRELLIS / "trellis.cpp"):
+        objects.append(str(tmp_path / f"{source.stem}.o"))
+        subprocess.run([*cached(compiler, *FLAGS, *sanitize), "-c", str(source), "-o", objects[-1]], check=True)
+    link = [compiler, *sanitize, "-pthread", "-o", str(tmp_path / "cases"), *objects]
+    built = subprocess.run(link, capture_output=True, text=True, check=False)
     if "cannot find" in built.stderr:
         pytest.skip(f"{compiler} has no {sanitizer} sanitizer here")
     assert built.returncode == 0, built.stderr

@@ -44,9 +44,9 @@ DAMAGED = {
     "row": by_row(5, 60, 6, 0),
     "rank 1": rank1(12, 40, 6, 4.0, 2.0, 1),
     "histogram": np.random.default_rng(1).choice(np.array([-32, 31], np.int8), (20, 90)),
-    "general": on_a_trellis(90, 24, 8, 0.3, 3, alike=0.5),
-    "general without a template": on_a_trellis(60, 20, 4, 0.5, 4),
-    "general without a trellis": alike(60, 40, 5),
+    "general": on_a_trellis(60, 16, 8, 0.3, 3, alike=0.5),
+    "general without a template": on_a_trellis(40, 10, 4, 0.5, 4),
+    "general without a trellis": alike(30, 20, 5),
 }
 
 
