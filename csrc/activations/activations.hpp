@@ -174,6 +174,41 @@ struct ExcludeGradient {
     float smallest;
 };
 
+// kept[i] * stream + shares[i, 0] * attended + shares[i, 1] * hidden for two streams (golf_fast/ops/lane_mix): rows of
+// `width`, `kept` [2, width], `shares` [2, 2].
+template <typename T>
+struct Lanes {
+    const T *first, *second, *attended, *hidden, *kept, *shares;
+    T *one, *two;
+    int64_t width;
+};
+
+template <typename T>
+struct LanesGradient {
+    const T *d_one, *d_two, *first, *second, *attended, *hidden, *kept, *shares;
+    T *d_first, *d_second, *d_attended, *d_hidden;
+    int64_t width;
+};
+
+// x[i] + share * sigmoid(gate . x[i][:channels]) * x[i-1] (golf_fast/ops/gated_smear). A row is a position of the batch;
+// to the first one, and where `begins`, nothing is added, and its opening is 0.
+template <typename T>
+struct Smear {
+    const T *x, *gate, *share;
+    const uint8_t* begins;  // or null
+    T* out;
+    float* openings;  // the sigmoids, one a row
+    int64_t positions, width, channels;
+};
+
+template <typename T>
+struct SmearGradient {
+    const T *grad, *x, *gate, *share;
+    const float* openings;
+    T* d_x;
+    int64_t positions, width, channels;
+};
+
 // Causal softmax of scale * scores in their place (golf_fast/ops/window_attention). `scores` is [matrices, rows, keys];
 // row r of a matrix is position r / group, which has `before` keys before that of the first position, and sees from
 // `lows` (or 0) to itself; matrix m has those of m % folds. Invisible keys become 0, whatever was there.
@@ -196,7 +231,8 @@ struct ScoresGradient {
 };
 
 // The passes for one type of number, over the rows from `begin` to before `end`. `part` takes what is summed over these
-// rows: of the shares and the skip's weight [2 or 3, width], of the gains [heads] (or null).
+// rows: of the shares and the skip's weight [2 or 3, width], of the gains [heads] (or null), of what two streams keep and
+// the shares of both outputs [2 * width + 4], of a gate's channels and the share [channels + 1].
 template <typename T>
 struct Passes {
     void (*head)(const Head<T>& head, int64_t begin, int64_t end);
@@ -214,6 +250,10 @@ struct Passes {
     void (*copy)(const Copy<T>& copy, int64_t begin, int64_t end);
     void (*exclude)(const Exclude<T>& heads, int64_t begin, int64_t end);
     void (*exclude_gradient)(const ExcludeGradient<T>& heads, int64_t begin, int64_t end);
+    void (*lanes)(const Lanes<T>& lanes, int64_t begin, int64_t end);
+    void (*lanes_gradient)(const LanesGradient<T>& lanes, int64_t begin, int64_t end, float* part);
+    void (*smear)(const Smear<T>& smear, int64_t begin, int64_t end);
+    void (*smear_gradient)(const SmearGradient<T>& smear, int64_t begin, int64_t end, float* part);
     void (*softmax)(const Scores<T>& scores, int64_t begin, int64_t end);
     void (*softmax_gradient)(const ScoresGradient<T>& scores, int64_t begin, int64_t end);
 };

@@ -44,6 +44,8 @@ typedef __m256 Some;
 //
 #include "hidden.hpp"
 //
+#include "lanes.hpp"
+//
 #include "scores.hpp"
 //
 #include "stream.hpp"

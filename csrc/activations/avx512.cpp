@@ -5,7 +5,9 @@
 #include <immintrin.h>
 
 #if !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own headers leave unused lanes undefined this way
+// GCC 12's own headers leave unused lanes undefined this way.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
 #if defined(__clang__)
@@ -64,6 +66,8 @@ static inline __attribute__((always_inline)) float added_up(__m512 v) {
 #include "exclusive.hpp"
 //
 #include "hidden.hpp"
+//
+#include "lanes.hpp"
 //
 #include "scores.hpp"
 //

@@ -228,6 +228,58 @@ void exclude_gradient(bool bfloat16, uintptr_t grad, uintptr_t y, const View& v,
     });
 }
 
+void lanes(bool bfloat16, uintptr_t first, uintptr_t second, uintptr_t attended, uintptr_t hidden, uintptr_t kept,
+           uintptr_t shares, uintptr_t one, uintptr_t two, int64_t rows, int64_t width, int threads, const std::string& path) {
+    run({bfloat16, threads, path}, rows, [=](auto number) {
+        using T = decltype(number);
+        const activations::Lanes<T> lanes{at<const T>(first),  at<const T>(second), at<const T>(attended),
+                                          at<const T>(hidden), at<const T>(kept),   at<const T>(shares),
+                                          at<T>(one),          at<T>(two),          width};
+        return [=](const Passes<T>& passes, int64_t begin, int64_t end, int64_t) { passes.lanes(lanes, begin, end); };
+    });
+}
+
+void lanes_gradient(bool bfloat16, uintptr_t d_one, uintptr_t d_two, uintptr_t first, uintptr_t second, uintptr_t attended,
+                    uintptr_t hidden, uintptr_t kept, uintptr_t shares, uintptr_t d_first, uintptr_t d_second,
+                    uintptr_t d_attended, uintptr_t d_hidden, uintptr_t parts, int64_t rows, int64_t width, int threads,
+                    const std::string& path) {
+    run({bfloat16, threads, path}, rows, [=](auto number) {
+        using T = decltype(number);
+        const activations::LanesGradient<T> lanes{
+            at<const T>(d_one),  at<const T>(d_two), at<const T>(first),  at<const T>(second), at<const T>(attended),
+            at<const T>(hidden), at<const T>(kept),  at<const T>(shares), at<T>(d_first),      at<T>(d_second),
+            at<T>(d_attended),   at<T>(d_hidden),    width};
+        return [=](const Passes<T>& passes, int64_t begin, int64_t end, int64_t part) {
+            passes.lanes_gradient(lanes, begin, end, at<float>(parts) + part * (2 * width + 4));
+        };
+    });
+}
+
+void smear(bool bfloat16, uintptr_t x, uintptr_t gate, uintptr_t share, uintptr_t begins, uintptr_t out, uintptr_t openings,
+           int64_t rows, int64_t positions, int64_t width, int64_t channels, int threads, const std::string& path) {
+    run({bfloat16, threads, path}, rows, [=](auto number) {
+        using T = decltype(number);
+        const activations::Smear<T> smear{at<const T>(x), at<const T>(gate),   at<const T>(share), at<const uint8_t>(begins),
+                                          at<T>(out),     at<float>(openings), positions,          width,
+                                          channels};
+        return [=](const Passes<T>& passes, int64_t begin, int64_t end, int64_t) { passes.smear(smear, begin, end); };
+    });
+}
+
+void smear_gradient(bool bfloat16, uintptr_t grad, uintptr_t x, uintptr_t gate, uintptr_t share, uintptr_t openings,
+                    uintptr_t d_x, uintptr_t parts, int64_t rows, int64_t positions, int64_t width, int64_t channels,
+                    int threads, const std::string& path) {
+    run({bfloat16, threads, path}, rows, [=](auto number) {
+        using T = decltype(number);
+        const activations::SmearGradient<T> smear{
+            at<const T>(grad), at<const T>(x), at<const T>(gate), at<const T>(share), at<const float>(openings),
+            at<T>(d_x),        positions,      width,             channels};
+        return [=](const Passes<T>& passes, int64_t begin, int64_t end, int64_t part) {
+            passes.smear_gradient(smear, begin, end, at<float>(parts) + part * (channels + 1));
+        };
+    });
+}
+
 void softmax(bool bfloat16, uintptr_t scores, uintptr_t lows, int64_t matrices, int64_t rows, int64_t keys,
              int64_t group, int64_t before, int64_t folds, float scale, int threads, const std::string& path) {
     run({bfloat16, threads, path}, matrices * rows, [=](auto number) {
@@ -253,7 +305,7 @@ void softmax_gradient(bool bfloat16, uintptr_t grad, uintptr_t shares, uintptr_t
 }  // namespace
 
 void bind_activations(pybind11::module_& module) {
-    module.attr("activations_version") = 4;  // another one where what a pass takes changes: golf_fast/ops/passes.py
+    module.attr("activations_version") = 5;  // another one where what a pass takes changes: golf_fast/ops/passes.py
     module.def("activations_paths", &path_names, "Instruction sets that this CPU can run, slowest first.");
     module.def("activations_has_threads", &activations::has_threads,
                "Whether passes share their rows out: an OpenMP runtime is in the process.");
@@ -275,6 +327,10 @@ void bind_activations(pybind11::module_& module) {
     module.def("copy_heads", &copy);
     module.def("exclusive_gate", &exclude);
     module.def("exclusive_gate_gradient", &exclude_gradient);
+    module.def("lane_mix", &lanes);
+    module.def("lane_mix_gradient", &lanes_gradient);
+    module.def("gated_smear", &smear);
+    module.def("gated_smear_gradient", &smear_gradient);
     module.def("causal_softmax", &softmax);
     module.def("causal_softmax_gradient", &softmax_gradient);
 }

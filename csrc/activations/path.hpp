@@ -17,6 +17,10 @@ constexpr Passes<T> passes() {
             copy_rows<T>,
             exclude_rows<T>,
             exclude_gradient_rows<T>,
+            lanes_rows<T>,
+            lanes_gradient_rows<T>,
+            smear_rows<T>,
+            smear_gradient_rows<T>,
             softmax_rows<T>,
             softmax_gradient_rows<T>};
 }

@@ -31,6 +31,8 @@ typedef Floats Some;
 //
 #include "hidden.hpp"
 //
+#include "lanes.hpp"
+//
 #include "scores.hpp"
 //
 #include "stream.hpp"

@@ -211,11 +211,7 @@ class Block:
         if own is not None:
             a = own.add(a, into_attention, "o", self.attn_scale)
         m = self.mlp(second, row_factor(second), own)
-        kept, from_attention, from_mlp = self.lanes
-        one, two = (
-            kept[i] * stream + from_attention[i] * a + from_mlp[i] * m for i, stream in enumerate((first, second))
-        )
-        return one, two
+        return ops.lane_mix(first, second, a, m, *self.lanes)
 
 
 class Pass(NamedTuple):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from golf_fast.config import ModelConfig
 from golf_fast.model.parameters import Activation
-from golf_fast.ops import rms_norm
+from golf_fast.ops import gated_smear, rms_norm
 from golf_fast.ops.rms_norm.reference import EPS
 
 
@@ -52,25 +52,6 @@ def smear(x: torch.Tensor, gate: torch.Tensor, starts: torch.Tensor | None = Non
     share = torch.sigmoid(gate)
     before = F.pad(x, (0, 0, 1, -1))
     return (1 - share) * x + share * (before if starts is None else before.masked_fill(starts[:, None], 0))
-
-
-def gated_smear(
-    x: torch.Tensor,
-    gate: torch.Tensor,
-    share: torch.Tensor,
-    starts: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Add `share * sigmoid(gate . x[i][:n]) * x[i-1]` to each position `x[i]` of `x` `[B, T, D]`.
-
-    Args:
-        gate: `[1, n]`.
-        share: `[1]`.
-        starts: bool, broadcast to `[B, T]`: positions to which nothing is added, as to the first; None: there are none.
-    """
-    opening = share * torch.sigmoid(F.linear(x[..., : gate.shape[1]], gate))
-    before = F.pad(x, (0, 0, 1, -1))
-    added = opening * before
-    return x + (added if starts is None else added.masked_fill(starts[..., None], 0))
 
 
 class Observer(Protocol):

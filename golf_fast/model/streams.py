@@ -12,18 +12,14 @@ from golf_fast.model.plan import Plan
 
 
 class Lanes(NamedTuple):
-    """How the two streams of a slot go on: that of attention is the first, that of the MLP the second.
-
-    With their outputs `a` and `m`, scaled, stream i becomes `kept[i] * stream + from_attention[i] * a + from_mlp[i] *
-    m`. All are in the compute dtype.
+    """How the two streams of a slot go on (see `golf_fast.ops.lane_mix`): that of attention is the first, that of the
+    MLP the second. Both are in the compute dtype.
     """
 
-    kept: tuple[torch.Tensor, torch.Tensor]
-    """`[D]` or `[]`, the shares of the streams; the first is of the stream as `Block.mix` returns it."""
-    from_attention: tuple[torch.Tensor, torch.Tensor]
-    """`[]` each."""
-    from_mlp: tuple[torch.Tensor, torch.Tensor]
-    """`[]` each."""
+    kept: torch.Tensor
+    """`[2, D]`, the shares of the streams; the first is of the stream as `Block.mix` returns it."""
+    shares: torch.Tensor
+    """`[2, 2]`, in each stream the shares of what attention and the MLP add, scaled."""
 
 
 class Streams(NamedTuple):
@@ -92,8 +88,8 @@ def _factors(weights: Mapping[str, torch.Tensor], plan: Plan, config: ModelConfi
 
 
 def _lanes(weights: Mapping[str, torch.Tensor], layer: int, factor: torch.Tensor | None, dtype: torch.dtype) -> Lanes:
-    kept = weights["parallel_resid_lambdas"][layer].unbind()
-    from_attention, from_mlp = weights["parallel_post_lambdas"][layer].to(dtype).unbind()
-    one = kept[0] if factor is None else kept[0] * factor
-    a, m = from_attention.unbind(), from_mlp.unbind()
-    return Lanes((one.to(dtype), kept[1].to(dtype)), (a[0], a[1]), (m[0], m[1]))
+    kept = weights["parallel_resid_lambdas"][layer][:, None].expand(2, weights["resid_mix"].shape[-1])
+    if factor is not None:
+        kept = kept * torch.stack((factor, torch.ones_like(factor)))
+    # A row of the parameter is of an output, a row of the shares of a stream.
+    return Lanes(kept.to(dtype), weights["parallel_post_lambdas"][layer].mT.to(dtype))

@@ -5,6 +5,8 @@ compiled extension.
 """
 
 from golf_fast.ops.exclusive_gate import exclusive_gate
+from golf_fast.ops.gated_smear import gated_smear
+from golf_fast.ops.lane_mix import lane_mix
 from golf_fast.ops.linear_residual import linear_residual
 from golf_fast.ops.newton_schulz import newton_schulz
 from golf_fast.ops.newton_schulz.together import Together
@@ -20,6 +22,8 @@ from golf_fast.ops.window_attention import window_attention
 __all__ = [
     "Together",
     "exclusive_gate",
+    "gated_smear",
+    "lane_mix",
     "linear_residual",
     "nesterov",
     "newton_schulz",

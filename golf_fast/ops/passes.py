@@ -16,7 +16,7 @@ from golf_fast.ops.backends import Candidate
 
 _missing = extension.missing or (
     None
-    if getattr(extension.C, "activations_version", None) == 4
+    if getattr(extension.C, "activations_version", None) == 5
     else "golf_fast._C is older or newer than these sources; build it again"
 )
 _DTYPES = {torch.float32: False, torch.bfloat16: True}
