@@ -148,13 +148,19 @@ def top_1855() -> RunConfig:
 
 def top() -> RunConfig:
     """`top_1855` as we would run it: no pass over all weights while scoring, adapters of each document only, Polar
-    Express as in its paper, GPTQ on a trellis with coarser scales. Nothing of it is measured yet."""
+    Express as in its paper, GPTQ on a trellis with coarser scales and one clip. Nothing of it is measured yet."""
     config = top_1855()
     return replace(
         config,
         recipe="top",
         train=replace(config.train, muon_coefficients="polar_express", matrix_lr=0.028),
-        compress=replace(config.compress, quantizer="gptq_trellis", scale_mantissa_bits=3, low_rank=0),
+        compress=replace(
+            config.compress,
+            quantizer="gptq_trellis",
+            scale_mantissa_bits=3,
+            attention_clip_sigma=None,
+            embedding_clip_sigma=None,
+        ),
         score=replace(config.score, ttt="documents"),
     )
 
