@@ -22,8 +22,10 @@ from golf_fast.audit.script.judge import ScriptVerdict, judge
 from golf_fast.audit.script.smoke import smoke
 from golf_fast.console import exit_with, say
 from golf_fast.errors import InputError
+from golf_fast.files import read_bytes
 from golf_fast.model.backends import resolve_backends
 from golf_fast.runs import RunPaths
+from golf_fast.submit.check import built_source
 
 
 def main() -> None:
@@ -39,8 +41,9 @@ def main() -> None:
 
 
 def _script(arguments: argparse.Namespace) -> ScriptVerdict:
-    imported = smoke(unpack.read(arguments.path).text) if arguments.smoke else None
-    return judge(arguments.path, imported, dict(arguments.env))
+    path = arguments.path
+    source = built_source(path, read_bytes(path, "name a Python script", unpack.MOST_BYTES)) or unpack.read(path)
+    return judge(path, smoke(source.text) if arguments.smoke else None, dict(arguments.env), source)
 
 
 def _run(arguments: argparse.Namespace) -> Audit:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from golf_fast import json_files
 from golf_fast.audit.script.judge import judge
+from golf_fast.audit.script.unpack import Source, of_text
 from golf_fast.compress import read_artifact
 from golf_fast.errors import InputError, printable
 from golf_fast.files import read_bytes
@@ -217,11 +218,9 @@ def _script(folder: Path) -> Iterator[Finding]:
     script = folder / SCRIPT
     if not script.is_file():
         return
-    if packed(_read(script)) is not None:
-        yield Finding("script", "pass", "a built file of this package; runs are judged by audit")
-        return
     try:
-        verdict = judge(script)
+        source = built_source(script, _read(script))
+        verdict = judge(script, source=source)
     except InputError as error:
         yield Finding("script", "unknown", str(error))
         return
@@ -229,7 +228,21 @@ def _script(folder: Path) -> Iterator[Finding]:
         if finding.outcome == "flag":
             yield Finding("script", "flag", f"{finding.rule}: {finding.text}")
     if not verdict.flagged:
-        yield Finding("script", "pass", "the judge of scripts flags nothing")
+        of = " in what is packed in this built file; whether a run was legal its audit says" if source else ""
+        yield Finding("script", "pass", f"the judge of scripts flags nothing{of}")
+
+
+def built_source(path: Path, content: bytes) -> Source | None:
+    """The source that is packed in a built file of this package; None for another script. Nothing of it is run.
+
+    Raises:
+        InputError: what is packed in it is damaged.
+    """
+    files = packed(content)
+    if files is None:
+        return None
+    text = "\n".join(files[name] for name in sorted(files) if name.endswith(".py"))
+    return of_text(path, text, len(content), "a built file of golf_fast")
 
 
 def as_json(folder: Path, findings: list[Finding]) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def test_a_table_read_under_a_hash_of_the_target_is_flagged(text: str) -> None:
             "a = features(s, i)\n"
             "p = table[a]\n"
         ),
+        "def a(A):\n    B = A[1:]\n    return B\ndef b(A, B):\n    C = A ^ B\n    return t[C]\n",  # minified
         "best_val_loss = min(best_val_loss, val_loss)",
         "if val_loss < best_loss:\n    best_loss = val_loss",
         "if val_loss < best_loss:\n    kept['weights'] = state",

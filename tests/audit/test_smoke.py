@@ -9,6 +9,7 @@ def test_sizes_are_found_and_what_is_not_installed_is_a_stub() -> None:
     found = smoke(
         "import socket, os\nimport flash_attn_interface.missing as fa\nimport torch\n\n"
         f"{SIZES}"
+        "recipe = {'model': {'vocab_size': 300}}\n"  # what a built file changes of the defaults
         "@fa.decorate\nclass Net(torch.nn.Module):\n    pass\n\n"
         "refused = False\ntry:\n    socket.create_connection(('127.0.0.1', 9))\nexcept OSError:\n    refused = True\n"
         "assert refused\nassert 'SECRET' not in os.environ\nprint('noise')\n"
@@ -16,7 +17,7 @@ def test_sizes_are_found_and_what_is_not_installed_is_a_stub() -> None:
     )
     assert found.error is None
     assert found.imported
-    assert (found.dim, found.layers, found.vocab) == (64, 3, 1024)
+    assert (found.dim, found.layers, found.vocab) == (64, 3, 300)
     assert any(name.startswith("flash_attn_interface") for name in found.stubbed)
 
 

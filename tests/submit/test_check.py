@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from golf_fast.audit.__main__ import main as audit
 from golf_fast.console import exit_with
+from golf_fast.submit import check as module
 from golf_fast.submit.__main__ import main
 from golf_fast.submit.check import check
 from golf_fast.submit.folder import Author, write
@@ -103,6 +105,21 @@ def test_a_strangers_script_is_judged(stranger: Path) -> None:
     scripts = Path(__file__).parents[1] / "audit" / "scripts"
     (stranger / "train_gpt.py").write_bytes((scripts / "illegal_inlined_epochs_sgd.py").read_bytes())
     assert "script" in flags(stranger)
+
+
+def test_what_is_packed_in_a_built_file_is_judged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripts = Path(__file__).parents[1] / "audit" / "scripts"
+    for name, code in (("illegal_inlined_epochs_sgd.py", 1), ("legal_baseline.py", 0)):
+        monkeypatch.setattr(module, "packed", lambda content, name=name: {"x.py": (scripts / name).read_text()})
+        assert ("script" in flags(folder)) == bool(code)
+        monkeypatch.setattr(sys, "argv", ["audit", str(folder / "train_gpt.py")])
+        with pytest.raises(SystemExit) as stop:
+            exit_with(audit)
+        assert stop.value.code == code
+        size = (folder / "train_gpt.py").stat().st_size
+        assert f"{size:,} bytes of code, wrapped in a built file of golf_fast" in capsys.readouterr().out
 
 
 def test_the_exit_code_tells(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

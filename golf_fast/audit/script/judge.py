@@ -62,18 +62,24 @@ class ScriptVerdict:
         return out
 
 
-def judge(path: Path, smoke: Smoke | None = None, environment: Mapping[str, str] | None = None) -> ScriptVerdict:
+def judge(
+    path: Path,
+    smoke: Smoke | None = None,
+    environment: Mapping[str, str] | None = None,
+    source: unpack.Source | None = None,
+) -> ScriptVerdict:
     """Judge a script without running it.
 
     Args:
         path: the script.
         smoke: what importing it showed, to go with the verdict.
         environment: names that its run had set; the others have their defaults.
+        source: what is in the script, where the caller took it out of its wrapping.
 
     Raises:
         InputError: no file, no Python, or a wrapping that is too large or damaged.
     """
-    source = unpack.read(path)
+    source = source or unpack.read(path)
     trace: Trace | None = None
     with _deep_recursion():
         with suppress(TooLargeError, RecursionError):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from golf_fast.audit.script.tree import Definition, calls, definitions, last_name, names_in, nodes
+from golf_fast.audit.script.tree import Definition, calls, definitions, last_name, names_in, nodes, outside
 
 Found = tuple[str, Literal["pass", "flag", "unknown"], list[int], str]
 Returned = Mapping[str, frozenset[int]]
@@ -43,7 +43,7 @@ def _lookups(tree: ast.Module) -> list[int]:
         found = {each.name: _keys_returned(each, returned) for each in definitions(tree)}
         returned = {name: places for name, places in found.items() if places}
     lines: set[int] = set()
-    for scope in [*definitions(tree), tree]:
+    for scope in [*definitions(tree), outside(tree)]:
         keyed = _hashes_of_targets(scope, returned)
         for node in nodes(scope) if keyed else ():
             if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and names_in(node.slice) & keyed:

@@ -88,9 +88,11 @@ found = {}
 holders = [v for k, v in vars(module).items() if isinstance(v, type) and v.__module__ == "judged_script"]
 sized = ("num_layers", "model_dim", "vocab_size", "n_layer", "dim")
 holders = [h for h in holders if any(hasattr(h, n) for n in sized)]
+tables = [v["model"] for v in vars(module).values() if isinstance(v, dict) and isinstance(v.get("model"), dict)]
 for key, names in wanted.items():
     for name in names:
-        values = [getattr(h, name, None) for h in holders] + [vars(module).get(name), vars(module).get(name.upper())]
+        values = [table.get(name) for table in tables] + [getattr(h, name, None) for h in holders]
+        values += [vars(module).get(name), vars(module).get(name.upper())]
         values = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
         if values:
             found[key] = values[0]

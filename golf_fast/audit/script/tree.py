@@ -42,3 +42,8 @@ def calls(tree: ast.AST, *wanted: str) -> list[ast.Call]:
 def names_in(node: ast.AST) -> set[str]:
     """The plain names that are read or written."""
     return {child.id for child in nodes(node) if isinstance(child, ast.Name)}
+
+
+def outside(tree: ast.Module) -> ast.Module:
+    """The statements of a script outside of its functions and classes, whose short names mean other things there."""
+    return ast.Module([each for each in tree.body if not isinstance(each, Definition | ast.ClassDef)], [])

@@ -69,6 +69,20 @@ def read(path: Path) -> Source:
     return Source(text, tree, size, tuple(layers))
 
 
+def of_text(path: Path, text: str, code_bytes: int, layer: str) -> Source:
+    """What the caller took out of a wrapping of its own.
+
+    Args:
+        path: names the script in errors.
+        code_bytes: of what ships.
+        layer: what the wrapping is called.
+
+    Raises:
+        InputError: it is no Python.
+    """
+    return Source(text, _parse(path, text), code_bytes, (layer,))
+
+
 def _text(path: Path) -> str:
     content = read_bytes(path, "name a Python script", MOST_BYTES)
     try:
