@@ -49,7 +49,7 @@ def test_the_table_has_a_line_for_each(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert [row[0] for row in rows] == list(RECIPES)
     assert rows[0][1:] == ["2,211,418", "best", "1.5500", "+-", "0.6353", "1,100", "-"]
     assert lines[2 + list(RECIPES).index("seed_as_published")].endswith("1.1574 (not legal)")
-    assert "  against tiny (-0.1000 bits per byte): model: qk_gain_init, " in "\n".join(lines)
+    assert "  against tiny (-0.1000 bits per byte): model: heads, kv_heads, " in "\n".join(lines)
 
 
 def test_a_recipe_in_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
