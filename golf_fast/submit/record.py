@@ -87,6 +87,9 @@ def against(candidates: Sequence[Candidate]) -> list[str]:
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     if twice:
         found.append(f"seed {twice[0]} stands twice; each run needs a seed of its own")
+    made = [candidate.artifact_sha256 for candidate in candidates]
+    if len(set(made)) < len(made):
+        found.append("two runs have one artifact: each seed needs a run of its own")
     data = {candidate.result.data_fingerprint for candidate in candidates}
     if len(data) > 1:
         found.append("the runs had different data")

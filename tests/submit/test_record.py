@@ -82,6 +82,11 @@ def test_each_reason_is_refused_by_itself(pair: list[Candidate], tmp_path: Path,
     assert "**Not a record:**" in (written / schema.README).read_text()
 
 
+def test_one_run_is_not_two_seeds(pair: list[Candidate]) -> None:
+    copied = replace(pair[1], artifact_sha256=pair[0].artifact_sha256)
+    assert against([pair[0], copied]) == ["two runs have one artifact: each seed needs a run of its own"]
+
+
 def test_a_size_at_the_limit_fits(pair: list[Candidate]) -> None:
     first = replace(pair[0], artifact_bytes=16_000_000 - len(pair[0].code))
     assert against([first, pair[1]]) == []

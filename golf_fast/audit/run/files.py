@@ -27,9 +27,10 @@ def installed_code(config: RunConfig) -> tuple[str, int]:
 def shipped(evidence: Evidence, code: tuple[str, int]) -> list[Finding]:
     """V10: the bytes of artifact and code, and whether the artifact and the tokenizer are those of the run."""
     result, path = evidence.result, evidence.paths.artifact
+    found = _code_beside(evidence)
     if not path.is_file():
-        return [unknown("V10", "there is no artifact", path.name), *_code(evidence, code, 0)[1:]]
-    found, size = [], path.stat().st_size
+        return [*found, unknown("V10", "there is no artifact", path.name), *_code(evidence, code, 0)[1:]]
+    size = path.stat().st_size
     if size != result.artifact_bytes:
         found.append(flagged("V10", f"has {size:,} bytes, artifact_bytes is {result.artifact_bytes}", path.name))
     return [*found, *_code(evidence, code, size)]
@@ -79,8 +80,13 @@ def _hashed(path: Path, check: str, wanted: str | None) -> Finding:
 def machine(evidence: Evidence) -> list[Finding]:
     """Whether the machine of the result is that of the settings."""
     held, found = evidence.machine, []
+    device, torch = evidence.result.device, str(evidence.result.versions.get("torch", ""))
+    if torch.endswith("+cpu") and "CPU" not in device:
+        found.append(
+            flagged("result", f"is {device}, and torch was {torch}, which runs on a CPU", "result.json device")
+        )
     if isinstance(held, Missing):
-        return [unknown("settings", held.why, "config.json machine")]
+        return [*found, unknown("settings", held.why, "config.json machine")]
     for name in ("device", "world_size"):
         said = getattr(evidence.result, name)
         if held.get(name) != said:
@@ -89,6 +95,23 @@ def machine(evidence: Evidence) -> list[Finding]:
             found.append(
                 unknown("result", f"{text} and was resumed", where) if resumed else flagged("result", text, where)
             )
+    return found
+
+
+def _code_beside(evidence: Evidence) -> list[Finding]:
+    """Whether the code that the run left to be shipped is the code that it counted."""
+    path, result = evidence.paths.code, evidence.result
+    if not path.exists() or not result.code_hash:
+        return []  # an earlier version left none
+    try:
+        digest, size = sha256(path), path.stat().st_size
+    except (OSError, InputError) as error:
+        return [flagged("code", f"cannot be read ({reason(error)})", path.name)]
+    found = []
+    if size != result.code_bytes:
+        found.append(flagged("V10", f"has {size:,} bytes, code_bytes is {result.code_bytes}", path.name))
+    if digest != result.code_hash:
+        found.append(flagged("code", f"has SHA-256 {digest[:12]}, the run counted {result.code_hash[:12]}", path.name))
     return found
 
 

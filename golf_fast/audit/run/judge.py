@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from golf_fast.audit.run.replay import Sample
 from golf_fast.data import BOS_ID
 from golf_fast.data.overlap import Overlap, find_overlap
 from golf_fast.errors import InputError, printable
+from golf_fast.files import sha256
 from golf_fast.rules import VIOLATIONS
 from golf_fast.runs.schedule import Times
 from golf_fast.score.verdict import Facts, Records, Verdict, judge, variant_of
@@ -98,7 +99,8 @@ def audit(
     """
     evidence = Evidence(folder, data)
     found = [*files.shipped(evidence, code or files.installed_code(evidence.config)), *files.recipe(evidence)]
-    found += [*totals.derived(evidence), *totals.sums(evidence), *totals.byte_count(evidence), *clock.times(evidence)]
+    found += [*totals.derived(evidence), *totals.sums(evidence), *totals.seen(evidence), *totals.byte_count(evidence)]
+    found += clock.times(evidence)
     found += [*_split(evidence), *files.unchanged(evidence), *files.machine(evidence)]
     if evidence.doubt_of_metrics:
         found.append(unknown("settings", evidence.doubt_of_metrics, evidence.paths.metrics.name))
@@ -165,10 +167,20 @@ def _split(evidence: Evidence) -> list[Finding]:
         return [(unknown if shards.absent else flagged)("V8", shards.why)]
     if isinstance(split, Missing):
         return [unknown("V8", split.why)]
+    dataset = evidence.dataset
+    if not isinstance(dataset, Missing) and not _same_files(shards, dataset.val_shards):
+        text = f"{shards[0]} and the others that were scored are not those of the run's data, {dataset.val_shards[0]}"
+        return [flagged("V8", text, "result.json validation_shards")]
     left_out = sorted({path.name for path in split[0]} - {path.name for path in shards})
     if left_out:
         return [flagged("V8", f"{len(left_out)} validation shards were not scored, the first is {left_out[0]}")]
     return []
+
+
+def _same_files(paths: Sequence[Path], others: Sequence[Path]) -> bool:
+    return len(paths) == len(others) and all(
+        path.samefile(other) or sha256(path) == sha256(other) for path, other in zip(paths, others, strict=True)
+    )
 
 
 def _recorded(evidence: Evidence, weights: str | None) -> Iterable[Finding]:

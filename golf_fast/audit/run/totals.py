@@ -7,12 +7,13 @@ import math
 import numpy as np
 import sentencepiece
 
+from golf_fast.audit.run import clock
 from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
 from golf_fast.data import Tokenizer
 from golf_fast.data.validation import count_bytes
 from golf_fast.errors import InputError
-from golf_fast.files import read_bytes
+from golf_fast.files import read_bytes, sha256
 from golf_fast.runs import result as results
 from golf_fast.score import probes
 
@@ -53,12 +54,30 @@ def sums(evidence: Evidence) -> list[Finding]:
     ]
 
 
+def seen(evidence: Evidence) -> list[Finding]:
+    """The scores of the result against those that the metrics have of the stages, where they have them."""
+    result, found = evidence.result, []
+    wanted = {"score before compression": "bpb_before_compression", "score after compression": "bpb_without_ttt"}
+    fields = [*wanted.items(), (clock.SCORED_IN[evidence.config.score.ttt == "off"], "val_bpb")]
+    for stage, name in fields:
+        records = [each for each in evidence.records if each.get("kind") == "stage" and each.get("name") == stage]
+        bpb, said = (records[-1].get("bpb") if records else None), getattr(result, name)
+        if isinstance(bpb, float) and (said is None or not math.isclose(said, bpb, rel_tol=_SAME)):
+            text = f"is {said}, the metrics have {bpb} of the stage {stage}"
+            found.append(flagged("result", text, f"result.json {name}"))
+    return found
+
+
 def byte_count(evidence: Evidence) -> list[Finding]:
     """V6 and V7: each piece against the text that it decodes to, and the bytes of all tokens."""
     spoken, validation, result = evidence.tokenizer, evidence.validation, evidence.result
     if isinstance(spoken, Missing):
         return [unknown(rule, spoken.why) for rule in ("V6", "V7")]
     found = [_pieces(spoken)]
+    dataset = evidence.dataset
+    if not isinstance(dataset, Missing) and sha256(dataset.tokenizer_path) != sha256(spoken.path):
+        text = f"is not the tokenizer that the run's data are made with, {dataset.tokenizer_path}"
+        found.append(flagged("V6", text, spoken.path.name))
     if isinstance(validation, Missing):
         return [*found, *(unknown(rule, f"the tokens were not counted: {validation.why}") for rule in ("V6", "V7"))]
     tokens = validation.tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.audited_run import budget, change, judged, ledger_of, score_again, write_ledger
+
+from golf_fast.data import read_shard, write_shard
 
 
 def train_early(run: Path) -> None:
@@ -92,6 +95,31 @@ def slow_evaluation(run: Path) -> None:
     setting(run, "score", max_seconds=0.0001)
 
 
+def another_tokenizer(run: Path) -> None:
+    with (run / "tokenizer.model").open("ab") as file:
+        file.write(b"\xa2\x06\x01x")  # a field that SentencePiece does not know
+
+
+def fewer_tokens(run: Path) -> None:
+    (name,) = json.loads((run / "result.json").read_text())["validation_shards"]
+    shard = run / Path(name).name
+    write_shard(shard, read_shard(Path(name))[:-40])
+    change(run / "result.json", validation_shards={str(shard): hashlib.sha256(shard.read_bytes()).hexdigest()})
+
+
+def gpu(run: Path) -> None:
+    held = json.loads((run / "config.json").read_text())
+    change(run / "config.json", machine=held["machine"] | {"device": "NVIDIA H100"})
+    change(run / "result.json", device="NVIDIA H100", versions={"torch": "2.13.0+cpu"})
+
+
+def rehash(run: Path) -> None:
+    """The result names the files as they are now."""
+    names = json.loads((run / "result.json").read_text())["file_hashes"]
+    hashes = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in names}
+    change(run / "result.json", file_hashes=hashes)
+
+
 FORGERIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "trained before it scored": (train_early, "V1", "ledger.jsonl line 2: targets 0 to 128 are trained on"),
     "scored a range again": (score_again, "V3", "ledger.jsonl line 3: targets 0 to 128 are scored"),
@@ -132,6 +160,12 @@ FORGERIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "world_size: is 8, the run began",
     ),
     "another device": (lambda run: change(run / "result.json", device="NVIDIA H100"), "result", "device: is NVIDIA"),
+    "fewer bytes of code": (lambda run: change(run / "result.json", code_bytes=3), "V10", "train_gpt.py: has 4 bytes"),
+    "other code": (lambda run: (run / "train_gpt.py").write_text("c0de"), "code", "train_gpt.py: has SHA-256"),
+    "less gained": (lambda run: change(run / "result.json", bpb_without_ttt=9.0), "result", "is 9.0, the metrics have"),
+    "another tokenizer": (another_tokenizer, "V6", "is not the tokenizer that the run's data are made with"),
+    "fewer tokens": (fewer_tokens, "V8", "are not those of the run's data"),
+    "a GPU": (gpu, "result", "which runs on a CPU"),
     "fewer steps": (lambda run: change(run / "result.json", steps=3), "settings", "has 4 steps, the result 3"),
 }
 
@@ -140,6 +174,8 @@ FORGERIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
 def test_a_forgery_is_found_and_named(run: Path, forgery: str) -> None:
     forge, check, said = FORGERIES[forgery]
     forge(run)
+    if "has SHA-256" not in said or "train_gpt" in said:
+        rehash(run)
     found = judged(run, targets=32)
     assert check in found.flagged
     assert any(said in finding.said for finding in found.of(check) if finding.outcome == "flag"), found.lines()
