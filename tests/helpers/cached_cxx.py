@@ -49,7 +49,7 @@ def main(folder: Path, command: list[str]) -> int:
 
 
 def keep(output: Path, kept: Path) -> int:
-    """Keep an object file where that can be, whole or not at all, and forget the oldest."""
+    """Keep a file where that can be, whole or not at all, and forget the oldest ones."""
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=kept.parent)

@@ -8,6 +8,8 @@ violations, to FILE as JSON. It is a process of its own because Triton cannot co
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -92,6 +94,20 @@ def _measure_item(item: tuple[str, int]) -> tuple[str, dict[str, Any]]:
     else:
         build = registry.load()[op].builds()[index]
     return key(op, build), dataclasses.asdict(measure(build))
+
+
+def sources() -> str:
+    """A hash of all that the measurements depend on: what is compiled, with what, and this file."""
+    here = Path(__file__)
+    digest = hashlib.sha256(sys.version.encode())
+    for name in ("triton", "torch", "numpy"):
+        digest.update(f"{name} {importlib.metadata.version(name)}\0".encode())
+    for name in sorted(os.environ):
+        if name.startswith(("TRITON_", "GOLF_FAST_")) and name not in ("TRITON_INTERPRET", "TRITON_CACHE_DIR"):
+            digest.update(f"{name}={os.environ[name]}\0".encode())
+    for path in (here, here.with_name("planted.py"), *sorted(Path(registry.__file__).parent.rglob("*.py"))):
+        digest.update(f"{path.parent.name}/{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def main(path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 
-from helpers import compile_gate, planted
+from helpers import cached_cxx, compile_gate, planted
 
 from golf_fast.ops import registry
 
@@ -25,13 +25,21 @@ PLANTED = {compile_gate.key(compile_gate.PLANTED, build): build for build in pla
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, compile_gate.Measured]:
-    """All compilations, made by one other process: this one interprets."""
+    """All compilations, made by one other process: this one interprets. Those of the same sources are kept."""
+    kept = cached_cxx.cache() / f"{compile_gate.sources()}.json"
+    if kept.exists():
+        return measurements(kept)
     path = tmp_path_factory.mktemp("compile_gate") / "measured.json"
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, str(Path(compile_gate.__file__)), str(path)], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-4000:]
+    cached_cxx.keep(path, kept)
+    return measurements(path)
+
+
+def measurements(path: Path) -> dict[str, compile_gate.Measured]:
     return {key: compile_gate.Measured(**values) for key, values in json.loads(path.read_text()).items()}
 
 
