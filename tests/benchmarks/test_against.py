@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,5 +52,16 @@ def test_a_step_beside_the_reference(
     assert [json.loads(line) for line in (tmp_path / "against.jsonl").read_text().splitlines()] == [row]
     command.main(["--results", str(tmp_path)])
     assert "| tiny | 1 | reference |" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"the losses differ by up to .* not those of equal work"):
-        against.main(["reference", "--steps", "1", "--warmup", "0", "--tolerance", "-1"])
+
+
+def test_losses_that_differ_are_no_equal_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(results.VARIABLE, str(tmp_path))
+
+    def side(name: str, *_: object) -> SimpleNamespace:
+        taken = steps([1.0], [4.0 if name == "ours" else 4.25])
+        return SimpleNamespace(steps=taken, answer=dict, step=lambda: None, close=lambda: None)
+
+    monkeypatch.setattr(against, "Side", side)
+    against.main(["reference", "--steps", "1", "--warmup", "0", "--tolerance", "0.3"])
+    with pytest.raises(InputError, match=r"the losses differ by up to 0\.25000 .* not those of equal work"):
+        against.main(["reference", "--steps", "1", "--warmup", "0"])
