@@ -4,7 +4,7 @@ import importlib.util
 import multiprocessing.context
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,26 +20,40 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
+HERE = Path(__file__).parent
 LONGEST = (
-    "pipeline",
-    "resume",
-    "kills",
-    "rans",
-    "csrc",
-    "packaging",
-    "entropy",
-    "kernels",
-    "window_attention",
-    "compiled",
-    "plain_steps",
+    "submit/",
+    "csrc/test_rans.py",
+    "pipeline/test_kills.py",
+    "test_packaging.py",
+    "pipeline/test_nodes.py",
+    "ops/test_compile_gates.py",
+    "test_pipeline.py",
+    "pipeline/test_lost_ranks.py",
+    "csrc/",
+    "ops/test_kernels.py",
+    "ops/test_model_step.py",
+    "pipeline/test_resume",
+    "compress/test_memory.py",
+    "compress/artifact/",
+    "train/test_plain_steps.py",
+    "ops/test_compute_sanitizer.py",
+    "score/test_compiled.py",
 )
-"""What workers begin with, so that none begins with it when the others have nothing left: tests/**/test_*.py."""
+"""What workers begin with, so that none begins with it when the others have nothing left: what paths below tests/ begin
+with."""
+TOGETHER = ("submit/", "audit/run/", "pipeline/test_resume")
+"""Files that share what takes long to make, and so a worker."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
-        place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
-        items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+        items.sort(key=lambda item: begins_with(LONGEST, item.path.relative_to(HERE).as_posix()))
+
+
+def begins_with(places: Sequence[str], path: str) -> int:
+    """Which of the places a path begins with; their number if with none."""
+    return next((number for number, place in enumerate(places) if path.startswith(place)), len(places))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -49,8 +63,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadFileScheduling
 
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            within = file.removeprefix("tests/")
+            return (*TOGETHER, file)[begins_with(TOGETHER, within)]
+
     config.option.loadscopereorder = False  # by the number of tests, which is not how long they take
-    return LoadFileScheduling(config, log)
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
