@@ -47,7 +47,7 @@ def renamed(tree: ast.Module) -> ast.Module:
     found = occurrences(tree)
     members = _Members()
     members.visit(tree)
-    others = _of_others(tuple(sorted({*_MODULES, *members.imported})))
+    others = _of_others(members.modules)
     handed = _Handed(tree, members, others)
     kept = members.kept | members.words | others | _OF_OTHERS | handed.elsewhere
     variables = _Variables(found, handed)
@@ -61,6 +61,13 @@ def renamed(tree: ast.Module) -> ast.Module:
     variables.rename({name: new for (kind, name), new in names.items() if kind == "global"}, of_members)
     _Renamer(of_members).visit(tree)
     return tree
+
+
+def names_of_others(tree: ast.Module) -> frozenset[str]:
+    """Members that what a program imports has, and the built-in types."""
+    members = _Members()
+    members.visit(tree)
+    return _of_others(members.modules)
 
 
 def _short(taken: set[str], first: str, others: str) -> Iterator[str]:
@@ -112,6 +119,11 @@ class _Members(ast.NodeVisitor):
         self.functions = set[str]()
         self.classes = set[str]()
         self.open = set[str]()
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What the program imports, and parts of torch that it asks for."""
+        return tuple(sorted({*_MODULES, *self.imported}))
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:

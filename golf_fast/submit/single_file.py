@@ -23,10 +23,12 @@ from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, replacing
 from golf_fast.from_plain import from_plain
 from golf_fast.submit import sources
+from golf_fast.submit.constants import inlined
 from golf_fast.submit.entry import replaced
+from golf_fast.submit.fold import folded
 from golf_fast.submit.merge import Source, merged
 from golf_fast.submit.minify import minified
-from golf_fast.submit.rename import renamed
+from golf_fast.submit.rename import names_of_others, renamed
 from golf_fast.submit.strip import VARIABLES
 from golf_fast.train_config import CHECKPOINTS
 
@@ -101,16 +103,23 @@ def _other(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
 def plain_sources(config: RunConfig) -> dict[str, str]:
     """Path -> content of every file that is packed into the built file: a module, where Triton reads its kernels."""
     modules = {name: Source(module.tree, module.is_package) for name, module in sources.collect(config).items()}
+    tree = merged(modules, sources.ENTRY)
+    fields = recipe(config)
+    read = [each for each in environment.VARIABLES if each.name in VARIABLES]
+    changing = {name.rpartition(".")[2] for each in read for name in (*each.fields, *each.also)}
+    tree = sources.pruned(folded(inlined(tree, replaced(RunConfig(), fields), changing | names_of_others(tree))))
     fixed = [each.name.lower() for each in environment.VARIABLES if each.name not in VARIABLES]
-    _fill(modules[sources.ENTRY].tree, {"RECIPE": recipe(config), "FIXED": " ".join(fixed)})
-    return {f"{sources.PACKAGE}.py": minified(renamed(merged(modules, sources.ENTRY)))}
+    _fill(tree, {"RECIPE": fields, "FIXED": " ".join(fixed)})
+    return {f"{sources.PACKAGE}.py": minified(renamed(tree))}
 
 
 def _fill(tree: ast.Module, values: dict[str, Any]) -> None:
-    """Give variables of a module other values."""
+    """Give variables of the entry other values."""
     for statement in tree.body:
-        if isinstance(statement, ast.Assign) and (value := values.get(ast.unparse(statement.targets[0]))) is not None:
-            statement.value = ast.parse(repr(value), mode="eval").body
+        name = ast.unparse(statement.targets[0]).rstrip("_") if isinstance(statement, ast.Assign) else ""
+        if name in values and isinstance(statement, ast.Assign):
+            statement.value = ast.parse(repr(values.pop(name)), mode="eval").body
+    assert not values, values
 
 
 @lru_cache(maxsize=8)

@@ -96,7 +96,7 @@ def source_of(name: str) -> tuple[Path, bool] | None:
 
 def collect(config: RunConfig, entry: str = ENTRY) -> dict[str, Module]:
     """The modules that a recipe needs, by name in order, with what is not used taken out of them."""
-    collector = _Collector(config)
+    collector = _Collector({f"{PACKAGE}.{name}" for name, left_out in LEFT_OUT.items() if left_out(config)})
     collector.use(entry, "main")
     collector.use(ABSENT, absent.__name__)
     for module in list(collector.modules.values()):
@@ -104,11 +104,24 @@ def collect(config: RunConfig, entry: str = ENTRY) -> dict[str, Module]:
     return dict(sorted(collector.modules.items()))
 
 
-class _Collector:
-    """Follows what is used until nothing new is."""
+def pruned(tree: ast.Module) -> ast.Module:
+    """A program of one module without what its `main` does not use, changed in place."""
+    collector = _Collector(set())
+    collector.add(module := Module(PACKAGE, tree, is_package=False))
+    collector.use(PACKAGE, "main")
+    _Cutter(collector, module).cut()
+    return module.tree
 
-    def __init__(self, config: RunConfig) -> None:
-        self.out = {f"{PACKAGE}.{name}" for name, left_out in LEFT_OUT.items() if left_out(config)}
+
+class _Collector:
+    """Follows what is used until nothing new is.
+
+    Args:
+        out: modules that are left out, with what is below them.
+    """
+
+    def __init__(self, out: set[str]) -> None:
+        self.out = out
         self.modules: dict[str, Module] = {}
         self.members: set[str] = set()
         self._waiting: dict[str, list[tuple[Module, Function]]] = {}
@@ -129,11 +142,15 @@ class _Collector:
         if found is None or self.is_out(name):
             return None
         path, is_package = found
-        module = self.modules[name] = Module(
-            name, stripped(ast.parse(read_bytes(path, "a source is needed")), name.partition(".")[2]), is_package
-        )
-        if "." in name:
-            self.module(name.rpartition(".")[0])
+        tree = stripped(ast.parse(read_bytes(path, "a source is needed")), name.partition(".")[2])
+        self.add(module := Module(name, tree, is_package))
+        return module
+
+    def add(self, module: Module) -> None:
+        """Take in a module, and of what is in it what is always used."""
+        self.modules[module.name] = module
+        if "." in module.name:
+            self.module(module.name.rpartition(".")[0])
         for statement in module.tree.body:
             module.units.append((_bound(statement), statement))
         for node in ast.walk(module.tree):
@@ -141,7 +158,6 @@ class _Collector:
         for names, statement in module.units:
             if not names:
                 self._take(module, statement)
-        return module
 
     def _note_import(self, module: Module, node: ast.AST) -> None:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == PACKAGE:

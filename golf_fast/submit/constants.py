@@ -1,0 +1,165 @@
+"""What of a configuration is the same in every run of a program that is built for it, put in where it is asked for.
+
+A field is known by its name: the program gives no other class a member of that name, nothing that it imports has one,
+and nothing in it makes a configuration with another value there. A property of a configuration is a constant if it
+asks itself for constants only.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+from collections.abc import Iterator, Set
+from typing import Any
+
+_MISSING = object()
+_PROPERTIES = ("property", "cached_property")
+
+
+def inlined(tree: ast.Module, config: Any, changing: Set[str]) -> ast.Module:
+    """The program with constants for fields of its configuration, changed in place.
+
+    Args:
+        tree: a module with all classes of the configuration in it; a name may end in `_` more than the class's own.
+        config: the configuration that the program makes, a dataclass of dataclasses.
+        changing: names that may have another value in a run, or are members of what is not of the program.
+    """
+    changed = _Inliner(_constants(tree, config, changing)).visit(tree)
+    assert isinstance(changed, ast.Module)
+    return changed
+
+
+def _parts(config: Any) -> Iterator[Any]:
+    """A dataclass and those within it."""
+    yield config
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        if dataclasses.is_dataclass(value):
+            yield from _parts(value)
+
+
+def _constants(tree: ast.Module, config: Any, changing: Set[str]) -> dict[str, ast.expr]:
+    parts = {type(part).__name__: part for part in _parts(config)}
+    classes: dict[str, ast.ClassDef] = {}
+    elsewhere = {*changing, *_unpacked(tree)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            if (name := node.name.rstrip("_")) in parts:
+                classes[name] = node
+            else:
+                elsewhere |= _members(node)
+        else:
+            elsewhere |= _changed(node, parts)
+    values: dict[str, Any] = {}
+    for name in classes:
+        for part in dataclasses.fields(parts[name]):
+            value = getattr(parts[name], part.name)
+            if values.setdefault(part.name, value) is not value:
+                elsewhere.add(part.name)  # of two classes
+    found = {name: literal for name, value in values.items() if name not in elsewhere and (literal := _literal(value))}
+    fields, grown = set(values), True
+    while grown:
+        grown = False
+        for name, node in classes.items():
+            for each in node.body:
+                if not isinstance(each, ast.FunctionDef) or each.name in {*found, *fields, *elsewhere}:
+                    continue
+                if _decided(each, found) and (literal := _literal(getattr(parts[name], each.name))):
+                    found[each.name] = literal
+                    grown = True
+    return found
+
+
+def _members(node: ast.ClassDef) -> set[str]:
+    """What a class gives its instances besides what their methods do."""
+    found = set[str]()
+    for each in node.body:
+        if isinstance(each, ast.FunctionDef):
+            found.add(each.name)
+        elif isinstance(each, ast.Assign | ast.AnnAssign):
+            targets = each.targets if isinstance(each, ast.Assign) else [each.target]
+            found.update(inner.id for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name))
+    return found
+
+
+def _changed(node: ast.AST, parts: dict[str, Any]) -> set[str]:
+    """Members that a piece of the program may give another value than the configuration has."""
+    if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+        return {node.attr}
+    if isinstance(node, ast.Call):
+        called = ast.unparse(node.func).rpartition(".")[2].rstrip("_")
+        if called in parts and (node.args or node.keywords):
+            return {each.name for each in dataclasses.fields(parts[called])}
+        if called in ("replace", "_replace", "setattr"):
+            return {each.arg for each in node.keywords if each.arg}
+    return set()
+
+
+def _unpacked(tree: ast.Module) -> set[str]:
+    """Texts that may be keys of what is unpacked for `replace`: those of its function and of the variables there."""
+    of_module = {
+        ast.unparse(target): statement.value
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+    }
+    found, seen = set[str](), set[str]()
+    nodes: list[ast.AST] = [each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef) and _unpacks(each)]
+    while nodes:
+        for node in ast.walk(nodes.pop()):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+            elif isinstance(node, ast.Name) and node.id in of_module and node.id not in seen:
+                seen.add(node.id)
+                nodes.append(of_module[node.id])
+    return found
+
+
+def _unpacks(function: ast.FunctionDef) -> bool:
+    """Whether it hands a dictionary to `replace`."""
+    return any(
+        ast.unparse(node.func).rpartition(".")[2].rstrip("_") == "replace"
+        and any(not each.arg for each in node.keywords)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call)
+    )
+
+
+def _decided(function: ast.FunctionDef, constants: dict[str, ast.expr]) -> bool:
+    """Whether a method is a property that depends on nothing but constants and built-in functions."""
+    if not any(ast.unparse(each).rpartition(".")[2].rstrip("_") in _PROPERTIES for each in function.decorator_list):
+        return False
+    own = function.args.args[0].arg
+    bound = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    asked = {id(node.value): node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+    for node in [inner for each in function.body for inner in ast.walk(each)]:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            if node.id == own and asked.get(id(node)) not in constants:
+                return False
+            if node.id != own and node.id not in bound and not hasattr(builtins, node.id):
+                return False
+    return True
+
+
+def _literal(value: Any) -> ast.expr | None:
+    """A plain value as it stands in a program; None for another."""
+    if value is None or isinstance(value, bool | str):
+        return ast.Constant(value)
+    if isinstance(value, int | float) and abs(value) < float("inf"):
+        return ast.Constant(value) if value >= 0 else ast.UnaryOp(ast.USub(), ast.Constant(-value))
+    if isinstance(value, tuple):
+        inner = [_literal(each) for each in value]
+        return None if None in inner else ast.Tuple(inner, ast.Load())  # type: ignore[arg-type]
+    return None
+
+
+class _Inliner(ast.NodeTransformer):
+    def __init__(self, constants: dict[str, ast.expr]) -> None:
+        self.constants = constants
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        plain = all(isinstance(each, ast.Attribute | ast.Name | ast.expr_context) for each in ast.walk(node))
+        if node.attr in self.constants and plain:
+            return ast.copy_location(ast.parse(ast.unparse(self.constants[node.attr]), mode="eval").body, node)
+        return self.generic_visit(node)
