@@ -53,7 +53,7 @@ class Context:
             log.line(f"torch.compile in {stage}: {'yes' if compiles(setting, kind) else 'no'} ({setting}, on {kind})")
         self.backends = resolve_backends(ranks.device)
         for op, backend in self.backends.items():
-            log.line(f"{op}: {backend.name} ({backend.reason})")
+            log.line(f"{op}: {backend.name}{backend.reason and f' ({backend.reason})'}")  # a built file has no reasons
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, float]]:
