@@ -66,7 +66,7 @@ def quantize(
     hessians = hessians or {}
     by_gptq = [m for m in matrices if config.uses_gptq and m.name in hessians and m.weights.ndim == 2]
     trellis = Trellis(config.trellis_states, config.trellis_rate) if config.uses_trellis else None
-    values = gptq_values(by_gptq, hessians, ranks, check, trellis)
+    values = gptq_values(by_gptq, hessians, ranks, check, trellis) if by_gptq else {}
     symmetric = config.quantizer != "absmax"
     for matrix in matrices:
         found = values.get(matrix.name, matrix.values)

@@ -204,6 +204,15 @@ def test_bits_follow_the_config() -> None:
     assert [form(item) for item in stored.values()] == ["int6", "int5", "int8", "int8"]
 
 
+@pytest.mark.parametrize("quantizer", ["absmax", "sigma", "trellis"])
+def test_gptq_is_not_asked_without_it(quantizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A built file comes without what its recipe does not use."""
+    monkeypatch.setattr("golf_fast.compress.integers.quantize.gptq_values", None)
+    config = replace(CompressConfig(), quantizer=quantizer)
+    name = "blocks.0.mlp.fc.weight"
+    assert isinstance(quantize({name: torch.randn(64, 1024)}, config, {name: torch.eye(1024)})[name], Quantized)
+
+
 @pytest.mark.parametrize(
     ("name", "tensor", "says"),
     [
