@@ -217,7 +217,8 @@ def train(config: RunConfig, file: Path, replayed: Path | None) -> None:
     device, reason = machine.choose_device(config.device)
     ranks = Ranks.from_environment(device.type, config.train.micro_batches)
     stamp = ranks.broadcast_float(time.time())
-    directory = new_run_directory(config, stamp) if ranks.main else None
+    with saying("the directory of a run must be new, or empty, and writable"):
+        directory = new_run_directory(config, stamp) if ranks.main else None
     number = int(ranks.broadcast_float(directory.number if directory else 0))
     paths = RunPaths(run_folder(config, stamp, number))
     log = PlainLog(paths, ranks.main)

@@ -161,6 +161,9 @@ def test_what_is_not_there_is_named_with_what_is_needed(
         train(config, Path(__file__), None if part else tmp_path / "empty.json")
     with pytest.raises(InputError, match=needed):
         evaluate(config, tmp_path / "nowhere")
+    if not part:
+        with pytest.raises(InputError, match="must be new, or empty"):
+            train(replace(config, runs_dir=runs[0].parent, run_id=runs[0].name), Path(__file__), None)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
