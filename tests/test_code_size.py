@@ -11,6 +11,7 @@ from golf_fast.code_size import Code, code
 from golf_fast.config import RunConfig
 from golf_fast.from_plain import from_plain
 from golf_fast.recipes import RECIPES
+from golf_fast.submit.single_file import plain_sources, recipe
 
 TINY = RECIPES["tiny"]()
 
@@ -31,15 +32,16 @@ def test_neither_the_seed_nor_the_place_counts() -> None:
 def test_settings_that_were_read_back_have_the_same_code(name: str) -> None:
     config = RECIPES[name]()
     plain = json.loads(json.dumps(config.as_dict()))
-    assert code(from_plain(RunConfig, plain, Path("config.json"))) == code(config)
+    assert recipe(from_plain(RunConfig, plain, Path("config.json"))) == recipe(config)
 
 
 @pytest.mark.parametrize("part", ["model", "train", "score"])
 def test_what_belongs_to_the_recipe_counts(part: str) -> None:
     changes = {"model": {"dim": 384}, "train": {"matrix_lr": 0.5}, "score": {"ttt": "off"}}[part]
-    assert code(replace(TINY, **{part: replace(getattr(TINY, part), **changes)})).hash != code(TINY).hash
+    assert plain_sources(replace(TINY, **{part: replace(getattr(TINY, part), **changes)})) != plain_sources(TINY)
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_every_recipe_has_a_file_of_its_own(name: str) -> None:
-    assert code(RECIPES[name]()).size < {"base": 51_500, "seed": 56_500}.get(name, 62_000)
+@pytest.mark.parametrize(("name", "limit"), [("base", 46_000), ("seed", 50_500), ("top_1855", 55_500)])
+def test_the_size_is_held(name: str, limit: int) -> None:
+    """The smallest, one in the middle and the largest: packing takes seconds."""
+    assert code(RECIPES[name]()).size < limit

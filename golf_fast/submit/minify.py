@@ -8,9 +8,39 @@ import python_minifier
 
 
 def minified(tree: ast.Module) -> str:
-    """The source of a module in as few characters as Python reads it in; the tree is changed."""
+    """The source of a module in as few characters as Python reads it in, ASCII if it can be; the tree is changed."""
     text: str = python_minifier.unparse(ast.parse(ast.unparse(_Shorter().visit(tree))))
+    return _ascii(text)
+
+
+def minified_alone(tree: ast.Module, *kept: str) -> str:
+    """The source of a module that nothing else looks at, without its types: only the names that are given stay."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+            for argument in node.args.args:
+                argument.annotation = None
+    body = [each for each in tree.body if not _is_of_types(each)]
+    text: str = python_minifier.minify(
+        ast.unparse(ast.Module(body, [])),
+        remove_literal_statements=True,
+        hoist_literals=False,
+        rename_globals=True,
+        preserve_globals=list(kept),
+    )
     return text
+
+
+def _is_of_types(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.ImportFrom):
+        return statement.module in ("__future__", "typing")
+    return isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING"
+
+
+def _ascii(source: str) -> str:
+    """The source with other characters escaped, where they stand in literals that know escapes."""
+    escaped = source.encode("ascii", "backslashreplace").decode()
+    return escaped if ast.dump(ast.parse(escaped)) == ast.dump(ast.parse(source)) else source
 
 
 class _Shorter(ast.NodeTransformer):

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -22,12 +21,13 @@ from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, replacing
 from golf_fast.from_plain import from_plain
-from golf_fast.submit import sources
+from golf_fast.submit import mixing, sources
 from golf_fast.submit.constants import inlined
 from golf_fast.submit.entry import replaced
 from golf_fast.submit.fold import folded
 from golf_fast.submit.merge import Source, merged
-from golf_fast.submit.minify import minified
+from golf_fast.submit.minify import minified, minified_alone
+from golf_fast.submit.pack import pack
 from golf_fast.submit.rename import names_of_others, renamed
 from golf_fast.submit.strip import VARIABLES
 from golf_fast.train_config import CHECKPOINTS
@@ -39,15 +39,16 @@ _HEADER = '''# -*- coding: latin-1 -*-
 """{recipe}: trains a language model, compresses it and scores it in bits per byte; --eval-only scores artifact.golf.
 Needs torch, triton, sentencepiece, numpy, zstandard. Reads DATA_PATH (shards), TOKENIZER_PATH, SEED, RUN_ID, ... from
 the environment; the recipe is fixed. --unpack FOLDER writes the sources that are packed below."""
-import atexit, bz2, os, shutil, sys, tempfile
+import atexit, os, shutil, sys, tempfile
+{decoder}
 def unpack(folder):
-    text = bz2.decompress(PACKED.encode("latin-1")).decode()
-    names = text.split("\\1")
-    for name, source in zip(names[::2], names[1::2]):
-        path = os.path.join(folder, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(source)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, "golf_fast.py"), "wb") as file:
+            file.write(unpacked(PACKED.encode("latin-1")))
+    except OSError as error:
+        print("error:", error, file=sys.stderr)
+        sys.exit(2)
 PACKED = """{packed}"""
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--unpack"] and len(sys.argv) == 3:
@@ -59,9 +60,11 @@ if __name__ == "__main__":
     from golf_fast import main
     main(__file__)
 '''
+_MODULE = f"{sources.PACKAGE}.py"
 _PACKED, _UNPACKS = b'PACKED = """', b"def unpack(folder):"
-_MOST_HEAD_LINES = 40
-_MOST_TEXT_BYTES = 8 << 20
+_MOST_HEAD_LINES = 60
+_BEFORE, _MOST_BEFORE = b"bz2.decompress(PACKED", 8 << 20
+"""In built files of before, and the most bytes that such a text may have."""
 _MOST_KEPT = 32
 """Built files that are kept from one program to the next, some 2 MB."""
 _HERE = ("run_id", "runs_dir", "seed", "device", "track", "profile")
@@ -101,7 +104,7 @@ def _other(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
 
 
 def plain_sources(config: RunConfig) -> dict[str, str]:
-    """Path -> content of every file that is packed into the built file: a module, where Triton reads its kernels."""
+    """Path -> content of what is packed into the built file: one module, where Triton reads its kernels."""
     modules = {name: Source(module.tree, module.is_package) for name, module in sources.collect(config).items()}
     tree = merged(modules, sources.ENTRY)
     fields = recipe(config)
@@ -110,7 +113,7 @@ def plain_sources(config: RunConfig) -> dict[str, str]:
     tree = sources.pruned(folded(inlined(tree, replaced(RunConfig(), fields), changing | names_of_others(tree))))
     fixed = [each.name.lower() for each in environment.VARIABLES if each.name not in VARIABLES]
     _fill(tree, {"RECIPE": fields, "FIXED": " ".join(fixed)})
-    return {f"{sources.PACKAGE}.py": minified(renamed(tree))}
+    return {_MODULE: minified(renamed(tree))}
 
 
 def _fill(tree: ast.Module, values: dict[str, Any]) -> None:
@@ -160,17 +163,14 @@ def _forget(folder: Path) -> None:
 
 def _built(fields: str) -> bytes:
     config = replaced(RunConfig(), json_files.parse(fields, "the recipe"))
-    files = plain_sources(config)
-    text = "\1".join(part for name in sorted(files) for part in (name, files[name]))
-    packed = bz2.compress(text.encode())
-    return _HEADER.format(recipe=config.recipe, packed=_literal(packed)).encode(ENCODING)
+    packed = pack(plain_sources(config)[_MODULE].encode()).decode(ENCODING)
+    return _HEADER.format(recipe=config.recipe, decoder=_decoder(), packed=packed).encode(ENCODING)
 
 
-def _literal(content: bytes) -> str:
-    """The inside of a string literal in three quotes whose characters are these bytes."""
-    text = content.decode(ENCODING).replace("\\", "\\\\").replace("\r", "\\r")
-    text = re.sub('"(?=""|$)', r'\\"', text)
-    return re.sub("\0(?=[0-7])", r"\\x00", text).replace("\0", r"\0")
+def _decoder() -> str:
+    """The source of the module that unpacks, as short as it can be: the built file carries it."""
+    tree = ast.parse(read_bytes(Path(mixing.__file__), "a source is needed"))
+    return minified_alone(tree, mixing.unpacked.__name__)
 
 
 def packed(content: bytes) -> dict[str, str] | None:
@@ -184,9 +184,11 @@ def packed(content: bytes) -> dict[str, str] | None:
     if not mark or head.count(b"\n") > _MOST_HEAD_LINES or _UNPACKS not in head:
         return None
     try:
+        if _BEFORE not in head:
+            return {_MODULE: mixing.unpacked(literal).decode()}
         value = ast.literal_eval(f'"""{literal.decode(ENCODING)}"""')
-        text = bz2.BZ2Decompressor().decompress(value.encode(ENCODING), _MOST_TEXT_BYTES).decode()
-    except (ValueError, SyntaxError, MemoryError, OSError, EOFError) as error:
+        text = bz2.BZ2Decompressor().decompress(value.encode(ENCODING), _MOST_BEFORE).decode()
+    except (ValueError, IndexError, SyntaxError, MemoryError, OSError, EOFError) as error:
         raise InputError(f"{NAME}: what is packed in it is damaged ({error})") from error
     parts = text.split("\1")
     return dict(zip(parts[::2], parts[1::2], strict=False))

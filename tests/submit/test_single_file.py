@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import bz2
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,7 @@ from golf_fast.submit.entry import configured, evaluate, require_in_range, train
 from golf_fast.submit.folder import Author, write
 from golf_fast.submit.record import Candidate
 from golf_fast.submit.scopes import occurrences
-from golf_fast.submit.single_file import build, packed, recipe
+from golf_fast.submit.single_file import build, packed, plain_sources, recipe
 
 REFERENCES = "reference,qkv_attention=separate,rms_norm=plain,rans=numpy,trellis=numpy"
 """The backends that the runs had (conftest.py), which a built file has too."""
@@ -42,6 +44,7 @@ sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 REFUSED = {"tyro", "rich", "matplotlib", "safetensors", "msgspec", "brotli", "python_minifier", "pytest"}
+SMALL = "def main(file):\n    print(file)\n" * 9
 NEEDED = ("torch", "triton", "sentencepiece", "numpy", "zstandard")
 
 
@@ -92,10 +95,15 @@ def test_end_to_end_does_so_under_the_replayed_schedule(folder: Path, runs: list
     assert f"{size:,} of code" in done.stdout
 
 
-def test_a_kernel_of_it_runs_under_the_interpreter(folder: Path, tmp_path: Path) -> None:
-    """Triton reads the sources of its kernels: they are those that were unpacked."""
-    place = tmp_path / "train_gpt-unpacked"
+@pytest.fixture(scope="module")
+def place(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("sources") / "train_gpt-unpacked"
     assert bare(folder / "train_gpt.py", "--unpack", str(place)).returncode == 0
+    return place
+
+
+def test_a_kernel_of_it_runs_under_the_interpreter(place: Path, tmp_path: Path) -> None:
+    """Triton reads the sources of its kernels: they are those that were unpacked."""
     script = tmp_path / "kernel.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(place)!r})\n"
@@ -112,7 +120,10 @@ def test_a_kernel_of_it_runs_under_the_interpreter(folder: Path, tmp_path: Path)
     assert float(done.stdout.split()[-1]) < 5e-3
 
 
-def test_wrong_input_is_said_in_a_line(folder: Path) -> None:
+def test_wrong_input_is_said_in_a_line(folder: Path, place: Path, tmp_path: Path) -> None:
+    script = tmp_path / "main.py"
+    built = str(folder / "train_gpt.py")
+    script.write_text(f"import sys; sys.path.insert(0, {str(place)!r})\nimport golf_fast; golf_fast.main({built!r})\n")
     for names, said in (
         ({"DATA_PATH": "/nowhere"}, "/nowhere: DATA_PATH must be a folder of"),
         ({"EVAL_BATCH_SEQS": "0"}, "environment EVAL_BATCH_SEQS is 0: it must be from 1 to"),
@@ -120,7 +131,7 @@ def test_wrong_input_is_said_in_a_line(folder: Path) -> None:
         ({"NUM_LAYERS": "4", "TTT_LR": "0.1"}, "environment NUM_LAYERS, TTT_LR is set, but the recipe is fixed"),
         ({"VOCAB_SIZE": "1024"}, "VOCAB_SIZE is 1024: this file was built for 320"),
     ):
-        done = bare(folder / "train_gpt.py", "--eval-only", **names)
+        done = bare(script, "--eval-only", **names)
         assert done.returncode == 2
         assert said in done.stderr.strip().splitlines()[-1]
         assert "Traceback" not in done.stderr
@@ -170,10 +181,8 @@ def test_what_is_not_there_is_named_with_what_is_needed(
 def test_it_is_the_same_each_time_and_needs_little(name: str) -> None:
     """Every import of the sources is one of the few packages, or one that is only tried; every name is bound."""
     config = RECIPES[name]()
-    files = packed(build(config))
-    assert files is not None
-    assert build(replace(config, seed=3)) == build(config)
-    (text,) = files.values()
+    assert recipe(replace(config, seed=3)) == recipe(config)
+    (text,) = plain_sources(config).values()
     tree = ast.parse(text)
     nodes = [*ast.walk(tree)]
     assert {each.name for each in occurrences(tree) if not each.scope.owner(each.name)} <= {*dir(builtins)}
@@ -213,7 +222,7 @@ def test_what_is_named_in_the_tables_is_there() -> None:
 
 def test_a_name_of_the_environment_is_read_or_refused() -> None:
     config = replace(RECIPES["tiny"](), data=replace(RunConfig().data, source="shards"))
-    (text,) = (packed(build(config)) or {}).values()
+    (text,) = plain_sources(config).values()
     fixed = (re.findall("'(num_layers [a-z0-9_ ]*)'", text))[0].upper().split()
     assert {*fixed, *strip.VARIABLES} == {variable.name for variable in environment.VARIABLES}
     assert not strip.VARIABLES & set(fixed)
@@ -225,17 +234,47 @@ def test_a_name_of_the_environment_is_read_or_refused() -> None:
     assert asked == replace(config, seed=7, train=replace(config.train, max_seconds=60.0))
 
 
-def test_a_damaged_file_is_refused_and_another_is_none() -> None:
-    content = build(RECIPES["tiny"]())
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A built file of a short source: unpacking takes seconds for a whole one."""
+    monkeypatch.setattr(single_file, "plain_sources", lambda config: {"golf_fast.py": SMALL})
+    return single_file._built("{}")
+
+
+def test_the_header_unpacks_what_is_packed(small: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"__name__": "built"}
+    exec(compile(small, "train_gpt.py", "exec"), names)
+    for _ in range(2):
+        names["unpack"](str(tmp_path / "new" / "folder"))
+        assert (tmp_path / "new" / "folder" / "golf_fast.py").read_text() == SMALL
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stop:
+        names["unpack"](str(tmp_path / "file"))
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert packed(small) == {"golf_fast.py": SMALL}
+
+
+def test_a_damaged_file_is_refused_and_another_is_none(small: bytes) -> None:
     assert packed(b"print()\n") is None
-    middle = len(content) // 2
-    with pytest.raises(InputError, match="damaged"):
-        packed(content[:middle] + b"abcdefgh" + content[middle + 8 :])
+    place = small.index(b'PACKED = """') + 100
+    for damaged in (small[:place] + b"abcdefgh" + small[place + 8 :], small[:place] + small[place + 1 :]):
+        with pytest.raises(InputError, match=r"^train_gpt\.py: what is packed in it is damaged \(.+\)$"):
+            packed(damaged)
+
+
+def test_a_built_file_of_before_is_read() -> None:
+    files = {"golf_fast/__init__.py": "a = 1\n", "golf_fast/b.py": "'\u2581'\n"}
+    content = bz2.compress("\1".join(part for each in files.items() for part in each).encode())
+    literal = "".join(f"\\x{byte:02x}" for byte in content).encode()
+    head = b'def unpack(folder):\n    text = bz2.decompress(PACKED.encode("latin-1")).decode()\nPACKED = """'
+    assert packed(head + literal + b'"""\nif __name__ == "__main__":\n') == files
 
 
 def test_it_is_kept_and_a_damaged_copy_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     single_file._build.cache_clear()
+    monkeypatch.setattr(single_file, "_built", str.encode)
     config = RECIPES["base"]()
     content = build(config)
     (kept,) = (tmp_path / "golf_fast").iterdir()
