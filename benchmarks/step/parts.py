@@ -13,7 +13,6 @@ from benchmarks.measure import Timing, timing
 from golf_fast.model import GPT, parameters, upstream
 from golf_fast.model.block import rotary_tables
 from golf_fast.model.parameters import Constant
-from golf_fast.ops.qkv_attention.reference import split
 
 Milliseconds = Callable[[Callable[[], object]], float]
 Output = torch.Tensor | tuple[torch.Tensor, ...]
@@ -86,8 +85,7 @@ def parts(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> list[Part]
         return mixed, block.project(normed)
 
     def attention(packed: torch.Tensor, _: torch.Tensor, *of_gate: torch.Tensor) -> Output:
-        values, read = split(packed, c.heads)[2], of_gate[0] if of_gate else packed
-        return block.alone(block.attention(packed, rotary), values, read)
+        return block.attention(packed, rotary, of_gate[0] if of_gate else packed)
 
     def output(x: torch.Tensor, attended: torch.Tensor, *_: torch.Tensor) -> Output:
         return block.output(attended, x)

@@ -100,9 +100,13 @@ class Block:
             qkv = torch.cat([own.add(part, x, name, self.norm_scale) for name, part in parts], dim=-1)
         return qkv.view(*x.shape[:2], -1, self.head_dim)
 
-    def attention(self, qkv: torch.Tensor, rotary: Rotary, documents: torch.Tensor | None = None) -> torch.Tensor:
-        """What the queries find, `[B, T, heads, head_dim]`; `documents` as in `GPT.forward`."""
-        return ops.qkv_attention(qkv, self.gain, *rotary, self.window, cu_seqlens=documents)
+    def attention(
+        self, qkv: torch.Tensor, rotary: Rotary, x: torch.Tensor, documents: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What the heads make of `qkv`, `[B, T, heads, head_dim]`; `x` and `documents` as in `attend`."""
+        return ops.qkv_attention(
+            qkv, self.gain, *rotary, self.window, self._logits(x), cu_seqlens=documents, exclusive=self.exclusive
+        )
 
     def attend(
         self,
@@ -124,8 +128,7 @@ class Block:
             past: keys and values of the positions before `x`, which those of `x` join.
         """
         if not first and past is None:
-            qkv = self.project(x, own)
-            return self.alone(self.attention(qkv, rotary, documents), split(qkv, self.gain.shape[0])[2], x).flatten(2)
+            return self.attention(self.project(x, own), rotary, x, documents).flatten(2)
         q, k, v = self.queries_keys_values(x, own, first)
         q, k = ops.qk_norm_rope(q, k, self.gain, *rotary)
         values = v[:, first:]
@@ -133,19 +136,13 @@ class Block:
             k, v = past.extend(k, v)
         bound = self.gain.detach().abs().max().float() * self.head_dim**0.5
         attended = ops.window_attention(q, k, v, self.window, cu_seqlens=documents, logit_bound=bound)
-        return self.alone(attended, values, x[:, first:]).flatten(2)
+        if self.exclusive or self.gate is not None:
+            attended = ops.exclusive_gate(attended, values if self.exclusive else None, self._logits(x[:, first:]))
+        return attended.flatten(2)
 
-    def alone(self, attended: torch.Tensor, values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """What becomes of the heads' outputs `[B, T, heads, head_dim]`, each position by itself, likewise.
-
-        Args:
-            values: `[B, T, kv_heads, head_dim]`, of the same positions.
-            x: `[B, T, D]`, what attention read there.
-        """
-        if not self.exclusive and self.gate is None:
-            return attended
-        logits = None if self.gate is None else F.linear(x[..., : self.gate.shape[1]], self.gate)
-        return ops.exclusive_gate(attended, values if self.exclusive else None, logits)
+    def _logits(self, x: torch.Tensor) -> torch.Tensor | None:
+        """Of the heads' gates `[B, T, heads]`, from what attention reads, `[B, T, D]`; None: there are none."""
+        return None if self.gate is None else F.linear(x[..., : self.gate.shape[1]], self.gate)
 
     def queries_keys_values(
         self, x: torch.Tensor, own: SlotAdapters | None, first: int

@@ -50,7 +50,7 @@ def exclusive_gate(y: torch.Tensor, v: torch.Tensor | None = None, gate: torch.T
             `gate`.
     """
     backend = passes.resolve(OP, y)
-    _check(y, v, gate, backend == "triton")
+    check(y, v, gate, backend == "triton")
     if backend == "reference":
         return reference.exclusive_gate(y, v, gate)
     if v is not None and v.stride(3) != 1:
@@ -59,7 +59,8 @@ def exclusive_gate(y: torch.Tensor, v: torch.Tensor | None = None, gate: torch.T
     return out
 
 
-def _check(y: torch.Tensor, v: torch.Tensor | None, gate: torch.Tensor | None, for_triton: bool) -> None:
+def check(y: torch.Tensor, v: torch.Tensor | None, gate: torch.Tensor | None, for_triton: bool) -> None:
+    """Raise a ValueError unless the op (and its Triton kernels) take the arguments."""
     if y.ndim != 4:
         refuse(OP, f"y is {tuple(y.shape)}", "[B, T, heads, head_dim]")
     if v is None and gate is None:

@@ -70,11 +70,11 @@ def exclusive_gate_kernel(
 
 @triton.jit
 def exclusive_gate_backward_kernel(
-    grad, y, v, gate, d_y, d_v, d_gate, rows, length, smallest, v_batch, v_row, v_head,
+    grad, y, v, gate, d_y, d_v, d_gate, rows, length, smallest, v_batch, v_row, v_head, d_v_batch, d_v_row, d_v_head,
     KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, EXCLUSIVE: tl.constexpr, GATED: tl.constexpr,
     WIDTH: tl.constexpr, HEADS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of `ROWS` value heads and their query heads, in the layouts of `y`, contiguous `v` and `gate`.
+    """The gradients of `ROWS` value heads and their query heads, as `y`, `gate` and, strided, v.
 
     With `d` the gradient of what the gate multiplies and `along` the product of `y` and `n`: `d_y = d - (d . n) n`,
     and of n `-((d . n) y + along d)`, whose part along n is lost where v is divided by its length.
@@ -101,8 +101,11 @@ def exclusive_gate_backward_kernel(
         tl.store(d_y + at, d - d_along[:, :, None] * n[:, None, :], mask=mask)
         d_n = -tl.sum(d_along[:, :, None] * x + along[:, :, None] * d, 1)
         lost = tl.where(size > smallest, tl.sum(d_n * n, 1)[:, None], 0.0)
-        at_value = row.to(tl.int64)[:, None] * HEAD_DIM + dim[None, :]
-        tl.store(d_v + at_value, (d_n - lost * n) / size, mask=here[:, None] & (dim < HEAD_DIM)[None, :])
+        token = row // KV_HEADS
+        at_value = (token // length).to(tl.int64) * d_v_batch + (token % length).to(tl.int64) * d_v_row
+        at_value += (row % KV_HEADS) * d_v_head
+        here_too = here[:, None] & (dim < HEAD_DIM)[None, :]
+        tl.store(d_v + at_value[:, None] + dim[None, :], (d_n - lost * n) / size, mask=here_too)
     else:
         tl.store(d_y + at, d, mask=mask)
 
@@ -154,7 +157,9 @@ def backward(
     d_gate: torch.Tensor | None,
     block: Block | None = None,
 ) -> Launch:
-    """The launch that writes `d_y`, and `d_v` and `d_gate` for what is not None, all contiguous."""
+    """The launch that writes `d_y`, and `d_v` and `d_gate` for what is not None, contiguous but for `d_v`, whose last
+    stride is 1."""
     grid, arguments, warps = _common(y, v, gate, block)
     arguments |= {"grad": grad, "d_y": d_y, "d_v": d_v, "d_gate": d_gate}
+    arguments |= {"d_v_batch": 0, "d_v_row": 0, "d_v_head": 0} if d_v is None else strides(d_v=d_v)
     return Launch(OP + ".backward", exclusive_gate_backward_kernel, grid, arguments, warps, 1)

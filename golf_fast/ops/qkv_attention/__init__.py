@@ -8,6 +8,8 @@ import torch
 
 from golf_fast.ops import backends, passes
 from golf_fast.ops.checks import refuse, require_like
+from golf_fast.ops.exclusive_gate import check as check_exclusive_gate
+from golf_fast.ops.exclusive_gate import exclusive_gate
 from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.qk_norm_rope import check as check_qk_norm_rope
 from golf_fast.ops.qk_norm_rope import qk_norm_rope
@@ -17,7 +19,7 @@ from golf_fast.ops.window_attention import window_attention
 from golf_fast.ops.window_attention.reference import document_bounds
 
 OP = "qkv_attention"
-PARTS = ("qk_norm_rope", "window_attention")
+PARTS = ("qk_norm_rope", "window_attention", "exclusive_gate")
 
 
 def _obstacle(backend: str, device_kind: str) -> str | None:
@@ -32,16 +34,16 @@ backends.register(
     OP,
     backends.Candidate(
         "triton",
-        "the kernels of qk_norm_rope and window_attention, whose gradients meet in one tensor without a copy",
+        "the kernels of its parts, whose gradients meet in one tensor without a copy",
         partial(_obstacle, "triton"),
         ("cpu",),
     ),
     passes.candidate(
         "norm and rotation write what the products of attention read,",
-        "qk_norm_rope, then window_attention",
+        "its parts one after the other",
         partial(_obstacle, "native"),
     ),
-    backends.Candidate("separate", "qk_norm_rope, then window_attention, each as it runs here", backends.anywhere),
+    backends.Candidate("separate", "its parts one after the other, each as it runs here", backends.anywhere),
 )
 
 
@@ -51,8 +53,10 @@ def qkv_attention(
     cos: torch.Tensor,
     sin: torch.Tensor,
     window: int | None = None,
+    gate: torch.Tensor | None = None,
     *,
     cu_seqlens: torch.Tensor | None = None,
+    exclusive: bool = False,
 ) -> torch.Tensor:
     """`window_attention(*qk_norm_rope(q, k, gain, cos, sin), v)` of the q, k and v that lie side by side in `qkv`.
 
@@ -66,7 +70,10 @@ def qkv_attention(
         cos: `[T, pairs]`, as in `qk_norm_rope`.
         sin: likewise.
         window: how many positions a query sees, itself included; None: all before it.
+        gate: `[B, T, heads]`, logits, the dtype of `qkv`, as in `exclusive_gate`, which the result then goes through;
+            None: no gate.
         cu_seqlens: as in `window_attention`.
+        exclusive: whether each head loses what points along the position's own value, as there.
 
     Returns:
         `[B, T, heads, head_dim]`, the dtype of `qkv`.
@@ -77,26 +84,28 @@ def qkv_attention(
     In C++ what is saved is `qkv`, the arguments, and as matrices the new queries and keys, the values and the shares of
     the softmax; with documents the shares of up to 512 keys to a query, in the mean, and others are computed again. The
     Triton kernels save `qkv`, the arguments, the new queries and keys, the output and its log-sum-exp. They take what
-    those of `qk_norm_rope` and `window_attention` take, `qkv` contiguous.
+    those of `qk_norm_rope` and `window_attention` take, `qkv` contiguous. With `exclusive` or `gate` both save what
+    attention found, too.
 
     Raises:
         ValueError: shapes, dtypes, devices or strides that the op or the chosen backend does not take.
     """
     backend = passes.resolve(OP, qkv, "separate")
-    _check(qkv, gain, backend == "triton")
+    _check(qkv, gain, gate, exclusive, backend == "triton")
     q, k, v = reference.split(qkv, gain.shape[0])
     if backend != "separate":
         check_qk_norm_rope(q, k, gain, cos, sin, backend == "triton")
         check_window_attention(q, k, v, window, cu_seqlens, None, backend == "triton")
     if backend == "native":
-        return _native(qkv, gain, cos, sin, window, cu_seqlens)
+        return _native(qkv, gain, cos, sin, window, cu_seqlens, exclusive, gate)
     bound = gain.detach().abs().max().float() * qkv.shape[3] ** 0.5
     if backend == "separate":
         q, k = qk_norm_rope(q, k, gain, cos, sin)
-        return window_attention(q, k, v, window, cu_seqlens=cu_seqlens, logit_bound=bound)
-    length = qkv.shape[1]
-    bounds = None if cu_seqlens is None else document_bounds(cu_seqlens, length)
-    out: torch.Tensor = operators.forward(qkv, gain, cos, sin, bound, bounds, length if window is None else window)[0]
+        attended = window_attention(q, k, v, window, cu_seqlens=cu_seqlens, logit_bound=bound)
+        return exclusive_gate(attended, v if exclusive else None, gate) if exclusive or gate is not None else attended
+    bounds = None if cu_seqlens is None else document_bounds(cu_seqlens, qkv.shape[1])
+    seen = qkv.shape[1] if window is None else window
+    out: torch.Tensor = operators.forward(qkv, gain, cos, sin, bound, bounds, seen, exclusive, _contiguous(gate))[0]
     return out
 
 
@@ -107,14 +116,21 @@ def _native(
     sin: torch.Tensor,
     window: int | None,
     cu_seqlens: torch.Tensor | None,
+    exclusive: bool,
+    gate: torch.Tensor | None,
 ) -> torch.Tensor:
-    gradient = torch.is_grad_enabled() and (qkv.requires_grad or gain.requires_grad)
+    learns = qkv.requires_grad or gain.requires_grad or (gate is not None and gate.requires_grad)
     given = (t.contiguous() for t in (qkv, gain, cos, sin))
-    out: torch.Tensor = operators.native_forward(*given, window, cu_seqlens, gradient)[0]
+    kept = torch.is_grad_enabled() and learns
+    out: torch.Tensor = operators.native_forward(*given, window, cu_seqlens, kept, exclusive, _contiguous(gate))[0]
     return out
 
 
-def _check(qkv: torch.Tensor, gain: torch.Tensor, for_triton: bool) -> None:
+def _contiguous(gate: torch.Tensor | None) -> torch.Tensor | None:
+    return None if gate is None else gate.contiguous()
+
+
+def _check(qkv: torch.Tensor, gain: torch.Tensor, gate: torch.Tensor | None, exclusive: bool, for_triton: bool) -> None:
     if gain.ndim != 1:
         refuse(OP, f"gain is {tuple(gain.shape)}", "[heads]")
     heads, others = gain.shape[0], qkv.shape[2] - gain.shape[0] if qkv.ndim == 4 else 0
@@ -123,3 +139,6 @@ def _check(qkv: torch.Tensor, gain: torch.Tensor, for_triton: bool) -> None:
         refuse(OP, f"qkv is {tuple(qkv.shape)}", expected)
     require_like(OP, "qkv", qkv, qkv, "qkv", layout="contiguous" if for_triton else "any")
     require_like(OP, "gain", gain, qkv, "qkv")
+    if exclusive or gate is not None:
+        q, _, v = reference.split(qkv, heads)
+        check_exclusive_gate(q, v if exclusive else None, gate, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from golf_fast.ops.exclusive_gate.reference import exclusive_gate
 from golf_fast.ops.qk_norm_rope.reference import qk_norm_rope
 from golf_fast.ops.window_attention.reference import window_attention
 
@@ -21,12 +22,14 @@ def qkv_attention(
     cos: torch.Tensor,
     sin: torch.Tensor,
     window: int | None = None,
+    gate: torch.Tensor | None = None,
     *,
     cu_seqlens: torch.Tensor | None = None,
+    exclusive: bool = False,
 ) -> torch.Tensor:
     """Shapes as in `golf_fast.ops.qkv_attention`."""
     q, k, v = split(qkv, gain.shape[0])
     q, k = qk_norm_rope(q, k, gain, cos, sin)
     out = window_attention(q, k, v, window, cu_seqlens=cu_seqlens)
     assert isinstance(out, torch.Tensor)
-    return out
+    return exclusive_gate(out, v if exclusive else None, gate)

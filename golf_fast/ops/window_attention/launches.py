@@ -169,10 +169,12 @@ def backward(
     delta: torch.Tensor,
     tiles: Tiles | None = None,
     origin: Origin | None = None,
+    add: bool = False,
 ) -> tuple[Launch, Launch]:
     """The two launches that write the gradients in the shapes of q, k and v, the first also `delta` like `lse`.
 
-    The gradients have a last stride of 1. With `origin`, `d_query` and `d_key` are the gradients of its q and k.
+    The gradients have a last stride of 1. With `origin`, `d_query` and `d_key` are the gradients of its q and k. With
+    `add` that of v is added to what `d_value` holds.
     """
     tiles = tiles or choose_tiles(q.shape[3], q.shape[2] // k.shape[2], architecture(q.device))
     shared = {"grad": grad, "lse": lse, "delta": delta, "softmax_scale": q.shape[3] ** -0.5, **strides(grad=grad)}
@@ -185,6 +187,7 @@ def backward(
     tile = tiles.d_key_value
     grid = (triton.cdiv(q.shape[1], tile.keys) * k.shape[2] * q.shape[0],)
     arguments = _common(q, k, v, bounds, window, tile) | shared | {"d_key": d_key, "d_value": d_value}
+    arguments["ADD"] = add
     arguments |= strides(d_key=d_key, d_value=d_value) | _origin(origin, "k")
     return first, Launch(
         OP + ".d_key_value", d_key_value_kernel, grid, arguments, tile.warps, tile.stages, tile.registers

@@ -207,11 +207,12 @@ def d_key_value_kernel(
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head, grad_batch, grad_row, grad_head,
     d_key_batch, d_key_row, d_key_head, d_value_batch, d_value_row, d_value_head, raw_batch, raw_row, raw_head,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, ROWS: tl.constexpr, HEADS: tl.constexpr, KEYS: tl.constexpr,
-    DOCUMENTS: tl.constexpr,
+    DOCUMENTS: tl.constexpr, ADD: tl.constexpr,
 ):  # fmt: skip
     """A tile of `d_key` and `d_value` `[B, T, kv_heads, head_dim]`, from all query heads that read it.
 
-    If `raw` is not None, it holds the keys before norm and rotation, and `d_key` is their gradient.
+    If `raw` is not None, it holds the keys before norm and rotation, and `d_key` is their gradient. With ADD that
+    of the values is added to what `d_value` holds.
     """
     tiles = tl.cdiv(length, KEYS)
     program = tl.program_id(0)
@@ -261,7 +262,10 @@ def d_key_value_kernel(
         )  # fmt: skip
     row = columns.to(tl.int64)
     d_value += batch * d_value_batch + kv_head * d_value_head
-    tl.store(d_value + row[:, None] * d_value_row + dims[None, :], d_values, mask=inside)
+    of_values = d_value + row[:, None] * d_value_row + dims[None, :]
+    if ADD:
+        d_values += tl.load(of_values, mask=inside, other=0.0).to(tl.float32)
+    tl.store(of_values, d_values, mask=inside)
     d_keys *= softmax_scale
     target = d_key + batch * d_key_batch + row * d_key_row + kv_head * d_key_head
     if raw is None:
