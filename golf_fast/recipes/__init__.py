@@ -249,7 +249,7 @@ def tiny_top() -> RunConfig:
             min_lr=0.1,
             loop_at=0.35,
         ),
-        compress=replace(config.compress, gate_int8=True),
+        compress=replace(config.compress, gate_int8=True, low_rank=4, low_rank_error="weights"),
     )
 
 
