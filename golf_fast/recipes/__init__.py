@@ -81,7 +81,7 @@ def _top_model() -> ModelConfig:
     return ModelConfig(
         vocab_size=8192,
         layers=11,
-        mlp_mult=4,
+        mlp_mult=4.0,
         qk_gain_init=5.0,
         bigram_buckets=0,
         backout=False,
@@ -228,7 +228,7 @@ def tiny_top() -> RunConfig:
             layers=4,
             heads=3,
             kv_heads=1,
-            mlp_mult=3,
+            mlp_mult=3.0,
             qk_gain_init=1.5,
             bigram_buckets=config.model.bigram_buckets,
             bigram_dim=config.model.bigram_dim,
