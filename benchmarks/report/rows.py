@@ -41,6 +41,8 @@ KINDS = {
     ),
     "rate": Kind(("way", "of"), ("step", "bits", "above")),
     "ablation": Kind(("recipe", "variant"), ("val_bpb", "steps")),
+    "size": Kind(("recipe",), ("bytes", "code")),
+    "mechanisms": Kind(("run", "quantizer", "way"), ("bpb_before",)),
 }
 """By op; any other op's rows are comparisons with a peer."""
 

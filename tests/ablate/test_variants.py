@@ -13,7 +13,7 @@ def test_a_variant_is_the_recipe_without_one_thing() -> None:
 
 
 def test_every_mechanism_is_some_recipe_s() -> None:
-    had = {name for recipe in ("tiny", "tiny_top", "seed_windowed") for name in mechanisms_of(recipe)}
+    had = {name for recipe in ("tiny", "tiny_top", "top", "seed_windowed") for name in mechanisms_of(recipe)}
     assert had == set(MECHANISMS)
 
 
