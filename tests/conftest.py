@@ -3,6 +3,7 @@
 import importlib.util
 import multiprocessing.context
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # core take the cores from each other.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests send it
 
 HERE = Path(__file__).parent
 LONGEST = (

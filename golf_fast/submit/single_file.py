@@ -105,6 +105,12 @@ def _other(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
 
 def plain_sources(config: RunConfig) -> dict[str, str]:
     """Path -> content of what is packed into the built file: one module, where Triton reads its kernels."""
+    return {_MODULE: _source(json.dumps(recipe(config), sort_keys=True))}
+
+
+@lru_cache(maxsize=8)
+def _source(of_recipe: str) -> str:
+    config = replaced(RunConfig(), json_files.parse(of_recipe, "the recipe"))
     modules = {name: Source(module.tree, module.is_package) for name, module in sources.collect(config).items()}
     tree = merged(modules, sources.ENTRY)
     fields = recipe(config)
@@ -113,7 +119,7 @@ def plain_sources(config: RunConfig) -> dict[str, str]:
     tree = sources.pruned(folded(inlined(tree, replaced(RunConfig(), fields), changing | names_of_others(tree))))
     fixed = [each.name.lower() for each in environment.VARIABLES if each.name not in VARIABLES]
     _fill(tree, {"RECIPE": fields, "FIXED": " ".join(fixed)})
-    return {_MODULE: minified(renamed(tree))}
+    return minified(renamed(tree))
 
 
 def _fill(tree: ast.Module, values: dict[str, Any]) -> None:
@@ -173,6 +179,12 @@ def _decoder() -> str:
     return minified_alone(tree, mixing.unpacked.__name__)
 
 
+@lru_cache(maxsize=4)
+def _unpacked(literal: bytes) -> str:
+    """What is packed, kept for whoever looks at the same file again: it takes seconds."""
+    return mixing.unpacked(literal).decode()
+
+
 def packed(content: bytes) -> dict[str, str] | None:
     """Path -> source of what is packed in a built file; None for another script. Nothing of it is run.
 
@@ -185,7 +197,7 @@ def packed(content: bytes) -> dict[str, str] | None:
         return None
     try:
         if _BEFORE not in head:
-            return {_MODULE: mixing.unpacked(literal).decode()}
+            return {_MODULE: _unpacked(literal)}
         value = ast.literal_eval(f'"""{literal.decode(ENCODING)}"""')
         text = bz2.BZ2Decompressor().decompress(value.encode(ENCODING), _MOST_BEFORE).decode()
     except (ValueError, IndexError, SyntaxError, MemoryError, OSError, EOFError) as error:
