@@ -33,14 +33,14 @@ def forward(
 
     heads = gain.shape[0]
     q, k, v = split(qkv, heads)
-    alone = exclusive or gate is not None
+    through_gate = exclusive or gate is not None
     new_q, new_k, out = (torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (q, k, q))
     lse = torch.empty((q.shape[0], heads, q.shape[1]), dtype=torch.float32, device=q.device)
-    attended = out.new_empty(out.shape if alone else (0,))
+    attended = out.new_empty(out.shape if through_gate else (0,))
     if qkv.numel():
         triton.forward(q, k, gain, cos, sin, EPS, new_q, new_k)()
-        launches.forward(new_q, new_k, v, bounds, window, logit_bound, attended if alone else out, lse)()
-        if alone:
+        launches.forward(new_q, new_k, v, bounds, window, logit_bound, attended if through_gate else out, lse)()
+        if through_gate:
             exclusive_gate.forward(attended, v if exclusive else None, gate, out)()
     return out, new_q, new_k, lse, attended
 
