@@ -48,27 +48,24 @@ def backward(
     hidden: torch.Tensor,
     kept: torch.Tensor,
     shares: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of the arguments; those of `kept` and `shares` are float32, sums of parts in a fixed order."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of the streams and outputs, and of kept and shares side by side, `[2 D + 4]` float32, a sum of parts in
+    a fixed order."""
     made = _gradients(first)
+    of_rows, of_weights = made[:4], made[4]
     if not first.numel():
-        made[4].zero_(), made[5].zero_()
-        return made
+        return *of_rows, of_weights.zero_()
     # The gradient of a sum or a mean is one number with strides of zero.
     given = d_one.contiguous(), d_two.contiguous(), first, second, attended, hidden, kept, shares
     rows, width = passes.rows(first)
-    parts = made[4].new_empty(passes.parts(rows), 2 * width + 4)
-    passes.run("lane_mix_gradient", first, *given, *made[:4], parts, rows, width)
-    total = parts.sum(0)
-    return *made[:4], total[: 2 * width].view(2, width).clone(), total[2 * width :].view(2, 2).clone()
+    parts = of_weights.new_empty(passes.parts(rows), of_weights.numel())
+    passes.run("lane_mix_gradient", first, *given, *of_rows, parts, rows, width)
+    return *of_rows, parts.sum(0)
 
 
-def _gradients(
-    first: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def _gradients(first: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     a, b, c, d = (torch.empty_like(first) for _ in range(4))
-    of_kept, of_shares = (first.new_empty((2, n), dtype=torch.float32) for n in (first.shape[-1], 2))
-    return a, b, c, d, of_kept, of_shares
+    return a, b, c, d, first.new_empty(2 * first.shape[-1] + 4, dtype=torch.float32)
 
 
 @backward.register_fake
@@ -81,7 +78,7 @@ def _(
     hidden: torch.Tensor,
     kept: torch.Tensor,
     shares: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     return _gradients(first)
 
 
@@ -90,9 +87,10 @@ def _setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: tuple[tor
 
 
 def _backward(ctx: Any, d_one: torch.Tensor, d_two: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    *others, d_kept, d_shares = backward(d_one, d_two, *ctx.saved_tensors)
-    dtype = ctx.saved_tensors[4].dtype
-    return *others, d_kept.to(dtype), d_shares.to(dtype)
+    *of_rows, of_weights = backward(d_one, d_two, *ctx.saved_tensors)
+    kept, shares = ctx.saved_tensors[4:]
+    d_kept, d_shares = of_weights.to(kept.dtype).split([kept.numel(), shares.numel()])
+    return *of_rows, d_kept.view(kept.shape), d_shares.view(shares.shape)
 
 
 forward.register_autograd(_backward, setup_context=_setup_context)
