@@ -8,17 +8,15 @@ noise. The rest is as for `python -m benchmarks quantizers`.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import results
-from benchmarks.quantizers import Run
+from benchmarks.quantizers import opened
 from golf_fast.compress import dequantize, quantize
 from golf_fast.compress.artifact.container import encode
 from golf_fast.config import CompressConfig
@@ -43,15 +41,7 @@ MECHANISMS: dict[str, Callable[[float], dict[str, Any]]] = {
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks mechanisms", description=__doc__)
-    parser.add_argument("run_dir", type=Path, help="what `python -m golf_fast.train` left behind")
-    parser.add_argument("--tokens", type=int, default=16384, help="training tokens for the calibration")
-    parser.add_argument("--windows", type=int, default=256, help="validation windows that are scored")
-    options = parser.parse_args(arguments)
-    run = Run(options.run_dir, options.windows)
-    hessians = run.hessians(options.tokens)
-    before = run.bpb(run.weights)
-    print(f"{options.run_dir}: {before:.5f} bits per byte on {run.validation.targets:,} validation tokens", flush=True)
+    run, hessians, before = opened("mechanisms", __doc__, arguments)
 
     def lost(quantizer: str, clip: float, settings: dict[str, Any]) -> tuple[int, float]:
         config: CompressConfig = dataclasses.replace(
@@ -69,7 +59,7 @@ def main(arguments: list[str]) -> None:
         for name, points in found.items():
             rows.append([quantizer, name, *curve.compared(points)])
             measured = {"quantizer": quantizer, "way": name, "points": points, "bpb_before": before}
-            results.append({"op": "mechanisms", "run": options.run_dir.name, **measured, **results.environment("cpu")})
+            results.append({"op": "mechanisms", "run": run.name, **measured, **run.environment})
     print(table(["quantizer", "mechanism", "bytes", "bits per byte lost", "against one clip", "spread"], rows))
 
 

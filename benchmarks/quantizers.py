@@ -72,17 +72,7 @@ def ways(config: CompressConfig) -> Iterator[tuple[str, CompressConfig]]:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks quantizers", description=__doc__)
-    parser.add_argument("run_dir", type=Path, help="what `python -m golf_fast.train` left behind")
-    parser.add_argument("--tokens", type=int, default=16384, help="training tokens for the calibration")
-    parser.add_argument("--windows", type=int, default=256, help="validation windows that are scored")
-    options = parser.parse_args(arguments)
-    run = Run(options.run_dir, options.windows)
-    hessians = run.hessians(options.tokens)
-    before = run.bpb(run.weights)
-    around = results.environment("cuda" if run.ranks.device.type == "cuda" else "cpu")
-    scored = run.validation.targets
-    print(f"{options.run_dir}: {before:.5f} bits per byte on {scored:,} validation tokens", flush=True)
+    run, hessians, before = opened("quantizers", __doc__, arguments)
     rows = []
     for name, config in ways(run.compress):
         pruned = prune(run.weights, config)
@@ -90,8 +80,9 @@ def main(arguments: list[str]) -> None:
         size, bpb = len(encode(stored, run.model_config, **config.coding())), run.bpb(dequantize(stored))
         expected = expected_bytes(pruned, config, run.groups)
         rows.append([name, f"{size:,}", f"{expected / size - 1:+.2%}", f"{bpb - before:+.5f}"])
-        measured = {"bytes": size, "expected": expected, "bpb": bpb, "bpb_before": before, "val_tokens": scored}
-        results.append({"op": "quantizers", "run": options.run_dir.name, "way": name, **measured, **around})
+        measured = {"bytes": size, "expected": expected, "bpb": bpb, "bpb_before": before}
+        measured["val_tokens"] = run.validation.targets
+        results.append({"op": "quantizers", "run": run.name, "way": name, **measured, **run.environment})
     print(table(["quantized", "bytes", "expected", "bits per byte lost"], rows))
 
 
@@ -99,10 +90,12 @@ class Run:
     """A finished run: its weights, its tokens, and a model to score with."""
 
     def __init__(self, run_dir: Path, windows: int) -> None:
+        self.name = run_dir.name
         finished = FinishedRun(run_dir)
         config = finished.config
         device, _ = machine.choose_device("auto")
         self.ranks = Ranks.single(device)
+        self.environment = results.environment(device.type)
         dtype, _ = machine.choose_compute_dtype("auto", device)
         self.model_config = for_file(config.model)
         self.groups = quantization_groups(config.model)
@@ -126,3 +119,17 @@ class Run:
     def bpb(self, weights: Mapping[str, torch.Tensor]) -> float:
         upstream.load(self.model, weights)
         return score_tokens(self.model, self.validation, self.scoring, self.ranks).bpb
+
+
+def opened(command: str, text: str | None, arguments: list[str]) -> tuple[Run, dict[str, torch.Tensor], float]:
+    """The run that the arguments of a command name, its Hessians, and its bits per byte before quantizing, printed."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {command}", description=text)
+    parser.add_argument("run_dir", type=Path, help="what `python -m golf_fast.train` left behind")
+    parser.add_argument("--tokens", type=int, default=16384, help="training tokens for the calibration")
+    parser.add_argument("--windows", type=int, default=256, help="validation windows that are scored")
+    options = parser.parse_args(arguments)
+    run = Run(options.run_dir, options.windows)
+    hessians, before = run.hessians(options.tokens), run.bpb(run.weights)
+    scored = run.validation.targets
+    print(f"{options.run_dir}: {before:.5f} bits per byte on {scored:,} validation tokens", flush=True)
+    return run, hessians, before
