@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 
+from golf_fast.arguments import Parser
 from golf_fast.console import exit_with
 from golf_fast.errors import InputError
 
@@ -47,7 +47,7 @@ def measure_ops(arguments: Sequence[str]) -> None:
     from benchmarks.ops import registry
     from benchmarks.ops.runner import measure, measuring
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks",
         description="Measure the ops against their peers.",
         epilog="; ".join(f"`python -m benchmarks {name} --help`: {does}" for name, (_, does) in COMMANDS.items()) + ".",

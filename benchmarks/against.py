@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks import results
 from golf_fast import json_files
+from golf_fast.arguments import Parser
 from golf_fast.errors import InputError
 from golf_fast.recipes import RECIPES
 
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks against",
         description="Training steps on a CPU in turns with those of another commit, in two processes.",
     )

@@ -7,7 +7,6 @@ whole stream at once, which favours them; the entropy coder makes a blob for eac
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import lzma
@@ -28,6 +27,7 @@ import zstandard
 from benchmarks import results
 from benchmarks.measure import one_core
 from golf_fast import json_files
+from golf_fast.arguments import Parser
 from golf_fast.compress import entropy
 from golf_fast.compress.artifact import rans_numpy
 from golf_fast.compress.integers.rounding import quantize_absmax
@@ -198,7 +198,7 @@ def measure(path: Path, bits: int, slow: bool) -> Iterator[Row]:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line, without the word codec."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks codec", description=__doc__.partition("\n")[0])
+    parser = Parser(prog="python -m benchmarks codec", description=__doc__.partition("\n")[0])
     parser.add_argument("weights", type=Path, nargs="?", help=f".safetensors; default: of the package {PACKAGE}")
     parser.add_argument("--quick", action="store_true", help="leave out what takes minutes")
     parser.add_argument("--json", action="store_true", help="print JSON lines in place of a table")

@@ -6,7 +6,6 @@ have no device: they compile for its target, so no context is made and no memory
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import multiprocessing
 import os
@@ -17,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import torch
 
+from golf_fast.arguments import Parser
 from golf_fast.errors import InputError
 from golf_fast.ops.launch import Launch, triton_obstacle
 
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     from golf_fast.ops import registry
 
     ops = registry.op_folders()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks compile",
         description="Compile the kernels of all ops at the seed's shapes into triton's cache, many at once.",
     )

@@ -7,7 +7,6 @@ file counted. Both are bits a weight above 1/2 log2(variance / squared error), r
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from benchmarks import results
 from benchmarks.codec import weights_path
 from benchmarks.report.plot import write_svg
+from golf_fast.arguments import Parser
 from golf_fast.compress import dequantize, quantize, trellis_quantize
 from golf_fast.compress.artifact.container import encode
 from golf_fast.compress.integers import trellis_numpy
@@ -115,7 +115,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks rate", description=__doc__)
+    parser = Parser(prog="python -m benchmarks rate", description=__doc__)
     parser.add_argument("weights", type=Path, nargs="?", help="a .safetensors file; default: as `benchmarks codec`")
     parser.add_argument("--plot", type=Path, help="draw it as this SVG file")
     options = parser.parse_args(arguments)

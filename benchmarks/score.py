@@ -25,6 +25,7 @@ from benchmarks.measure import milliseconds, one_core, timing
 from benchmarks.step import record_script
 from benchmarks.step.parts import fill
 from golf_fast import machine
+from golf_fast.arguments import Parser
 from golf_fast.config import ModelConfig, compiles
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
@@ -46,7 +47,7 @@ Logits = Callable[[Tensor], Tensor]
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks score", description=__doc__)
+    parser = Parser(prog="python -m benchmarks score", description=__doc__)
     parser.add_argument(
         "--recipe", choices=sorted(RECIPES), help="whose model (default: a small one on a CPU, or seed)"
     )

@@ -7,7 +7,6 @@ recipe's own, to its target with its code.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping
 
@@ -15,6 +14,7 @@ import torch
 
 from benchmarks import results
 from golf_fast import code_size
+from golf_fast.arguments import Parser
 from golf_fast.checks import for_file
 from golf_fast.compress import Quantizer, prune
 from golf_fast.compress.artifact.container import encode
@@ -35,7 +35,7 @@ NOISE = 0.1
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks size", description=__doc__)
+    parser = Parser(prog="python -m benchmarks size", description=__doc__)
     parser.add_argument(
         "recipes", nargs="*", default=["top_1855", "top"], metavar="RECIPE", help="default: top_1855 top"
     )

@@ -29,6 +29,7 @@ from benchmarks import results
 from benchmarks.launches import launches
 from benchmarks.measure import timing
 from golf_fast import json_files, machine, ops
+from golf_fast.arguments import Parser
 from golf_fast.config import RunConfig
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
@@ -42,7 +43,7 @@ SEED = 42
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks update", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recipe", choices=sorted(RECIPES), help="whose model (default: tiny, or on a GPU seed)")

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +74,11 @@ def test_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
             helped()
         assert not stop.value.code
     assert "How far." in capsys.readouterr().out
+
+
+def test_every_program_has_this_parser() -> None:
+    """But for the built file, which needs none of the package's own words for it."""
+    root = Path(__file__).parents[1]
+    files = [*root.glob("golf_fast/**/*.py"), *root.glob("benchmarks/**/*.py")]
+    own = {str(path.relative_to(root)) for path in files if "ArgumentParser(" in path.read_text()}
+    assert own == {"golf_fast/submit/entry.py"}

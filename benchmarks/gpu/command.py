@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import IO
 
 from benchmarks import results
 from benchmarks.gpu.plans import PLANS, Stage, python, shown
+from golf_fast.arguments import Parser
 from golf_fast.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +120,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks gpu",
         description="Measure what is worth most first, within a budget. Every figure is in the results' folder as soon "
         "as it is known, and all output in gpu.log there.",

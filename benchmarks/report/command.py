@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,13 +20,12 @@ from benchmarks.report.rows import (
     newest_updates,
     read,
 )
+from golf_fast.arguments import Parser
 from golf_fast.errors import InputError
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks report", description="Print the newest measurements as Markdown tables."
-    )
+    parser = Parser(prog="python -m benchmarks report", description="Print the newest measurements as Markdown tables.")
     parser.add_argument(
         "--results", type=Path, metavar="DIR", help="a folder of .jsonl files (default: the checkout's)"
     )

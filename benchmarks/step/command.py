@@ -19,6 +19,7 @@ from benchmarks.step.roofline import Shapes
 from benchmarks.step.rows import merged
 from benchmarks.step.text import as_text, section_line
 from golf_fast import machine
+from golf_fast.arguments import Parser
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
 from golf_fast.recipes import RECIPES
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks step",
         description="Time one training micro-step by part, against floors from the ceilings measured in the same run. "
         "Each time is printed and recorded as soon as it is known.",

@@ -20,6 +20,7 @@ import torch
 from benchmarks.ops.registry import Case
 from benchmarks.ops.runner import measure_cases, measuring
 from benchmarks.tune.kernels import ARCH, Kernel, Shapes, kernels
+from golf_fast.arguments import Parser
 from golf_fast.errors import InputError
 from golf_fast.ops.absent_gpu import SHARED_LIMIT, Compiled, compile_launch
 from golf_fast.ops.launch import Launch
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str]) -> None:
     if importlib.util.find_spec("triton") is None:
         raise InputError("triton is not installed, and these are its kernels: pip install -r requirements.txt")
     names = [kernel.name for kernel in kernels(Shapes(), torch.device("meta"))]
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks tune",
         description="Time launch parameters of the kernels against those that are chosen now, on the seed's shapes. "
         "Without a GPU, or with --compile: say what the compiler makes of each for sm_90.",
