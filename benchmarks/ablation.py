@@ -167,7 +167,9 @@ def with_table(text: str, runs: Sequence[Run], page: Path) -> str:
 
 
 def section(runs: Sequence[Run]) -> list[str]:
-    """The lines of a page on an ablation: how it was made, its table, its picture."""
+    """The lines of a page on an ablation: how it was made, its table, its picture; of seeds that a variant ran on."""
+    compared = {run.seed for run in runs if run.variant != WHOLE}
+    runs = [run for run in runs if run.seed in compared]
     found, first = findings.findings(runs), runs[0]
     seeds = sorted({run.seed for run in runs})
     made = (

@@ -27,14 +27,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     out = tmp_path / "out"
     flags = ["--score.ttt=off"]
     for variant in variants("tiny", flags, ["ema"], ["wide: --model.dim 204"]):
-        for seed in (5, 6):
+        for seed in (5, 6, 7) if variant.name == "whole" else (5, 6):
             run = out / f"{variant.name}-{seed}"
             run.mkdir(parents=True)
             config = replace(variant.config, seed=seed, run_id=run.name, runs_dir=out)
             (run / "config.json").write_text(json.dumps({"config": config.as_dict(), "origins": {}}))
             bpb = 1.5 + seed / 100 + 0.01 * seed * (variant.name != "whole")
             replace(result(seed, bpb, bpb), code_hash=made.hash, device="x86 CPU, 2 threads").write(run / "result.json")
-    (out / "ema-7").mkdir()
+    (out / "ema-7").mkdir()  # cut short
     (out / "ablation.json").write_text(json.dumps({"flags": flags}))
     return out
 
@@ -49,15 +49,17 @@ def test_a_record_makes_the_table_of_its_page(folder: Path, tmp_path: Path) -> N
     assert "old" not in made
     command = "golf_fast.ablate tiny --drop ema --change 'wide: --model.dim=204' --steps 40 --seeds 2 --first-seed 5"
     assert f"python -m {command} -- --score.ttt=off\n" in made
+    assert "| nothing | the recipe, 2 seeds | 1.5550 |" in made
     assert "| `ema` | the exponential average of the weights | 1.6100 | +0.0550 +- 0.0635 | +0.0500 +0.0600 |" in made
     record = tmp_path / "results" / "ablation_tiny.jsonl"
     runs = ablation.read(record)
     assert [(run.variant, run.seed) for run in runs] == [
-        *((name, seed) for name in ("whole", "ema", "wide") for seed in (5, 6))
+        *(("whole", seed) for seed in (5, 6, 7)),
+        *((name, seed) for name in ("ema", "wide") for seed in (5, 6)),
     ]
     assert runs[-1].changed == ["--model.dim=204"]
     assert runs[0].commit
-    assert len(rows.read(record.parent)) == 6  # it stands beside the other measurements
+    assert len(rows.read(record.parent)) == 7  # it stands beside the other measurements
     assert record.with_suffix(".svg").stat().st_size > 2000
     page.write_text(PLACE.format(""))
     ablation.main(["--page", str(page)])
