@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
+from benchmarks.recipes import require_own_code
 from golf_fast import json_files
 from golf_fast.ablate import findings
 from golf_fast.ablate.variants import MECHANISMS, WHOLE
 from golf_fast.arguments import Parser
-from golf_fast.code_size import code
 from golf_fast.command_line import as_flags, differences
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
@@ -122,8 +122,7 @@ def recorded(folder: Path) -> list[Run]:
 
 def _run(run: FinishedRun, variant: str, whole: RunConfig, flags: list[str]) -> Run:
     result, config, folder = run.result(), run.config, run.paths.folder
-    if result.code_hash != code(config).hash:
-        raise InputError(f"{folder}: was made by other code than this checkout's; record it from that of its commit")
+    require_own_code(run)
     around = results.environment("cpu" if "CPU" in result.device else "cuda")
     values = {
         name: getattr(result, name)

@@ -59,8 +59,7 @@ def measured(run: FinishedRun) -> Measured:
     if changed:
         said = ", ".join(f"{field} = {shown(value)}" for field, value in changed.items())
         raise InputError(f"{folder}: is {config.recipe} with other settings ({said}); a run without them is needed")
-    if result.code_hash != code(config).hash:
-        raise InputError(f"{folder}: was made by other code than this checkout's; record it from that of its commit")
+    require_own_code(run)
     return Measured(
         recipe=config.recipe,
         settings=settings_hash(recipe),
@@ -85,6 +84,18 @@ def measured(run: FinishedRun) -> Measured:
         violations=result.violations,
         not_judged=result.not_judged,
     )
+
+
+def require_own_code(run: FinishedRun) -> None:
+    """That a run was made by the code of this checkout, for its commit goes on record.
+
+    Raises:
+        InputError: it was not.
+    """
+    if run.result().code_hash != code(run.config).hash:
+        raise InputError(
+            f"{run.paths.folder}: was made by other code than this checkout's; record it from that of its commit"
+        )
 
 
 def _same(one: Measured, other: Measured) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.results import result
 
-from benchmarks import ablation, results
+from benchmarks import ablation, recipes, results
 from benchmarks.report import rows
 from golf_fast.ablate.variants import variants
 from golf_fast.code_size import Code
@@ -22,7 +22,7 @@ PLACE = "before\n<!-- ablation tiny -->\n{}\n<!-- end of ablation tiny -->\nafte
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What an ablation of stand-ins leaves, and a place for the record."""
     made = Code(b"code")
-    monkeypatch.setattr(ablation, "code", lambda config: made)
+    monkeypatch.setattr(recipes, "code", lambda config: made)
     monkeypatch.setenv(results.VARIABLE, str(tmp_path / "results"))
     out = tmp_path / "out"
     flags = ["--score.ttt=off"]
