@@ -77,33 +77,17 @@ def _cases(window: int | None, bound: float | None) -> Iterator[Case]:
     moved = 2 * (2 * q.numel() + k.numel() + v.numel())
     label = f"48x2048, window {window or 'full'}" + (", bounded" if bound is not None else "")
 
-    def forward(function: Attention) -> Callable[[], object]:
-        def run() -> torch.Tensor:
-            with torch.no_grad():
-                return function(q, k, v)
+    def made(function: Attention, backward: bool) -> Callable[[], object]:
+        given = (q, k, v)
+        return gate.backward_of(function, given, (0, 1, 2), [grad]) if backward else gate.forward_of(function, given)
 
-        return run
-
-    def backward(function: Attention) -> Callable[[], object]:
-        out: list[torch.Tensor] = []
-
-        def run() -> tuple[torch.Tensor, ...]:
-            if not out:
-                out.append(function(q, k, v))
-            return torch.autograd.grad(out[0], (q, k, v), grad, retain_graph=True)
-
-        return run
-
-    for name, make, factor, bytes_moved in (
-        ("forward", forward, 1.0, moved),
-        ("backward", backward, 2.5, 2 * moved + 2 * q.numel()),
-    ):
+    for backward, factor, bytes_moved in ((False, 1.0, moved), (True, 2.5, 2 * moved + 2 * q.numel())):
         yield Case(
             op="window_attention",
-            label=f"{name} {label}",
+            label=f"{'backward' if backward else 'forward'} {label}",
             implementation=backend,
-            ours=make(ours),
-            peers={peer: make(function) for peer, function in others.items()},
+            ours=made(ours, backward),
+            peers={peer: made(function, backward) for peer, function in others.items()},
             gate=lambda: wrong(ours, window),
             peer_gates={peer: functools.partial(wrong, function, window) for peer, function in others.items()},
             bytes_moved=bytes_moved,
