@@ -42,7 +42,12 @@ def pipeline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def exit_code(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int | str | None:
     """The same in this process."""
-    monkeypatch.setattr(sys, "argv", ["train", "tiny", *arguments])
+    return train(monkeypatch, "tiny", *arguments)
+
+
+def train(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
+    """The same of any recipe, or of none."""
+    monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         exit_with(main)
     return stop.value.code

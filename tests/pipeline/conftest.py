@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ import pytest
 from helpers.bare_run import leave_out_the_rest
 from helpers.resumed_run import Call, Whole, result
 from helpers.small_run import RESUMED, text
+from helpers.whole_run import train
 
-from golf_fast.console import exit_with
 from golf_fast.train import Trainer
-from golf_fast.train.__main__ import main
 
 
 @pytest.fixture
@@ -26,13 +24,6 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
     """A function that calls `python -m golf_fast.train` with arguments, and gives its exit code."""
     leave_out_the_rest(monkeypatch.setattr)
     return functools.partial(train, monkeypatch)
-
-
-def train(patch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
-    patch.setattr(sys, "argv", ["train", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        exit_with(main)
-    return stop.value.code
 
 
 def begin(folder: Path, name: str, patch: pytest.MonkeyPatch) -> int | str | None:
