@@ -7,25 +7,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from golf_fast.submit.scopes import occurrences
 
-Symbol = tuple[str, str]
-"""A module and a name that it binds itself; for what is imported from elsewhere, the same of the other package."""
 _CALLED: dict[tuple[str, str | None], str] = {("triton.language", None): "tl"}
 """Modules that keep a name: Triton's interpreter knows a constant by the text `tl.constexpr`."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A module of the program."""
-
-    tree: ast.Module
-    is_package: bool
-
-
-def merged(sources: Mapping[str, Source], entry: str) -> ast.Module:
+def merged(sources: Mapping[str, ast.Module], entry: str) -> ast.Module:
     """One module that does what importing `entry` does.
 
     Args:
@@ -41,20 +30,20 @@ def merged(sources: Mapping[str, Source], entry: str) -> ast.Module:
 
 
 class _Merger:
-    def __init__(self, sources: Mapping[str, Source], entry: str) -> None:
+    def __init__(self, sources: Mapping[str, ast.Module], entry: str) -> None:
         self.sources = sources
         self.package = entry.partition(".")[0]
         self.taken = {
             word
-            for source in sources.values()
-            for node in ast.walk(source.tree)
+            for tree in sources.values()
+            for node in ast.walk(tree)
             for word in (getattr(node, "id", None), getattr(node, "arg", None), getattr(node, "name", None))
         }
         self.own: dict[str, set[str]] = {}
         self.aliases: dict[str, dict[str, tuple[str, str | None]]] = {}
         self.names: dict[tuple[str, str | None], str] = {**_CALLED, (entry, "main"): "main"}
         self.modules: dict[int, str] = {}
-        self.foreign: dict[tuple[str, str | None], str | None] = {}
+        self.foreign: set[tuple[str, str | None]] = set()
         for name in sources:
             self._gather(name)
         for name in sources:
@@ -66,7 +55,7 @@ class _Merger:
 
     def _gather(self, name: str) -> None:
         """Note what a module binds itself and what it imports."""
-        tree, aliases = self.sources[name].tree, self.aliases.setdefault(name, {})
+        tree, aliases = self.sources[name], self.aliases.setdefault(name, {})
         tree.body = [each for each in tree.body if getattr(each, "module", "") != "__future__"]
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and self.is_own(node):
@@ -95,7 +84,7 @@ class _Merger:
         else:  # it binds the package, and cannot bind another name
             key = (alias.name, None)
             self.names.setdefault(key, alias.name.partition(".")[0])
-        self.foreign[key] = None
+        self.foreign.add(key)
         self.aliases[name][alias.asname or alias.name.partition(".")[0]] = key
 
     def _new(self, name: str) -> str:
@@ -128,7 +117,7 @@ class _Merger:
         return self.names[target]
 
     def _rename(self, name: str) -> None:
-        for found in occurrences(self.sources[name].tree):
+        for found in occurrences(self.sources[name]):
             owner = found.scope.owner(found.name)
             if owner is None:
                 continue
@@ -169,7 +158,7 @@ class _Merger:
         if name in begun:
             return
         begun.add(name)
-        for statement in self.sources[name].tree.body:
+        for statement in self.sources[name].body:
             if self.is_own(statement):
                 assert isinstance(statement, ast.ImportFrom)
                 yield from self._run(statement.module or "", begun)
@@ -225,5 +214,5 @@ class _Rewriter(ast.NodeTransformer):
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
         if isinstance(body := getattr(node, "body", None), list) and not body:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+            body.append(ast.Pass())
         return node

@@ -25,7 +25,7 @@ from golf_fast.submit import mixing, sources
 from golf_fast.submit.constants import inlined
 from golf_fast.submit.entry import replaced
 from golf_fast.submit.fold import folded
-from golf_fast.submit.merge import Source, merged
+from golf_fast.submit.merge import merged
 from golf_fast.submit.minify import minified, minified_alone
 from golf_fast.submit.pack import pack
 from golf_fast.submit.rename import names_of_others, renamed
@@ -111,12 +111,11 @@ def plain_sources(config: RunConfig) -> dict[str, str]:
 @lru_cache(maxsize=8)
 def _source(of_recipe: str) -> str:
     config = replaced(RunConfig(), json_files.parse(of_recipe, "the recipe"))
-    modules = {name: Source(module.tree, module.is_package) for name, module in sources.collect(config).items()}
-    tree = merged(modules, sources.ENTRY)
+    tree = merged({name: module.tree for name, module in sources.collect(config).items()}, sources.ENTRY)
     fields = recipe(config)
     read = [each for each in environment.VARIABLES if each.name in VARIABLES]
     changing = {name.rpartition(".")[2] for each in read for name in (*each.fields, *each.also)}
-    tree = sources.pruned(folded(inlined(tree, replaced(RunConfig(), fields), changing | names_of_others(tree))))
+    tree = sources.pruned(folded(inlined(tree, config, changing | names_of_others(tree))))
     fixed = [each.name.lower() for each in environment.VARIABLES if each.name not in VARIABLES]
     _fill(tree, {"RECIPE": fields, "FIXED": " ".join(fixed)})
     return minified(renamed(tree))

@@ -69,7 +69,6 @@ class Module:
 
     name: str
     tree: ast.Module
-    is_package: bool
     units: list[tuple[set[str], ast.stmt]] = field(default_factory=list)
     """Statements of the top level, each with the names that it binds; none for one that does something."""
     aliases: dict[str, tuple[str, str | None]] = field(default_factory=dict)
@@ -77,21 +76,16 @@ class Module:
     live: set[str] = field(default_factory=set)
     """Names of the module that are used."""
 
-    @property
-    def path(self) -> str:
-        """Where its source lies, from the folder of the package's parent."""
-        return self.name.replace(".", "/") + ("/__init__.py" if self.is_package else ".py")
 
-
-def source_of(name: str) -> tuple[Path, bool] | None:
-    """The file of a module of this package, and whether it is a package; None where there is none."""
+def source_of(name: str) -> Path | None:
+    """The file of a module of this package; None where there is none."""
     below = ROOT.joinpath(*name.split(".")[1:])
     if name != PACKAGE and not name.startswith(f"{PACKAGE}."):
         return None
     if (below / "__init__.py").is_file():
-        return below / "__init__.py", True
+        return below / "__init__.py"
     file = below.with_suffix(".py")
-    return (file, False) if file.is_file() else None
+    return file if file.is_file() else None
 
 
 def collect(config: RunConfig, entry: str = ENTRY) -> dict[str, Module]:
@@ -107,7 +101,7 @@ def collect(config: RunConfig, entry: str = ENTRY) -> dict[str, Module]:
 def pruned(tree: ast.Module) -> ast.Module:
     """A program of one module without what its `main` does not use, changed in place."""
     collector = _Collector(set())
-    collector.add(module := Module(PACKAGE, tree, is_package=False))
+    collector.add(module := Module(PACKAGE, tree))
     collector.use(PACKAGE, "main")
     _Cutter(collector, module).cut()
     return module.tree
@@ -138,12 +132,11 @@ class _Collector:
         """A module, taken in with its packages; None if it is none of this package, or left out."""
         if name in self.modules:
             return self.modules[name]
-        found = source_of(name)
-        if found is None or self.is_out(name):
+        path = source_of(name)
+        if path is None or self.is_out(name):
             return None
-        path, is_package = found
         tree = stripped(ast.parse(read_bytes(path, "a source is needed")), name.partition(".")[2])
-        self.add(module := Module(name, tree, is_package))
+        self.add(module := Module(name, tree))
         return module
 
     def add(self, module: Module) -> None:

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from golf_fast.submit.merge import Source, merged
+from golf_fast.submit.merge import merged
 
 SOURCES = {
     "mine": "order = []",
@@ -43,8 +43,7 @@ def of_first(value_=first.value): return first.value + value_
 
 def program(**changed: str) -> ast.Module:
     sources = SOURCES | {f"mine.{name}": source for name, source in changed.items()}
-    packages = {name for name in sources if any(other.startswith(f"{name}.") for other in sources)}
-    return merged({name: Source(ast.parse(text), name in packages) for name, text in sources.items()}, "mine.entry")
+    return merged({name: ast.parse(text) for name, text in sources.items()}, "mine.entry")
 
 
 def test_it_does_what_the_modules_do() -> None:
