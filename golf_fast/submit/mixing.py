@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from typing import TypeAlias
 
     from numpy.typing import NDArray
@@ -49,35 +49,35 @@ def unpacked(packed: bytes) -> bytes:
     length, bits = words[0] + words[1] % 64 * WORD, words[1] >> 6
     if length > MOST or bits > 8:
         raise ValueError("no such length")
-    coming = predictions(-(-length // LANES), bits)
     state, at = np.zeros(LANES, int), 2
 
-    def filled(state: Integers, at: int) -> tuple[Integers, int]:
+    def fill() -> None:
+        nonlocal at
         (lanes,) = (state < LOW).nonzero()
-        end = at + len(lanes)
-        state[lanes] = state[lanes] * WORD + words[at:end]
-        return state, end
+        begin, at = at, at + len(lanes)
+        state[lanes] = state[lanes] * WORD + words[begin:at]
+
+    def decoded(p: Integers) -> Integers:
+        nonlocal state
+        low, high = state & 65535, state >> 16
+        ones = low < p
+        state = np.where(ones, high * p + low, state - (high + 1) * p)
+        fill()
+        return ones * 1
 
     for _ in range(3):
-        state, at = filled(state, at)
-    try:
-        p = coming.send(None)  # type: ignore[arg-type]  # what it is sent first is nothing
-        while True:
-            low, high = state & 65535, state >> 16
-            ones = low < p
-            state, at = filled(np.where(ones, high * p + low, state - (high + 1) * p), at)
-            p = coming.send(ones * 1)
-    except StopIteration as end:
-        if at < len(words) or (state != LOW).any():
-            raise ValueError("no such end") from None
-        text: bytes = end.value.astype(np.uint8).tobytes()[:length]
-        return text
+        fill()
+    text = run_model(-(-length // LANES), bits, decoded)
+    if at < len(words) or (state != LOW).any():
+        raise ValueError("no such end")
+    return text.astype(np.uint8).tobytes()[:length]
 
 
-def predictions(size: int, bits: int) -> Generator[Integers, Integers, Integers]:
-    """Yields the probabilities [LANES], in 1/65536, that the next bit of each lane is 1, and is sent the bits.
+def run_model(size: int, bits: int, code: Callable[[Integers], Integers]) -> Integers:
+    """Predicts a text of `size` characters of `bits` bits for each lane, and returns it.
 
-    Returns the text, `size` characters of `bits` bits for each lane.
+    Args:
+        code: takes the probabilities [LANES], in 1/65536, that the next bit of each lane is 1, and gives the bits.
     """
     squash = np.array([int(65536 / (1 + (Decimal(-x) / 256).exp())) for x in range(-2048, 2048)])
     stretch = np.searchsorted(squash, np.arange(4096) * 16 + 8) - 2048
@@ -107,7 +107,7 @@ def predictions(size: int, bits: int) -> Generator[Integers, Integers, Integers]
             mixed = (sums.sum(0) >> 1) + 2048
             where = (before * 256 + node) * 32 + (np.minimum(np.maximum(mixed, 0), 4095) >> 7) & 0x1FFFF
             fine = refined[where]
-            ones = yield squash.take(mixed, mode="clip") + fine >> 1
+            ones = code(squash.take(mixed, mode="clip") + fine >> 1)
             wanted = ones << 16
             errors = (wanted - squash.take(sums + 2048, mode="clip")) * rate
             np.add.at(weights, chosen.ravel(), (errors[:, :, None] * inputs + 524288 >> 20).ravel())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from golf_fast.submit.mixing import LANES, LOW, MOST, RADIX, WORD, predictions
+from golf_fast.submit.mixing import LANES, LOW, MOST, RADIX, WORD, run_model
 
 if TYPE_CHECKING:
     from golf_fast.submit.mixing import Integers
@@ -27,11 +26,13 @@ def pack(text: bytes) -> bytes:
     size = -(-len(text) // LANES)
     lanes = np.frombuffer(text.ljust(size * LANES, b"\0"), np.uint8).astype(int).reshape(LANES, size)
     stream = [lanes[:, at] >> bit & 1 for at in range(size) for bit in range(bits)[::-1]]
-    coming, guessed = predictions(size, bits), []
-    with contextlib.suppress(StopIteration):
-        guessed.append(coming.send(None))  # type: ignore[arg-type]
-        for ones in stream:
-            guessed.append(coming.send(ones))
+    guessed: list[Integers] = []
+
+    def noted(p: Integers) -> Integers:
+        guessed.append(p)
+        return stream[len(guessed) - 1]
+
+    run_model(size, bits, noted)
     state, words = np.full(LANES, LOW), list[int]()
     for ones, p in zip(stream[::-1], guessed[::-1], strict=True):
         share, first = np.where(ones, p, 65536 - p), np.where(ones, 0, p)
