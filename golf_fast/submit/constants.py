@@ -13,7 +13,6 @@ import dataclasses
 from collections.abc import Iterator, Set
 from typing import Any
 
-_MISSING = object()
 _PROPERTIES = ("property", "cached_property")
 
 
@@ -149,8 +148,8 @@ def _literal(value: Any) -> ast.expr | None:
     if isinstance(value, int | float) and abs(value) < float("inf"):
         return ast.Constant(value) if value >= 0 else ast.UnaryOp(ast.USub(), ast.Constant(-value))
     if isinstance(value, tuple):
-        inner = [_literal(each) for each in value]
-        return None if None in inner else ast.Tuple(inner, ast.Load())  # type: ignore[arg-type]
+        inner = [literal for each in value if (literal := _literal(each))]
+        return ast.Tuple(inner, ast.Load()) if len(inner) == len(value) else None
     return None
 
 

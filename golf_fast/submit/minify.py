@@ -15,11 +15,6 @@ def minified(tree: ast.Module) -> str:
 
 def minified_alone(tree: ast.Module, *kept: str) -> str:
     """The source of a module that nothing else looks at, without its types: only the names that are given stay."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            node.returns = None
-            for argument in node.args.args:
-                argument.annotation = None
     body = [each for each in tree.body if not _is_of_types(each)]
     text: str = python_minifier.minify(
         ast.unparse(ast.Module(body, [])),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 Functions = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehensions = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -85,7 +86,7 @@ class _Finder:
     def __init__(self) -> None:
         self.found: list[Occurrence] = []
 
-    def inside(self, nodes: list[ast.stmt], scope: Scope) -> None:
+    def inside(self, nodes: Sequence[ast.AST], scope: Scope) -> None:
         for node in nodes:
             self.visit(node, scope)
 
@@ -141,7 +142,7 @@ class _Finder:
         inner = Scope(node, scope)
         for argument in every:
             self._note(argument, "arg", inner)
-        self.inside(node.body if isinstance(node.body, list) else [node.body], inner)  # type: ignore[list-item]
+        self.inside([node.body] if isinstance(node, ast.Lambda) else node.body, inner)
 
     def _comprehension(self, node: Comprehensions, scope: Scope) -> None:
         inner, (first, *_) = Scope(node, scope), node.generators
@@ -156,9 +157,7 @@ class _Finder:
     def _declaration(self, node: ast.Global | ast.Nonlocal, scope: Scope) -> None:
         for place, name in enumerate(node.names):
             scope.elsewhere[name] = isinstance(node, ast.Global)
-            self.found.append(
-                Occurrence(name, node, scope, lambda new, place=place: node.names.__setitem__(place, new))  # type: ignore[misc]
-            )
+            self.found.append(Occurrence(name, node, scope, partial(node.names.__setitem__, place)))
 
     def _alias(self, node: ast.alias, scope: Scope) -> None:
         bound = node.asname or node.name.partition(".")[0]

@@ -302,7 +302,7 @@ class _Cleaner(ast.NodeTransformer):
     def _filled(node: ast.AST) -> ast.AST:
         body = getattr(node, "body", None)
         if isinstance(body, list) and not body and not isinstance(node, ast.Module):
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+            body.append(ast.Pass())
         return node
 
 
