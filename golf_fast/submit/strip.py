@@ -235,10 +235,6 @@ class _Cleaner(ast.NodeTransformer):
     def visit_Assert(self, node: ast.Assert) -> None:
         return None
 
-    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        exported = isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
-        return None if exported else self.generic_visit(node)
-
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         """Fields keep that they have a type, which is all that makes them fields."""
         with_fields = any("dataclass" in ast.unparse(each) for each in node.decorator_list) or any(
