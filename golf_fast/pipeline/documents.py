@@ -52,7 +52,7 @@ def gains(fixed: npt.NDArray[np.float32], adapting: npt.NDArray[np.float32]) -> 
 
 
 def find_documents(validation: Validation, losses: npt.NDArray[np.float32], tokenizer: Tokenizer) -> Documents:
-    """Where the documents begin, their bytes, and the text of the hardest and easiest by bits per byte.
+    """Where the documents begin, their bytes, their hashes, and the text of the hardest and easiest by bits per byte.
 
     Args:
         losses: nats of each target, `[targets]`.
@@ -69,7 +69,16 @@ def find_documents(validation: Validation, losses: npt.NDArray[np.float32], toke
         for document in chosen
     }
     digest = hashlib.sha256(np.ascontiguousarray(tokens, dtype="<u2").data).hexdigest()
-    return Documents(digest, count, starts.tolist(), sizes.tolist(), shown)
+    texts = tuple(
+        _hash(tokens[start : start + length + 1], tokenizer) for start, length in zip(starts, lengths, strict=True)
+    )
+    return Documents(digest, count, starts.tolist(), sizes.tolist(), shown, texts)
+
+
+def _hash(tokens: npt.NDArray[np.uint16], tokenizer: Tokenizer) -> str:
+    """The hash that `Documents` has of the text of a document: of all tokens but the first, its BOS or what is cut."""
+    before = len(tokenizer.decode_bytes(tokens[:1]))
+    return hashlib.sha256(tokenizer.decode_bytes(tokens)[before:]).hexdigest()[:16]
 
 
 def _ends(nats: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> list[int]:

@@ -33,7 +33,8 @@ def compare(
 ) -> None:
     """Show what differs between runs: settings, results, curves, and bits per byte with an interval over documents.
 
-    The other runs are compared with the first. All must have been scored on the same validation tokens.
+    The other runs are compared with the first. All must have been scored on the same validation text, whatever their
+    tokenizers: with other tokens the bits per byte of the documents that both were scored on whole are compared.
 
     Args:
         runs: The directories of two runs or more.

@@ -1,4 +1,4 @@
-"""`documents.json`: the documents of the validation tokens of a run, and the text of some of them."""
+"""`documents.json`: the documents that a run was scored on, and the text of some of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from golf_fast import json_files
-from golf_fast.checks import require
+from golf_fast.checks import later, require
 from golf_fast.files import replacing
 from golf_fast.from_plain import from_plain
 
@@ -29,11 +29,15 @@ class Documents:
     """Bytes of the text of each document."""
     shown: dict[str, list[str]]
     """Number of a document, from 0 -> the text of each of its first targets, hardest document first, easiest last."""
+    texts: tuple[str, ...] = later(())
+    """The first 16 hexadecimal digits of the SHA-256 of the text of each document, as its bytes are decoded, which is
+    the same whatever the tokenizer; none where an earlier version wrote the file."""
 
     def __post_init__(self) -> None:
         require(0 < len(self.starts) == len(self.bytes), "starts", len(self.starts), f"{len(self.bytes)}, as of bytes")
         rising = all(before < after for before, after in pairwise([-1, *self.starts, self.targets]))
         require(rising and self.starts[0] == 0, "starts", self.starts[:3], "0 first, then rising below targets")
+        require(len(self.texts) in (0, len(self.starts)), "texts", len(self.texts), f"{len(self.starts)}, as of starts")
         for number in self.shown:
             known = number.isascii() and number.isdigit() and int(number[:10]) < len(self.starts)
             require(known, "shown", number, f"the number of a document, below {len(self.starts)}")

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from golf_fast.runs.documents import Documents
+
 _NEEDED = "a file that a run left is needed"
 _OF_A_STEP = ("train", "val", "step")
 """Kinds of records that belong to a step of the training."""
 _COSTS = "what compression cost"
 """The stage that leaves a record of each step of the compression and of each tensor."""
+_TOKENS_AT_A_TIME = 1 << 24
 _MOST_BYTES = 1 << 30
 """Bytes of the metrics, or of the losses of a validation text; the challenge's has 62 million tokens."""
 
@@ -106,6 +109,29 @@ class FinishedRun:
         if len(content) % 4:
             raise InputError(f"{self.paths.token_losses}: has {len(content)} bytes; a float32 for each token has 4")
         return np.frombuffer(content, dtype="<f4")
+
+    def document_losses(self, of: Documents) -> npt.NDArray[np.float64]:
+        """The loss of each document in nats, `[documents]`; the file is read in pieces of whole documents."""
+        import numpy as np
+
+        path = self.paths.token_losses
+        with open_regular(path, _NEEDED) as file:
+            size = file.seek(0, 2)
+        if size != 4 * of.targets:
+            raise InputError(f"{path}: has {size} bytes; {of.targets} losses have 4 each")
+        starts = np.array([*of.starts, of.targets])
+        sums = np.empty(len(of.starts))
+        first = 0
+        while first < len(sums):
+            last = max(first + 1, int(np.searchsorted(starts, starts[first] + _TOKENS_AT_A_TIME, side="right")) - 1)
+            losses = self.losses_between(path, int(starts[first]), int(starts[last]))
+            if len(losses) < starts[last] - starts[first]:
+                raise InputError(f"{path}: became shorter while it was read")
+            sums[first:last] = np.add.reduceat(losses, starts[first:last] - starts[first], dtype=np.float64)
+            first = last
+        if not np.isfinite(sums).all():
+            raise InputError(f"{path}: holds a loss that is no finite number")
+        return sums
 
 
 def _made_again(record: dict[str, Any], resumed: dict[str, Any]) -> bool:

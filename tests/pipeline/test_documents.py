@@ -1,5 +1,6 @@
 """The documents that a run leaves: where they begin, their bytes, and the text of the hardest and easiest."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from golf_fast.data import BOS_ID, Tokenizer, Validation, train_tokenizer
+from golf_fast.data.case_ops import OURS
 from golf_fast.errors import InputError
 from golf_fast.pipeline.documents import find_documents, gains
 from golf_fast.runs import documents
@@ -42,6 +44,20 @@ def test_documents_go_from_bos_to_bos(tokenizer: Tokenizer, tmp_path: Path) -> N
     assert documents.read(tmp_path / "documents.json") == found
 
 
+def test_hashes_are_of_the_text_whatever_its_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """A larger vocabulary, and one of text without capitals."""
+    seen = []
+    for number, (size, case_ops) in enumerate([(300, None), (340, None), (300, OURS)]):
+        train_tokenizer(TEXTS, size, tmp_path / f"{number}.model", case_ops)
+        other = Tokenizer(tmp_path / f"{number}.model")
+        tokens = np.array([token for text in TEXTS for token in (BOS_ID, *other.encode(text))], dtype=np.uint16)
+        validation = Validation.counted(tokens, other.token_bytes())
+        seen.append(find_documents(validation, np.ones(validation.targets, np.float32), other))
+    expected = tuple(hashlib.sha256(text.encode()).hexdigest()[:16] for text in TEXTS)
+    assert [each.texts for each in seen] == [expected] * 3
+    assert len({each.tokens_sha256 for each in seen}) == 3
+
+
 def test_text_before_the_first_bos_is_a_document(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode(TEXTS[1])
     tokens = np.array([*ids, BOS_ID, *ids], dtype=np.uint16)
@@ -49,6 +65,7 @@ def test_text_before_the_first_bos_is_a_document(tokenizer: Tokenizer) -> None:
     found = find_documents(validation, np.ones(validation.targets, np.float32), tokenizer)
     assert found.starts == [0, len(ids)]
     assert sum(found.bytes) == validation.bytes
+    assert found.texts[1] == hashlib.sha256(TEXTS[1].encode()).hexdigest()[:16]
 
 
 def test_a_byte_that_is_no_character_is_named(tokenizer: Tokenizer) -> None:
@@ -64,6 +81,7 @@ def test_a_byte_that_is_no_character_is_named(tokenizer: Tokenizer) -> None:
         ({"shown": {"2": []}}, "shown is 2"),
         ({"shown": {"-1": []}}, "shown is -1"),
         ({"targets": "9"}, "targets"),
+        ({"texts": ["0"]}, "texts is 1"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, change: dict[str, object], said: str) -> None:

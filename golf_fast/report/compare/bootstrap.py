@@ -36,7 +36,8 @@ class Difference:
         low, high: bounds of the confidence interval by the percentiles of the resamples; None with one document only.
         error: standard deviation over the resamples; None with one document only.
         better: share of the resamples in which the run is better than the first; None with one document only.
-        documents: how many there are.
+        documents: how many are compared.
+        bytes: of these documents together.
     """
 
     run: str
@@ -46,6 +47,7 @@ class Difference:
     error: float | None
     better: float | None
     documents: int
+    bytes: int
 
     @property
     def sure(self) -> bool:
@@ -67,9 +69,9 @@ def differences(
         nats: loss of each document under each run, `[documents]` each.
         sizes: bytes of each document, `[documents]`.
     """
-    total = float(sizes.sum())
+    size = int(sizes.sum())
     changes = np.stack([column - nats[0] for column in nats[1:]], axis=1)
-    means = changes.sum(axis=0) / total
+    means = changes.sum(axis=0) / size
     # The difference of a resample is the mean plus what is left over it: small numbers, which float32 holds well.
     rest = changes - sizes[:, None] * means
     drawn = _resampled(np.column_stack([rest, sizes]), resamples, seed) if len(sizes) > 1 else np.empty((0, 1))
@@ -78,12 +80,12 @@ def differences(
     for place, (name, mean) in enumerate(zip(names[1:], means.tolist(), strict=True)):
         bpb = mean / math.log(2)
         if not len(drawn):
-            found.append(Difference(name, bpb, None, None, None, None, len(sizes)))
+            found.append(Difference(name, bpb, None, None, None, None, len(sizes), size))
             continue
         values = (mean + drawn[:, place] / drawn[:, -1]) / math.log(2)
         low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
         better = float((values < 0).mean())
-        found.append(Difference(name, bpb, low, high, float(values.std()), better, len(sizes)))
+        found.append(Difference(name, bpb, low, high, float(values.std()), better, len(sizes), size))
     return found
 
 

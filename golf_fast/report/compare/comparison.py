@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from golf_fast.errors import InputError
-from golf_fast.report.compare.bootstrap import Column, Difference, differences
+from golf_fast.report.compare.bootstrap import Difference, differences
 from golf_fast.report.compare.seeds import Seeds, seeds
 from golf_fast.report.html import as_object, flat
 from golf_fast.runs import FinishedRun
 from golf_fast.runs.documents import Documents
+from golf_fast.runs.same_text import shared
 
-_TOKENS_AT_A_TIME = 1 << 24
 _NOT_COMPARED = {"run_id", "runs_dir", "track", "profile", "file_hashes"}
 """Fields of the settings and the result that say which run it is, where, and who looked at it, and not what it is."""
 
@@ -42,9 +42,11 @@ class Comparison:
     Attributes:
         names: of the runs, each another; the first is what the others are compared with.
         settings, results: the fields that differ.
-        differences: of every other run against the first.
+        differences: of every other run against the first, over the documents that both were scored on.
+        notes: sentences on what is compared of runs with other tokens, and why some are not compared.
+        token_bytes: bytes of validation text that a token stands for in each run, where the tokens of the runs are not
+            the same, None for a run that does not say it; empty where they are the same.
         seeds: groups of runs that differ by their seed only, where there are such.
-        without: why there are no differences; "" where there are.
         records: the metrics of each run.
     """
 
@@ -53,7 +55,8 @@ class Comparison:
     results: list[Row]
     differences: list[Difference]
     seeds: list[Seeds]
-    without: str
+    notes: list[str]
+    token_bytes: list[float | None]
     records: list[list[dict[str, Any]]]
 
     def as_json(self) -> dict[str, Any]:
@@ -74,7 +77,7 @@ def compare(folders: Sequence[Path], of_an_earlier_version: Callable[[FinishedRu
         of_an_earlier_version: finds the documents of a run that did not record them.
 
     Raises:
-        InputError: a folder is no run or holds what no run writes; or the runs were scored on different tokens.
+        InputError: a folder is no run or holds what no run writes; or the runs were scored on different texts.
     """
     if len(folders) < 2:
         raise InputError(f"{len(folders)} run directory: at least 2 are needed to compare")
@@ -85,16 +88,18 @@ def compare(folders: Sequence[Path], of_an_earlier_version: Callable[[FinishedRu
     names = _names(folders)
     results = [run.as_written(run.paths.result) for run in runs]
     settings = [_compared(flat(_settings(run))) for run in runs]
-    lacking = [name for name, run in zip(names, runs, strict=True) if not run.paths.token_losses.exists()]
-    without = f"there is no interval: {', '.join(lacking)} left no loss of each token" if lacking else ""
-    found = [] if lacking else _differences(names, runs, of_an_earlier_version)
+    scored = _scored(names, runs, of_an_earlier_version)
+    found, notes = _differences(scored) if scored and scored[0].name == names[0] else ([], [])
+    if lacking := [name for name in names if name not in {each.name for each in scored}]:
+        notes.append(f"there is no interval: {', '.join(lacking)} left no loss of each token")
     return Comparison(
         names,
         _rows(settings),
         _rows([_compared(flat(result)) for result in results]),
         found,
         seeds(names, settings, [result.get("val_bpb") for result in results]),
-        without,
+        notes,
+        _token_bytes(names, settings, results, scored),
         [run.records() for run in runs],
     )
 
@@ -130,36 +135,76 @@ def _rows(held: Sequence[dict[str, Any]]) -> list[Row]:
     return [row for row in rows if any(value != row.values[0] for value in row.values)]
 
 
-def _differences(
+@dataclass(frozen=True)
+class _Scored:
+    """A run that left the loss of each token."""
+
+    name: str
+    run: FinishedRun
+    documents: Documents
+
+
+def _scored(
     names: Sequence[str], runs: Sequence[FinishedRun], of_an_earlier_version: Callable[[FinishedRun], Documents]
-) -> list[Difference]:
-    documents = [run.documents() if run.paths.documents.exists() else of_an_earlier_version(run) for run in runs]
-    first = documents[0]
-    for name, run, each in zip(names, runs, documents, strict=True):
-        size = run.paths.token_losses.stat().st_size
-        if size != 4 * each.targets:
-            raise InputError(f"{run.paths.token_losses}: has {size} bytes; {each.targets} losses have 4 each")
-        if (each.tokens_sha256, each.starts, each.bytes) != (first.tokens_sha256, first.starts, first.bytes):
-            raise InputError(
-                f"{name}: was scored on other validation tokens ({each.targets:,}, SHA-256 {each.tokens_sha256[:12]}) "
-                f"than {names[0]} ({first.targets:,}, {first.tokens_sha256[:12]}); only the same can be compared"
-            )
-    sums = [_nats(run, each) for run, each in zip(runs, documents, strict=True)]
-    return differences(names, sums, np.array(first.bytes, np.int64))
+) -> list[_Scored]:
+    found = [
+        _Scored(name, run, run.documents() if run.paths.documents.exists() else of_an_earlier_version(run))
+        for name, run in zip(names, runs, strict=True)
+        if run.paths.token_losses.exists()
+    ]
+    if len({each.documents.tokens_sha256 for each in found}) > 1:
+        found = [each if each.documents.texts else _hashed(each, of_an_earlier_version) for each in found]
+    return found
 
 
-def _nats(run: FinishedRun, documents: Documents) -> Column:
-    """The loss of each document, in nats, `[documents]`; the file is read in pieces of whole documents."""
-    starts = np.array([*documents.starts, documents.targets])
-    sums = np.empty(len(documents.starts))
-    first = 0
-    while first < len(sums):
-        last = max(first + 1, int(np.searchsorted(starts, starts[first] + _TOKENS_AT_A_TIME, side="right")) - 1)
-        losses = run.losses_between(run.paths.token_losses, int(starts[first]), int(starts[last]))
-        if len(losses) < starts[last] - starts[first]:
-            raise InputError(f"{run.paths.token_losses}: became shorter while it was read")
-        sums[first:last] = np.add.reduceat(losses, starts[first:last] - starts[first], dtype=np.float64)
-        first = last
-    if not np.isfinite(sums).all():
-        raise InputError(f"{run.paths.token_losses}: holds a loss that is no finite number")
-    return sums
+def _hashed(held: _Scored, of_an_earlier_version: Callable[[FinishedRun], Documents]) -> _Scored:
+    """A run that recorded no hash of its documents, with them if its shards are still there, else as it is."""
+    try:
+        found = of_an_earlier_version(held.run)
+    except InputError:
+        return held
+    same = found.tokens_sha256 == held.documents.tokens_sha256
+    return dataclasses.replace(held, documents=found) if same else held
+
+
+def _differences(scored: Sequence[_Scored]) -> tuple[list[Difference], list[str]]:
+    """Of every run against the first, and what to know of them."""
+    first, *others = scored
+    held = [shared(first.documents, each.documents, (first.name, each.name)) for each in others]
+    sums = [each.run.document_losses(each.documents) for each in scored]
+    sizes = np.array(first.documents.bytes, np.int64)
+    found: dict[str, Difference] = {}
+    for documents in dict.fromkeys(tuple(each.documents) for each in held):
+        places = [place for place, each in enumerate(held) if tuple(each.documents) == documents]
+        chosen = np.array(documents)
+        columns = [sums[0][chosen], *(sums[place + 1][chosen] for place in places)]
+        names = [first.name, *(others[place].name for place in places)]
+        found |= {each.run: each for each in differences(names, columns, sizes[chosen])}
+    said = [each.compared(first.name, other.name) for each, other in zip(held, others, strict=True)]
+    return [found[each.name] for each in others], [note for note in said if note]
+
+
+def _token_bytes(
+    names: Sequence[str],
+    settings: Sequence[dict[str, Any]],
+    results: Sequence[dict[str, Any]],
+    scored: Sequence[_Scored],
+) -> list[float | None]:
+    """Bytes of validation text that a token stands for in each run; empty where all have the same tokens."""
+    documents = {each.name: each.documents for each in scored}
+    tokens = {each.tokens_sha256 for each in documents.values()}
+    asked = {
+        str([(name, value) for name, value in held.items() if name.startswith("data.") or name == "model.vocab_size"])
+        for held in settings
+    }
+    if len(tokens) < 2 and (len(documents) == len(names) or len(asked) < 2):
+        return []
+    return [_rate(result, documents.get(name)) for name, result in zip(names, results, strict=True)]
+
+
+def _rate(result: dict[str, Any], documents: Documents | None) -> float | None:
+    """Bytes of a token in the validation text, by the documents of a run or by its result."""
+    size, count = result.get("val_bytes"), result.get("val_tokens")
+    if documents is not None:
+        size, count = sum(documents.bytes), documents.targets
+    return size / count if isinstance(size, int) and isinstance(count, int) and count > 0 else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from html import escape
 
 from golf_fast.report import html
-from golf_fast.report.compare.bootstrap import CONFIDENCE, RESAMPLES, SEED, Difference
+from golf_fast.report.compare.bootstrap import CONFIDENCE, RESAMPLES, SEED, Column, Difference
 from golf_fast.report.compare.comparison import Comparison, Row
 from golf_fast.report.compare.seeds import Seeds
 from golf_fast.report.page.figures import Plot
@@ -30,10 +31,9 @@ def lines(found: Comparison) -> str:
         parts.append(table([title, *found.names], cells) if rows else f"{title}s: all the same")
     if found.differences:
         parts.append(table(_headers(found), [_cells(each) for each in found.differences]) + f"\n{_method(found)}")
+    parts += found.notes
     if found.seeds:
         parts.append(table(_SEEDS, _groups(found.seeds)) + f"\n{_WELCH}")
-    if found.without:
-        parts.append(found.without)
     return "\n\n".join(parts)
 
 
@@ -47,7 +47,8 @@ def page(found: Comparison) -> str:
     ]
     said = "".join(f"<li>{escape(name)}</li>" for name in found.names)
     table_of = html.table(_headers(found), [_cells(each) for each in found.differences], numbers=(1, 2, 3, 4))
-    sure = f"{table_of}<p>{escape(_method(found))}</p>" if found.differences else f"<p>{escape(found.without)}</p>"
+    sure = f"{table_of}<p>{escape(_method(found))}</p>" if found.differences else ""
+    sure += "".join(f"<p>{escape(note)}</p>" for note in found.notes)
     return html.document(
         " / ".join(found.names),
         [
@@ -96,8 +97,9 @@ def _seeds(groups: Sequence[Seeds]) -> str:
 
 
 def _method(found: Comparison) -> str:
-    count = found.differences[0].documents
-    return f"paired bootstrap over {count:,} documents, {RESAMPLES:,} resamples, seed {SEED}; below 0 is better"
+    counts = sorted({each.documents for each in found.differences})
+    documents = " and ".join(f"{count:,}" for count in counts)
+    return f"paired bootstrap over {documents} documents, {RESAMPLES:,} resamples, seed {SEED}; below 0 is better"
 
 
 def _rows(found: Comparison, rows: Sequence[Row]) -> str:
@@ -112,8 +114,7 @@ def _cut(text: str) -> str:
 
 
 def _training(pen: Pen, found: Comparison, over: str) -> str:
-    curves = [(name, curve(records, over)) for name, records in zip(found.names, found.records, strict=True)]
-    held = [(place, name, each) for place, (name, each) in enumerate(curves) if each is not None]
+    held, unit = _losses(found, over)
     if not held:
         return ""
     with pen.figure(f"compared over {over}") as drawing:
@@ -127,9 +128,27 @@ def _training(pen: Pen, found: Comparison, over: str) -> str:
             ends.append(f"{name} {course[-1]:.3f}")
         # The first steps are far above all that can be told apart later.
         drawing.axes.set_ylim(min(late) - 0.1, max(late) + 0.3)
-        drawing.axes.set(xlabel="seconds of training" if over == "seconds" else "step", ylabel="nats a token")
+        drawing.axes.set(xlabel="seconds of training" if over == "seconds" else "step", ylabel=unit)
         drawing.legend(2)
-        return drawing.finish(f"Training loss at the end, in nats a token: {', '.join(ends)}.")
+        return drawing.finish(f"Training loss at the end, in {unit}: {', '.join(ends)}.")
+
+
+def _losses(found: Comparison, over: str) -> tuple[list[tuple[int, str, tuple[Column, Column]]], str]:
+    """Place, name, and the training loss of each run that has one over "step" or "seconds"; and its unit.
+
+    A token is another length of text under another tokenizer: then losses are told by the bytes of the validation text
+    that a token stands for, which are nearly those of the training text.
+    """
+    curves = [curve(records, over) for records in found.records]
+    held = [(place, found.names[place], each) for place, each in enumerate(curves) if each is not None]
+    if not found.token_bytes:
+        return held, "nats a token"
+    told = []
+    for place, name, (x, losses) in held:
+        size = found.token_bytes[place]
+        if size:
+            told.append((place, name, (x, losses / (size * math.log(2)))))
+    return told, "bits per byte, by the bytes a token of the validation text"
 
 
 def _intervals(pen: Pen, found: Sequence[Difference]) -> str:
@@ -152,7 +171,7 @@ def _intervals(pen: Pen, found: Sequence[Difference]) -> str:
 
 def _gains(pen: Pen, found: Comparison) -> str:
     held = [of_kind(records, "gain", "start", "stop", "fixed", "adapting") for records in found.records]
-    if not any(held):
+    if found.token_bytes or not any(held):  # tokens of different runs are not the same text
         return ""
     with pen.figure("gains compared") as drawing:
         drawing.axes.axhline(0, color=pen["--muted"], linewidth=0.8)

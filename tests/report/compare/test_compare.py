@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,19 +59,100 @@ def test_the_difference_is_that_of_the_losses(runs: list[Path]) -> None:
 def test_losses_are_read_in_pieces(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = compare(runs, recorded)
     for size in (1, 2000, 10_000):
-        monkeypatch.setattr("golf_fast.report.compare.comparison._TOKENS_AT_A_TIME", size)
+        monkeypatch.setattr("golf_fast.runs.finished._TOKENS_AT_A_TIME", size)
         assert compare(runs, recorded) == whole
 
 
-def test_other_tokens_are_refused_in_a_line(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    paths = RunPaths(runs[1])
+TEXTS = ["a", "b", "c", "d"]
+"""Hashes of the documents that `leave` leaves, as far as they matter here."""
+
+
+def in_other_tokens(run: Path, **change: Any) -> None:
+    """Exchange what a run recorded of its documents as if each token were two, each with half of its loss."""
+    paths = RunPaths(run)
     held = json.loads(paths.documents.read_text())
-    paths.documents.write_text(json.dumps(held | {"tokens_sha256": "f" * 64}))
+    losses = np.repeat(np.fromfile(paths.token_losses, "<f4") / 2, 2)
+    told = {"tokens_sha256": "f" * 64, "targets": 2 * TARGETS, "starts": [2 * start for start in STARTS], "shown": {}}
+    paths.documents.write_text(json.dumps(held | told | {"texts": TEXTS} | change))
+    losses.tofile(paths.token_losses)
+
+
+@pytest.fixture
+def hashed(runs: list[Path]) -> list[Path]:
+    """The two runs, the first with hashes of its documents."""
+    path = RunPaths(runs[0]).documents
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"texts": TEXTS}))
+    return runs
+
+
+def test_the_same_text_in_other_tokens_is_compared_by_its_bytes(hashed: list[Path]) -> None:
+    same = compare(hashed, recorded)
+    assert (same.notes, same.token_bytes) == ([], [])
+    in_other_tokens(hashed[1])
+    found = compare(hashed, recorded)
+    assert found.differences[0].bpb == pytest.approx(same.differences[0].bpb, rel=1e-6)
+    assert (found.differences[0].documents, found.differences[0].bytes) == (4, sum(SIZES))
+    assert found.token_bytes == [sum(SIZES) / TARGETS, sum(SIZES) / TARGETS / 2]
+    assert found.notes == [
+        "second against first: the same text in other tokens (12,000 against 6,000), the same bytes of it scored;"
+        " compared over 4 of 4 documents, 15,300 bytes"
+    ]
+
+
+def test_a_document_that_is_cut_elsewhere_is_left_out(hashed: list[Path]) -> None:
+    """The difference is that of the documents before it: 0.5 nats a token in the second of three."""
+    in_other_tokens(hashed[1], bytes=[*SIZES[:3], 3990], texts=["a", "b", "c", "other"])
+    found = compare(hashed, recorded)
+    (difference,) = found.differences
+    assert difference.bpb == pytest.approx(-0.5 * (STARTS[2] - STARTS[1]) / sum(SIZES[:3]) / math.log(2), rel=1e-5)
+    assert (difference.documents, difference.bytes) == (3, 11_300)
+    assert found.as_json()["differences"][0]["bytes"] == 11_300
+    for shown in (show.lines(found), show.page(found)):
+        assert "15,290 against 15,300 bytes of it scored; compared over 3 of 4 documents, 11,300 bytes, the" in shown
+        assert "paired bootstrap over 3 documents" in shown
+
+
+def test_of_other_tokens_nothing_is_drawn_by_the_token(hashed: list[Path]) -> None:
+    in_other_tokens(hashed[1])
+    page = show.page(compare(hashed, recorded))
+    assert page.count("<svg") == 3
+    assert "What adapting gained" not in page
+    assert "nats a token" not in page
+    assert "Training loss at the end, in bits per byte" in page
+
+
+def test_another_text_is_refused_in_a_line(hashed: list[Path]) -> None:
+    in_other_tokens(hashed[1], texts=["a", "x", "y", "z"])
     with pytest.raises(
-        InputError, match=r"^second: was scored on other validation tokens \(6,000, SHA-256 ffff"
+        InputError, match=r"^second: was scored on another text than first, as far as is known: 1 of 3 documents"
     ) as error:
-        compare(runs, recorded)
+        compare(hashed, recorded)
     assert "\n" not in str(error.value)
+
+
+def test_hashes_that_a_run_did_not_record_are_looked_for(hashed: list[Path]) -> None:
+    """The documents of an earlier version: with its shards they are hashed, without them their bytes must do."""
+    in_other_tokens(hashed[1], texts=["a", "b", "c", "d"])
+    whole = FinishedRun(hashed[1]).documents()
+    in_file = json.loads(RunPaths(hashed[1]).documents.read_text())
+    del in_file["texts"]
+    RunPaths(hashed[1]).documents.write_text(json.dumps(in_file))
+    found = compare(hashed, lambda run: whole)
+    assert found.notes[0].endswith("over 4 of 4 documents, 15,300 bytes")
+
+    def lost(run: FinishedRun) -> Documents:
+        raise InputError("no shard")
+
+    assert compare(hashed, lost).notes[0].endswith("only the bytes of each document say that the text is the same")
+
+
+def test_a_run_that_ended_early_leaves_the_others_compared(runs: list[Path], tmp_path: Path) -> None:
+    early = leave(tmp_path / "early")
+    for path in (RunPaths(early).token_losses, RunPaths(early).documents):
+        path.unlink()
+    found = compare([*runs, early], recorded)
+    assert [each.run for each in found.differences] == ["second"]
+    assert found.notes == ["there is no interval: early left no loss of each token"]
 
 
 def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) -> None:
@@ -94,9 +176,9 @@ def test_a_run_that_ended_early_is_compared_as_far_as_it_came(runs: list[Path]) 
         path.unlink()
     found = compare(runs, recorded)
     assert found.differences == []
-    assert found.without == "there is no interval: second left no loss of each token"
-    assert found.without in show.lines(found)
-    assert found.without in show.page(found)
+    assert found.notes == ["there is no interval: second left no loss of each token"]
+    assert found.notes[0] in show.lines(found)
+    assert found.notes[0] in show.page(found)
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(runs: list[Path], tmp_path: Path) -> None:
@@ -175,6 +257,6 @@ def test_runs_that_differ_by_their_seed_are_a_group(runs: list[Path], tmp_path: 
 
 
 def test_an_empty_comparison_has_a_page() -> None:
-    found = Comparison(["a", "b"], [], [], [], [], "nothing", [[], []])
+    found = Comparison(["a", "b"], [], [], [], [], ["nothing"], [], [[], []])
     assert "All are the same." in show.page(found)
     assert show.lines(found) == "settings: all the same\n\nresults: all the same\n\nnothing"
