@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from benchmarks import results
-from benchmarks.gpu.plans import PLANS, Stage, python, shown
+from benchmarks.gpu.plans import PATHS, PLANS, Paths, Stage, missing, python, shown
 from golf_fast.arguments import Parser
 from golf_fast.errors import InputError
 
@@ -23,20 +25,22 @@ LOG = "gpu.log"
 LEAST = 10.0
 """Seconds that a stage needs at least to be begun."""
 GRACE = 3.0
-"""Seconds between the request to end and the end."""
+"""Seconds between a request to end and the next, which is more urgent."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage: "done", "failed (exit code N)", "cut off" or "left out", and its seconds."""
+    """What became of a stage, and its seconds: "done", "failed (exit code N)", "cut off" or "left out", which is no
+    failure where nobody gave what it needs (`unasked`)."""
 
     stage: str
     end: str
     seconds: float
+    unasked: bool = False
 
     @property
     def good(self) -> bool:
-        return self.end == "done"
+        return self.end == "done" or self.unasked
 
 
 class Log:
@@ -57,32 +61,38 @@ class Log:
             self.line(line.rstrip("\n"))
 
 
-def run(stages: Sequence[Stage], budget: float, folder: Path, rehearse: bool = False) -> list[Outcome]:
+def run(
+    stages: Sequence[Stage], budget: float, folder: Path, rehearse: bool = False, paths: Paths | None = None
+) -> list[Outcome]:
     """Run the stages in their order, none past `budget` seconds; one that fails or is cut off ends no other.
 
     What each prints is in `gpu.log` in `folder` while it is made, and so are the measurements, in `folder` too.
     """
     log, began, outcomes = Log(folder), time.monotonic(), []
     for stage in stages:
+        if lacking := [] if rehearse else missing(stage, paths or {}):
+            outcomes.append(Outcome(stage.name, "left out", 0.0, unasked=True))
+            log.line(f"== {stage.name}: left out, for it needs {' and '.join(lacking)}")
+            continue
         left = budget - (time.monotonic() - began)
         if left < LEAST:
             outcomes.append(Outcome(stage.name, "left out", 0.0))
             log.line(f"== {stage.name}: left out, {left:.0f} s are left")
             continue
-        limit = min(stage.limit, left - GRACE)
-        log.line(f"== {stage.name}, {limit:.0f} s of {left:.0f} at most: {shown(stage, rehearse)}")
-        outcome = _run_one(stage, limit, folder, log, rehearse)
-        outcomes.append(outcome)
-        log.line(f"== {stage.name}: {outcome.end}, {outcome.seconds:.1f} s")
+        limit = min(stage.limit, max(left - 2 * GRACE, left / 2))
+        log.line(f"== {stage.name}, {limit:.0f} s of {left:.0f} at most: {shown(stage, rehearse, paths)}")
+        end, seconds = _run_one(stage, python(stage, rehearse, paths), limit, folder, log)
+        outcomes.append(Outcome(stage.name, end, seconds))
+        log.line(f"== {stage.name}: {end}, {seconds:.1f} s")
     return outcomes
 
 
-def _run_one(stage: Stage, limit: float, folder: Path, log: Log, rehearse: bool) -> Outcome:
+def _run_one(stage: Stage, command: list[str], limit: float, folder: Path, log: Log) -> tuple[str, float]:
     own = {results.VARIABLE: str(folder.absolute()), "PYTHONUNBUFFERED": "1", **dict(stage.environment)}
     began = time.monotonic()
     # A session of its own: what it started ends with it.
     process = subprocess.Popen(
-        python(stage, rehearse),
+        command,
         cwd=ROOT,
         env={**os.environ, **own},
         stdin=subprocess.DEVNULL,
@@ -103,20 +113,38 @@ def _run_one(stage: Stage, limit: float, folder: Path, log: Log, rehearse: bool)
     finally:
         _end(process)
     reader.join(GRACE)
-    return Outcome(stage.name, end, time.monotonic() - began)
+    for name in stage.leaves:
+        _keep(ROOT / name, folder, log)
+    return end, time.monotonic() - began
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a program and all that it started: by request, then without one."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    """End a program and all that it started: as Ctrl-C does, at which tests say what has failed so far, then by
+    request, then without one."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
         except ProcessLookupError:
             return
-        try:
-            process.wait(GRACE if number == signal.SIGTERM else None)
-        except subprocess.TimeoutExpired:
-            continue
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(None if number == signal.SIGKILL else GRACE)
+
+
+def _keep(path: Path, folder: Path, log: Log) -> None:
+    """Copy a file that a stage left, if it did, to the measurements."""
+    if not path.is_file():
+        return
+    try:
+        shutil.copy2(path, folder / path.name)
+    except OSError as error:
+        log.line(f"{path.name} is not kept: {error}")
+
+
+def _heed_signals() -> None:
+    """Ctrl-C reaches the stages also where a shell started this in the background, and SIGTERM ends them too."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -131,21 +159,30 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--rehearse", action="store_true", help="run as much of each stage as a machine without a GPU can"
     )
+    for name, what in PATHS.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{what}, for the stages that need it")
     results.add_option(parser)
     options = parser.parse_args(arguments)
+    paths = {name: path.absolute() for name in PATHS if (path := getattr(options, name)) is not None}
+    for name, path in paths.items():
+        if not path.exists():
+            raise InputError(f"--{name} {path}: there is no such file or folder; it is {PATHS[name]}")
     if not LEAST <= options.budget < float("inf"):
         raise InputError(f"--budget is {options.budget:g}: it must be at least {LEAST:g} seconds")
     stages = PLANS[options.plan]
     if options.list:
         for stage in stages:
-            print(f"{stage.name}, {stage.limit} s at most: {shown(stage, options.rehearse)}")
+            lacking = [] if options.rehearse else missing(stage, paths)
+            needs = f", left out without {' and '.join(lacking)}" if lacking else ""
+            print(f"{stage.name}, {stage.limit} s at most{needs}: {shown(stage, options.rehearse, paths)}")
         return
     if not options.rehearse:
         from golf_fast.ops.launch import triton_obstacle
 
         if obstacle := triton_obstacle("cuda"):
             raise InputError(f"{obstacle}; --rehearse runs what does without one, --list says what would be run")
-    outcomes = run(stages, options.budget, results.folder(), options.rehearse)
+    _heed_signals()
+    outcomes = run(stages, options.budget, results.folder(), options.rehearse, paths)
     print(f"measurements and {LOG} are in {results.folder()}")
     if bad := [f"{outcome.stage} ({outcome.end})" for outcome in outcomes if not outcome.good]:
         sys.exit(f"not done: {', '.join(bad)}")

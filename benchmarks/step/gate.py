@@ -13,7 +13,10 @@ PLAIN = "reference,window_attention=sdpa"
 """The backends that share no kernel with ours."""
 CPU_LENGTH = 256
 TOKENS_AT_ONCE = 8192
-"""Of the exact step: its float32 activations of a whole micro-batch would not fit."""
+MORE_AT_ONCE = 49152
+"""Of the steps with plain operations: what a whole micro-batch saves for the backward would not fit into 80 GB. A token
+of the largest recipe takes 1 MB in float32, and 0.62 MB in bfloat16 where the scores of attention are not written: in
+float32, and with a window, no kernel of torch's that has groups of heads does without."""
 COMPILED_LOSS = 0.003
 """Share by which the compiled model's mean loss may differ from that of the same model as it is."""
 MANY, RMS_MANY, RMS_FEW = 4096, 1.1, 2.0
@@ -38,12 +41,19 @@ def wrong(model: GPT, loss: Callable[..., torch.Tensor], tokens: torch.Tensor, t
     """
     whole = tokens.device.type == "cuda" or loss is not model
     row, after = (tokens, targets) if whole else (tokens[:1, :CPU_LENGTH], targets[:1, :CPU_LENGTH])
-    with backends.requested(PLAIN):
-        exact = results(model, torch.float32, row, after)
-        low = results(model, torch.bfloat16, row, after)
+    exact, low = plain(model, row, after)
     if problem := beyond(results(model, model.compute_dtype, row, after), exact, low):
         return problem
     return None if loss is model else _compiled_wrong(model, loss, tokens, targets, exact, low)
+
+
+def plain(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> tuple[Results, Results]:
+    """What plain operations make of a batch: in float32, and in bfloat16."""
+    narrow = TOKENS_AT_ONCE if any(model.config.windows) else MORE_AT_ONCE
+    with backends.requested(PLAIN):
+        exact = results(model, torch.float32, tokens, targets, at_once=TOKENS_AT_ONCE)
+        low = results(model, torch.bfloat16, tokens, targets, at_once=narrow)
+    return exact, low
 
 
 def _compiled_wrong(
@@ -85,20 +95,35 @@ def beyond(ours: Results, exact: Results, low: Results) -> str | None:
     return None
 
 
-def results(model: GPT, dtype: torch.dtype, tokens: torch.Tensor, targets: torch.Tensor) -> Results:
-    """From a copy of the model that computes in `dtype`; in float32 a few rows at a time, all else at once."""
-    exact = dtype == torch.float32
-    tables = torch.float32 if exact else model.tok_emb.dtype
-    copy = GPT(model.config, compute_dtype=dtype, embedding_dtype=tables, seed=None)
+def results(
+    model: GPT,
+    dtype: torch.dtype,
+    tokens: torch.Tensor,
+    targets: torch.Tensor,
+    documents: torch.Tensor | None = None,
+    at_once: int | None = None,
+) -> Results:
+    """From a copy of the model that computes in `dtype`.
+
+    Args:
+        documents: as in `GPT.forward`.
+        at_once: tokens of the rows that go through it together; None: all.
+    """
+    copy = GPT(model.config, compute_dtype=dtype, embedding_dtype=_tables(model, dtype), seed=None)
     copy.load_state_dict(model.state_dict())
     copy.to(tokens.device)
-    rows = max(1, TOKENS_AT_ONCE // tokens.shape[1]) if exact else len(tokens)
+    rows = max(1, (at_once or tokens.numel()) // tokens.shape[1])
     losses = []
     for start in range(0, len(tokens), rows):
-        found = copy.token_losses(tokens[start : start + rows], targets[start : start + rows])
+        found = copy.token_losses(tokens[start : start + rows], targets[start : start + rows], documents)
         torch.autograd.backward(found.sum() / tokens.numel())
         losses.append(found.detach().double())
     return {"loss": torch.cat(losses), **_gradients(copy)}
+
+
+def _tables(model: GPT, dtype: torch.dtype) -> torch.dtype:
+    """What the embedding tables of a copy are in: the gradients of narrow ones are rounded."""
+    return torch.float32 if dtype == torch.float32 else model.tok_emb.dtype
 
 
 def _gradients(model: GPT) -> Results:

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from golf_fast import compress
 from golf_fast.errors import InputError
 from golf_fast.model.backends import resolve_backends
-from golf_fast.ops import backends
+from golf_fast.ops import backends, extension
+from golf_fast.ops.launch import triton_obstacle
 
 
 def test_a_gpu_does_not_run_a_reference_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +20,26 @@ def test_a_gpu_does_not_run_a_reference_unasked(monkeypatch: pytest.MonkeyPatch)
         resolve_backends(torch.device("cuda"))
     monkeypatch.setattr(backends, "describe", lambda device: [("relu2_mlp", replace(slow, asked_for=True))])
     assert resolve_backends(torch.device("cuda"))["relu2_mlp"].asked_for
+
+
+def test_a_gpu_needs_no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pip installed torch there is seldom an nvcc to build the CUDA kernels with."""
+    pytest.importorskip("triton")
+    assert compress.quantize  # imports the ops of the whole run
+    monkeypatch.setattr(extension, "missing", "golf_fast._C was built without CUDA")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    assert triton_obstacle("cuda") is None
+    backends.forget()
+    try:
+        found = resolve_backends(torch.device("cuda"))
+    finally:
+        backends.forget()
+    assert found["bitpack"].name == "plain"
+    assert {found[op].name for op in ("window_attention", "exclusive_gate", "qkv_attention", "update")} == {"triton"}
+    assert {found[op].name for op in ("gated_smear", "lane_mix", "rms_norm")} == {"plain"}
 
 
 def test_an_impossible_backend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

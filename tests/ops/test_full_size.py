@@ -26,6 +26,12 @@ from golf_fast.ops.relu2_mlp import triton as relu2_kernels
 SMALL = ModelConfig(
     vocab_size=83, dim=128, layers=2, heads=2, kv_heads=1, mlp_mult=1.5, bigram_buckets=61, bigram_dim=16
 )
+SMALL_TOP = ModelConfig(
+    vocab_size=83, dim=128, layers=3, heads=2, kv_heads=1, mlp_mult=2, bigram_buckets=0, backout=False, rope_dims=16,
+    negative_slope=0.5, smear="before_norm", norm_scale=True, xsa_layers=3, attention_gate=True, skip_gates=True,
+    loops=1, loop_start=0, loop_end=0, lanes_from=2, separate_documents=True,
+)  # fmt: skip
+"""The mechanisms of `top_1855`."""
 TOKENS = 98304
 
 
@@ -34,24 +40,60 @@ def batch(config: ModelConfig, rows: int, length: int, device: str) -> tuple[tor
     return ids[:, :-1].contiguous().to(device), ids[:, 1:].contiguous().to(device)
 
 
-@pytest.mark.gpu
-def test_a_micro_step_at_full_size(use_triton) -> None:
+def filled(config: ModelConfig, device: str, dtype: torch.dtype) -> GPT:
     torch._dynamo.reset()
-    config = recipes.seed()
-    model = GPT(config.model, compute_dtype=torch.bfloat16, embedding_dtype=torch.bfloat16, seed=1)
+    model = GPT(config, compute_dtype=dtype, embedding_dtype=dtype, seed=1)
     fill(model)
-    model.cuda()
+    return model.to(device)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("recipe", ["seed", "top_1855"])
+def test_a_micro_step_at_full_size(recipe: str, use_triton) -> None:
+    config = recipes.RECIPES[recipe]()
+    model = filled(config.model, "cuda", torch.bfloat16)
     x, y = batch(config.model, TOKENS // config.train.seq_len, config.train.seq_len, "cuda")
     assert gate.wrong(model, torch.compile(model, dynamic=False), x, y) is None
     assert use_triton.total() > 0
 
 
+def documents_wrong(model: GPT, x: torch.Tensor, y: torch.Tensor) -> str | None:
+    """Rows that are the documents of a single row must give what they give as rows: the cuts are all that differs.
+
+    The repeated end is that of a training batch, whose number of documents changes while its shape does not.
+    """
+    exact, low = gate.plain(model, x, y)
+    ends = [*range(0, x.numel() + 1, x.shape[1]), x.numel(), x.numel()]
+    documents = torch.tensor(ends, dtype=torch.int32, device=x.device)
+    found = gate.results(model, model.compute_dtype, x.view(1, -1), y.view(1, -1), documents)
+    return gate.beyond({**found, "loss": found["loss"].view(x.shape)}, exact, low)
+
+
+@pytest.mark.gpu
+def test_documents_at_full_size(use_triton) -> None:
+    """What a micro-step of the recipe trains on: one row of 98,304 tokens, cut into documents."""
+    config = recipes.top_1855()
+    model = filled(config.model, "cuda", torch.bfloat16)
+    rows = TOKENS // config.train.seq_len
+    assert documents_wrong(model, *batch(config.model, rows, config.train.seq_len, "cuda")) is None
+    assert use_triton.total() > 0
+
+
+@pytest.mark.interpreter
+def test_documents_of_a_small_micro_step(use_triton, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = filled(SMALL_TOP, "cpu", torch.float32)
+    x, y = batch(SMALL_TOP, 3, 20, "cpu")
+    assert documents_wrong(model, x, y) is None
+    assert use_triton.total() > 0
+    # Without the cuts of the documents the positions after them see too much.
+    honest = model.__class__.token_losses
+    monkeypatch.setattr(GPT, "token_losses", lambda self, x, y, documents=None: honest(self, x, y))
+    assert "is off by" in str(documents_wrong(model, x, y))
+
+
 @pytest.fixture
 def small(use_triton) -> GPT:
-    torch._dynamo.reset()
-    model = GPT(SMALL, seed=1)
-    fill(model)
-    return model
+    return filled(SMALL, "cpu", torch.float32)
 
 
 def small_wrong(model: GPT) -> str | None:

@@ -4,7 +4,7 @@ The layout is told in `reference.py` (and, for C++ and CUDA, in csrc/bitpack/lay
 `planes_size(n, b)` = 16 b * ceil(n / 128) bytes. The arithmetic of quantization is that of the published script.
 
 The functions keep no graph: weights are detached, and no gradient reaches through them. Backends: `native` (C++ with
-AVX2 and AVX-512, CUDA) and `reference`, see `golf_fast.ops.backends`.
+AVX2 and AVX-512, CUDA), and `plain`, which is the reference, see `golf_fast.ops.backends`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ OP = "bitpack"
 backends.register(
     OP,
     backends.Candidate("native", "golf_fast._C has it for this device", native.obstacle),
+    # No step waits for it, so a GPU without CUDA in the extension trains all the same.
+    backends.Candidate("plain", "PyTorch's own; weights are packed and unpacked once a run", backends.anywhere),
     backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
 )
 

@@ -68,8 +68,8 @@ def test_gate_passes_the_model_and_sees_what_is_wrong(model: GPT, monkeypatch: p
     for name, factor in (("the gradient of mlp_up", 1.2), ("the gradient of kv_bank", float("nan")), ("loss", 1.1)):
         calls = count()
 
-        def spoiled(*arguments, calls=calls, name=name, factor=factor):
-            found = honest(*arguments)
+        def spoiled(*arguments, calls=calls, name=name, factor=factor, **keywords):
+            found = honest(*arguments, **keywords)
             if next(calls) == 2:  # ours, after the exact and the plain one
                 found[name] = found[name] * factor
             return found
