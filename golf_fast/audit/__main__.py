@@ -54,7 +54,8 @@ def _run(arguments: argparse.Namespace) -> Audit:
         )
     device, _ = machine.choose_device(arguments.device)
     resolve_backends(device)
-    return audit(arguments.path, Sample(arguments.full, arguments.targets, arguments.seed), device, arguments.data)
+    seed = {} if arguments.seed is None else {"seed": arguments.seed}
+    return audit(arguments.path, Sample(arguments.full, arguments.targets, **seed), device, arguments.data)
 
 
 def _parser() -> Parser:
@@ -87,7 +88,7 @@ def _parser() -> Parser:
         help="targets of the sample, about (default %(default)s): spread over the split where a place can be scored by "
         "itself, else the first",
     )
-    run.add_argument("--seed", type=_seed, default=0, help="seed of the sample's places (default %(default)s)")
+    run.add_argument("--seed", type=_seed, help="seed of the sample's places (default: drawn anew, and said)")
     run.add_argument(
         "--data", type=Path, metavar="FOLDER", help="the run's validation shards, if they are not where they were"
     )

@@ -101,13 +101,14 @@ class FinishedRun:
             content = file.read(4 * (stop - start))
         return np.frombuffer(content[: len(content) // 4 * 4], dtype="<f4")
 
-    def token_losses(self) -> npt.NDArray[np.float32]:
-        """The loss of each validation token in nats, `[tokens]`."""
+    def token_losses(self, *, adapting: bool = True) -> npt.NDArray[np.float32]:
+        """The loss of each validation token in nats, `[tokens]`: of the score, or without adapting to the tokens."""
         import numpy as np
 
-        content = read_bytes(self.paths.token_losses, _NEEDED, _MOST_BYTES)
+        path = self.paths.token_losses if adapting else self.paths.token_losses_before
+        content = read_bytes(path, _NEEDED, _MOST_BYTES)
         if len(content) % 4:
-            raise InputError(f"{self.paths.token_losses}: has {len(content)} bytes; a float32 for each token has 4")
+            raise InputError(f"{path}: has {len(content)} bytes; a float32 for each token has 4")
         return np.frombuffer(content, dtype="<f4")
 
     def document_losses(self, of: Documents) -> npt.NDArray[np.float64]:

@@ -8,7 +8,9 @@ from typing import Any
 
 from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
+from golf_fast.rules import EVALUATION_LIMIT_SECONDS
 from golf_fast.runs.schedule import RecordedSchedule, Times
+from golf_fast.score.verdict import Facts, on_ranked_machine
 
 _SLACK_SECONDS = {"train": math.inf, "compress": 120.0}
 """What a stage may take beside the work that its clock is about: warm-up and validation, the coding of the artifact."""
@@ -44,6 +46,11 @@ def _budget(evidence: Evidence, schedule: RecordedSchedule, budget: Times) -> li
     if last is not None and budget.trained < last:
         text = f"is {budget.trained:g} s, the last step that the metrics have ended after {last:g} s"
         found.append(flagged("V11", text, f"{where}.trained"))
+    speed = schedule.steps * config.train.batch_tokens / budget.trained if budget.trained > 0 else None
+    told = evidence.result.tokens_per_second
+    if speed is not None and told is not None and not math.isclose(speed, told, rel_tol=1e-6):
+        text = f"is {told:g}, {schedule.steps} steps in {budget.trained:g} s make it {speed:g}"
+        found.append(flagged("result", text, "result.json tokens_per_second"))
     found += _within(evidence, "train", budget.trained, "V11", f"{where}.trained")
     calibrated = config.compress.calibrated and not schedule.gave_up_calibration
     if calibrated and budget.quantized <= 0:
@@ -57,20 +64,29 @@ def _evaluation(evidence: Evidence) -> list[Finding]:
     seconds = evidence.result.eval_seconds
     if seconds is None:
         return [unknown("V11", "the time of the evaluation is not on record", "result.json eval_seconds")]
-    return _within(evidence, SCORED_IN[evidence.config.score.ttt == "off"], seconds, "V11", "result.json eval_seconds")
+    stage, where = SCORED_IN[evidence.config.score.ttt == "off"], "result.json eval_seconds"
+    found, whole = _within(evidence, stage, seconds, "V11", where), _seconds_of(evidence, stage)
+    limit = eval_limit(evidence)
+    if not found and whole is not None and seconds <= limit < whole:
+        text = (
+            f"is {seconds:g} s, within {limit:g} s; the stage {stage}, which also loads the artifact, took {whole:g} s"
+        )
+        return [unknown("V11", text, where)]
+    return found
+
+
+def eval_limit(evidence: Evidence) -> float:
+    """Seconds that the evaluation may take: the run's own limit, on the challenge's machine at most the challenge's."""
+    own = evidence.config.score.max_seconds or math.inf
+    facts = Facts(device=evidence.result.device, world_size=evidence.result.world_size)
+    return min(own, EVALUATION_LIMIT_SECONDS) if on_ranked_machine(facts) else own
 
 
 def _within(evidence: Evidence, stage: str, seconds: float, rule: str, where: str) -> list[Finding]:
     """Whether a time is about that of its stage, whose clock runs a little longer."""
-    stages = [record for record in evidence.records if record.get("kind") == "stage" and record.get("name") == stage]
-    whole = _number(stages[-1], "seconds") if stages else None
+    whole = _seconds_of(evidence, stage)
     if whole is None:
         return [unknown(rule, f"the metrics do not have the stage {stage}", evidence.paths.metrics.name)]
-    again = [each for each in evidence.records if each.get("kind") == "repeated" and each.get("name") == stage]
-    whole += (_number(again[-1], "seconds") or 0.0) if again else 0.0  # attempts that were cut short count
-    if stage == "train":  # its clock goes on from a checkpoint, that of the stage begins anew
-        resumed = [each for each in evidence.records if each.get("kind") == "resumed" and each.get("step") is not None]
-        whole += (_number(resumed[-1], "trained") or 0.0) if resumed else 0.0
     if seconds > whole or seconds < 0:
         return [flagged(rule, f"is {seconds:g} s, the whole stage {stage} took {whole:g} s", where)]
     if whole - seconds > _SLACK_SECONDS.get(stage, _SLACK_ELSEWHERE):
@@ -78,16 +94,33 @@ def _within(evidence: Evidence, stage: str, seconds: float, rule: str, where: st
     return []
 
 
+def _seconds_of(evidence: Evidence, stage: str) -> float | None:
+    """What a stage took, with attempts of it that were cut short; None where the metrics do not have it."""
+    stages = [record for record in evidence.records if record.get("kind") == "stage" and record.get("name") == stage]
+    whole = _number(stages[-1], "seconds") if stages else None
+    if whole is None:
+        return None
+    again = [each for each in evidence.records if each.get("kind") == "repeated" and each.get("name") == stage]
+    whole += (_number(again[-1], "seconds") or 0.0) if again else 0.0
+    if stage == "train":  # its clock goes on from a checkpoint, that of the stage begins anew
+        resumed = [each for each in evidence.records if each.get("kind") == "resumed" and each.get("step") is not None]
+        whole += (_number(resumed[-1], "trained") or 0.0) if resumed else 0.0
+    return whole
+
+
 def _steps(evidence: Evidence, schedule: RecordedSchedule) -> list[Finding]:
     """Whether the schedule is the one that the metrics saw."""
     result, name = evidence.result, evidence.paths.schedule.name
     if schedule.steps != result.steps:
         return [flagged("settings", f"has {schedule.steps} steps, the result {result.steps}", name)]
+    if schedule.steps > evidence.config.train.max_steps:
+        text = f"has {schedule.steps} steps, train.max_steps is {evidence.config.train.max_steps}"
+        return [flagged("settings", text, name)]
     compared = 0
     for record in evidence.records:
-        step = record.get("step")
-        if record.get("kind") != "train" or not isinstance(step, int):
+        if not _is_step(record):
             continue
+        step = record["step"]
         if not 1 <= step <= schedule.steps:
             return [flagged("settings", f"has {schedule.steps} steps, the metrics step {step}", name)]
         for field, values in (("lr_factor", schedule.lr_factor), ("momentum", schedule.momentum)):
@@ -96,9 +129,16 @@ def _steps(evidence: Evidence, schedule: RecordedSchedule) -> list[Finding]:
                 text = f"is {values[step - 1]:g} at step {step}, the metrics have {seen:g}"
                 return [flagged("settings", text, f"{name} {field}")]
         compared += 1
+    last = max((each["step"] for each in evidence.records if _is_step(each)), default=schedule.steps)
+    if last != schedule.steps:
+        return [flagged("settings", f"has {schedule.steps} steps, the last that the metrics have is {last}", name)]
     if not compared:
         return [unknown("settings", "the metrics hold no step to compare the schedule with", name)]
     return [passed("settings", f"{schedule.steps} steps; {compared} are in the metrics too", name)]
+
+
+def _is_step(record: Mapping[str, Any]) -> bool:
+    return record.get("kind") == "train" and isinstance(record.get("step"), int)
 
 
 def _number(record: Mapping[str, Any], name: str) -> float | None:

@@ -24,6 +24,7 @@ from golf_fast.errors import InputError
 from golf_fast.files import open_regular, reason, sha256
 from golf_fast.from_plain import from_plain
 from golf_fast.runs import FinishedRun, Result
+from golf_fast.runs.documents import Documents
 from golf_fast.runs.schedule import RecordedSchedule
 from golf_fast.score.ledger import Event, read
 
@@ -70,6 +71,15 @@ class Evidence:
     @cached_property
     def losses(self) -> npt.NDArray[np.float32] | Missing:
         return _tried(self.paths.token_losses, self.run.token_losses)
+
+    @cached_property
+    def losses_before(self) -> npt.NDArray[np.float32] | Missing:
+        """The losses without adapting; a run that does not adapt leaves none."""
+        return _tried(self.paths.token_losses_before, lambda: self.run.token_losses(adapting=False))
+
+    @cached_property
+    def documents(self) -> Documents | Missing:
+        return _tried(self.paths.documents, self.run.documents)
 
     @cached_property
     def schedule(self) -> RecordedSchedule | Missing:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from golf_fast.audit.run import clock, files, losses, record, totals
+from golf_fast.audit.run import beside, clock, files, losses, record, totals
 from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.finding import RECORDS, Finding, flagged, outcome_of, passed, unknown
 from golf_fast.audit.run.replay import Sample
@@ -100,7 +100,7 @@ def audit(
     evidence = Evidence(folder, data)
     found = [*files.shipped(evidence, code or files.installed_code(evidence.config)), *files.recipe(evidence)]
     found += [*totals.derived(evidence), *totals.sums(evidence), *totals.seen(evidence), *totals.byte_count(evidence)]
-    found += clock.times(evidence)
+    found += [*clock.times(evidence), *beside.documents(evidence), *beside.losses_before(evidence)]
     found += [*_split(evidence), *files.unchanged(evidence), *files.machine(evidence)]
     if evidence.doubt_of_metrics:
         found.append(unknown("settings", evidence.doubt_of_metrics, evidence.paths.metrics.name))
@@ -119,10 +119,10 @@ def audit(
         facts = _facts(evidence)
         records = Records(events)
         verdict = judge(records, facts)
-        found += [*_recorded(evidence, hashed), *_by_rule(evidence, records, verdict, facts)]
+        found += [*_recorded(evidence, hashed, records), *_by_rule(evidence, records, verdict, facts)]
         found += _claims(evidence, verdict)
     if not isinstance(model, Missing):
-        found += losses.replayed(evidence, model, sample)
+        found += [*losses.replayed(evidence, model, sample), *losses.replayed_before(evidence, model, sample)]
     text = f"one run says nothing of other seeds; its code has SHA-256 {evidence.result.code_hash[:12] or 'unrecorded'}"
     found.append(unknown("V14", text))
     return Audit(folder, verdict, found)
@@ -183,10 +183,10 @@ def _same_files(paths: Sequence[Path], others: Sequence[Path]) -> bool:
     )
 
 
-def _recorded(evidence: Evidence, weights: str | None) -> Iterable[Finding]:
+def _recorded(evidence: Evidence, weights: str | None, records: Records) -> Iterable[Finding]:
     events, tokens, config, path = evidence.events, evidence.tokens, evidence.config, evidence.paths.ledger
     assert not isinstance(events, Missing)
-    yield from record.outline(events, path, config.score, evidence.result.finished)
+    yield from record.outline(events, path, config.score, evidence.result.finished, records)
     yield from record.weights_named(events, path, weights, exact=config.compress.low_rank == 0)
     if isinstance(tokens, Missing):
         yield unknown("ledger", f"its hashes were not compared: {tokens.why}")
@@ -276,7 +276,13 @@ def _claims(evidence: Evidence, verdict: Verdict) -> Iterable[Finding]:
             found.append(
                 flagged("result", f"is {said}, the ledger and the times make it {value}", f"result.json {name}")
             )
-    if held.get("legal") is True and verdict.violations:
-        text = f"is true, and the run breaks {', '.join(verdict.violations)}"
-        found.append(flagged("result", text, "result.json legal"))
+    if held.get("legal") is True and not verdict.legal:
+        why = f"breaks {', '.join(verdict.violations)}" if verdict.violations else "leaves a rule open"
+        made = flagged if verdict.violations else unknown
+        found.append(made("result", f"is true, and the run {why}", "result.json legal"))
+    said_open = held.get("not_judged")
+    if isinstance(said_open, list):
+        topics = {str(said).partition(":")[0] for said in said_open}
+        hidden = [said for said in verdict.not_judged if said.partition(":")[0] not in topics]
+        found += [flagged("result", f"does not have: {said}", "result.json not_judged") for said in hidden]
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,11 +11,12 @@ import torch
 from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
 from golf_fast.audit.run.replay import TOLERANCES, TOLERANCES_ADAPTED, Replay, Sample, again
+from golf_fast.audit.run.retraced import limit_on_record, retraced
 from golf_fast.config import ScoreConfig
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
 from golf_fast.score import digest, probes
-from golf_fast.score.ledger import Event, cuts_of, ranges_of
+from golf_fast.score.ledger import cuts_of
 from golf_fast.score.loading import read_model
 
 _PROBED_TOKENS = 24
@@ -21,6 +24,7 @@ _PROBED_VOCABULARY = 2048
 """Up to this size each token is tried as the target: that takes a row of the model each."""
 FOLLOWS = ("V2", "V4", "V5", "V12")
 """Rules that a run follows where its losses are those of this package's scorer on its artifact and tokens."""
+_COMPUTED_IN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _MEANS = {
     "V2": "the scorer fixes a loss before anything is learned from it",
     "V4": "they are logarithms of a softmax over the vocabulary",
@@ -33,8 +37,8 @@ def model_of(evidence: Evidence, device: torch.device) -> GPT | Missing:
     """The artifact's model, in the number format that the run computed in."""
     try:
         dtype = getattr(torch, evidence.result.compute_dtype, None)
-        if not isinstance(dtype, torch.dtype):
-            return Missing(f"compute_dtype is {evidence.result.compute_dtype!r:.40}, which torch does not know")
+        if dtype not in _COMPUTED_IN:
+            return Missing(f"compute_dtype is {evidence.result.compute_dtype!r:.40}, which no model computes in")
         return read_model(evidence.paths.artifact, dtype).to(device)
     except InputError as error:
         return Missing(str(error))
@@ -62,10 +66,10 @@ def replayed(evidence: Evidence, model: GPT, sample: Sample) -> list[Finding]:
         replay = again(model, validation, config, sample, training, _cuts(evidence))
     except InputError as error:
         return [flagged("losses", f"the artifact does not give them: {error}"), *_open("the losses are not its own")]
-    found = [_compared(evidence, replay, losses)]
+    found = [_compared(evidence, replay, losses, sample, evidence.paths.token_losses.name)]
     if found[0].outcome != "pass":
         return [*found, *_open("the losses are not known to be its own")]
-    found += _ledger_again(evidence, replay)
+    found += retraced(evidence, replay, losses)
     count, targets = int(replay.done.sum()), len(losses)
     over = f"of {count:,} replayed targets of {targets:,}, " if count < targets else ""
     found += [passed(rule, f"{over}{_MEANS[rule]}") for rule in FOLLOWS if rule != "V12" or config.ttt != "held_out"]
@@ -76,6 +80,21 @@ def replayed(evidence: Evidence, model: GPT, sample: Sample) -> list[Finding]:
         )
         found += [unknown(check, text) for check in ("losses", *FOLLOWS)]
     return found
+
+
+def replayed_before(evidence: Evidence, model: GPT, sample: Sample) -> list[Finding]:
+    """Score a sample again without adapting, where the run left what that gave."""
+    validation, losses = evidence.validation, evidence.losses_before
+    config = replace(evidence.config.score, ttt="off")
+    if isinstance(validation, Missing) or isinstance(losses, Missing) or evidence.config.score.ttt == "off":
+        return []
+    if validation.targets != len(losses):
+        return []
+    try:
+        replay = again(model, validation, config, sample)
+    except InputError as error:
+        return [flagged("losses", f"the artifact does not give them: {error}", evidence.paths.token_losses_before.name)]
+    return [_compared(evidence, replay, losses, sample, evidence.paths.token_losses_before.name)]
 
 
 def probed(model: GPT) -> list[Finding]:
@@ -100,7 +119,9 @@ def probed(model: GPT) -> list[Finding]:
     return found
 
 
-def _compared(evidence: Evidence, replay: Replay, recorded: npt.NDArray[np.float32]) -> Finding:
+def _compared(
+    evidence: Evidence, replay: Replay, recorded: npt.NDArray[np.float32], sample: Sample, name: str
+) -> Finding:
     tolerances = TOLERANCES_ADAPTED if replay.adapted else TOLERANCES
     allowed = tolerances.get(evidence.result.compute_dtype, tolerances["bfloat16"])
     targets = np.flatnonzero(replay.done)
@@ -108,6 +129,8 @@ def _compared(evidence: Evidence, replay: Replay, recorded: npt.NDArray[np.float
     worst = int(np.abs(off).argmax())
     mean = float(off.mean())
     count = f"{len(targets):,} of {len(recorded):,} targets"
+    if not replay.whole and replay.anywhere:
+        count += f" at {replay.places} places drawn by seed {sample.seed},"
     if not abs(off[worst]) <= allowed.each or not abs(mean) <= allowed.mean:
         number = int((~(np.abs(off) <= allowed.each)).sum())
         at = int(targets[worst])
@@ -115,48 +138,15 @@ def _compared(evidence: Evidence, replay: Replay, recorded: npt.NDArray[np.float
             f"target {at} has {recorded[at]:.4f}, the artifact gives {replay.losses[at]:.4f}; of {count} replayed "
             f"{number:,} are off by more than {allowed.each:g}, the mean by {mean:+.5f} (at most {allowed.mean:g})"
         )
-        if replay.adapted and not _limit_on_record(evidence):
+        if replay.adapted and not limit_on_record(evidence):
             return unknown("losses", f"{text}; scoring had a limit of time, and what it gave up is not on record")
-        return flagged("losses", text, evidence.paths.token_losses.name)
+        return flagged("losses", text, name)
     text = f"{count} replayed: the worst is off by {abs(off[worst]):.2g} nats, the mean by {mean:+.2g}"
-    return passed("losses", text, evidence.paths.token_losses.name)
-
-
-def _ledger_again(evidence: Evidence, replay: Replay) -> list[Finding]:
-    """Whether a full replay put on record what the run did."""
-    events = evidence.events
-    if not replay.events or isinstance(events, Missing) or evidence.result.world_size > 1:
-        return []
-    if not _limit_on_record(evidence):
-        return []
-    for number, (said, made) in enumerate(zip(events, replay.events, strict=False), 1):
-        if _step(said) != _step(made):
-            text = f"a replay puts {_step(made)} on record, and not {_step(said)}"
-            return [flagged("ledger", text, f"{evidence.paths.ledger.name} line {number}")]
-    if len(events) != len(replay.events):
-        text = f"has {len(events)} lines, that of a replay {len(replay.events)}"
-        return [flagged("ledger", text, evidence.paths.ledger.name)]
-    return [passed("ledger", f"a replay puts the same {len(events)} lines on record")]
+    return passed("losses", text, name)
 
 
 def _cuts(evidence: Evidence) -> dict[tuple[str, int], int]:
     return {} if isinstance(evidence.events, Missing) else cuts_of(evidence.events)
-
-
-def _limit_on_record(evidence: Evidence) -> bool:
-    """Whether scoring had no limit of time, or the ledger holds what was given up for it."""
-    if evidence.config.score.max_seconds == 0:
-        return True
-    events = evidence.events
-    return not isinstance(events, Missing) and bool(events) and "max_seconds" in events[0]
-
-
-def _step(event: Event) -> str:
-    if event["event"] == "limit":
-        return f"limit: {event['done']} of {event['planned']} {event['what']} at {event['place']}"
-    if event["event"] not in ("score", "train"):
-        return str(event["event"])
-    return f"{event['event']} {', '.join(f'{start} to {stop}' for start, stop in ranges_of(event))}"
 
 
 def _slice(evidence: Evidence, config: ScoreConfig) -> npt.NDArray[np.uint16] | Missing:
@@ -170,7 +160,7 @@ def _slice(evidence: Evidence, config: ScoreConfig) -> npt.NDArray[np.uint16] | 
     count = min(config.held_out.tokens, stream.tokens)
     tokens = stream.read(stream.tokens - count, count)
     hashed = digest.of_tokens(tokens, [(-1, len(tokens) - 1)])
-    if hashed not in {event.get("tokens") for event in events if event["event"] == "adapt"}:
+    if (count, hashed) not in {(event["size"], event.get("tokens")) for event in events if event["event"] == "adapt"}:
         return Missing(f"the last {count:,} training tokens are not those that the ledger names")
     return tokens
 

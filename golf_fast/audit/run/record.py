@@ -16,6 +16,7 @@ from golf_fast.errors import InputError
 from golf_fast.rules import VIOLATIONS
 from golf_fast.score import digest
 from golf_fast.score.ledger import CUTS, Event, ranges_of
+from golf_fast.score.verdict import Records
 from golf_fast.score_config import ScoreConfig
 
 _MOST_TARGETS = 1 << 31
@@ -76,8 +77,10 @@ def _no_count(value: object, name: str, path: Path, number: int) -> InputError:
     return InputError(f"{where} is {str(value)[:40]}; it must be a whole number from 0 to {_MOST_TARGETS}")
 
 
-def outline(events: Sequence[Event], path: Path, config: ScoreConfig, finished: bool) -> list[Finding]:
-    """Whether the ledger has one begin and one end, and the strategy of the settings."""
+def outline(
+    events: Sequence[Event], path: Path, config: ScoreConfig, finished: bool, records: Records
+) -> list[Finding]:
+    """Whether the ledger has one begin and one end, the strategy of the settings, and the end that its records make."""
     kinds = [event["event"] for event in events]
     found = []
     if kinds[:1] != ["begin"]:
@@ -100,10 +103,42 @@ def outline(events: Sequence[Event], path: Path, config: ScoreConfig, finished: 
     if "limit" in kinds and config.max_seconds == 0:
         text = "something was given up for a limit of time, and there was none"
         found.append(flagged("ledger", text, _line(path, kinds.index("limit") + 1)))
+    found += [*_elsewhere(events, path, config), *_ended(events, path, records)]
     trains = [number for number, kind in enumerate(kinds, 1) if kind == "train"]
     if trains and config.ttt in ("off", "held_out"):
         found.append(flagged("settings", f"score.ttt is {config.ttt}, and there is training", _line(path, trains[0])))
     return found
+
+
+def _elsewhere(events: Sequence[Event], path: Path, config: ScoreConfig) -> list[Finding]:
+    """Whether training on tokens that are not scored came first, is what the settings ask for, and all of it."""
+    numbers = [number for number, event in enumerate(events, 1) if event["event"] == "adapt"]
+    if not numbers:
+        return []
+    first_score = next((number for number, event in enumerate(events, 1) if event["event"] == "score"), len(events))
+    if config.ttt != "held_out":
+        text = f"score.ttt is {config.ttt}, and the weights adapted to other tokens"
+        return [flagged("settings", text, _line(path, numbers[0]))]
+    if len(numbers) > 1 or numbers[0] > first_score:
+        return [flagged("ledger", "the weights adapted to other tokens again, or late", _line(path, numbers[-1]))]
+    size = events[numbers[0] - 1]["size"]
+    if size > config.held_out.tokens:
+        text = f"has {size:,} tokens, score.held_out.tokens is {config.held_out.tokens:,}"
+        return [flagged("settings", text, _line(path, numbers[0]))]
+    return []
+
+
+def _ended(events: Sequence[Event], path: Path, records: Records) -> list[Finding]:
+    """Whether the end says of the pass what its records say."""
+    if not events or events[-1]["event"] != "end":
+        return []
+    said = events[-1]
+    wanted = {"targets": records.targets, "violations": sorted(records.violations), "legal": not records.violations}
+    return [
+        flagged("ledger", f"{name} is {said[name]!s:.40}, its records make it {value}", _line(path, len(events)))
+        for name, value in wanted.items()
+        if name in said and (sorted(map(str, said[name])) if isinstance(said[name], list) else said[name]) != value
+    ]
 
 
 def tokens_named(events: Sequence[Event], tokens: npt.NDArray[np.uint16], path: Path) -> list[Finding]:

@@ -6,9 +6,10 @@ stream is replayed from its beginning as far as the sample goes; later targets n
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from golf_fast.score.rows import TokenRows
 from golf_fast.score.sliding import score_windows
 from golf_fast.score.streaming import score_stream
 from golf_fast.score.ttt import STRATEGIES, Work
-from golf_fast.score.ttt.documents import batches, frozen, score_apart, score_documents
+from golf_fast.score.ttt.documents import Span, batches, frozen, score_apart, score_documents
 from golf_fast.score.ttt.weights import restoring
 
 TARGETS = 4096
@@ -70,12 +71,12 @@ class Sample:
     Attributes:
         full: everything.
         targets: how many, about, otherwise.
-        seed: of the places.
+        seed: of the places. Drawn anew where nobody says it: who knew it could forge what it leaves out.
     """
 
     full: bool = False
     targets: int = TARGETS
-    seed: int = 0
+    seed: int = field(default_factory=lambda: secrets.randbelow(1 << 31))
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Replay:
     Attributes:
         losses: float64 `[targets]`, of those that were replayed.
         done: which were, bool `[targets]`.
-        events: what a full replay put on record; empty for a sample.
+        events: what the replay put on record.
+        whole: whether every target was replayed, in the order of the run.
         anywhere: whether the sample is from the whole split; else it is its beginning.
         adapted: whether something had been learned when a replayed target was scored.
         seconds: wall time.
@@ -94,9 +96,15 @@ class Replay:
     losses: npt.NDArray[np.float64]
     done: npt.NDArray[np.bool_]
     events: Sequence[Event]
+    whole: bool
     anywhere: bool
     adapted: bool
     seconds: float
+
+    @property
+    def places(self) -> int:
+        """How many stretches of targets were replayed."""
+        return int(np.count_nonzero(np.diff(self.done, prepend=False) & self.done))
 
     @property
     def seconds_for_all(self) -> float:
@@ -128,23 +136,23 @@ def again(
         ledger = Ledger()
         score = score_tokens(model, validation, config, Ranks.single(device), ledger, training=training, cuts=cuts)
         done, losses = np.ones(validation.targets, np.bool_), score.losses.astype(np.float64)
-        return Replay(losses, done, ledger.events, True, ledger.adapted, time.perf_counter() - began)
+        return Replay(losses, done, ledger.events, True, True, ledger.adapted, time.perf_counter() - began)
     sampler = _Sampler(model, TokenRows(validation.tokens, device), config, sample, Pace(cuts=cuts))
     work = Work(sampler, model, config, Ranks.single(device), training)
     with restoring(model):
         try:
             if config.ttt == "documents":
                 with frozen(model):
-                    score_documents(work, _some(batches(work, sampler.documents), sample), "documents")
+                    score_documents(work, _some(work, sample, cuts), "documents")
             elif config.ttt == "off" and model.config.separate_documents:
-                score_apart(work, _some(batches(work, sampler.documents), sample))
+                score_apart(work, _some(work, sample, cuts))
             else:
                 STRATEGIES[config.ttt].run(work)
         except _Enough:
             pass
     losses = sampler.losses.double().cpu().numpy()
     seconds = time.perf_counter() - began
-    return Replay(losses, sampler.done, (), config.ttt in _ANYWHERE, sampler.adapted, seconds)
+    return Replay(losses, sampler.done, sampler.recorded, False, config.ttt in _ANYWHERE, sampler.adapted, seconds)
 
 
 class _Enough(Exception):
@@ -161,6 +169,11 @@ class _Sampler(Examiner):
         self._anywhere = config.ttt in _ANYWHERE
         self.done = np.zeros(rows.targets, np.bool_)
         self.adapted = False
+
+    @property
+    def recorded(self) -> list[Event]:
+        """What was put on record."""
+        return self._own.events
 
     def score_windows(self, first: int, stop: int) -> None:
         if self._anywhere:
@@ -217,14 +230,37 @@ class _Sampler(Examiner):
         return [(int(starts[k]), min(int(starts[k]) + length, stop)) for k in chosen]
 
 
-def _some(groups: list[list[tuple[int, int]]], sample: Sample) -> list[list[tuple[int, int]]]:
-    """Groups of documents that hold about as many targets as the sample is to have."""
-    taken, count = list[list[tuple[int, int]]](), 0
-    for k in np.random.default_rng(sample.seed).permutation(len(groups)):
-        if count < sample.targets:
-            taken.append(groups[k])
-            count += sum(stop - start for start, stop in groups[k])
-    return taken
+def _some(work: Work, sample: Sample, cuts: Mapping[tuple[str, int], int] | None) -> list[list[Span]]:
+    """Groups of documents that hold about as many targets as the sample is to have.
+
+    One group is as in the run, where it is small enough, so that what its adapters were can be compared to the last
+    bit; the others are of documents from anywhere, since neighbours of one group are one place. A run that was cut
+    short has what it gave up by group: its groups stay as they are.
+    """
+    groups = batches(work, work.examiner.documents)
+    draw = np.random.default_rng(sample.seed)
+    order = [groups[k] for k in draw.permutation(len(groups))]
+    most = sample.targets if cuts else sample.targets // 2
+    taken = _filled(order, most, over=bool(cuts))
+    if cuts:
+        return taken
+    left = sample.targets - sum(map(_length, taken))
+    others = [[span] for group in order if group not in taken for span in group]
+    spans = [span for (span,) in _filled([others[k] for k in draw.permutation(len(others))], left, over=True)]
+    size = work.config.documents.batch
+    return taken + [spans[first : first + size] for first in range(0, len(spans), size)]
+
+
+def _filled(groups: Sequence[list[Span]], targets: int, *, over: bool) -> list[list[Span]]:
+    """The first groups that hold `targets` targets: at the least, or (`over` is false) one that has no more."""
+    if not over:
+        return next(([group] for group in groups if _length(group) <= targets), [])
+    ends = np.cumsum([_length(group) for group in groups])
+    return list(groups[: int(np.searchsorted(ends, targets)) + 1]) if targets > 0 else []
+
+
+def _length(group: Sequence[Span]) -> int:
+    return sum(stop - start for start, stop in group)
 
 
 def _choose(count: int, wanted: int, seed: int) -> list[int]:

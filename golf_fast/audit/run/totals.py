@@ -14,8 +14,10 @@ from golf_fast.data import Tokenizer
 from golf_fast.data.validation import count_bytes
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, sha256
+from golf_fast.rules import VALIDATION_BYTES, VALIDATION_TARGETS
 from golf_fast.runs import result as results
 from golf_fast.score import probes
+from golf_fast.score.verdict import variant_of
 
 _SAME = 1e-9
 """Relative: sums of the same float32 losses in float64."""
@@ -84,6 +86,12 @@ def byte_count(evidence: Evidence) -> list[Finding]:
     if result.val_bytes != validation.bytes:
         text = f"is {result.val_bytes}, the text of the {validation.targets:,} targets has {validation.bytes:,} bytes"
         return [*found, flagged("V6", text, "result.json val_bytes")]
+    shards = evidence.shards
+    variant = "" if isinstance(shards, Missing) else variant_of(shards[0].parent.name)
+    of_text = VALIDATION_BYTES.get(variant)
+    if of_text is not None and len(tokens) - 1 == VALIDATION_TARGETS[variant] and validation.bytes != of_text:
+        text = f"the targets stand for {validation.bytes:,} bytes, those of {variant} for {of_text:,}"
+        return [*found, flagged("V6", f"{text}: other tokens, or another tokenizer")]
     pieces = int(count_bytes(tokens, spoken.token_bytes()).sum(dtype=np.int64))
     if pieces != validation.bytes:  # only a side-car can differ
         off = f"the side-car counts {validation.bytes:,} bytes, the pieces of the tokenizer {pieces:,}"
@@ -133,6 +141,9 @@ def derived(evidence: Evidence) -> list[Finding]:
     if result.artifact_parts and parts != result.artifact_bytes:
         text = f"add up to {parts:,}, artifact_bytes is {result.artifact_bytes}"
         found.append(flagged("result", text, "result.json artifact_parts"))
+    if result.compute_dtype not in ("float64", "float32", "bfloat16", "float16"):
+        text = f"is {result.compute_dtype!s:.40}, which no model computes in"
+        found.append(flagged("result", text, "result.json compute_dtype"))
     wanted_dtype = config.train.compute_dtype
     if wanted_dtype not in ("auto", result.compute_dtype):
         found.append(

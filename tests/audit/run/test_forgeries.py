@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.audited_run import budget, change, judged, ledger_of, score_again, write_ledger
+import torch
+from helpers.audited_run import budget, change, judged, ledger_of, score_again, train, write_ledger
 
+from golf_fast.audit.run.evidence import Evidence, Missing
+from golf_fast.audit.run.losses import model_of
+from golf_fast.audit.run.replay import Sample, again
 from golf_fast.data import read_shard, write_shard
 
 
@@ -120,6 +126,80 @@ def rehash(run: Path) -> None:
     change(run / "result.json", file_hashes=hashes)
 
 
+def each(run: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    write_ledger(run, [edit(event) for event in ledger_of(run)])
+
+
+def other_weights(run: Path) -> None:
+    """Of every score but the first, in a way that no rule on changes of weights notices."""
+    first, names = ledger_of(run)[1]["weights"], {}
+
+    def edit(event: dict[str, Any]) -> dict[str, Any]:
+        if event.get("weights", first) == first:
+            return event
+        return event | {"weights": names.setdefault(event["weights"], f"{len(names):016x}")}
+
+    each(run, edit)
+
+
+def adapt_again(run: Path) -> None:
+    events = ledger_of(run)
+    events.insert(4, {"event": "adapt", "source": "training", "size": 64, "tokens": "a" * 16})
+    write_ledger(run, events)
+
+
+def metrics(run: Path, edit: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    records = [edit(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records if record))
+
+
+def of_stage(run: Path, name: str, **fields: Any) -> None:
+    metrics(run, lambda record: record | fields if record.get("name") == name else record)
+
+
+def gained_more(run: Path) -> None:
+    """The result and the metrics agree on a worse score without adapting."""
+    change(run / "result.json", bpb_without_ttt=6.0)
+    of_stage(run, "score after compression", bpb=6.0)
+
+
+def gained_more_by_losses(run: Path) -> None:
+    """And so do the losses."""
+    losses = np.fromfile(run / "token_losses_before", "<f4") + np.float32(0.5)
+    losses.tofile(run / "token_losses_before")
+    bytes_of_text = json.loads((run / "result.json").read_text())["val_bytes"]
+    bpb = float(losses.sum(dtype=np.float64)) / math.log(2) / bytes_of_text
+    change(run / "result.json", bpb_without_ttt=bpb)
+    of_stage(run, "score after compression", bpb=bpb)
+
+
+def fewer_losses_before(run: Path) -> None:
+    losses = np.fromfile(run / "token_losses_before", "<f4")
+    losses[:-9].tofile(run / "token_losses_before")
+
+
+def of_documents(run: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    held = json.loads((run / "documents.json").read_text())
+    edit(held)
+    (run / "documents.json").write_text(json.dumps(held))
+
+
+def trained_less(run: Path) -> None:
+    """The metrics forget the steps that took longer than the schedule says."""
+    metrics(run, lambda record: None if record.get("kind") == "train" and record["step"] > 1 else record)
+    first = next(json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if '"train"' in line)
+    budget(run, trained=first["seconds"])
+    quantized = json.loads((run / "schedule.json").read_text())["budget"]["quantized"]
+    change(run / "result.json", train_seconds=first["seconds"] + quantized)
+
+
+def more_steps(run: Path) -> None:
+    held = json.loads((run / "schedule.json").read_text())
+    rates = {name: [*held[name], held[name][-1]] for name in ("lr_factor", "momentum")}
+    change(run / "schedule.json", steps=5, **rates)
+    change(run / "result.json", steps=5)
+
+
 FORGERIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "trained before it scored": (train_early, "V1", "ledger.jsonl line 2: targets 0 to 128 are trained on"),
     "scored a range again": (score_again, "V3", "ledger.jsonl line 3: targets 0 to 128 are scored"),
@@ -166,8 +246,52 @@ FORGERIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "another tokenizer": (another_tokenizer, "V6", "is not the tokenizer that the run's data are made with"),
     "fewer tokens": (fewer_tokens, "V8", "are not those of the run's data"),
     "a GPU": (gpu, "result", "which runs on a CPU"),
+    "other weights": (other_weights, "ledger", "were scored by weights 0000000000000000"),
+    "weights adapted elsewhere": (adapt_again, "settings", "and the weights adapted to other tokens"),
+    "an end of fewer targets": (
+        lambda run: each(run, lambda event: event | {"targets": 480 - 32 * ("legal" in event)}),
+        "ledger",
+        "targets is 448, its records make it 480",
+    ),
+    "an end that breaks a rule": (
+        lambda run: each(run, lambda event: event | ({"violations": ["V1"]} if "legal" in event else {})),
+        "ledger",
+        "violations is ['V1'], its records make it []",
+    ),
+    "nothing is left open": (lambda run: change(run / "result.json", not_judged=[]), "result", "does not have: split:"),
+    "gained more": (gained_more, "result", "is 6.0, token_losses_before makes it"),
+    "gained more by its losses": (gained_more_by_losses, "losses", "token_losses_before: target"),
+    "fewer losses before": (fewer_losses_before, "losses", "holds 471 losses"),
+    "other documents": (
+        lambda run: of_documents(run, lambda held: held["starts"].__setitem__(1, held["starts"][1] + 5)),
+        "result",
+        "documents.json starts: is not that",
+    ),
+    "documents of more bytes": (
+        lambda run: of_documents(run, lambda held: held["bytes"].__setitem__(0, 999)),
+        "result",
+        "documents.json bytes: is not that",
+    ),
+    "documents of another text": (
+        lambda run: of_documents(run, lambda held: held["shown"].__setitem__("0", ["x"])),
+        "result",
+        "is not the text of document 0",
+    ),
+    "no documents": (lambda run: (run / "documents.json").write_text("{"), "result", "documents.json: "),
+    "more tokens a second": (
+        lambda run: change(run / "result.json", tokens_per_second=1e7),
+        "result",
+        "tokens_per_second: is 1e+07, 4 steps in",
+    ),
+    "less training by the metrics too": (trained_less, "settings", "the last that the metrics have is 1"),
+    "more steps than were asked for": (more_steps, "settings", "has 5 steps, train.max_steps is 4"),
+    "no number format": (lambda run: change(run / "result.json", compute_dtype="int8"), "result", "is int8, which no"),
     "fewer steps": (lambda run: change(run / "result.json", steps=3), "settings", "has 4 steps, the result 3"),
 }
+
+
+LATE = ("other weights", "gained more by its losses")
+"""Forgeries that show where something was learned."""
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
@@ -176,6 +300,87 @@ def test_a_forgery_is_found_and_named(run: Path, forgery: str) -> None:
     forge(run)
     if "has SHA-256" not in said or "train_gpt" in said:
         rehash(run)
-    found = judged(run, targets=32)
+    found = judged(run, targets=470 if forgery in LATE else 32)
     assert check in found.flagged
     assert any(said in finding.said for finding in found.of(check) if finding.outcome == "flag"), found.lines()
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose documents have adapters of their own, two documents side by side."""
+    more = ["--score.ttt=documents", "--score.documents.rank=2", "--score.documents.context=32"]
+    folder = tmp_path_factory.mktemp("adapted")
+    return train(folder, *more, "--score.documents.chunk-tokens=16", "--score.documents.batch=2")
+
+
+def test_what_the_adapters_were_is_replayed_for_a_group_and_for_all(adapted: Path, tmp_path: Path) -> None:
+    for sample in ({"targets": 470}, {"full": True}):
+        assert any("scores are those of a replay" in finding.said for finding in judged(adapted, **sample).of("ledger"))
+    run = shutil.copytree(adapted, tmp_path / "run")
+    last = max(number for number, event in enumerate(ledger_of(run)) if event.get("adapters"))
+    events = ledger_of(run)
+    events[last]["adapters"] = "0" * 16
+    write_ledger(run, events)
+    rehash(run)
+    for sample in ({"targets": 470}, {"full": True}):
+        said = [finding.said for finding in judged(run, **sample).of("ledger") if finding.outcome == "flag"]
+        assert any("were scored by adapters 0000000000000000" in text for text in said), said
+    each(run, lambda event: {name: value for name, value in event.items() if name != "adapters"})
+    rehash(run)
+    open_ = [finding.said for finding in judged(run, full=True).of("ledger") if finding.outcome == "unknown"]
+    assert any("name no hash of the weights or adapters" in text for text in open_)
+
+
+@pytest.mark.parametrize("field", ["batch", "phase", "begins"])
+def test_a_full_replay_compares_every_field_of_a_line(adapted: Path, tmp_path: Path, field: str) -> None:
+    run = shutil.copytree(adapted, tmp_path / "run")
+    events = ledger_of(run)
+    events[3][field] = {"batch": 7, "phase": "stream", "begins": True}[field]
+    write_ledger(run, events)
+    rehash(run)
+    found = judged(run, full=True)
+    assert any(f"line 4: {field} is" in finding.said for finding in found.of("ledger")), found.lines()
+
+
+def test_where_a_sample_is_taken_cannot_be_known_before(adapted: Path, tmp_path: Path) -> None:
+    """A forger who lowers all losses but those of one seed's sample is found by another's."""
+    assert len({Sample().seed for _ in range(4)}) > 1
+    run = shutil.copytree(adapted, tmp_path / "run")
+    evidence, model = Evidence(run), model_of(Evidence(run), torch.device("cpu"))
+    assert not isinstance(model, Missing)
+    assert not isinstance(evidence.validation, Missing)
+    done = again(model, evidence.validation, evidence.config.score, Sample(targets=32, seed=0)).done
+    losses = np.fromfile(run / "token_losses", "<f4")
+    (losses * np.where(done, 1, 0.5).astype(np.float32)).tofile(run / "token_losses")
+    rehash(run)
+    by_seed = {
+        seed: any(each.outcome == "flag" and "token_losses:" in each.said for each in found.of("losses"))
+        for seed in range(6)
+        for found in [judged(run, targets=32, seed=seed)]
+    }
+    assert not by_seed[0]
+    assert any(by_seed.values())
+
+
+def test_an_evaluation_that_only_its_own_clock_keeps_within_the_limit_is_left_open(run: Path) -> None:
+    setting(run, "score", max_seconds=10.0)
+    change(run / "result.json", eval_seconds=9.5)
+    for whole, said in ((9.9, False), (13.0, True)):
+        of_stage(run, "score while adapting", seconds=whole)
+        rehash(run)
+        found = judged(run, targets=32).of("V11")
+        assert any("which also loads the artifact, took 13 s" in finding.said for finding in found) is said
+
+
+def test_a_slice_of_another_size_is_not_what_was_adapted_to(tmp_path: Path) -> None:
+    run = train(tmp_path, "--score.ttt=held_out", "--score.held-out.tokens=256")
+    assert judged(run, full=True).flagged == []
+    first = ledger_of(run)
+    for event, said in (
+        ({"size": 300}, "has 300 tokens, score.held_out.tokens is 256"),
+        ({"size": 1}, "are not those that the ledger names"),
+    ):
+        write_ledger(run, [first[0], first[1] | event, *first[2:]])
+        assert any(said in finding.said for finding in judged(run, targets=32).findings), said
+    write_ledger(run, [first[0], first[2], first[1], *first[3:]])
+    assert any("again, or late" in finding.said for finding in judged(run, targets=32).of("ledger"))

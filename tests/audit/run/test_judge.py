@@ -19,8 +19,9 @@ from golf_fast.data import read_shard, write_shard
 
 
 def of_replay(found: Audit) -> list[Finding]:
-    """What is said of the losses, beside the hash of their file."""
-    return [finding for finding in found.of("losses") if "hash" not in finding.text and "SHA" not in finding.text]
+    """What is said of the losses of the score, beside the hash of their file."""
+    said = [finding for finding in found.of("losses") if "hash" not in finding.text and "SHA" not in finding.text]
+    return [finding for finding in said if finding.where != "token_losses_before"]
 
 
 def test_an_honest_run_is_not_flagged_and_stays_as_it_is(made: Path) -> None:

@@ -1,0 +1,59 @@
+"""What lies beside a score and does not make it: the documents, and the losses without adapting."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+
+from golf_fast.audit.run.evidence import Evidence, Missing
+from golf_fast.audit.run.finding import Finding, flagged, passed
+from golf_fast.data import BOS_ID
+
+_SAME = 1e-9
+"""Relative: sums of the same float32 losses in float64."""
+
+
+def documents(evidence: Evidence) -> list[Finding]:
+    """Whether the documents are those of the validation tokens: bounds, bytes, and the text of those that are shown."""
+    held, validation, spoken = evidence.documents, evidence.validation, evidence.tokenizer
+    name = evidence.paths.documents.name
+    if isinstance(held, Missing):
+        return [] if held.absent else [flagged("result", held.why, name)]
+    if isinstance(validation, Missing) or isinstance(spoken, Missing):
+        return []
+    tokens, count = validation.tokens, validation.targets
+    starts = np.union1d([0], np.flatnonzero(tokens[:count] == BOS_ID)).astype(np.int64)
+    sizes = np.add.reduceat(validation.byte_counts, starts, dtype=np.int64)
+    wanted = {
+        "tokens_sha256": hashlib.sha256(np.ascontiguousarray(tokens, dtype="<u2").data).hexdigest(),
+        "targets": count,
+        "starts": starts.tolist(),
+        "bytes": sizes.tolist(),
+    }
+    for field, value in wanted.items():
+        if getattr(held, field) != value:
+            return [flagged("result", "is not that of the run's validation tokens", f"{name} {field}")]
+    for number, text in held.shown.items():
+        first = starts[int(number)] + 1
+        if spoken.pieces(tokens[first : first + len(text)]) != text:
+            return [flagged("result", f"is not the text of document {number}", f"{name} shown")]
+    return [passed("result", f"{len(starts):,} documents are those of the run's tokens", name)]
+
+
+def losses_before(evidence: Evidence) -> list[Finding]:
+    """Whether the losses without adapting are whole, and make the score without adapting."""
+    held, result, name = evidence.losses_before, evidence.result, evidence.paths.token_losses_before.name
+    if evidence.config.score.ttt == "off":
+        return []
+    if isinstance(held, Missing):
+        return [] if held.absent else [flagged("losses", held.why, name)]
+    if len(held) != result.val_tokens:
+        return [flagged("losses", f"holds {len(held):,} losses, val_tokens is {result.val_tokens}", name)]
+    if not result.val_bytes:
+        return []
+    bpb, said = float(held.sum(dtype=np.float64)) / math.log(2) / result.val_bytes, result.bpb_without_ttt
+    if said is None or not math.isclose(said, bpb, rel_tol=_SAME):
+        return [flagged("result", f"is {said}, {name} makes it {bpb}", "result.json bpb_without_ttt")]
+    return [passed("result", f"makes {bpb:.6f} bits per byte without adapting", name)]
