@@ -11,8 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from golf_fast import ops
+from golf_fast.ops.newton_schulz import flat_banks
 from golf_fast.ops.newton_schulz import operators as operators_of_newton_schulz
-from golf_fast.ops.newton_schulz import together
 from golf_fast.ops.update import reference as update
 
 PRODUCTS = ("bmm", "mm", "baddbmm", "addmm", "symmetric_product")
@@ -57,8 +57,8 @@ def operators(work: Callable[[], object]) -> Counter[str]:
         mock.patch.object(ops, "update_factors", one_kernel("update_factors", update.factors)),
         mock.patch.object(ops, "nesterov", one_kernel("nesterov", update.nesterov)),
         mock.patch.object(ops, "newton_schulz", operators_of_newton_schulz.newton_schulz),
-        mock.patch.object(together, "normalizes_together", return_value=True),
-        mock.patch.object(together, "require_dtype"),
+        mock.patch.object(flat_banks, "normalizes_together", return_value=True),
+        mock.patch.object(flat_banks, "require_dtype"),
         mock.patch.object(operators_of_newton_schulz, "symmetric_product", _product),
         counting,
     ):

@@ -52,7 +52,7 @@ ALLOWED = {
     "runs": SHARED,
     "report": SHARED | {"runs"},
     "model": SHARED | {"ops"},
-    "train": SHARED | {"distributed", "kept", "data", "model", "ops", "runs"},
+    "train": SHARED | {"distributed", "resume_records", "data", "model", "ops", "runs"},
     "compress": SHARED | {"distributed", "ops"},
     "score": SHARED | {"distributed", "machine", "data", "model", "compress", "runs"},
     "sample": SHARED | {"model"},
@@ -64,7 +64,7 @@ ALLOWED = {
     "doctor": SHARED
     | {"distributed", "watched_peers", "machine", "recipes", "data", "model", "ops", "compress", "report"},
     "pipeline": SHARED
-    | {"distributed", "watched_peers", "kept", "machine", "command_line", "code_size"}
+    | {"distributed", "watched_peers", "resume_records", "machine", "command_line", "code_size"}
     | {"data", "model", "train", "compress", "score", "runs", "report"},
 }
 """Folder of the package -> what of ours its modules import. A `__main__` joins stages, and may import any."""

@@ -1,4 +1,4 @@
-"""Low-rank additions to a model's matrices, other ones for each row of a batch (LoRA, Hu et al., arXiv 2106.09685).
+"""Low-rank adapters of a model's matrices, separate for each row of a batch (LoRA, Hu et al., arXiv 2106.09685).
 
 Shapes: n rows of a batch, T positions, r rank.
 """
@@ -16,33 +16,34 @@ from golf_fast.config import ModelConfig
 from golf_fast.model.plan import Plan
 
 PROJECTIONS = ("q", "k", "v", "o", "mlp")
-"""Of a slot of the plan: queries, keys and values; from the attention's input to its output, and the MLP's alike."""
+"""Adapters of a slot of the plan: of the queries, the keys and the values; "o" maps the input of attention to an
+addition to its output, "mlp" does the same for the MLP."""
 HEAD = -1
-"""In place of a slot, for the adapter of the logits."""
+"""Number that stands in place of a slot for the adapter of the logits."""
 
 
 class Place(NamedTuple):
-    """Where an adapter is: a slot of the plan (or `HEAD`), and which of `PROJECTIONS` (or "head")."""
+    """Location of an adapter: a slot of the plan and one of `PROJECTIONS`, or `HEAD` and "head"."""
 
     slot: int
     name: str
 
 
 class LowRank(NamedTuple):
-    """What is added for an input `x` `[n, T, in]` is `x a^T b^T`, `[n, T, out]`."""
+    """The factors of an adapter: for an input `x` `[n, T, in]` it adds `x a^T b^T`, `[n, T, out]`."""
 
     a: torch.Tensor
-    """`[n, r, in]`."""
+    """First factor, `[n, r, in]`."""
     b: torch.Tensor
-    """`[n, out, r]`."""
+    """Second factor, `[n, out, r]`."""
 
 
 @dataclass(frozen=True)
 class Adapters:
-    """The additions of a pass.
+    """The adapters of a forward pass.
 
     Attributes:
-        pairs: by place; a place without one adds nothing.
+        pairs: the factors of each adapter; at a place that is missing nothing is added.
         scale: factor of every addition.
     """
 
@@ -52,8 +53,8 @@ class Adapters:
     def add(
         self, y: torch.Tensor, x: torch.Tensor, slot: int, name: str, gain: torch.Tensor | float = 1.0
     ) -> torch.Tensor:
-        """`y` `[n, T, out]` plus what the adapter of a place makes of `x` `[n, T, in]`, times `gain`, `[out]` or one
-        number."""
+        """`y` `[n, T, out]` plus `gain` (`[out]`, or one number) times the output of the adapter at a place for the
+        input `x` `[n, T, in]`."""
         pair = self.pairs.get(Place(slot, name))
         if pair is None:
             return y
@@ -64,18 +65,18 @@ class Adapters:
 
 @dataclass(frozen=True)
 class SlotAdapters:
-    """The additions in one slot of the plan."""
+    """The adapters of one slot of the plan."""
 
     adapters: Adapters
     slot: int
 
     def add(self, y: torch.Tensor, x: torch.Tensor, name: str, gain: torch.Tensor | float = 1.0) -> torch.Tensor:
-        """As `Adapters.add`, in this slot."""
+        """As `Adapters.add`, for the adapter `name` of this slot."""
         return self.adapters.add(y, x, self.slot, name, gain)
 
 
 def widths(config: ModelConfig, plan: Plan, names: Collection[str]) -> dict[Place, tuple[int, int]]:
-    """Input and output widths of the adapters named: in every slot of the plan, and of the logits for "head"."""
+    """Input and output width of each adapter: those of `PROJECTIONS` in `names` for every slot, and "head" if named."""
     outputs = {"q": config.dim, "k": config.kv_dim, "v": config.kv_dim, "o": config.dim, "mlp": config.dim}
     found = {
         Place(slot, name): (config.dim, outputs[name])
@@ -88,11 +89,13 @@ def widths(config: ModelConfig, plan: Plan, names: Collection[str]) -> dict[Plac
 
 @dataclass(frozen=True)
 class Fresh:
-    """New adapters that add nothing yet: every row starts from the same values, whatever rows are beside it.
+    """Initial values of adapters, the same for every row; an adapter adds nothing before it is trained.
 
     Attributes:
-        a: by place, `[r, in]`, uniform within 1 / sqrt(in).
-        outputs: by place, the output width.
+        a: the first factor `[r, in]` of each place, uniform in +-1 / sqrt(in); the second factor starts as 0.
+        outputs: the output width of each place.
+        scale: factor of every addition.
+        rank: rank of the adapters.
     """
 
     a: dict[Place, torch.Tensor]
@@ -110,7 +113,13 @@ class Fresh:
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
     ) -> Fresh:
-        """Draw the first factors from a generator seeded with `seed`."""
+        """Draw the first factors from a generator seeded with `seed`.
+
+        Args:
+            sizes: input and output width of each place, as from `widths`.
+            rank: rank of the adapters.
+            scale: factor of every addition.
+        """
         generator = torch.Generator().manual_seed(seed)
         a = {
             place: torch.empty(rank, columns).uniform_(-1, 1, generator=generator).div_(math.sqrt(columns))
@@ -120,7 +129,7 @@ class Fresh:
         return cls(a, {place: rows for place, (_, rows) in sizes.items()}, scale, rank)
 
     def rows(self, n: int) -> Adapters:
-        """Adapters for `n` rows, which can be trained."""
+        """New trainable adapters for `n` rows."""
         return Adapters(
             {
                 place: LowRank(

@@ -1,4 +1,4 @@
-"""The implementation of every op that a program runs a model with."""
+"""Resolves the backends of all ops that a model uses, and refuses those that would be slow unasked."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from golf_fast.ops import backends
 
 
 def resolve_backends(device: torch.device) -> dict[str, backends.Backend]:
-    """The implementation of each op on `device`, by name.
+    """The backend of each op on `device`, by the name of the op.
 
-    Call it before a graph is made: an op that is resolved while one is has it made a second time.
+    Call it before torch.compile traces the model: resolving an op during tracing causes a recompilation.
 
     Raises:
-        InputError: GOLF_FAST_BACKENDS asks for the impossible, or a GPU would run a slow reference unasked.
+        InputError: GOLF_FAST_BACKENDS asks for a backend that cannot run, or an op would run its slow reference on a
+            GPU without being asked to.
     """
     try:
         resolved = dict(backends.describe(device))
@@ -32,5 +33,5 @@ def resolve_backends(device: torch.device) -> dict[str, backends.Backend]:
 
 
 def as_on_a_gpu() -> AbstractContextManager[None]:
-    """Models on a CPU go inside through what GPUs run: with fake tensors, which have shapes and nothing to compute."""
+    """A context in which models on the CPU take the code path of GPUs; for fake tensors, which compute nothing."""
     return backends.supposed("triton", "cpu")

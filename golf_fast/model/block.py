@@ -1,6 +1,6 @@
-"""What a slot of a plan computes (docs/seed.md, docs/top.md).
+"""The transformer block: what one slot of a plan computes (docs/seed.md, docs/top.md).
 
-Shapes: B rows, T positions, D model width, H hidden, L layers.
+Shapes: B rows, T positions, D model width, H hidden width of the MLP, L layers.
 """
 
 from __future__ import annotations
@@ -26,34 +26,35 @@ if TYPE_CHECKING:
     from golf_fast.model.adapters import SlotAdapters
 
 Weights = Mapping[str, torch.Tensor]
-"""The parameters of a model by the names of their rows in the table."""
+"""The parameters of a model, by the names of their rows in the table of parameters."""
 Rotary = tuple[torch.Tensor, torch.Tensor]
 """cos and sin, `[T, rotary_dim / 2]`."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """What a slot of a plan computes with: slices of the banks, in the compute dtype.
+    """The weights of one slot of a plan: slices of the banks, in the compute dtype.
 
     Attributes:
         head_dim: width of a head.
-        window: positions that attention sees, each position's own included; None: all before it.
-        shares: `[2, D]`, of the stream and of the embedding in what the block adds to; of a first block `[D]`, their
-            sum, as its stream is the embedding.
-        skip_weight: `[D]`, of the skip; None: it takes none, or it takes the stream itself and `shares` say so.
-        wqkv: `[(heads + 2 * kv_heads) * head_dim, D]`.
-        gain: `[heads]`.
-        wo: `[D, D]`, times `attn_scale`.
-        w_up: `[H, D]`.
-        w_down: `[D, H]`, times `mlp_scale`.
-        attn_scale: `[D]`, what an adapter of the attention's output is multiplied with.
-        mlp_scale: `[D]`, likewise of the MLP's output.
-        negative_slope: of the MLP's activation.
-        norm_scale: of what attention and MLP read; the matrices that read it have it already.
-        exclusive: whether a head's output loses what points along its own value.
-        gate: `[heads, channels]`, makes the logits of the heads' gates of the first channels of what attention reads,
-            which have `norm_scale` not in them yet; None: there are no gates.
-        lanes: how the streams go on where attention and MLP have one each; None: they share one.
+        window: number of positions that attention sees, including the query's own; None: all up to the query's.
+        shares: `[2, D]`, factors of the stream and of the embedding in the block's input; `[D]`, their sum, for the
+            first block, whose stream is the embedding.
+        skip_weight: `[D]`, weight of the skip; None: there is no skip, or the skip is the stream itself and its weight
+            is part of `shares`.
+        wqkv: `[(heads + 2 * kv_heads) * head_dim, D]`, the projections of queries, keys and values.
+        gain: `[heads]`, factor of the queries of each head.
+        wo: `[D, D]`, the attention's output matrix, already multiplied by `attn_scale`.
+        w_up: `[H, D]`, the MLP's input matrix.
+        w_down: `[D, H]`, the MLP's output matrix, already multiplied by `mlp_scale`.
+        attn_scale: `[D]`, factor of the output of an adapter of the attention.
+        mlp_scale: `[D]`, factor of the output of an adapter of the MLP.
+        negative_slope: slope of the MLP's activation below 0.
+        norm_scale: factor of the normalised inputs of attention and MLP; `wqkv` and `w_up` already contain it.
+        exclusive: whether the component of a head's output along the position's own value is removed.
+        gate: `[heads, channels]`, maps the first channels of the attention's input, before `norm_scale`, to the logits
+            of the heads' gates; None: there are no gates.
+        lanes: mixing weights where attention and MLP have separate streams; None: they share one.
     """
 
     head_dim: int
@@ -74,25 +75,27 @@ class Block:
     lanes: Lanes | None = None
 
     def begin(self, x0: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of a first block, what it adds to and what its attention reads, each `[B, T, D]` as the embedding `x0`."""
+        """The residual stream into a first block, and the input of its attention; each `[B, T, D]` as the embedding
+        `x0`."""
         x = self.shares * x0
         return x, rms_norm(x)
 
     def mix(
         self, x: torch.Tensor, x0: torch.Tensor, branch: torch.Tensor | None, skip: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The stream that comes in, what the block adds to, and what its attention reads, each `[B, T, D]`.
+        """The previous block's output, the residual stream of this block, and the input of its attention; each
+        `[B, T, D]`.
 
         Args:
-            x: `[B, T, D]`, what the block before added its MLP's output to.
-            x0: the embedding, as `x`.
-            branch: that output, as `x`; None: `x` has it already.
-            skip: what `skip_weight` weighs, as `x`.
+            x: `[B, T, D]`, the previous block's stream before the output of its MLP is added.
+            x0: `[B, T, D]`, the embedding.
+            branch: `[B, T, D]`, the output of the previous block's MLP; None: `x` already contains it.
+            skip: `[B, T, D]`, the output of an earlier slot, to be weighed by `skip_weight`; None: there is none.
         """
         return ops.residual_mix(x, x0, self.shares, branch, skip, self.skip_weight)
 
     def project(self, x: torch.Tensor, own: SlotAdapters | None = None) -> torch.Tensor:
-        """Queries, keys and values side by side, `[B, T, heads + 2 * kv_heads, head_dim]`, of `[B, T, D]`."""
+        """Queries, keys and values side by side, `[B, T, heads + 2 * kv_heads, head_dim]`, of `x` `[B, T, D]`."""
         qkv = F.linear(x, self.wqkv)
         if own is not None:
             q, kv = len(self.gain) * self.head_dim, (qkv.shape[-1] - len(self.gain) * self.head_dim) // 2
@@ -103,7 +106,7 @@ class Block:
     def attention(
         self, qkv: torch.Tensor, rotary: Rotary, x: torch.Tensor, documents: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """What the heads make of `qkv`, `[B, T, heads, head_dim]`; `x` and `documents` as in `attend`."""
+        """The output of the heads for `qkv`, `[B, T, heads, head_dim]`; `x` and `documents` as in `attend`."""
         return ops.qkv_attention(
             qkv, self.gain, *rotary, self.window, self._logits(x), cu_seqlens=documents, exclusive=self.exclusive
         )
@@ -117,15 +120,15 @@ class Block:
         first: int = 0,
         past: Past | None = None,
     ) -> torch.Tensor:
-        """What the output matrix reads from position `first` on, `[B, T - first, D]`.
+        """The input of the output matrix, from position `first` on: `[B, T - first, D]`.
 
         Args:
-            x: `[B, T, D]`, what attention reads.
-            rotary: of its positions.
+            x: `[B, T, D]`, the input of attention.
+            rotary: rotary tables of the positions of `x`.
             documents: as in `GPT.forward`.
             own: as in `output`.
-            first: no query before it is computed.
-            past: keys and values of the positions before `x`, which those of `x` join.
+            first: the first position whose query is computed.
+            past: keys and values of earlier positions, to which those of `x` are appended.
         """
         if not first and past is None:
             return self.attention(self.project(x, own), rotary, x, documents).flatten(2)
@@ -141,13 +144,15 @@ class Block:
         return attended.flatten(2)
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor | None:
-        """Of the heads' gates `[B, T, heads]`, from what attention reads, `[B, T, D]`; None: there are none."""
+        """The logits `[B, T, heads]` of the heads' gates, from the input of attention `[B, T, D]`; None: there are no
+        gates."""
         return None if self.gate is None else F.linear(x[..., : self.gate.shape[1]], self.gate)
 
     def queries_keys_values(
         self, x: torch.Tensor, own: SlotAdapters | None, first: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As `project`, apart; queries `[B, T - first, heads, head_dim]` are of the positions from `first` on only."""
+        """As `project`, but as separate tensors; the queries `[B, T - first, heads, head_dim]` begin at position
+        `first`."""
         heads = self.gain.shape[0]
         if not first or own is not None:
             q, k, v = split(self.project(x, own), heads)
@@ -164,26 +169,29 @@ class Block:
         own: SlotAdapters | None = None,
         into_attention: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`x` `[B, T, D]` plus what attention found, and the factor `[B, T]` of the norm of that, float32.
+        """`x` `[B, T, D]` plus the output of attention, and the RMS-norm factor `[B, T]` float32 of that sum.
 
         Args:
-            own: the adapters of the slot that the block runs in; None: none.
-            into_attention: what attention read, as `x`, for them.
+            attended: `[B, T, D]`, as `attend` returns it.
+            x: `[B, T, D]`, the residual stream of the block.
+            own: the adapters of the slot in which the block runs; None: there are none.
+            into_attention: `[B, T, D]`, the input of attention, which the adapters read.
         """
         if own is not None and into_attention is not None:
             x = own.add(x, into_attention, "o", self.attn_scale)
         return ops.linear_residual(attended, self.wo, x)
 
     def mlp(self, x: torch.Tensor, rstd: torch.Tensor, own: SlotAdapters | None = None) -> torch.Tensor:
-        """What the block adds to `x` `[B, T, D]` at its end, likewise; `rstd` is from `output`, `own` as there.
+        """The output of the MLP, `[B, T, D]`, for the sum `x` and the factor `rstd` that `output` returns; `own` as
+        there.
 
-        The norm is a factor of each row: the normalised tensor is never written.
+        The norm is applied as a factor of each row: the normalised tensor is never written to memory.
         """
         branch = ops.relu2_mlp(x, self.w_up, self.w_down, rstd, self.negative_slope)
         return branch if own is None else own.add(branch, rms_norm(x), "mlp", self.mlp_scale)
 
     def hidden(self, normed: torch.Tensor) -> torch.Tensor:
-        """The MLP's hidden units `[B, T, H]` of its normalised input `[B, T, D]`."""
+        """The hidden units `[B, T, H]` of the MLP for its normalised input `[B, T, D]`."""
         return hidden(normed, self.w_up, negative_slope=self.negative_slope)
 
     def route(
@@ -194,13 +202,13 @@ class Block:
         into_attention: torch.Tensor,
         own: SlotAdapters | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The two streams `[B, T, D]` after the block, of those before it; only where it has `lanes`.
+        """The two residual streams `[B, T, D]` after a block that has `lanes`.
 
         Args:
-            first: the one that attention reads, as `mix` returns it.
-            second: the one that the MLP reads.
-            attended: what `attend` returns.
-            into_attention: what attention read, as `first`.
+            first: `[B, T, D]`, the stream of attention, as `mix` returns it.
+            second: `[B, T, D]`, the stream of the MLP.
+            attended: `[B, T, D]`, as `attend` returns it.
+            into_attention: `[B, T, D]`, the input of attention.
             own: as in `output`.
         """
         assert self.lanes is not None
@@ -212,7 +220,8 @@ class Block:
 
 
 class Pass(NamedTuple):
-    """The weights of a pass: a block for each slot of its plan, and the share of the backout (scalar, or None)."""
+    """The weights of a forward pass: a block for each slot of its plan, and the factor of the backout (scalar, or
+    None)."""
 
     blocks: list[Block]
     backout: torch.Tensor | None
@@ -225,19 +234,22 @@ def views(
     dtype: torch.dtype,
     windows: Sequence[int | None] | None = None,
 ) -> Pass:
-    """The weights of a pass along `plan`, cast to `dtype`, with the windows of its slots (None: as configured).
+    """The weights of a forward pass along `plan`, cast to `dtype`.
 
     There is one cast and one unbind for each bank: their backward is one stack and one cast, whatever the depth.
+
+    Args:
+        windows: the attention window of each slot, in positions; None: as configured.
     """
     layers = config.layers
     qo, kv = weights["qo_bank"], weights["kv_bank"]
     into_attention = torch.cat((qo[:layers], kv[:layers], kv[layers:]), dim=1)
     into_mlp, scales = weights["mlp_up"], [weights["attn_scale"], weights["mlp_scale"]]
     gates = weights["attention_gate"] * config.attention_gate_scale if config.attention_gate else None
-    # A scale of output channels is one of the matrix's rows: no activation is read or written for it.
+    # A factor of the output channels is folded into the rows of the matrix, so it costs no pass over activations.
     wo = (scales[0][:, :, None] * qo[layers:]).to(dtype).unbind()
     w_down = (scales[1][:, :, None] * weights["mlp_down"]).to(dtype).unbind()
-    if config.norm_scale:  # a scale of what is read is one of the matrix that reads it, and of the adapters beside it
+    if config.norm_scale:  # folded into the matrices that read the scaled input, and into the scales of the adapters
         of_layer = torch.arange(1, layers + 1, device=qo.device, dtype=qo.dtype).rsqrt()
         matrices = (into_attention, into_mlp) if gates is None else (into_attention, into_mlp, gates)
         into_attention, into_mlp, *rest = (of_layer[:, None, None] * matrix for matrix in matrices)
@@ -273,13 +285,13 @@ def views(
 
 
 def rotary_tables(length: int, config: ModelConfig, dtype: torch.dtype, device: torch.device, start: int = 0) -> Rotary:
-    """cos and sin `[length, rotary_dim / 2]` in `dtype`, of the positions from `start` on.
+    """cos and sin `[length, rotary_dim / 2]` in `dtype`, for the positions from `start` on.
 
-    Angles are in float32, for float64 and far from 0 in float64: at position 10^6 float32 would leave an angle wrong
-    by 0.03.
+    Angles are computed in float32; in float64 if `dtype` is float64 or `start` is not 0: at position 10^6 an angle in
+    float32 would be off by 0.03.
 
-    They are made in every pass, in half a millisecond for 2,048 positions on a CPU. Kept ones would be a state of the
-    model that its compiled functions were made for, and an uncompiled call that fills it would have them made again.
+    The tables are computed in every pass (half a millisecond for 2,048 positions on a CPU). A cached table would be
+    mutable state of the model, and filling it in an uncompiled call would recompile its compiled functions.
     """
     angle_dtype = torch.float64 if start or dtype == torch.float64 else torch.float32
     steps = torch.arange(0, config.rotary_dim, 2, device=device, dtype=angle_dtype) / config.rotary_dim

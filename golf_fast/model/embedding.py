@@ -39,15 +39,17 @@ def bigram_rows(tokens: torch.Tensor, buckets: int, starts: torch.Tensor | None 
 
 
 def row_factor(x: torch.Tensor) -> torch.Tensor:
-    """The factor `[...]` of the norm of each row of `x` `[..., D]`, float32 (float64 for float64)."""
+    """The RMS-norm factor `1 / rms` of each row of `x` `[..., D]`: `[...]` float32 (float64 for float64)."""
     wide = x if x.dtype == torch.float64 else x.float()
     return torch.rsqrt(wide.square().mean(-1) + EPS)
 
 
 def smear(x: torch.Tensor, gate: torch.Tensor, starts: torch.Tensor | None = None) -> torch.Tensor:
-    """Mix each position of `x` `[B, T, D]` with the one before it, by `sigmoid(gate)` `[D]`; before the first is 0.
+    """Interpolate each position of `x` `[B, T, D]` with the position before it, by the share `sigmoid(gate)` `[D]`.
 
-    `starts` is bool `[T]`: the positions besides the first before which is 0; None: there are none.
+    Args:
+        starts: bool `[T]`, positions that, like the first, have no predecessor and mix with 0; None: there are no
+            others.
     """
     share = torch.sigmoid(gate)
     before = F.pad(x, (0, 0, 1, -1))
@@ -55,11 +57,11 @@ def smear(x: torch.Tensor, gate: torch.Tensor, starts: torch.Tensor | None = Non
 
 
 class Observer(Protocol):
-    """Is shown what goes into the matrices of a model while it runs uncompiled."""
+    """Receives the inputs of the matrices of a model while it runs uncompiled."""
 
     def sees(self, activation: Activation, layer: int | None, x: torch.Tensor) -> None:
-        """`x` `[B, T, columns]`, in the compute dtype, into the matrices of the block `layer` (None: of no block) that
-        read `activation`."""
+        """Called with the input `x` `[B, T, columns]`, in the compute dtype, of the matrices of block `layer` (None: of
+        no block) that read `activation`."""
 
 
 def embed(

@@ -31,10 +31,13 @@ class GPT(nn.Module):
     Parameters are float32, the embedding tables `embedding_dtype`; all are cast to `compute_dtype` at use, which is
     also the dtype of the residual stream. Losses and logits are float32.
 
-    A row (`[T]` of a batch `[B, T]`) is the unit: positions, bigrams and the smear start anew in each.
+    The rows of a batch `[B, T]` are independent: positions, bigrams and the smear start anew in each.
 
     Args:
-        seed: of the initial values; None: all parameters are 0, for a model that is going to be loaded.
+        config: the shape of the model.
+        compute_dtype: dtype of activations and products.
+        embedding_dtype: dtype of the embedding tables.
+        seed: seed of the initial values; None: all parameters are 0, for a model whose weights are loaded later.
     """
 
     def __init__(
@@ -61,29 +64,31 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Draw the initial values of the table of parameters from a generator seeded with `seed`."""
+        """Set all parameters to their initial values, drawn from a generator seeded with `seed`."""
         generator = torch.Generator().manual_seed(seed)
         for row, parameter in self.claimed("the initial values"):
             for i, tensor in enumerate(parameter.unbind() if row.layers else [parameter]):
                 _fill(tensor, row.parts[i // max(len(row.layers), 1)].initial, generator)
 
     def loop(self, looped: bool) -> None:
-        """Repeat the layers of the loop from now on, as a new model does, or do not: for the first part of training.
+        """Turn the repetition of the loop's layers on, as in a new model, or off, as in the first part of training.
 
-        A compiled function of the model is made once for each."""
+        torch.compile compiles the model once for each of the two.
+        """
         self.plan = self._plans[looped]
 
     def limit_windows(self, most: int) -> None:
-        """Let attention see at most this many positions from now on, each position's own included; 0: no such limit.
+        """Limit the attention window to `most` positions from now on, including the query's own; 0: no limit.
 
-        A compiled function of the model is made once for each."""
+        torch.compile compiles the model once for each limit.
+        """
         self._most = most
 
     def claimed(self, reader: str) -> list[tuple[Row, nn.Parameter]]:
-        """The parameters with their rows in the table, in its order, for a `reader` that must miss none of them.
+        """All parameters with their rows in the table of parameters, in its order; `reader` appears in the error.
 
         Raises:
-            ValueError: a parameter has no row, or a row no parameter.
+            ValueError: a parameter has no row, or a row has no parameter.
         """
         named = dict(self.named_parameters())
         return [(row, named[row.name]) for row in parameters.claim(self.config, named, reader)]
@@ -95,18 +100,18 @@ class GPT(nn.Module):
         documents: torch.Tensor | None = None,
         weights: Pass | None = None,
     ) -> torch.Tensor:
-        """Mean loss.
+        """The mean cross-entropy loss.
 
         Args:
             tokens: `[B, T]` int64.
-            targets: `[B, T]` int64, the token after each.
-            documents: `[n + 1]` int32, where each document of a single row (B = 1) starts, from 0 on, then where the
-                last ends; T may repeat at its end, so that its size need not change. Attention, bigrams and the smear
-                then start anew in each document, positions do not. None: a row is a document.
-            weights: of the blocks, made before; None: `views()`.
+            targets: `[B, T]` int64, the token that follows each of `tokens`.
+            documents: `[n + 1]` int32, for a single row (B = 1): the position at which each document starts, beginning
+                with 0, then the end of the last. T may be repeated at the end to keep the size constant. Attention,
+                bigrams and the smear start anew in each document; positions do not. None: each row is one document.
+            weights: the weights of the blocks, as `views()` returns them; None: they are made here.
 
         Returns:
-            A float32 scalar, nats a token.
+            A float32 scalar, in nats per token.
 
         Raises:
             ValueError: `documents` with several rows, or of another dtype, shape or device.
@@ -123,15 +128,16 @@ class GPT(nn.Module):
         *,
         cache: Cache | None = None,
     ) -> torch.Tensor:
-        """The loss of each position from `first` on: `[B, T - first]` float32, nats.
+        """The loss of each position from `first` on: `[B, T - first]` float32, in nats.
 
-        What no loss depends on is not computed: before `first` the last block has keys and values only, and the blocks
-        before it what the windows of those after them let through.
+        Positions before `first` are computed only as far as the wanted losses depend on them: in the last block their
+        keys and values, in earlier blocks what is within reach of the attention windows that follow.
 
         Args:
-            tokens: as in `forward`, as `targets` and `documents`.
-            adapters: what is added to the matrices for each of the B rows; None: nothing.
-            cache: of the same sequences, which `tokens` continue; without `documents`.
+            tokens: as in `forward`; so are `targets` and `documents`.
+            first: the first position whose loss is wanted.
+            adapters: low-rank additions to the matrices, separate for each of the B rows; None: there are none.
+            cache: the state of the sequences that `tokens` continue; excludes `documents`.
         """
         return self.head(self._stream(tokens, documents, first, adapters, cache), targets[:, first:], adapters)
 
@@ -155,7 +161,7 @@ class GPT(nn.Module):
         return embed(tokens, self._weights(), self.config, self.compute_dtype, documents, self.observer)
 
     def new_cache(self) -> Cache:
-        """A cache for sequences that have not begun."""
+        """An empty cache, for sequences that begin with the next call."""
         return Cache(self._windows)
 
     def views(self) -> Pass:
@@ -163,7 +169,7 @@ class GPT(nn.Module):
         return views(self._weights(), self.plan, self.config, self.compute_dtype, self._windows)
 
     def head(self, x: torch.Tensor, targets: torch.Tensor, adapters: Adapters | None = None) -> torch.Tensor:
-        """The losses `[B, T]` float32, in nats, of `targets` `[B, T]` int64 after the stream `x` `[B, T, D]`."""
+        """The losses `[B, T]` float32, in nats, of `targets` `[B, T]` int64 given the final stream `x` `[B, T, D]`."""
         x = rms_norm(x)
         if self.observer is not None:
             self.observer.sees("head", None, x)
@@ -199,7 +205,7 @@ class GPT(nn.Module):
         position = 0 if cache is None else cache.position
         rotary = rotary_tables(length, self.config, self.compute_dtype, tokens.device, position)
         joined = tokens if cache is None else cache.read(tokens)
-        # What a slot needs not compute is at the beginning: rows are counted from the end.
+        # Positions that a slot can leave out are at the beginning, so `rows` counts positions from the end.
         whole = cache is not None or documents is not None
         starts = [0] * len(plan.slots) if whole else plan.starts(self._windows, first)
         rows = [length - start for start in (*starts, first)]
@@ -252,7 +258,7 @@ def _last(x: torch.Tensor, rows: int) -> torch.Tensor:
 
 
 def _merged(first: torch.Tensor, second: torch.Tensor, end: str) -> torch.Tensor:
-    """What goes on to the logits of the streams of attention and of the MLP."""
+    """The input of the logits from the streams of attention and of the MLP, as `ModelConfig.lanes_end` says."""
     if end == "mean":
         return (first + second) / 2
     return second if end == "mlp" else first
@@ -266,7 +272,7 @@ def _show(
     attended: torch.Tensor,
     x: torch.Tensor,
 ) -> None:
-    """Tell an observer what the matrices of a block read; `x` is what its MLP normalises."""
+    """Show an observer the inputs of the matrices of a block; `x` is the input of the MLP before its norm."""
     if observer is None:
         return
     into_mlp = rms_norm(x)
@@ -280,8 +286,8 @@ def _output_matrix(weights: Weights, config: ModelConfig) -> torch.Tensor:
     return weights["tok_emb" if config.tied_embeddings else "lm_head"]
 
 
-class _Noted(dict[str, torch.Tensor]):
-    """Weights that note which of them are read."""
+class _ReadTracker(dict[str, torch.Tensor]):
+    """Weights that record which of them are read."""
 
     def __init__(self, weights: Weights) -> None:
         super().__init__(weights)
@@ -293,9 +299,9 @@ class _Noted(dict[str, torch.Tensor]):
 
 
 def _require_formulas(config: ModelConfig, plan: Plan) -> None:
-    """Raise a ValueError that names a parameter of the table that no formula reads, if there is one."""
+    """Raise a ValueError if the table of parameters has one that no formula of the model reads."""
     rows = parameters.table(config)
-    weights = _Noted({row.name: torch.empty(row.shape, device="meta") for row in rows})
+    weights = _ReadTracker({row.name: torch.empty(row.shape, device="meta") for row in rows})
     embed(torch.empty(1, 1, dtype=torch.int64, device="meta"), weights, config, torch.float32)
     views(weights, plan, config, torch.float32)
     _output_matrix(weights, config)

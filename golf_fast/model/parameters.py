@@ -1,7 +1,7 @@
-"""The one table of parameters: what a model of a given config has, and what the rest of the program knows of it.
+"""The table of parameters: the only place that says which parameters a model of a given configuration has.
 
-The model is built and initialised from it, public names, the optimizer's groups, what adaptation freezes, what
-calibration looks at and how a tensor is quantized are read off it. It needs no torch.
+The model is built and initialised from it. The public names, the groups of the optimizer, what adaptation freezes,
+what calibration observes and how each tensor is quantized are read from it. It needs no torch.
 """
 
 from __future__ import annotations
@@ -14,42 +14,45 @@ from typing import Any, Literal
 from golf_fast.config import ModelConfig
 
 Role = Literal["matrix", "table", "vector", "output"]
-"""What trains a parameter and what it is kept in: a bank of matrices (Muon), an embedding table, vectors or scalars, or
-an untied output matrix (AdamW, each at its own rate). Tables may have a narrower dtype, the others are float32."""
+"""Kind of a parameter, which decides its optimizer and dtype: a bank of matrices (trained by Muon); an embedding table,
+vectors and scalars, or an untied output matrix (trained by AdamW, each at its own rate). Tables may have a narrower
+dtype, all others are float32."""
 
 Group = Literal["mlp", "attention", "bigram", "embedding", "gate", "control"]
-"""How a tensor is quantized: at the width of one of four groups, in 8 bits where gates are, or not at all as it steers
-the others."""
+"""How a tensor is quantized: "mlp", "attention", "bigram" and "embedding" at the width configured for that group,
+"gate" in 8 bits, "control" (vectors and scalars) not at all."""
 
 Activation = Literal["pairs", "attention", "attended", "mlp", "hidden", "head"]
-"""What a matrix is multiplied with: the bigram rows; in a block what its queries, keys and values are made of, what its
-attention returns, the MLP's input and its hidden units; what the output matrix of the model reads."""
+"""The activation that a matrix is multiplied with: "pairs", the rows of the bigram table; in a block "attention", the
+input of queries, keys and values; "attended", the output of attention; "mlp", the input of the MLP; "hidden", its
+hidden units; "head", the input of the model's output matrix."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The initial value `value` everywhere."""
+    """Every element starts as `value`."""
 
     value: float
 
 
 @dataclass(frozen=True)
 class Lines:
-    """The initial value `values[i]` everywhere in row i."""
+    """Every element of row i starts as `values[i]`."""
 
     values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Initial values drawn from a normal distribution around 0."""
+    """Elements start as draws from a normal distribution with mean 0."""
 
     std: float
 
 
 @dataclass(frozen=True)
 class Orthogonal:
-    """An orthogonal initial matrix over `divisor`; with a side below 64, uniform within 1 / sqrt(columns) instead."""
+    """The matrix starts as a random orthogonal one divided by `divisor`. With a side below 64 its elements are instead
+    uniform in +-1 / sqrt(columns), divided likewise."""
 
     divisor: float = 1.0
 
@@ -59,13 +62,13 @@ Initial = Constant | Lines | Normal | Orthogonal
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor under a public name, or one of each block.
+    """A tensor under a public name, or the same tensor of every block.
 
     Attributes:
-        name: public; of a block's tensor, without the `blocks.N.` in front.
+        name: the public name; for a tensor of a block, without the prefix `blocks.N.`.
         initial: its values before training.
         group: how it is quantized.
-        reads: what it is multiplied with, for a matrix that is.
+        reads: the activation that it is multiplied with; None: it is not a matrix of a product.
     """
 
     name: str
@@ -79,9 +82,9 @@ class Row:
     """A parameter of the model.
 
     Attributes:
-        name: of the attribute of `GPT`.
-        shape: of the whole parameter.
-        parts: the public tensors that it holds. Without `layers` it is the only one.
+        name: name of the attribute of `GPT`.
+        shape: shape of the whole parameter.
+        parts: the public tensors that it holds; exactly one if `layers` is empty.
         layers: the blocks whose slices lie in the first dimension, once for each part: slice `p * len(layers) + i` is
             part p of block `layers[i]`. Empty: the parameter belongs to no block.
     """
@@ -102,14 +105,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Slice:
-    """A public tensor, and where it is.
+    """A public tensor, and its location in the parameters.
 
     Attributes:
-        name: public, in full.
-        row: of the table.
-        part: of the row.
-        index: in the first dimension of the parameter; None: all of it.
-        layer: the block that it belongs to, if it does to one.
+        name: the full public name.
+        row: the row of the table that holds it.
+        part: the part of that row.
+        index: index in the first dimension of the parameter; None: the whole parameter.
+        layer: the block that it belongs to; None: no block.
     """
 
     name: str
@@ -120,7 +123,7 @@ class Slice:
 
 
 def table(config: ModelConfig) -> tuple[Row, ...]:
-    """The parameters of a model, in the order in which they are kept and drawn (docs/seed.md, section 3)."""
+    """The parameters of a model, in the order in which they are stored and initialised (docs/seed.md, section 3)."""
     c = config
     d, all_layers = c.dim, tuple(range(c.layers))
     zero, one, drawn = Constant(0), Constant(1), Orthogonal()
@@ -171,7 +174,8 @@ def table(config: ModelConfig) -> tuple[Row, ...]:
 
 
 def _vector(name: str, shape: tuple[int, ...], value: float, public: str = "") -> Row:
-    """A vector or scalar of no block, under `public` or its own name."""
+    """A row for a vector or scalar that belongs to no block; its public name is `public`, or `name` if that is
+    empty."""
     return Row(name, shape, "vector", (Part(public or name, Constant(value), "control"),))
 
 
@@ -184,7 +188,7 @@ def _smear(c: ModelConfig) -> list[Row]:
 
 
 def _gates_and_lanes(c: ModelConfig) -> list[Row]:
-    """What the seed has none of (docs/top.md)."""
+    """Rows for mechanisms that the seed does not have (docs/top.md)."""
     rows = []
     if c.attention_gate:
         gate, of_blocks = Part("attn.attn_gate_w", Constant(0), "gate"), tuple(range(c.layers))
@@ -198,15 +202,15 @@ def _gates_and_lanes(c: ModelConfig) -> list[Row]:
 
 
 def count(config: ModelConfig) -> int:
-    """How many numbers the parameters of a model are."""
+    """Number of parameters of a model."""
     return sum(math.prod(row.shape) for row in table(config))
 
 
 def claim(config: ModelConfig, names: Iterable[str], reader: str) -> tuple[Row, ...]:
-    """The table, for a `reader` that found the parameters `names` and needs a row for each of them.
+    """The table, checked against the parameters `names` that `reader` found; `reader` appears in the error.
 
     Raises:
-        ValueError: a parameter has no row, or a row no parameter.
+        ValueError: a parameter has no row, or a row has no parameter.
     """
     rows, found = table(config), set(names)
     for name in sorted(found - {row.name for row in rows}):
@@ -218,11 +222,12 @@ def claim(config: ModelConfig, names: Iterable[str], reader: str) -> tuple[Row, 
 
 
 _PUBLISHED_ORDER = ("attn.c_q.", "attn.c_k.", "attn.c_v.", "attn.", "mlp.", "")
-"""What the public names of a block begin with, in the order of the published files."""
+"""Prefixes of the public names of a block, in the order of the published files."""
 
 
 def slices(config: ModelConfig) -> list[Slice]:
-    """All public tensors, in the order of the published files: before the blocks, block by block, the output matrix."""
+    """All public tensors in the order of the published files: those of no block, then block by block, and last the
+    output matrix."""
     of_blocks = [
         Slice(f"blocks.{layer}.{part.name}", row, part, at * len(row.layers) + i, layer)
         for row in table(config)
@@ -242,5 +247,5 @@ def _place(of_block: Slice) -> tuple[int, int]:
 
 
 def quantization_groups(config: ModelConfig) -> dict[str, Group]:
-    """Public name -> how the tensor is quantized."""
+    """The quantization group of each tensor, by public name."""
     return {found.name: found.part.group for found in slices(config)}

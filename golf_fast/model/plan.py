@@ -1,4 +1,5 @@
-"""The plan of a pass: the order in which layers run, and what flows past neighbours (docs/seed.md, docs/top.md)."""
+"""The plan of a forward pass: the order in which layers run, and the connections that skip layers (docs/seed.md,
+docs/top.md)."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ class Slot:
     """A place in a plan: one run of a layer.
 
     Attributes:
-        layer: whose weights run here.
-        skip_from: the earlier slot whose output is added to the stream first; None: no one's.
-        skip_row: of `skip_weights`, the weight of that output.
+        layer: the layer whose weights run here.
+        skip_from: the earlier slot whose output is added to the stream first; None: there is no skip.
+        skip_row: the row of `skip_weights` that weighs the skip; None: there is no skip.
     """
 
     layer: int
@@ -25,12 +26,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a pass through the blocks does.
+    """The structure of a forward pass through the blocks.
 
     Attributes:
-        slots: in the order in which they run. The first takes no skip.
-        backout_from: the slot a share of whose output is subtracted at the end; None: no one's.
-        lanes_from: the slot from which on attention and MLP have a stream each; None: they share one to the end.
+        slots: the slots in the order in which they run. The first takes no skip.
+        backout_from: the slot of whose output a share is subtracted at the end; None: there is no backout.
+        lanes_from: the first slot in which attention and MLP have separate residual streams; None: they share one.
     """
 
     slots: tuple[Slot, ...]
@@ -49,10 +50,11 @@ class Plan:
             assert max(one) < self.lanes_from < len(self.slots), f"slots from {self.lanes_from} on have no one output"
 
     def starts(self, windows: Sequence[int | None], first: int) -> list[int]:
-        """The position from which on each slot's input is needed for outputs of the last slot from `first` on.
+        """For each slot, the first position whose input is needed to compute the last slot's outputs from `first` on.
 
         Args:
-            windows: of the slots; None: attention sees all positions before.
+            windows: the attention window of each slot, in positions; None: attention sees all earlier positions.
+            first: the first position whose output is wanted.
         """
         starts = []
         for window in reversed(windows):
@@ -61,26 +63,27 @@ class Plan:
         return starts[::-1]
 
     def added(self, i: int) -> int | None:
-        """The slot whose output slot `i` adds to the stream; None too for the one before it: that is the stream."""
+        """The slot whose output slot `i` adds to the stream; None if it has no skip, or if its skip comes from the slot
+        directly before it, whose output is the stream itself."""
         source = self.slots[i].skip_from
         return None if source == i - 1 else source
 
     def in_lanes(self, i: int) -> bool:
-        """Whether attention and MLP of slot `i` have a stream each."""
+        """Whether attention and MLP of slot `i` have separate residual streams."""
         return self.lanes_from is not None and i >= self.lanes_from
 
     @property
     def kept(self) -> set[int]:
-        """The slots whose outputs are kept for a later one."""
+        """The slots whose outputs are kept for a later slot."""
         added = (self.added(i) for i in range(len(self.slots)))
         return {source for source in added if source is not None}
 
 
 def plan_of(config: ModelConfig, looped: bool = True) -> Plan:
-    """The plan of a model: the slots of the second half take the outputs of the first half, the last one's first.
+    """The plan of a model: slots of the second half take the outputs of the first half as skips, in reverse order.
 
     Args:
-        looped: whether the layers of the loop, where the model has one, are repeated.
+        looped: whether the layers of the loop, if the model has one, are repeated.
     """
     order = config.looped_order if looped else tuple(range(config.layers))
     half = len(order) // 2

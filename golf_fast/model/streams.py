@@ -1,4 +1,5 @@
-"""What flows past the blocks of a plan: shares of the stream, the embedding, skips and lanes, for each slot."""
+"""The weights that mix the residual stream between blocks: shares of stream and embedding, skips and lanes, for each
+slot of a plan."""
 
 from __future__ import annotations
 
@@ -12,33 +13,35 @@ from golf_fast.model.plan import Plan
 
 
 class Lanes(NamedTuple):
-    """How the two streams of a slot go on (see `golf_fast.ops.lane_mix`): that of attention is the first, that of the
-    MLP the second. Both are in the compute dtype.
+    """Mixing weights of a slot with two residual streams, first that of attention, then that of the MLP (see
+    `golf_fast.ops.lane_mix`), in the compute dtype.
     """
 
     kept: torch.Tensor
-    """`[2, D]`, the shares of the streams; the first is of the stream as `Block.mix` returns it."""
+    """`[2, D]`, the factor of each incoming stream; the first applies to the stream as `Block.mix` returns it."""
     shares: torch.Tensor
-    """`[2, 2]`, in each stream the shares of what attention and the MLP add, scaled."""
+    """`[2, 2]`, for each stream (rows) the factors of the outputs of attention and of the MLP (columns)."""
 
 
 class Streams(NamedTuple):
-    """What the slots of a plan make of the streams, in the compute dtype.
+    """The mixing weights of each slot of a plan, in the compute dtype.
 
     A skip gate interpolates, `g * stream + (1 - g) * weight * skip`. Its `g` is a factor of the whole sum
-    `stream + (1 - g) / g * weight * skip`, so it is a part of the share of the sum, and no activation is read for it.
+    `stream + (1 - g) / g * weight * skip`, so it is folded into the share of that sum and costs no pass over
+    activations.
     """
 
     shares: list[torch.Tensor]
-    """`[2, D]`, of the stream and of the embedding in what the block adds to; of the first slot `[D]`, their sum."""
+    """For each slot `[2, D]`, the factors of the stream and of the embedding in the block's input; for the first slot
+    `[D]`, their sum."""
     skip_weights: list[torch.Tensor | None]
-    """`[D]`, the weight of the skip; None where a slot takes none, or that of the slot before it."""
+    """For each slot `[D]`, the weight of its skip; None: it has no skip, or its skip is the slot directly before it."""
     lanes: list[Lanes | None]
-    """How the streams go on where there are two."""
+    """For each slot with two residual streams, their mixing weights; None: the slot has one stream."""
 
 
 def streams_of(weights: Mapping[str, torch.Tensor], plan: Plan, config: ModelConfig, dtype: torch.dtype) -> Streams:
-    """The streams of `plan`, of parameters by the names of their rows in the table."""
+    """The mixing weights of the slots of `plan`, from the parameters by the names of their rows in the table."""
     layers = [slot.layer for slot in plan.slots]
     mix, skip_weights = weights["resid_mix"], weights["skip_weights"]
     first = mix[layers[0]]
@@ -67,9 +70,9 @@ def streams_of(weights: Mapping[str, torch.Tensor], plan: Plan, config: ModelCon
 
 
 def _factors(weights: Mapping[str, torch.Tensor], plan: Plan, config: ModelConfig) -> list[torch.Tensor | None]:
-    """What each slot's skip makes of the whole sum, `[D]`; None: nothing.
+    """For each slot the factor `[D]` that its skip puts on the whole sum; None: there is no factor.
 
-    A slot that takes its skip from the slot before it takes the stream itself, so the weight is a part of the factor.
+    A skip from the slot directly before is the stream itself, so its weight becomes part of the factor.
     """
     skip_weights = weights["skip_weights"]
     gates = torch.sigmoid(weights["skip_gates"]) if config.skip_gates else None
@@ -91,5 +94,5 @@ def _lanes(weights: Mapping[str, torch.Tensor], layer: int, factor: torch.Tensor
     kept = weights["parallel_resid_lambdas"][layer][:, None].expand(2, weights["resid_mix"].shape[-1])
     if factor is not None:
         kept = kept * torch.stack((factor, torch.ones_like(factor)))
-    # A row of the parameter is of an output, a row of the shares of a stream.
+    # A row of the parameter belongs to an output (attention, MLP), a row of `shares` to a stream: hence the transpose.
     return Lanes(kept.to(dtype), weights["parallel_post_lambdas"][layer].mT.to(dtype))

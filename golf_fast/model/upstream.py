@@ -1,4 +1,5 @@
-"""Between banks and the public parameter names of the published scripts, exactly and without a cast."""
+"""Converts between the banks of `GPT` and the public parameter names of the published scripts, exactly and without a
+cast."""
 
 from __future__ import annotations
 
@@ -12,14 +13,16 @@ from golf_fast.model import parameters
 from golf_fast.model.gpt import GPT
 
 PUBLISHED_BANKS = {"qo_bank": "qo_bank", "kv_bank": "kv_bank", "mlp_up_bank": "mlp_up", "mlp_down_bank": "mlp_down"}
-"""What scripts with banks call theirs in memory, and the rows of the table with the same slices in the same order."""
+"""Names that published scripts with banks give to theirs -> rows of the table with the same slices in the same
+order."""
 
 
 def unbanked(state_dict: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
-    """A state dict with the matrices of published banks, if it has some, as views under names of their own.
+    """A state dict in which published banks, if there are any, are split into their matrices (views, under the public
+    name of each).
 
     Raises:
-        InputError: a bank does not hold a matrix for each block and part.
+        InputError: a bank does not hold one matrix for each block and part.
     """
     slices = parameters.slices(config)
     public: dict[str, torch.Tensor] = {}
@@ -32,10 +35,10 @@ def unbanked(state_dict: Mapping[str, torch.Tensor], config: ModelConfig) -> dic
 
 
 def split(banks: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
-    """Tensors under the names of `GPT`'s parameters (weights, gradients, averages) as views under public names.
+    """Views under public names of tensors that are named like the parameters of `GPT` (weights, gradients, averages).
 
     Raises:
-        ValueError: a tensor has no row in the table of parameters, or a row no tensor.
+        ValueError: a tensor has no row in the table of parameters, or a row has no tensor.
     """
     parameters.claim(config, banks, "public names")
     return {
@@ -51,9 +54,9 @@ def export(model: GPT) -> dict[str, torch.Tensor]:
 
 
 def check(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """That a model of this configuration has parameters of these public names and shapes, and no others.
+    """Check that a model of this configuration has exactly the parameters with these public names and shapes.
 
-    Nothing is allocated, whatever the configuration says.
+    No parameter is allocated.
 
     Raises:
         InputError: a name is missing or unknown, or a shape differs.
@@ -73,7 +76,7 @@ def check(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def load(model: GPT, state_dict: Mapping[str, torch.Tensor]) -> None:
-    """Copy a state dict with public names, in banks or not, into the model; nothing changes unless all of it fits.
+    """Copy a state dict with public names, in banks or not, into the model. If it does not fit, nothing is changed.
 
     Raises:
         InputError: a name is missing or unknown, or a shape differs.
@@ -85,10 +88,10 @@ def load(model: GPT, state_dict: Mapping[str, torch.Tensor]) -> None:
 
 
 def fill(model: GPT, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Copy tensors into the parameters of these public names one after another, so that none need be kept.
+    """Copy tensors into the parameters with these public names one at a time, so that an iterator need not hold all.
 
     Args:
-        tensors: what `check` has found to be right.
+        tensors: names and tensors that `check` has accepted.
     """
     _copy(split(dict(model.named_parameters()), model.config), tensors)
 

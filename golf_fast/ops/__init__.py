@@ -9,7 +9,7 @@ from golf_fast.ops.gated_smear import gated_smear
 from golf_fast.ops.lane_mix import lane_mix
 from golf_fast.ops.linear_residual import linear_residual
 from golf_fast.ops.newton_schulz import newton_schulz
-from golf_fast.ops.newton_schulz.together import Together
+from golf_fast.ops.newton_schulz.flat_banks import FlatBanks
 from golf_fast.ops.qk_norm_rope import qk_norm_rope
 from golf_fast.ops.qkv_attention import qkv_attention
 from golf_fast.ops.relu2_mlp import relu2_mlp
@@ -20,7 +20,7 @@ from golf_fast.ops.update import nesterov, update_factors
 from golf_fast.ops.window_attention import window_attention
 
 __all__ = [
-    "Together",
+    "FlatBanks",
     "exclusive_gate",
     "gated_smear",
     "lane_mix",

@@ -18,7 +18,7 @@ from golf_fast.errors import InputError
 from golf_fast.model import GPT
 from golf_fast.model.backends import resolve_backends
 from golf_fast.runs import RunPaths
-from golf_fast.train.telling import Log
+from golf_fast.train.progress import Log
 
 
 class Stage(NamedTuple):

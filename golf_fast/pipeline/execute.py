@@ -14,8 +14,8 @@ from golf_fast.config import RunConfig
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError, StoppedError
 from golf_fast.files import read_bytes, replacing
-from golf_fast.pipeline.going_on import GoingOn, mend, restarted, sole
 from golf_fast.pipeline.resumable import ResumableRun
+from golf_fast.pipeline.resume import InterruptedRun, end_partial_line, exclusive, restarted
 from golf_fast.report import RunLog, write_html, write_pictures
 from golf_fast.report.html import flat
 from golf_fast.report.trackers import require_installed
@@ -23,12 +23,12 @@ from golf_fast.runs import FinishedRun, RunDirectory, RunPaths, new_run_director
 from golf_fast.watched_peers import WatchedPeers
 
 
-def execute(parsed: Parsed, going_on: GoingOn | None = None) -> None:
+def execute(parsed: Parsed, interrupted: InterruptedRun | None = None) -> None:
     """Make a run from text to a score, in a directory of its own.
 
     Args:
-        going_on: the run that was cut short to go on with, whose configuration is `parsed`; None: a new one, but where
-            torchrun has started its ranks again that which they had begun.
+        interrupted: the run to resume, whose configuration is `parsed`. None: start a new run, or resume the run that
+            these ranks had begun where torchrun has restarted them.
 
     Raises:
         InputError: something that was asked for or given cannot be used.
@@ -36,38 +36,38 @@ def execute(parsed: Parsed, going_on: GoingOn | None = None) -> None:
     require_installed(parsed.config.track)
     device, reason = machine.choose_device(parsed.config.device)
     with Ranks.from_environment(device.type, parsed.config.train.micro_batches, WatchedPeers) as ranks:
-        execute_among(parsed, ranks, reason, going_on)
+        execute_among(parsed, ranks, reason, interrupted)
 
 
-def execute_among(parsed: Parsed, ranks: Ranks, device_reason: str, going_on: GoingOn | None = None) -> Path:
+def execute_among(parsed: Parsed, ranks: Ranks, device_reason: str, interrupted: InterruptedRun | None = None) -> Path:
     """The same among ranks that have met, and stay together; the directory of the run."""
     config = parsed.config
-    going_on = going_on or restarted(config, ranks)
+    interrupted = interrupted or restarted(config, ranks)
     directory = None
-    if going_on is None:
+    if interrupted is None:
         paths, directory = _new_directory(parsed, ranks)
     else:
-        paths = RunPaths(going_on.folder)
+        paths = RunPaths(interrupted.folder)
     with ExitStack() as stack:
-        if ranks.main and going_on is not None:
-            stack.enter_context(sole(paths))
-            mend(paths.log)
-            mend(paths.metrics)
-        began = going_on is not None
+        if ranks.main and interrupted is not None:
+            stack.enter_context(exclusive(paths))
+            end_partial_line(paths.log)
+            end_partial_line(paths.metrics)
+        began = interrupted is not None
         try:
             with RunLog(paths.folder, ranks.main) as log:
                 for line in parsed.lines:
                     log.line(line)
                 log.line(f"run directory: {paths.folder}")
                 log.line(f"device: {ranks.device} ({device_reason}), {ranks.world_size} rank(s)")
-                if ranks.main and going_on is None:
+                if ranks.main and interrupted is None:
                     where = {"device": machine.device_name(ranks.device), "world_size": ranks.world_size}
                     with replacing(paths.config, "w") as file:
                         json.dump(parsed.as_dict() | {"machine": where}, file, indent=2)
-                    stack.enter_context(sole(paths))
+                    stack.enter_context(exclusive(paths))
                 _require_shared(paths, ranks)
                 run = ResumableRun(config, paths, ranks, log, _shipped(config, paths, ranks))
-                run.prepare(goes_on=going_on is not None, step=going_on.step if going_on else None)
+                run.prepare(goes_on=interrupted is not None, step=interrupted.step if interrupted else None)
                 began = True
                 log.track(config.track, paths.folder, flat(config.as_dict()))
                 _go(run, log)
@@ -125,4 +125,4 @@ def _go(run: ResumableRun, log: RunLog) -> None:
     except (KeyboardInterrupt, StoppedError):
         log.line(f"cut short; to go on: python -m golf_fast.train --resume {context.paths.folder}")
         raise
-    run.kept.drop()
+    run.products.drop()

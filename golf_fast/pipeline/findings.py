@@ -14,7 +14,7 @@ from golf_fast.train import Trained
 
 if TYPE_CHECKING:  # what is only for people is not needed for a score
     from golf_fast.data.overlap import Overlap
-    from golf_fast.pipeline.account import Costs
+    from golf_fast.pipeline.compression_costs import Costs
 
 BEFORE, AFTER, ADAPTING = "score before compression", "score after compression", "score while adapting"
 """Names of the three scoring stages."""

@@ -1,7 +1,8 @@
-"""What a run keeps to go on from when it is cut short: the product of each stage that ended, and the time that went.
+"""What a run stores so that it can be resumed: the product of each finished stage, and the time that stages took.
 
-It is in the folder `resume` of the run's directory: a record (`golf_fast.kept`) of each product, `stages.jsonl` with
-the beginning and end of every stage, and the checkpoints of the training. Rank 0 writes it; all ranks read it.
+It is in the folder `resume` of the run's directory: a record (`golf_fast.resume_records`) of each product,
+`stages.jsonl` with the beginning and end of every stage, and the checkpoints of the training. Rank 0 writes it; all
+ranks read it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 
-from golf_fast import json_files, kept, machine
+from golf_fast import json_files, machine, resume_records
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.files import reason, sha256, write_all
@@ -33,7 +34,7 @@ from golf_fast.train import checkpoint
 from golf_fast.train.checkpoint import Checkpoint
 
 BEAT_SECONDS = 0.5
-"""How often a run says that it lives: as much may be missing of the time of one that was killed."""
+"""Seconds between two signs of life of a run; the recorded time of a killed run may be short by this much."""
 RUN, TRAINED, COMPRESSED, COSTS = "run", "trained", "compressed", "costs"
 PRODUCT_OF = {
     "train": TRAINED,
@@ -54,9 +55,9 @@ class Cut:
     """Where a run was cut short.
 
     Attributes:
-        stage: that was under way; "" between two.
-        ended: when the run was last known to live, in seconds since the epoch.
-        lost: seconds of work that have to be done again.
+        stage: the stage that was running; "" between two stages.
+        ended: when the run last gave a sign of life, in seconds since the epoch.
+        lost: seconds of work that have to be repeated.
     """
 
     stage: str
@@ -64,10 +65,10 @@ class Cut:
     lost: float
 
 
-class Kept:
-    """The products of a run's stages, and how long they took.
+class StageProducts:
+    """The products of a run's finished stages, and how long the stages took.
 
-    Products only accompany a run: what cannot be written is said, and the run goes on without it.
+    A run does not depend on them: where one cannot be written, that is logged and the run continues.
     """
 
     def __init__(self, paths: RunPaths, ranks: Ranks, log: RunLog) -> None:
@@ -88,7 +89,7 @@ class Kept:
         Raises:
             InputError: the data are others than it began with.
         """
-        before, now = kept.read(self.folder / RUN).fields, _surroundings(context, inputs)
+        before, now = resume_records.read(self.folder / RUN).fields, _surroundings(context, inputs)
         if before["data"] != now["data"]:
             raise InputError(
                 f"{self.folder.parent}: began with data of fingerprint {before['data']}, and they are {now['data']} "
@@ -98,16 +99,16 @@ class Kept:
         if changed:
             self._log.line(f"going on elsewhere: {'; '.join(changed)}; the last bits may differ")
 
-    def find(self, name: str, file: Path | None = None) -> kept.Record | None:
+    def find(self, name: str, file: Path | None = None) -> resume_records.Record | None:
         """A product that is whole and unharmed, if there is one; called by all ranks together.
 
         Args:
             file: belongs to the product, and must be what it was.
         """
         path, found = self.folder / name, None
-        if self._ranks.main and kept.marker(path).exists():
+        if self._ranks.main and resume_records.marker(path).exists():
             try:
-                found = kept.read(path)
+                found = resume_records.read(path)
                 if file is not None and sha256(file, _NEEDED) != found.fields["file"]:
                     found = None
                     self._log.line(f"{file}: is not what the run left there; made again")
@@ -116,7 +117,7 @@ class Kept:
                 self._log.line(f"{error}; made again")
         if not self._ranks.broadcast_float(float(found is not None)):
             return None
-        return found or kept.read(path, check=False)
+        return found or resume_records.read(path, check=False)
 
     def keep(
         self,
@@ -132,10 +133,10 @@ class Kept:
         """
         if self._ranks.main:
             for later in PRODUCTS[PRODUCTS.index(name) + 1 :]:
-                kept.drop(self.folder / later)
+                resume_records.drop(self.folder / later)
             try:
                 named = {} if file is None else {"file": sha256(file, _NEEDED)}
-                kept.keep(self.folder / name, {**fields, **named}, tensors)
+                resume_records.write(self.folder / name, {**fields, **named}, tensors)
             except ValueError as error:  # an InputError, or a number that JSON has not
                 self._log.line(f"{error}; a run that is cut short would have to make it again")
 
@@ -159,12 +160,12 @@ class Kept:
         """Forget all that was made after a checkpoint."""
         self.remove_after(step)
         for name in PRODUCTS[1:]:
-            kept.drop(self.folder / name)
+            resume_records.drop(self.folder / name)
 
     def drop(self) -> None:
         """Remove the folder: the run has finished."""
         if self._ranks.main:
-            kept.drop(self.folder / RUN)  # first: what is left without it is no run to go on with
+            resume_records.drop(self.folder / RUN)  # first: what is left without it is no run to go on with
             shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -209,7 +210,7 @@ class Kept:
 
     def done(self) -> list[str]:
         """The stages whose products are there."""
-        return [stage for stage, product in PRODUCT_OF.items() if kept.marker(self.folder / product).exists()]
+        return [stage for stage, product in PRODUCT_OF.items() if resume_records.marker(self.folder / product).exists()]
 
     def note_cut(self, cut: Cut) -> None:
         """Put on record where a run was cut short."""

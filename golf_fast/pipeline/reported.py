@@ -14,13 +14,13 @@ from golf_fast.files import replacing
 from golf_fast.model import upstream
 from golf_fast.model.parameters import quantization_groups
 from golf_fast.pipeline import baselines, outcome
-from golf_fast.pipeline.account import account
 from golf_fast.pipeline.compression import Compressed
+from golf_fast.pipeline.compression_costs import measure_costs
+from golf_fast.pipeline.disk_space import require_room
 from golf_fast.pipeline.documents import leave_documents
 from golf_fast.pipeline.findings import AFTER
 from golf_fast.pipeline.profiling import Profiler
 from golf_fast.pipeline.run import Run
-from golf_fast.pipeline.space import require_room
 from golf_fast.pipeline.training import TrainingStage
 from golf_fast.report import summary
 from golf_fast.runs import FinishedRun, Result
@@ -95,7 +95,7 @@ class ReportedRun(Run):
     def after_compression(self, compressed: Compressed) -> None:
         if self.context.ranks.main:
             with self.context.stage("what compression cost"):
-                self.found.costs = account(self.context, self.found.inputs, compressed)
+                self.found.costs = measure_costs(self.context, self.found.inputs, compressed)
 
     def after_scoring(self, final: Score) -> None:
         if self.context.ranks.main:

@@ -17,15 +17,15 @@ from golf_fast.config import CompressConfig, ScoreConfig
 from golf_fast.console import deferred
 from golf_fast.errors import InputError
 from golf_fast.from_plain import from_plain
-from golf_fast.kept import Record
-from golf_fast.pipeline.account import Costs
 from golf_fast.pipeline.compression import Compressed
+from golf_fast.pipeline.compression_costs import Costs
 from golf_fast.pipeline.context import Stage
-from golf_fast.pipeline.products import COMPRESSED, COSTS, PRODUCT_OF, TRAINED, Kept
+from golf_fast.pipeline.disk_space import needed
+from golf_fast.pipeline.products import COMPRESSED, COSTS, PRODUCT_OF, TRAINED, StageProducts
 from golf_fast.pipeline.reported import ReportedRun
-from golf_fast.pipeline.space import needed
 from golf_fast.pipeline.training import TrainingStage
 from golf_fast.report import RunLog
+from golf_fast.resume_records import Record
 from golf_fast.score import Score
 from golf_fast.score.ledger import read as read_ledger
 from golf_fast.train import Trained
@@ -44,7 +44,7 @@ class ResumableRun(ReportedRun):
         start: the checkpoint that its training begins with.
     """
 
-    kept: Kept
+    products: StageProducts
     start: Checkpoint | None = None
 
     def prepare(self, *, goes_on: bool = False, step: int | None = None) -> None:
@@ -60,22 +60,22 @@ class ResumableRun(ReportedRun):
         super().prepare()
         context, inputs = self.context, self.found.inputs
         assert isinstance(context.log, RunLog)
-        self.kept = Kept(context.paths, context.ranks, context.log)
+        self.products = StageProducts(context.paths, context.ranks, context.log)
         if not goes_on:
-            self.kept.begin(context, inputs)
+            self.products.begin(context, inputs)
             return
-        self.kept.go_on(context, inputs)
+        self.products.go_on(context, inputs)
         if step is not None and context.ranks.main:
-            self.kept.back_to(step)
-        trained = self.kept.find(TRAINED)
+            self.products.back_to(step)
+        trained = self.products.find(TRAINED)
         if trained is None:
-            self.start = self.kept.checkpoint()
+            self.start = self.products.checkpoint()
         if context.ranks.main:
             self._say_where(trained is not None, step is not None)
 
     def train(self) -> TrainingStage:
         context, config = self.context, self.context.config
-        record = self.kept.find(TRAINED)
+        record = self.products.find(TRAINED)
         if record is not None:
             return self._trained(record)
         room = sum(needed(config, self.found.inputs.validation.targets).values())
@@ -83,7 +83,7 @@ class ResumableRun(ReportedRun):
             self.checkpoints = Checkpoints(
                 context.paths.resume, config.train, context.ranks, context.log, deferral, self.start, room
             )
-            with self.kept.stage("train"):
+            with self.products.stage("train"):
                 training = super().train()
                 self.checkpoints.close()
                 self._keep_training(training)
@@ -93,11 +93,11 @@ class ResumableRun(ReportedRun):
 
     def compress(self, training: TrainingStage) -> Compressed:
         artifact, budget = self.context.paths.artifact, self.found.budget
-        record = self.kept.find(COMPRESSED, artifact)
+        record = self.products.find(COMPRESSED, artifact)
         if record is not None:
             return self._compressed(record, training)
         budget.repeated = self._spent("compress")
-        with self.kept.stage("compress"):
+        with self.products.stage("compress"):
             done = super().compress(training)
         # Matrices with one input share one Hessian; a file has it once.
         first = {id(tensor): name for name, tensor in reversed(list(done.hessians.items()))}
@@ -113,9 +113,9 @@ class ResumableRun(ReportedRun):
         return done
 
     def after_compression(self, compressed: Compressed) -> None:
-        record = self.kept.find(COSTS)
+        record = self.products.find(COSTS)
         if record is None:
-            with self.kept.stage("what compression cost"):
+            with self.products.stage("what compression cost"):
                 super().after_compression(compressed)
             if self.found.costs is not None:
                 self._keep(COSTS, dataclasses.asdict(self.found.costs))
@@ -128,7 +128,7 @@ class ResumableRun(ReportedRun):
         self, name: str, weights: Mapping[str, torch.Tensor], config: ScoreConfig, *, final: bool = False
     ) -> Score:
         path = self.context.paths.ledger if final else None
-        record = self.kept.find(PRODUCT_OF[name], path)
+        record = self.products.find(PRODUCT_OF[name], path)
         if record is not None:
             return self._scored(name, record, final)
         spent, earlier = 0.0, None
@@ -136,7 +136,7 @@ class ResumableRun(ReportedRun):
             spent, earlier = self._spent(name), self._set_aside()
         if config.max_seconds and spent:
             config = dataclasses.replace(config, max_seconds=max(config.max_seconds - spent, _LEAST_SECONDS))
-        with self.kept.stage(name):
+        with self.products.stage(name):
             score = super().score(name, weights, config, final=final)
         score = self.found.scores[name] = dataclasses.replace(score, seconds=score.seconds + spent)
         fields = {key: value for key, value in vars(score).items() if key != "losses"}
@@ -153,11 +153,11 @@ class ResumableRun(ReportedRun):
         file: Path | None = None,
     ) -> None:
         """Keep the product of the stage that has just ended, with its row of the table."""
-        self.kept.keep(name, {**fields, "stage": list(self.context.stages[-1])}, tensors, file)
+        self.products.keep(name, {**fields, "stage": list(self.context.stages[-1])}, tensors, file)
 
     def _spent(self, stage: str) -> float:
         """Seconds that attempts at a stage took which were cut short; they are put on record."""
-        seconds = self.kept.spent(stage)
+        seconds = self.products.spent(stage)
         if seconds:
             self.context.log.metric(kind="repeated", name=stage, seconds=seconds)
         return seconds
@@ -244,9 +244,9 @@ class ResumableRun(ReportedRun):
     def _say_where(self, trained: bool, back: bool) -> None:
         """Put on record where the run was cut short and goes on."""
         start, found, log = self.start, self.found, self.context.log
-        cut = self.kept.cut(start, back=back)
-        self.kept.note_cut(cut)
-        found.resumed, found.repeated_seconds = self.kept.interruptions
+        cut = self.products.cut(start, back=back)
+        self.products.note_cut(cut)
+        found.resumed, found.repeated_seconds = self.products.interruptions
         if found.repeated_seconds:
             times = "once" if found.resumed == 1 else f"{found.resumed} times"
             found.reservations.append(
@@ -264,4 +264,6 @@ class ResumableRun(ReportedRun):
         )
         step = None if trained else start.step if start else 0
         carried = start.seconds if start is not None and not trained else 0.0
-        log.metric(kind="resumed", stage=cut.stage, step=step, done=self.kept.done(), lost=cut.lost, trained=carried)
+        log.metric(
+            kind="resumed", stage=cut.stage, step=step, done=self.products.done(), lost=cut.lost, trained=carried
+        )

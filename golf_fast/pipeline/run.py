@@ -28,8 +28,8 @@ from golf_fast.pipeline.training import TrainingStage, train_model
 from golf_fast.runs import RunPaths
 from golf_fast.runs.schedule import RecordedSchedule
 from golf_fast.score import Ledger, Score, score_tokens
+from golf_fast.train.progress import Log
 from golf_fast.train.schedule import make_schedule
-from golf_fast.train.telling import Log
 
 if TYPE_CHECKING:  # what only a resumable run needs
     from golf_fast.train.checkpoint import Checkpoints

@@ -55,7 +55,7 @@ CHECKED_BEFORE = (
 are. Files, the environment and the command line are checked by others."""
 CONFIGURATIONS = ("config", "model_config", "train_config", "compress_config", "score_config")
 """Modules of dataclasses that check themselves when they are made; a recipe was checked when the file was built."""
-SAYS_TO_PEOPLE = ("environment", "files", "submit.entry", "train.watch")
+SAYS_TO_PEOPLE = ("environment", "files", "submit.entry", "train.loss_monitor")
 """Modules whose errors are about what a user of the built file gave; others name the values only."""
 VARIABLES = {
     "RUN_ID", "SEED", "DATA_PATH", "TOKENIZER_PATH", "MAX_WALLCLOCK_SECONDS", "ITERATIONS", "WARMUP_STEPS",

@@ -14,7 +14,7 @@ import torch
 
 from golf_fast import command_line, recipes
 from golf_fast.console import exit_with
-from golf_fast.pipeline import going_on, seeds
+from golf_fast.pipeline import resume, seeds
 from golf_fast.pipeline.execute import execute
 
 PROG = "python -m golf_fast.train"
@@ -22,7 +22,7 @@ PROG = "python -m golf_fast.train"
 
 def main() -> None:
     """Make the run that the command line and the environment ask for."""
-    resumed = going_on.asked(sys.argv[1:], PROG)
+    resumed = resume.asked(sys.argv[1:], PROG)
     if resumed is not None:
         execute(*resumed)
         return

@@ -1,8 +1,9 @@
-"""Checkpoints of a training: everything that its next step depends on, taken between two steps, written meanwhile.
+"""Checkpoints of a training run: everything that the next step depends on, taken between two steps and written by a
+thread while training continues.
 
-A checkpoint is a folder `step-00000450` with a record (`golf_fast.kept`) of each rank, `rank-0-of-2`: what only this
-rank has, and from rank 0 also what all have. It is whole when the records of all ranks are there, so that no rank waits
-for another. Another number of ranks can read it.
+A checkpoint is a folder `step-00000450` with one record (`golf_fast.resume_records`) per rank, `rank-0-of-2`: the state
+that only this rank has, and in the record of rank 0 also the state that all ranks share. It is complete when the
+records of all ranks exist, so no rank waits for another. A different number of ranks can read it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from golf_fast import kept
+from golf_fast import resume_records
 from golf_fast.config import TrainConfig
 from golf_fast.console import Deferral
 from golf_fast.distributed import Ranks
@@ -33,12 +34,12 @@ from golf_fast.train.state import Piece, within
 
 if TYPE_CHECKING:
     from golf_fast.train.loop import Trainer
-    from golf_fast.train.telling import Log
+    from golf_fast.train.progress import Log
 
 _STEP = re.compile(r"step-(\d{8,})")
 _RECORD = re.compile(r"rank-(\d+)-of-(\d+)\.json")
 _UNFINISHED = 3
-"""Folders beyond those to be kept, at most: another rank may be slower, or write where this one cannot see it."""
+"""Incomplete folders that are left in place at most: another rank may be slower, or write to another file system."""
 _WEIGHTS = "model."
 
 
@@ -52,7 +53,7 @@ class Checkpoint:
     """
 
     folder: Path
-    records: list[kept.Record]
+    records: list[resume_records.Record]
 
     @property
     def step(self) -> int:
@@ -85,7 +86,7 @@ class Checkpoint:
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def own(self, name: str, rank: int) -> torch.Tensor:
-        """What each rank keeps for itself under `name`; a rank that there was not then takes another's."""
+        """The tensor `name` that `rank` stored for itself; further ranks reuse them in turn."""
         return self.records[rank % len(self.records)].tensor(name)
 
 
@@ -93,17 +94,17 @@ def read(folder: Path, *, check: bool = True) -> Checkpoint:
     """The checkpoint in a folder.
 
     Args:
-        check: whether the hashes are compared; one rank of several does it for all.
+        check: whether the hashes are compared; among several ranks one does it for all.
 
     Raises:
-        InputError: it is missing, not whole or damaged.
+        InputError: the checkpoint is missing, incomplete or damaged.
     """
     name = _STEP.fullmatch(folder.name)
     sizes = {int(found[2]) for found in _records(folder)}
     if name is None or len(sizes) != 1:
         raise InputError(f"{folder}: is no checkpoint, or half of one; a folder like resume/step-00000450 is needed")
     size = sizes.pop()
-    records = [kept.read(folder / f"rank-{rank}-of-{size}", check=check) for rank in range(size)]
+    records = [resume_records.read(folder / f"rank-{rank}-of-{size}", check=check) for rank in range(size)]
     try:
         if any(record.fields["step"] != int(name[1]) for record in records):
             raise InputError(f"{folder}: holds the checkpoint of another step")
@@ -122,10 +123,10 @@ def folders(resume: Path) -> list[Path]:
 
 
 def newest(resume: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that is whole and unharmed, if there is one.
+    """The newest checkpoint that is complete and undamaged, if there is one.
 
     Args:
-        warn: is told of each newer one that is not.
+        warn: called with a message for each newer checkpoint that is not.
     """
     for folder in reversed(folders(resume)):
         try:
@@ -136,16 +137,16 @@ def newest(resume: Path, warn: Callable[[str], None]) -> Checkpoint | None:
 
 
 class Checkpoints:
-    """Takes checkpoints of one training, and brings it back to one.
+    """Takes checkpoints of one training run, and restores one at its start.
 
     Args:
-        resume: the folder in which each checkpoint has one of its own; all ranks see the same.
-        config: how often, and how many are kept.
-        ranks: all of them take every checkpoint, each its part.
-        log: is told what went wrong: a checkpoint only accompanies a run.
-        deferral: a signal that wants the training to end after the step.
-        start: the checkpoint that the training goes on from.
-        room: bytes of the disk to leave to what the run has to write later.
+        resume: the folder that holds a folder for each checkpoint; all ranks must see the same.
+        config: how often checkpoints are taken, and how many are kept.
+        ranks: every rank writes its part of each checkpoint.
+        log: receives failures; a run does not depend on its checkpoints.
+        deferral: a signal that asks the training to end after the current step.
+        start: the checkpoint to resume from; None: training starts at step 0.
+        room: bytes of the disk that must stay free for what the run writes later.
     """
 
     def __init__(
@@ -171,13 +172,13 @@ class Checkpoints:
         self._last: Path | None = None
 
     def begin(self, trainer: Trainer, schedule: Schedule, clock: Clock) -> tuple[int, torch.Tensor]:
-        """Bring a training that is about to begin to where it was, and hold signals back from now on.
+        """Restore the start checkpoint, if there is one, and defer signals from now on.
 
         Returns:
-            Steps done, and this rank's mean loss of the last.
+            The number of steps done, and this rank's mean loss at the last of them.
 
         Raises:
-            InputError: the checkpoint is of another model or another optimizer.
+            InputError: the checkpoint belongs to another model or another optimizer.
         """
         self._deferral.holding = True
         clock.wanted = lambda: self._deferral.number
@@ -189,10 +190,10 @@ class Checkpoints:
         return self._start.step, loss.to(self._ranks.device)
 
     def after(self, step: int, loss: torch.Tensor, trainer: Trainer, schedule: Schedule, clock: Clock) -> None:
-        """Take a checkpoint if it is time to; called by all ranks after every step.
+        """Take a checkpoint if one is due; called by all ranks after every step.
 
         Raises:
-            KeyboardInterrupt: a signal came to a rank; the checkpoint is on the disk.
+            KeyboardInterrupt: a rank received a signal; the checkpoint is on the disk.
         """
         config, number = self._config, clock.wanted_by
         every = config.checkpoint_every and step % config.checkpoint_every == 0
@@ -206,7 +207,7 @@ class Checkpoints:
             self._deferral.end(number)
 
     def close(self) -> None:
-        """Wait until what was taken is written."""
+        """Wait until the last checkpoint is written."""
         if self._writer is not None:
             self._writer.join()
             self._writer = None
@@ -246,11 +247,11 @@ class Checkpoints:
                 f"{folder}: not written, its disk has {free:,} bytes left; it takes {size:,} and the rest of the run "
                 f"about {self._room:,}"
             )
-        kept.keep(folder / f"rank-{self._ranks.rank}-of-{self._ranks.world_size}", fields, tensors)
+        resume_records.write(folder / f"rank-{self._ranks.rank}-of-{self._ranks.world_size}", fields, tensors)
         self._prune()
 
     def _prune(self) -> None:
-        """Remove what newer checkpoints replace."""
+        """Remove the checkpoints that newer ones replace."""
         there, most = folders(self._resume), self._config.checkpoint_keep
         whole = [folder for folder in there if _whole(folder)]
         last = whole[-most:]
@@ -263,7 +264,7 @@ class Checkpoints:
 def _state(
     step: int, loss: torch.Tensor, trainer: Trainer, schedule: Schedule, clock: Clock, ranks: Ranks
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The plain values of a rank's record, and its tensors as training has them."""
+    """The plain values of a rank's record, and its tensors, which are the ones that training updates in place."""
     pieces = {name: piece for name, piece in _pieces(trainer).items() if ranks.main or len(piece.tensor) < piece.rows}
     tensors = {name: piece.tensor for name, piece in pieces.items()}
     tensors["own.loss"] = loss.detach().reshape(1)
@@ -322,7 +323,7 @@ def _records(folder: Path) -> list[re.Match[str]]:
 
 
 def _whole(folder: Path) -> bool:
-    """Whether the records of all ranks are there; what is in them is not looked at."""
+    """Whether the records of all ranks exist; their content is not checked."""
     by_size: defaultdict[int, set[int]] = defaultdict(set)
     for found in _records(folder):
         by_size[int(found[2])].add(int(found[1]))

@@ -13,14 +13,14 @@ import torch
 from golf_fast.config import TrainConfig
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
-from golf_fast.model.prepared import Prepared
+from golf_fast.model.cast_weights import CastWeights
 from golf_fast.train.agreement import require_agreement
 from golf_fast.train.averages import Averages
 from golf_fast.train.clock import Clock
+from golf_fast.train.loss_monitor import LossMonitor, NotFiniteError
 from golf_fast.train.optimizer import Optimizer
+from golf_fast.train.progress import Log, Progress
 from golf_fast.train.schedule import Rates, Schedule, make_schedule
-from golf_fast.train.telling import Log, Telling
-from golf_fast.train.watch import NotFiniteError, Watch
 
 if TYPE_CHECKING:  # it needs more packages than an optimizer does
     from golf_fast.data import Batches
@@ -93,7 +93,7 @@ class Trainer:
         self.model.limit_windows(rates.window)
         total = torch.zeros((), device=self.ranks.device)
         parts = self.accumulation * self.ranks.world_size
-        weights = Prepared(self.model.views()) if self.accumulation > 1 else None
+        weights = CastWeights(self.model.views()) if self.accumulation > 1 else None
         for _ in range(self.accumulation):
             # A single piece stays as it is: pinned memory, which a copy would not be, travels while the device works.
             first, *others = (self.batches.next() for _ in range(self.merged))
@@ -159,15 +159,15 @@ def train(
     graphs = _compiled_graphs()
     clock = clock or Clock(ranks)
     step, loss = checkpoints.begin(trainer, schedule, clock) if checkpoints else (0, torch.zeros(()))
-    watch = Watch(trainer.optimizer.parameters, last=float(loss))
-    clock.finished = partial(_read, watch, trainer, schedule)
+    monitor = LossMonitor(trainer.optimizer.parameters, last=float(loss))
+    clock.finished = partial(_read, monitor, trainer, schedule)
     forecast = _forecast(predict, clock, ranks)
-    telling, reported = Telling(log, config, schedule, clock, watch), False
+    progress, reported = Progress(log, config, schedule, clock, monitor), False
     between_steps(step, clock)
     while not schedule.is_over(step, clock.elapsed, clock.step_seconds, clock.in_flight):
         rates = schedule.rates(step, clock.elapsed)
         step, loss = step + 1, trainer.step(rates)
-        watch.note(step, trainer.optimizer.found)
+        monitor.note(step, trainer.optimizer.found)
         schedule.record(rates)
         trainer.averages.update(step, rates.lr_factor, trainer.optimizer.ok)
         clock.step_issued()
@@ -175,20 +175,20 @@ def train(
         if reported:
             size = _look(trainer, step, forecast)
             clock.finished(step)
-            telling.report(step, rates, size)
-        telling.live(step)
-        telling.validate(step, validate)
+            progress.report(step, rates, size)
+        progress.live(step)
+        progress.validate(step, validate)
         if checkpoints:
             checkpoints.after(step, loss, trainer, schedule, clock)
         between_steps(step, clock)
     clock.drain()
     require_agreement(trainer.optimizer.parameters, ranks, step)
     if not reported:
-        telling.report(step, schedule.recorded[-1])
-    return _trained(trainer, schedule, clock, watch, _compiled_graphs() - graphs)
+        progress.report(step, schedule.recorded[-1])
+    return _trained(trainer, schedule, clock, monitor, _compiled_graphs() - graphs)
 
 
-def _trained(trainer: Trainer, schedule: Schedule, clock: Clock, watch: Watch, recompiles: int) -> Trained:
+def _trained(trainer: Trainer, schedule: Schedule, clock: Clock, monitor: LossMonitor, recompiles: int) -> Trained:
     steps = len(schedule.recorded)
     return Trained(
         weights=trainer.averages.weights(),
@@ -196,13 +196,13 @@ def _trained(trainer: Trainer, schedule: Schedule, clock: Clock, watch: Watch, r
         steps=steps,
         seconds=clock.elapsed,
         tokens=steps * trainer.config.batch_tokens,
-        train_loss=watch.last,
+        train_loss=monitor.last,
         recompiles=recompiles,
         schedule=schedule,
     )
 
 
-def _read(watch: Watch, trainer: Trainer, schedule: Schedule, finished: int) -> None:
+def _read(monitor: LossMonitor, trainer: Trainer, schedule: Schedule, finished: int) -> None:
     """Read what the steps up to `finished` found.
 
     Raises:
@@ -210,7 +210,7 @@ def _read(watch: Watch, trainer: Trainer, schedule: Schedule, finished: int) -> 
             as after the last good step.
     """
     try:
-        watch.read(finished)
+        monitor.read(finished)
     except NotFiniteError as error:
         trainer.averages.forget(error.step)
         del schedule.recorded[error.step - 1 :]

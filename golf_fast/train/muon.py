@@ -94,13 +94,13 @@ class Muon:
         self.dtype = dtype
         self.ranks = ranks
         shapes, first = [bank.shape for bank in self.banks], self.banks[0].weight
-        self._together = ops.Together(shapes, iterations, dtype, coefficients, first.device)
+        self._flat_banks = ops.FlatBanks(shapes, iterations, dtype, coefficients, first.device)
         self.momentum = first.new_zeros(sum(map(math.prod, shapes)), requires_grad=False)
         """Of this rank's matrices, one bank after the other, `[total]`."""
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Views `[share, rows, cols]` of the banks in a tensor like `momentum`."""
-        return self._together.split(flat)
+        return self._flat_banks.split(flat)
 
     def state(self) -> dict[str, Piece]:
         """The momentum of each bank, this rank's rows."""
@@ -132,7 +132,7 @@ class Muon:
         if self.row_normalize:
             for matrices in self.split(direction):
                 matrices.div_(torch.linalg.vector_norm(matrices, dim=-1, keepdim=True) + 1e-7)
-        updates = zip(self.banks, self._together(direction), strict=True)
+        updates = zip(self.banks, self._flat_banks(direction), strict=True)
         waiting = [self._gather(bank, update) for bank, update in updates]
 
         def finish() -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from helpers.numerics import GuardBand
 
-from golf_fast.ops import Together, newton_schulz
-from golf_fast.ops.newton_schulz import operators, reference, together
+from golf_fast.ops import FlatBanks, newton_schulz
+from golf_fast.ops.newton_schulz import flat_banks, operators, reference
 
 TRITON = importlib.util.find_spec("triton") is not None
 if TRITON:
@@ -72,12 +72,12 @@ def test_banks_in_one_tensor_are_as_each_by_itself(
     def product(x: torch.Tensor, add: torch.Tensor | None, alpha: float, beta: float) -> torch.Tensor:
         return alpha * x @ x.mT + (0 if add is None else beta * add)
 
-    monkeypatch.setattr(together, "normalizes_together", lambda device: at_once)
+    monkeypatch.setattr(flat_banks, "normalizes_together", lambda device: at_once)
     monkeypatch.setattr(operators, "symmetric_product", product)
     shapes = [(2, 12, 18), (3, 30, 12), (1, 6, 6)]
     banks = [bank(*shape, seed=i).float() * 10.0 ** (3 * i - 3) for i, shape in enumerate(shapes)]
     banks[1][1] = 0
-    all_at_once = Together(shapes, 5, torch.float32, coefficients, torch.device("cpu"))
+    all_at_once = FlatBanks(shapes, 5, torch.float32, coefficients, torch.device("cpu"))
     flat = torch.cat([one.reshape(-1) for one in banks])
     for found, one in zip(all_at_once(flat), banks, strict=True):
         expected = reference.newton_schulz(one.double(), 5, torch.float64, coefficients)

@@ -22,7 +22,7 @@ from helpers.small_run import RESUMED, text
 from golf_fast.audit.run.judge import Sample, audit
 from golf_fast.compress import deadline
 from golf_fast.distributed import Ranks
-from golf_fast.pipeline import baselines, context, going_on, run
+from golf_fast.pipeline import baselines, context, resume, run
 from golf_fast.pipeline.budget import Budget
 from golf_fast.pipeline.resumable import ResumableRun
 from golf_fast.pipeline.run import Run
@@ -107,8 +107,8 @@ def test_a_run_goes_on_where_no_checkpoint_can_be_written(
     make = ResumableRun.train
 
     def without(run: ResumableRun) -> Any:
-        shutil.rmtree(run.kept.folder)
-        run.kept.folder.write_text("x")
+        shutil.rmtree(run.products.folder)
+        run.products.folder.write_text("x")
         return make(run)
 
     monkeypatch.setattr(ResumableRun, "train", without)
@@ -297,15 +297,15 @@ def test_torchrun_that_starts_its_ranks_again_goes_on_with_what_they_had_begun(
     config = replace(FinishedRun(short).config, runs_dir=short.parent)
     single = Ranks.single()
     (short / "config.json").write_text(json.dumps({"config": config.as_dict(), "origins": {}}))
-    assert going_on.restarted(config, single) is None
+    assert resume.restarted(config, single) is None
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert going_on.restarted(config, single) is None  # another launch began it
-    record = going_on.kept.read(RunPaths(short).resume / "run")
-    going_on.kept.keep(RunPaths(short).resume / "run", {**record.fields, "launch": ["one"]})
-    found = going_on.restarted(config, single)
+    assert resume.restarted(config, single) is None  # another launch began it
+    record = resume.resume_records.read(RunPaths(short).resume / "run")
+    resume.resume_records.write(RunPaths(short).resume / "run", {**record.fields, "launch": ["one"]})
+    found = resume.restarted(config, single)
     assert found is not None
     assert found.folder == short
-    assert going_on.restarted(replace(config, seed=1), single) is None
+    assert resume.restarted(replace(config, seed=1), single) is None
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    assert going_on.restarted(config, single) is None
+    assert resume.restarted(config, single) is None

@@ -13,8 +13,8 @@ from golf_fast.data import Batches, TokenStream
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
 from golf_fast.train import Trainer, train
+from golf_fast.train.loss_monitor import LossMonitor, NotFiniteError
 from golf_fast.train.schedule import Schedule
-from golf_fast.train.watch import NotFiniteError, Watch
 
 SINGLE = Ranks.single()
 BAD = 3
@@ -112,15 +112,15 @@ def test_a_bad_warm_up_does_not_stop_the_training(tmp_path: Path) -> None:
 
 
 def test_losses_are_read_when_they_are_there() -> None:
-    watch = Watch(["a", "b"], last=7.0)
+    monitor = LossMonitor(["a", "b"], last=7.0)
     for step in (1, 2, 3):
-        watch.note(step, torch.tensor([0.0, 0.0, step / 2]))
-    assert (watch.last, watch.news()) == (7.0, [])
-    watch.read(2)
-    assert (watch.last, watch.losses, watch.news()) == (1.0, [0.5, 1.0], [(1, 0.5), (2, 1.0)])
-    watch.read(2)
-    watch.read(3)
-    assert (watch.losses, watch.news()) == ([0.5, 1.0, 1.5], [(3, 1.5)])
-    watch.note(4, torch.tensor([0.0, torch.nan, 1.0]))
+        monitor.note(step, torch.tensor([0.0, 0.0, step / 2]))
+    assert (monitor.last, monitor.news()) == (7.0, [])
+    monitor.read(2)
+    assert (monitor.last, monitor.losses, monitor.news()) == (1.0, [0.5, 1.0], [(1, 0.5), (2, 1.0)])
+    monitor.read(2)
+    monitor.read(3)
+    assert (monitor.losses, monitor.news()) == ([0.5, 1.0, 1.5], [(3, 1.5)])
+    monitor.note(4, torch.tensor([0.0, torch.nan, 1.0]))
     with pytest.raises(NotFiniteError, match="train_loss is 1, and the gradient of b is not finite at step 4"):
-        watch.read(4)
+        monitor.read(4)

@@ -9,7 +9,7 @@ import torch
 from golf_fast.ops import backends
 from golf_fast.ops.checks import product_dtypes, refuse, require_dtype
 from golf_fast.ops.launch import triton_obstacle
-from golf_fast.ops.newton_schulz import added, operators, reference
+from golf_fast.ops.newton_schulz import baddbmm, operators, reference
 from golf_fast.ops.newton_schulz.reference import Coefficients
 
 OP = "newton_schulz"
@@ -63,7 +63,7 @@ def newton_schulz(
         refuse(OP, f"coefficients is {coefficients!r}", " or ".join(map(repr, get_args(Coefficients))))
     backend = backends.resolve(OP, bank.device).name
     if backend == "added":
-        return added.newton_schulz(bank, iterations, dtype, coefficients)
+        return baddbmm.newton_schulz(bank, iterations, dtype, coefficients)
     if backend == "reference":
         return reference.newton_schulz(bank, iterations, dtype, coefficients)
     require_dtype(OP, "dtype", dtype, product_dtypes(bank.device), "reference")

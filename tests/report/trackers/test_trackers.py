@@ -18,7 +18,7 @@ from golf_fast import command_line
 from golf_fast.errors import InputError
 from golf_fast.pipeline.execute import execute
 from golf_fast.report import RunLog
-from golf_fast.report.trackers import NAMES, kinds, require_installed, told
+from golf_fast.report.trackers import NAMES, kinds, require_installed, thread
 
 TOLD = [
     (1, {"train/loss": 5.0}),
@@ -53,7 +53,7 @@ made: list[Remembers] = []
 @pytest.fixture(autouse=True)
 def remembers(monkeypatch: pytest.MonkeyPatch) -> None:
     made.clear()
-    monkeypatch.setitem(told.KINDS, "remembers", Remembers)
+    monkeypatch.setitem(thread.KINDS, "remembers", Remembers)
 
 
 def speak(log: RunLog) -> None:
@@ -107,7 +107,7 @@ def test_one_that_fails_is_said_once_and_the_others_go_on(
         raise RuntimeError("no \x1b[1mnetwork\nmore")
 
     setattr(Fails, failing, fail)
-    monkeypatch.setitem(told.KINDS, "fails", Fails)
+    monkeypatch.setitem(thread.KINDS, "fails", Fails)
     with RunLog(tmp_path) as log:
         log.track(["fails", "remembers"], tmp_path, {})
         speak(log)
@@ -129,9 +129,9 @@ def test_a_slow_one_holds_up_neither_the_run_nor_its_end(
         def record(self, step: int, values: Mapping[str, float]) -> None:
             ended.wait(60)
 
-    monkeypatch.setitem(told.KINDS, "slow", Slow)
-    monkeypatch.setattr(told, "_SECONDS_AT_THE_END", 0.1)
-    monkeypatch.setattr(told, "_HELD", 3)
+    monkeypatch.setitem(thread.KINDS, "slow", Slow)
+    monkeypatch.setattr(thread, "_SECONDS_AT_THE_END", 0.1)
+    monkeypatch.setattr(thread, "_HELD", 3)
     began = time.monotonic()
     with RunLog(tmp_path) as log:
         log.track(["slow"], tmp_path, {})

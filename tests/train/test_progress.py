@@ -13,9 +13,9 @@ from golf_fast.config import TrainConfig
 from golf_fast.distributed import Ranks
 from golf_fast.runs.schedule import RecordedSchedule
 from golf_fast.train.clock import Clock
+from golf_fast.train.loss_monitor import LossMonitor
+from golf_fast.train.progress import Progress, _short
 from golf_fast.train.schedule import Rates, ReplayedSchedule, Schedule
-from golf_fast.train.telling import Telling, _short
-from golf_fast.train.watch import Watch
 
 CONFIG = TrainConfig(max_steps=100, max_seconds=60.0, batch_tokens=2048, micro_batches=1)
 
@@ -36,20 +36,20 @@ class Log:
         self.shown.append((stage, done, total, text))
 
 
-def training(losses: list[float], seconds: float, schedule: Schedule | None = None) -> tuple[Telling, Log]:
+def training(losses: list[float], seconds: float, schedule: Schedule | None = None) -> tuple[Progress, Log]:
     """One that has done as many steps as there are losses, each in that time."""
-    watch, clock, log = Watch([]), Clock(Ranks.single(), lambda: 0.0), Log()
-    watch.losses, watch.last = list(losses), losses[-1]
-    watch._untold = list(enumerate(losses, 1))
+    monitor, clock, log = LossMonitor([]), Clock(Ranks.single(), lambda: 0.0), Log()
+    monitor.losses, monitor.last = list(losses), losses[-1]
+    monitor._untold = list(enumerate(losses, 1))
     clock.step_seconds, clock.elapsed = [seconds] * len(losses), seconds * len(losses)
-    return Telling(log, CONFIG, schedule or Schedule(CONFIG), clock, watch), log
+    return Progress(log, CONFIG, schedule or Schedule(CONFIG), clock, monitor), log
 
 
 def test_a_line_has_fields_that_can_be_grepped() -> None:
-    telling, log = training([5.0, 4.0, 3.5], 2.0)
-    telling.report(3, Rates(1.0, 0.9), 1_234_567)
+    progress, log = training([5.0, 4.0, 3.5], 2.0)
+    progress.report(3, Rates(1.0, 0.9), 1_234_567)
     fields = dict(re.findall(r"(\w+):(\S+)", log.lines[0]))
-    assert fields.pop("smoothed_loss") == f"{telling._smoothed():.4f}"
+    assert fields.pop("smoothed_loss") == f"{progress._smoothed():.4f}"
     assert fields == {
         "step": "3/100",
         "train_loss": "3.5000",
@@ -65,34 +65,34 @@ def test_a_line_has_fields_that_can_be_grepped() -> None:
 
 
 def test_every_step_has_a_record_once() -> None:
-    telling, log = training([5.0, 4.0, 3.5], 2.0)
-    telling.report(3, Rates(1.0, 0.9))
-    telling.report(3, Rates(1.0, 0.9))
+    progress, log = training([5.0, 4.0, 3.5], 2.0)
+    progress.report(3, Rates(1.0, 0.9))
+    progress.report(3, Rates(1.0, 0.9))
     steps = [metric for metric in log.metrics if metric["kind"] == "step"]
     assert steps == [{"kind": "step", "step": step, "loss": loss} for step, loss in ((1, 5.0), (2, 4.0), (3, 3.5))]
 
 
 def test_the_live_line_says_where_it_is_and_where_it_will_end() -> None:
-    telling, log = training([4.0] * 10, 0.5)
-    telling.report(10, Rates(1.0, 0.9), 1_230_000)
-    telling.live(10)
+    progress, log = training([4.0] * 10, 0.5)
+    progress.report(10, Rates(1.0, 0.9), 1_230_000)
+    progress.live(10)
     assert log.shown == [("train", 5.0, 50.0, "10/100 loss 4.000 ~4.000 500 ms 4.10k tok/s 1.23 MB")]
 
 
 def test_before_the_first_step_is_timed_no_speed_is_said() -> None:
-    telling, log = training([4.0], 0.0)
-    telling._clock.step_seconds = []
-    telling.live(1)
+    progress, log = training([4.0], 0.0)
+    progress._clock.step_seconds = []
+    progress.live(1)
     assert log.shown == [("train", 0.0, 0.0, "1/100 loss 4.000 ~4.000")]
 
 
 def test_the_smoothed_loss_is_the_mean_with_weights_that_fall() -> None:
     losses = np.random.default_rng(0).normal(4, 1, 200)
-    telling, _ = training(losses[:100].tolist(), 0.5)
-    telling._smoothed()
-    telling._watch.losses += losses[100:].tolist()
+    progress, _ = training(losses[:100].tolist(), 0.5)
+    progress._smoothed()
+    progress._monitor.losses += losses[100:].tolist()
     weights = np.exp(-np.arange(200)[::-1] / 25)
-    assert telling._smoothed() == pytest.approx((losses * weights).sum() / weights.sum())
+    assert progress._smoothed() == pytest.approx((losses * weights).sum() / weights.sum())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Weights of a pass that are cast once for several passes forward and backward."""
+"""Weights that are cast to the compute dtype once per optimizer step and shared by all of its micro-steps."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from golf_fast.model.block import Block, Pass
 from golf_fast.model.streams import Lanes
 
 
-class Prepared:
-    """The weights of a pass as leaves of their own, and the way of their gradients to the parameters.
+class CastWeights:
+    """Cast weights as autograd leaves, and the accumulation of their gradients into the parameters.
 
-    Between two updates each micro-step computes with `weights`, and after its backward `backward` adds their gradients
-    to the parameters', in the parameters' dtype and to the same bits as if each micro-step had cast them.
+    Between two updates each micro-step computes with `weights`; after its backward, `backward` adds the gradients of
+    the leaves to those of the parameters, in the parameters' dtype and bit-identical to casting in each micro-step.
 
     Args:
-        made: by `GPT.views`, with gradients enabled.
+        made: the weights that `GPT.views` made with gradients enabled.
     """
 
     def __init__(self, made: Pass) -> None:
@@ -28,7 +28,7 @@ class Prepared:
         self.weights = Pass(blocks, None if made.backout is None else self._leaf(made.backout))
 
     def backward(self) -> None:
-        """Add the gradients of a micro-step to those of the parameters."""
+        """Add the gradients of the last micro-step to those of the parameters."""
         reached = {key: leaf.grad for key, leaf in self._leaves.items() if leaf.grad is not None}
         made = [self._made[key] for key in reached]
         torch.autograd.backward(made, list(reached.values()), retain_graph=True)
@@ -40,7 +40,7 @@ class Prepared:
         return dataclasses.replace(block, **{name: self._of(value) for name, value in values.items()})
 
     def _of(self, value: Any) -> Any:
-        """`value` with a leaf in the place of each tensor, those in tuples among them."""
+        """`value` with each tensor, also those inside tuples, replaced by its leaf."""
         if isinstance(value, torch.Tensor):
             return self._leaf(value)
         if isinstance(value, Lanes):
@@ -48,7 +48,7 @@ class Prepared:
         return tuple(self._of(part) for part in value) if isinstance(value, tuple) else value
 
     def _leaf(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Its own leaf; what several blocks share stays shared."""
+        """The leaf of a tensor; blocks that share a tensor share its leaf."""
         if id(tensor) not in self._leaves:
             self._made[id(tensor)] = tensor
             self._leaves[id(tensor)] = tensor.detach().requires_grad_()

@@ -1,7 +1,8 @@
-"""What a run keeps to go on from: plain values and tensors under one name, whole and unharmed or not there.
+"""Records that a run stores so that it can be resumed: plain values and tensors under one name, either complete and
+verified or absent.
 
-A record is two files, `NAME.safetensors` with the tensors and, written after it is on the disk, `NAME.json` with the
-values and the SHA-256 of both.
+A record is two files: `NAME.safetensors` with the tensors and, written once that is on the disk, `NAME.json` with the
+plain values and the SHA-256 of both.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _DTYPES = {
     torch.int32: "I32",
     torch.uint8: "U8",
 }
-"""Names of the safetensors format for what a run keeps."""
+"""Names of the dtypes in the safetensors format."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +42,26 @@ class Record:
     """A record that was read and checked.
 
     Attributes:
-        path: of its tensors.
-        fields: its plain values.
+        path: the file of its tensors.
+        fields: its plain values, by name.
     """
 
     path: Path
     fields: dict[str, Any]
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One of its tensors, on the CPU.
+        """The tensor `name`, on the CPU.
 
         Raises:
-            InputError: there is none of this name.
+            InputError: the record has no tensor of this name.
         """
         return self.rows(name, 0, None)
 
     def rows(self, name: str, first: int, count: int | None) -> torch.Tensor:
-        """Rows `[first, first + count)` of a tensor, or all from `first` on, on the CPU.
+        """Rows `[first, first + count)` of the tensor `name`, or all rows from `first` on, on the CPU.
 
         Raises:
-            InputError: there is none of this name.
+            InputError: the record has no tensor of this name.
         """
         with _opened(self.path) as file:
             if name not in file.keys():  # noqa: SIM118 (it is no mapping)
@@ -72,18 +73,18 @@ class Record:
             return rows
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All of its tensors, on the CPU."""
+        """All tensors of the record by name, on the CPU."""
         with _opened(self.path) as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def keep(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, torch.Tensor] | None = None) -> None:
+def write(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, torch.Tensor] | None = None) -> None:
     """Write a record.
 
     Args:
-        path: of the record, without an ending.
-        fields: what JSON can hold; numbers are finite.
-        tensors: on the CPU, contiguous, with memory that nobody writes to meanwhile.
+        path: path of the record, without a suffix.
+        fields: values that JSON can hold; numbers must be finite.
+        tensors: contiguous tensors on the CPU; nobody may write to them meanwhile.
 
     Raises:
         InputError: the folder cannot be made or written, or its disk is full.
@@ -101,11 +102,11 @@ def read(path: Path, *, check: bool = True) -> Record:
     """The record at `path`.
 
     Args:
-        path: as for `keep`.
-        check: whether the tensors are compared with their SHA-256; a process may leave that to another.
+        path: as for `write`.
+        check: whether the tensors are compared with their SHA-256; one process may do it for several.
 
     Raises:
-        InputError: a file of it is missing, of another version or damaged.
+        InputError: a file of the record is missing, damaged, or of another version of the format.
     """
     held = json_files.read_object(marker(path), _NEEDED)
     if held.get("format") != _FORMAT or not isinstance(held.get("fields"), dict):
@@ -118,19 +119,19 @@ def read(path: Path, *, check: bool = True) -> Record:
 
 
 def drop(path: Path) -> None:
-    """Remove a record, its marker first, as far as that is possible."""
+    """Remove a record, its marker first; errors are ignored."""
     for file in (marker(path), tensor_file(path)):
         with contextlib.suppress(OSError):
             file.unlink()
 
 
 def marker(path: Path) -> Path:
-    """The file that says that the record at `path` is whole."""
+    """The JSON file of the record at `path`; its existence means that the record is complete."""
     return path.with_name(f"{path.name}.json")
 
 
 def tensor_file(path: Path) -> Path:
-    """The file of the tensors of the record at `path`."""
+    """The safetensors file of the record at `path`."""
     return path.with_name(f"{path.name}.safetensors")
 
 
@@ -139,10 +140,10 @@ def _hash(text: str) -> str:
 
 
 def _write(tensors: Mapping[str, torch.Tensor], file: IO[bytes], hashed: Callable[[Any], None]) -> None:
-    """Write the safetensors format, and hash what is written.
+    """Write tensors in the safetensors format, and hash the bytes that are written.
 
-    The library's own `save` copies all tensors and holds the interpreter meanwhile; here a thread can write 400 MB
-    while another trains.
+    The library's own `save` copies all tensors and holds the interpreter lock meanwhile; this can write 400 MB in a
+    thread while another one trains.
     """
     header: dict[str, Any] = {}
     offset = 0

@@ -1,4 +1,4 @@
-"""Which run that was cut short is to go on: one that is named, or that which torchrun has started again."""
+"""Finds the interrupted run to resume: the one named by --resume, or the one whose ranks torchrun has restarted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf_fast import kept
+from golf_fast import resume_records
 from golf_fast.command_line import Parsed, beside
 from golf_fast.config import RunConfig
 from golf_fast.distributed import Ranks
@@ -21,28 +21,28 @@ from golf_fast.train_config import CHECKPOINTS
 
 FLAG = "--resume"
 HARMLESS = tuple(f"train.{name}" for name in CHECKPOINTS)
-"""What may be set anew beside it."""
+"""Flags that may be given together with --resume."""
 _NEEDED = "name the directory of a run that was cut short, such as runs/tiny-20260101-120000"
 
 
 @dataclass(frozen=True)
-class GoingOn:
-    """A run to go on with.
+class InterruptedRun:
+    """A run to resume.
 
     Attributes:
-        folder: its directory.
-        step: of the checkpoint to go on from; None: with what was made last.
+        folder: the directory of the run.
+        step: the step of the checkpoint to resume from; None: the newest state.
     """
 
     folder: Path
     step: int | None = None
 
 
-def asked(arguments: Sequence[str], prog: str) -> tuple[Parsed, GoingOn] | None:
-    """The run that a command line wants to go on, and its own configuration; None where it wants another.
+def asked(arguments: Sequence[str], prog: str) -> tuple[Parsed, InterruptedRun] | None:
+    """The run that a command line asks to resume, with its own configuration; None: the command line has no --resume.
 
     Raises:
-        InputError: there is no such run, it has finished, or other flags are beside it.
+        InputError: there is no such run, it has finished, or other flags were given with --resume.
     """
     named = [argument for argument in arguments if argument.partition("=")[0] == FLAG]
     if not named:
@@ -54,15 +54,15 @@ def asked(arguments: Sequence[str], prog: str) -> tuple[Parsed, GoingOn] | None:
         name = rest.pop(place) if place < len(rest) else ""
     if not name:
         raise InputError(f"{FLAG}: {_NEEDED}")
-    going_on = _found(Path(name))
-    settings = FinishedRun(going_on.folder).settings
+    interrupted = _found(Path(name))
+    settings = FinishedRun(interrupted.folder).settings
     config = beside(rest, settings.config, HARMLESS, prog)
-    lines = [f"going on with the run of {going_on.folder}, with its own configuration"]
-    return Parsed(config, settings.origins, lines), going_on
+    lines = [f"going on with the run of {interrupted.folder}, with its own configuration"]
+    return Parsed(config, settings.origins, lines), interrupted
 
 
-def restarted(config: RunConfig, ranks: Ranks) -> GoingOn | None:
-    """What the ranks had begun, where torchrun has started them again with the same command; None for nothing."""
+def restarted(config: RunConfig, ranks: Ranks) -> InterruptedRun | None:
+    """The run that these ranks had begun, if torchrun has restarted them with the same command; else None."""
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
     found = b""
@@ -71,15 +71,15 @@ def restarted(config: RunConfig, ranks: Ranks) -> GoingOn | None:
         mine = [path.parents[1] for path in runs if _began_here(path, config)]
         found = os.fsencode(mine[0]) if mine else b""
     folder = ranks.gather_bytes(found)[0]
-    return GoingOn(Path(os.fsdecode(folder))) if folder else None
+    return InterruptedRun(Path(os.fsdecode(folder))) if folder else None
 
 
 @contextlib.contextmanager
-def sole(paths: RunPaths) -> Iterator[None]:
-    """See that no other process makes this run, while the block runs.
+def exclusive(paths: RunPaths) -> Iterator[None]:
+    """Hold the lock of a run while the block runs.
 
     Raises:
-        InputError: one does.
+        InputError: another process holds it.
     """
     with locked(paths.config) as holder:
         if holder == "another":
@@ -87,8 +87,8 @@ def sole(paths: RunPaths) -> Iterator[None]:
         yield
 
 
-def mend(path: Path) -> None:
-    """End the half line that a process left at the end of a file when it was killed."""
+def end_partial_line(path: Path) -> None:
+    """Append a newline if a file ends in a partial line, as a killed process leaves it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDWR)
         try:
@@ -99,8 +99,8 @@ def mend(path: Path) -> None:
             os.close(descriptor)
 
 
-def _found(path: Path) -> GoingOn:
-    """The run, or the checkpoint of one, at a path."""
+def _found(path: Path) -> InterruptedRun:
+    """The run at a path, which is its directory or that of one of its checkpoints."""
     folder, step = path, None
     resume = RunPaths(Path()).resume.name
     if path.parent.name == resume:
@@ -109,18 +109,18 @@ def _found(path: Path) -> GoingOn:
     run = FinishedRun(folder)
     if not run.paths.config.exists():
         raise InputError(f"{folder}: is no directory of a run; {_NEEDED}")
-    if not kept.marker(run.paths.resume / RUN).exists():
+    if not resume_records.marker(run.paths.resume / RUN).exists():
         if run.as_written(run.paths.result).get("finished") is True:
             raise InputError(f"{folder}: the run has finished; there is nothing to go on with")
         raise InputError(
             f"{folder}: keeps nothing to go on from, it ended before its training began or an earlier version made it; "
             "make a new run"
         )
-    return GoingOn(folder, step)
+    return InterruptedRun(folder, step)
 
 
 def _age(path: Path) -> float:
-    """For sorting: the newest first."""
+    """A sort key that puts the newest file first."""
     try:
         return -path.stat().st_mtime
     except OSError:
@@ -128,9 +128,9 @@ def _age(path: Path) -> float:
 
 
 def _began_here(path: Path, config: RunConfig) -> bool:
-    """Whether the launch that this process belongs to began a run, by the record that it keeps."""
+    """Whether the torchrun launch of this process began the run whose record is at `path`."""
     try:
-        record, settings = kept.read(path.with_suffix("")), FinishedRun(path.parents[1]).settings
+        record, settings = resume_records.read(path.with_suffix("")), FinishedRun(path.parents[1]).settings
     except InputError:
         return False
     return record.fields.get("launch") == launch() is not None and settings.config == config

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from golf_fast.errors import InputError
-from golf_fast.pipeline.space import needed, require_room
+from golf_fast.pipeline.disk_space import needed, require_room
 from golf_fast.recipes import RECIPES
 
 

@@ -1,4 +1,4 @@
-"""Room on the disk for what a run will leave, looked at before anything is computed."""
+"""Checks that the disk has room for the files of a run, before anything is computed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from golf_fast.files import reason
 from golf_fast.model import parameters
 
 _REPORT_BYTES = 640 << 10
-"""The page with its pictures, the lines, the configuration, the documents and the tokenizer of a small run."""
+"""Bytes of the page with its pictures, the log, the configuration, the documents and the tokenizer of a small run."""
 _STEP_BYTES = 320
-"""A record of the metrics, a line of the log and the two rates of a step."""
+"""Bytes that one step adds to the metrics, the log and the schedule."""
 _MOST_STEPS = 10_000
-"""A run that ends by the clock does not reach more."""
+"""Steps that a run that ends by the clock does not exceed."""
 
 
 def needed(config: RunConfig, validation_tokens: int) -> dict[str, int]:
-    """Bytes that a run will leave, about, by what they are for."""
+    """Estimated bytes of the files of a run, by what they are for."""
     count = parameters.count(config.model)
     return {
         "the checkpoint": 4 * count,
@@ -30,10 +30,10 @@ def needed(config: RunConfig, validation_tokens: int) -> dict[str, int]:
 
 
 def require_room(folder: Path, config: RunConfig, validation_tokens: int) -> None:
-    """That a folder's disk has room for a run.
+    """Check that the disk of `folder` has room for a run.
 
     Raises:
-        InputError: it has not; says how much of it is for what.
+        InputError: it has not; the message says how much each part needs.
     """
     wanted = needed(config, validation_tokens)
     try:

@@ -1,4 +1,4 @@
-"""What compression cost, in bytes and in bits per byte, step by step and tensor by tensor."""
+"""Measures what compression cost a run, in bytes and in bits per byte, step by step and tensor by tensor."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Costs:
     """What compression cost.
 
     Attributes:
-        steps: the model after each step.
-        parts: group of tensors -> bytes of the artifact; with "header" they add up to it.
+        steps: size and score of the model after each step.
+        parts: bytes of the artifact for each group of tensors; with "header" they add up to its size.
     """
 
     steps: list[costs.Step]
     parts: dict[str, int]
 
 
-def account(context: Context, inputs: Inputs, compressed: Compressed) -> Costs:
-    """Measure what each step and each tensor cost, on rank 0, off the clock; the artifact is written already."""
+def measure_costs(context: Context, inputs: Inputs, compressed: Compressed) -> Costs:
+    """Measure what each step and each tensor cost, on rank 0 and off the clock, after the artifact is written."""
     config, ranks, log = compressed.config, context.ranks, context.log
     evaluate = None
     if config.report_tokens:

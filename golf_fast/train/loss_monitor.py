@@ -1,4 +1,5 @@
-"""What steps found, read when the device has finished them: losses, and whether all was finite."""
+"""Reads the losses and gradient norms of training steps once the device has computed them, and checks that they are
+finite."""
 
 from __future__ import annotations
 
@@ -12,21 +13,21 @@ from golf_fast.errors import InputError
 
 
 class NotFiniteError(InputError):
-    """A loss or a gradient is no finite number. `step` is the first where that was so, the same on all ranks."""
+    """A loss or a gradient is not finite. `step` is the first such step, the same on all ranks."""
 
     def __init__(self, step: int, what: str) -> None:
         super().__init__(f"{what} at step {step}: lower the learning rates (train.matrix_lr, ...)")
         self.step = step
 
 
-class Watch:
-    """The losses of a training, and a look at each step's gradients when it is finished.
+class LossMonitor:
+    """Collects the losses of a training run, and checks each finished step for values that are not finite.
 
-    What is read was copied into pinned memory when the device got there: reading waits for nothing.
+    The device copies the values into pinned memory when it computes them, so reading them does not wait.
 
     Args:
-        names: of the parameters, in the order in which `found` has them.
-        last: mean loss of the last step of an earlier process.
+        names: names of the parameters, in the order of `Optimizer.found`.
+        last: mean loss of the last step before the run was resumed, in nats per token.
     """
 
     def __init__(self, names: Iterable[str], last: float = 0.0) -> None:
@@ -34,16 +35,16 @@ class Watch:
         self._unread: deque[tuple[int, torch.Tensor]] = deque()
         self._untold: list[tuple[int, float]] = []
         self.last = last
-        """Mean loss of the last step that was read, nats a token."""
+        """Mean loss of the last step that was read, in nats per token."""
         self.losses: list[float] = []
-        """The same of each."""
+        """Mean loss of each step that was read, in nats per token."""
 
     def note(self, step: int, found: torch.Tensor) -> None:
-        """Take in what a step was found to be, as the device will know it.
+        """Queue the values of a step, which the device may still be computing.
 
         Args:
-            step: counted from 1.
-            found: `[n + 1]` for the n parameters, see `Optimizer.found`; nobody writes to it any more.
+            step: number of the step, counted from 1.
+            found: `[n + 1]` float32 for the n parameters, see `Optimizer.found`; must not be written to afterwards.
         """
         if found.is_cuda:
             pinned = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
@@ -51,10 +52,10 @@ class Watch:
         self._unread.append((step, found))
 
     def read(self, finished: int) -> None:
-        """Read what is known of the steps up to `finished`, the last whose work the device has done.
+        """Read the values of the steps up to `finished`, the last step that the device has completed.
 
         Raises:
-            NotFiniteError: a loss or a gradient is no finite number; says which.
+            NotFiniteError: a loss or a gradient is not finite; the message names it.
         """
         while self._unread and self._unread[0][0] <= finished:
             step, values = self._unread.popleft()
@@ -69,6 +70,6 @@ class Watch:
             self._untold.append((step, loss))
 
     def news(self) -> list[tuple[int, float]]:
-        """Step and loss of those that were read since the last call."""
+        """Number and loss of each step that was read since the last call."""
         told, self._untold = self._untold, []
         return told

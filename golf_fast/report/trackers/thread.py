@@ -1,4 +1,4 @@
-"""Trackers are told by a thread of their own: the run hands over numbers and goes on."""
+"""Forwards the records of a run to trackers from a separate thread, so that the run never waits for them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from golf_fast.errors import printable
 from golf_fast.report.trackers.kinds import KINDS, Tracker
 
 _SECONDS_AT_THE_END = 30.0
-"""How long a run waits for its trackers when it ends; a server may not answer."""
+"""Seconds that a run waits for its trackers when it ends; a server may not answer."""
 _HELD = 100_000
-"""Records that wait for a tracker at most; further ones are dropped, so that a stuck one does not take the memory."""
+"""Greatest number of queued records; further ones are dropped, so that a stuck tracker does not fill the memory."""
 _OF_A_STEP = {
     "step": ("train", ("loss",)),
     "train": ("train", ("lr_factor", "momentum", "tokens_per_second", "seconds", "expected_artifact_bytes")),
     "val": ("val", ("loss", "bpb")),
 }
-"""Kind of a record with a step -> the group that its numbers get, and which they are."""
+"""For each kind of record with a step: the group of its numbers, and the names of those that trackers get."""
 
 
 class Trackers:
-    """Hands the records of a run to trackers. One that fails is said once and told no more.
+    """Forwards the records of a run to trackers. A tracker that fails is reported once and gets no further records.
 
     Args:
-        names: of the trackers, see `NAMES`.
+        names: names of the trackers, see `NAMES`.
         folder: the run directory.
-        settings: of the run, dotted name -> plain value.
+        settings: the settings of the run, plain values by dotted name.
     """
 
     def __init__(self, names: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> None:
@@ -42,7 +42,7 @@ class Trackers:
         self._thread.start()
 
     def record(self, fields: Mapping[str, Any]) -> None:
-        """Take a record as `metrics.jsonl` has it; returns at once."""
+        """Queue a record as in `metrics.jsonl`; returns at once."""
         if isinstance(fields.get("step"), int):
             self._step = fields["step"]
         values = self._numbers(fields)
@@ -50,19 +50,19 @@ class Trackers:
             self._put((self._step, values))
 
     def result(self, fields: Mapping[str, Any]) -> None:
-        """Take the numbers that a run ends with, by name."""
+        """Queue the numbers of the final result, by name."""
         values = {f"result/{name}": number for name, value in fields.items() if (number := _number(value)) is not None}
         self._put((self._step, values))
 
     def said(self) -> list[str]:
-        """What went wrong since the last call, a line each."""
+        """The failures since the last call, one line each."""
         lines = []
         while not self._complaints.empty():
             lines.append(self._complaints.get())
         return lines
 
     def close(self) -> None:
-        """Wait until all is told, or for half a minute."""
+        """Wait until all records are forwarded, for half a minute at most."""
         end: tuple[int, dict[str, float]] | None = None
         self._put(end)
         self._thread.join(_SECONDS_AT_THE_END)
@@ -78,7 +78,7 @@ class Trackers:
             self._dropped += 1
 
     def _numbers(self, fields: Mapping[str, Any]) -> dict[str, float]:
-        """The numbers of a record that a tracker draws, by name; of what is drawn nowhere, none."""
+        """The numbers of a record that trackers get, by name; empty for other kinds of record."""
         kind = str(fields.get("kind"))
         names: tuple[str, ...]
         if kind == "stage":
@@ -95,7 +95,7 @@ class Trackers:
         return {name: value for name, value in found.items() if value is not None}
 
     def _tell(self, names: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> None:
-        """What the thread does: open the trackers, tell them every record, close them."""
+        """Body of the thread: open the trackers, forward every record, close them."""
         trackers: dict[str, Tracker] = {}
 
         def attempt(name: str, what: str, action: Any, *arguments: Any) -> Any:
@@ -119,7 +119,7 @@ class Trackers:
 
 
 def _number(value: Any) -> float | None:
-    """`value` as a finite number, a tensor of one element or NumPy's too; None for what is none."""
+    """`value`, which may be a tensor or array of one element, as a finite number; None if it is not one."""
     if callable(getattr(value, "item", None)):
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

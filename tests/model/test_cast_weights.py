@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from golf_fast.config import ModelConfig
 from golf_fast.model import GPT
-from golf_fast.model.prepared import Prepared
+from golf_fast.model.cast_weights import CastWeights
 
 SMALL = ModelConfig(vocab_size=61, dim=32, layers=4, heads=4, kv_heads=2, bigram_buckets=50, bigram_dim=8)
 MICRO_STEPS = 3
@@ -44,12 +44,12 @@ def one_by_one(model: GPT) -> list[float]:
     return losses
 
 
-def prepared_once(model: GPT, loss_of: Callable[..., torch.Tensor] | None = None) -> list[float]:
-    losses, prepared = [], Prepared(model.views())
+def cast_once(model: GPT, loss_of: Callable[..., torch.Tensor] | None = None) -> list[float]:
+    losses, cast = [], CastWeights(model.views())
     for tokens, targets in batches():
-        loss = (model if loss_of is None else loss_of)(tokens, targets, None, prepared.weights)
+        loss = (model if loss_of is None else loss_of)(tokens, targets, None, cast.weights)
         loss.backward()
-        prepared.backward()
+        cast.backward()
         losses.append(float(loss.detach()))
     return losses
 
@@ -62,7 +62,7 @@ def gradients(model: GPT) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_losses_and_gradients_have_the_same_bits(dtype: torch.dtype, config: ModelConfig) -> None:
     plain, once = randomized(dtype, config), randomized(dtype, config)
-    assert prepared_once(once) == one_by_one(plain)
+    assert cast_once(once) == one_by_one(plain)
     expected, found = gradients(plain), gradients(once)
     assert found.keys() == expected.keys() == dict(plain.named_parameters()).keys()
     for name, gradient in expected.items():
@@ -90,7 +90,7 @@ def test_no_bank_is_cast_in_a_micro_step() -> None:
     with BankCasts(smallest) as in_each:
         one_by_one(model)
     with BankCasts(smallest) as once:
-        prepared_once(model)
+        cast_once(model)
     assert in_each.count == MICRO_STEPS * once.count > 0
 
 
@@ -104,6 +104,6 @@ def test_they_pass_through_the_compiler_and_make_no_graph_anew() -> None:
     torch._dynamo.reset()
     model, plain = randomized(torch.float32), randomized(torch.float32)
     compiled = torch.compile(model, backend=kept, fullgraph=True, dynamic=False)
-    assert prepared_once(model, compiled) == one_by_one(plain)
-    prepared_once(model, compiled)  # another step has weights made anew
+    assert cast_once(model, compiled) == one_by_one(plain)
+    cast_once(model, compiled)  # another step has weights made anew
     assert len(graphs) == 1

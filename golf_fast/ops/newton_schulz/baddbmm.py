@@ -1,4 +1,4 @@
-"""Newton-Schulz with `torch.baddbmm`: what is added to a product is added before it is rounded, in no own pass."""
+"""Newton-Schulz with `torch.baddbmm`: additions are fused into the matrix products, before rounding."""
 
 from __future__ import annotations
 
