@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +27,7 @@ class Shared:
             bytes of each agree.
     """
 
-    documents: list[int]
+    documents: tuple[int, ...]
     bytes: int
     scored: tuple[int, int]
     targets: tuple[int, int]
@@ -39,20 +40,20 @@ class Shared:
         return self.known_by == "tokens"
 
     def compared(self, first: str, other: str) -> str:
-        """One sentence on what a comparison of the shared documents is of; "" where the tokens are the same.
+        """One sentence on what a comparison of the shared documents is of, for other tokens.
 
         Args:
-            first, other: names of both runs.
+            first, other: names of both runs, or of several for the other.
         """
-        return "" if self.same_tokens else f"{self._told(first, other)}; compared over {self._what}{self._left}"
+        return f"{self._told(first, other)}; compared over {self._what}{self._left}"
 
     def whole(self, first: str, other: str) -> str:
-        """One sentence on how far the scores of both runs are of one text; "" where the tokens are the same.
+        """One sentence on how far the scores of both runs are of one text, for other tokens.
 
         Args:
-            first, other: names of both runs.
+            first, other: names of both runs, or of several for the other.
         """
-        return "" if self.same_tokens else f"{self._told(first, other)}; {self._what} are in both{self._left}"
+        return f"{self._told(first, other)}; {self._what} are in both{self._left}"
 
     @property
     def _what(self) -> str:
@@ -93,7 +94,7 @@ def shared(first: Documents, other: Documents, names: tuple[str, str]) -> Shared
     scored, counts = (sum(first.bytes), sum(other.bytes)), (len(first.bytes), len(other.bytes))
     targets = (first.targets, other.targets)
     if (first.tokens_sha256, first.starts, first.bytes) == (other.tokens_sha256, other.starts, other.bytes):
-        return Shared(list(range(counts[0])), scored[0], scored, targets, counts, "tokens")
+        return Shared(tuple(range(counts[0])), scored[0], scored, targets, counts, "tokens")
     hashed = bool(first.texts and other.texts)
     sizes = zip(first.bytes, other.bytes, strict=False)
     texts = zip(first.texts, other.texts, strict=False) if hashed else [("", "")] * min(counts)
@@ -114,5 +115,19 @@ def shared(first: Documents, other: Documents, names: tuple[str, str]) -> Shared
             f"documents are the same by their {how} as recorded; only scores of the same text can be compared"
         )
     return Shared(
-        alike, sum(first.bytes[number] for number in alike), scored, targets, counts, "text" if hashed else "bytes"
+        tuple(alike),
+        sum(first.bytes[number] for number in alike),
+        scored,
+        targets,
+        counts,
+        "text" if hashed else "bytes",
     )
+
+
+def of_other_tokens(held: Iterable[tuple[str, Shared]]) -> list[tuple[str, Shared]]:
+    """What runs share with the first, without those of its tokens; the names of runs that share the same are joined."""
+    names: dict[Shared, list[str]] = {}
+    for name, each in held:
+        if not each.same_tokens:
+            names.setdefault(each, []).append(name)
+    return [(", ".join(joined), each) for each, joined in names.items()]

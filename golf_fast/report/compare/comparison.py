@@ -16,7 +16,7 @@ from golf_fast.report.compare.seeds import Seeds, seeds
 from golf_fast.report.html import as_object, flat
 from golf_fast.runs import FinishedRun
 from golf_fast.runs.documents import Documents
-from golf_fast.runs.same_text import shared
+from golf_fast.runs.same_text import of_other_tokens, shared
 
 _NOT_COMPARED = {"run_id", "runs_dir", "track", "profile", "file_hashes"}
 """Fields of the settings and the result that say which run it is, where, and who looked at it, and not what it is."""
@@ -174,14 +174,14 @@ def _differences(scored: Sequence[_Scored]) -> tuple[list[Difference], list[str]
     sums = [each.run.document_losses(each.documents) for each in scored]
     sizes = np.array(first.documents.bytes, np.int64)
     found: dict[str, Difference] = {}
-    for documents in dict.fromkeys(tuple(each.documents) for each in held):
-        places = [place for place, each in enumerate(held) if tuple(each.documents) == documents]
+    for documents in dict.fromkeys(each.documents for each in held):
+        places = [place for place, each in enumerate(held) if each.documents == documents]
         chosen = np.array(documents)
         columns = [sums[0][chosen], *(sums[place + 1][chosen] for place in places)]
         names = [first.name, *(others[place].name for place in places)]
         found |= {each.run: each for each in differences(names, columns, sizes[chosen])}
-    said = [each.compared(first.name, other.name) for each, other in zip(held, others, strict=True)]
-    return [found[each.name] for each in others], [note for note in said if note]
+    unlike = of_other_tokens((other.name, each) for other, each in zip(others, held, strict=True))
+    return [found[each.name] for each in others], [each.compared(first.name, name) for name, each in unlike]
 
 
 def _token_bytes(
