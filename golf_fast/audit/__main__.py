@@ -41,9 +41,21 @@ def main() -> None:
 
 
 def _script(arguments: argparse.Namespace) -> ScriptVerdict:
-    path = arguments.path
-    source = built_source(path, read_bytes(path, "name a Python script", unpack.MOST_BYTES)) or unpack.read(path)
-    return judge(path, smoke(source.text) if arguments.smoke else None, dict(arguments.env), source)
+    source = _source(arguments.path)
+    return judge(arguments.path, smoke(source.text) if arguments.smoke else None, dict(arguments.env), source)
+
+
+def _source(path: Path) -> unpack.Source:
+    return built_source(path, read_bytes(path, "name a Python script", unpack.MOST_BYTES)) or unpack.read(path)
+
+
+def _broken_by_code(path: Path) -> list[str]:
+    """What the judge of scripts flags in the file of code that a run left."""
+    try:
+        findings = judge(path, source=_source(path)).findings
+    except InputError as error:
+        return [str(error)]
+    return [f"breaks {each.rule}: {each.text}" for each in findings if each.outcome == "flag"]
 
 
 def _run(arguments: argparse.Namespace) -> Audit:
@@ -55,7 +67,8 @@ def _run(arguments: argparse.Namespace) -> Audit:
     device, _ = machine.choose_device(arguments.device)
     resolve_backends(device)
     seed = {} if arguments.seed is None else {"seed": arguments.seed}
-    return audit(arguments.path, Sample(arguments.full, arguments.targets, **seed), device, arguments.data)
+    sample = Sample(arguments.full, arguments.targets, **seed)
+    return audit(arguments.path, sample, device, arguments.data, read_code=_broken_by_code)
 
 
 def _parser() -> Parser:

@@ -20,6 +20,10 @@ SAMPLED_TOKENS = 1 << 26
 """Beyond, spans of tokens are: of this number of training tokens, spread evenly over the shards."""
 SAMPLED_VALIDATION_TOKENS = 1 << 23
 
+_PIECES = 64
+"""Places of a shard that a sample is taken from: what was put in the middle of one would be missed at its beginning."""
+_LEAST_PIECE = 256
+
 Hashes = npt.NDArray[np.uint64]
 
 
@@ -112,9 +116,16 @@ def _letters(texts: list[bytes]) -> npt.NDArray[np.uint8]:
 
 
 def _sampled(paths: list[Path], most: int) -> Iterator[npt.NDArray[np.uint16]]:
+    """Pieces of each shard, spread evenly over it, or all of it; together `most` tokens at most."""
     for path in paths:
-        shard = Shard(path)
-        yield shard.read(0, min(shard.tokens, most // len(paths)))
+        shard, own = Shard(path), most // len(paths)
+        if shard.tokens <= own:
+            yield shard.read(0, shard.tokens)
+            continue
+        pieces = max(1, min(_PIECES, own // _LEAST_PIECE))
+        for k in range(pieces):
+            before, after = own * k // pieces, own * (k + 1) // pieces
+            yield shard.read(before + k * (shard.tokens - own) // max(pieces - 1, 1), after - before)
 
 
 def _spans(values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], anchor: int, length: int) -> Hashes:

@@ -263,6 +263,8 @@ def _judge_time(facts: Facts, found: list[str], unjudged: list[str]) -> None:
     limit = facts.eval_limit or 0.0
     if ranked:
         limit = min(limit or EVALUATION_LIMIT_SECONDS, EVALUATION_LIMIT_SECONDS)
+    if facts.eval_seconds is None and facts.finished and facts.train_limit is not None:
+        unjudged.append("V11: no record says how long the evaluation took")
     if facts.eval_seconds is not None and 0 < limit < facts.eval_seconds:
         found.append("V11")
     if ranked is False:

@@ -90,6 +90,9 @@ def against(candidates: Sequence[Candidate]) -> list[str]:
     made = [candidate.artifact_sha256 for candidate in candidates]
     if len(set(made)) < len(made):
         found.append("two runs have one artifact: each seed needs a run of its own")
+    losses = [candidate.result.file_hashes.get(candidate.run.paths.token_losses.name) for candidate in candidates]
+    if len(set(losses)) < len(losses) and None not in losses:
+        found.append("two runs have the same losses: each seed needs a run of its own")
     data = {candidate.result.data_fingerprint for candidate in candidates}
     if len(data) > 1:
         found.append("the runs had different data")

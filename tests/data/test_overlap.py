@@ -79,4 +79,6 @@ def test_large_shards_are_compared_by_spans_of_tokens(
     leaking = find_overlap(with_training(dataset, tmp_path, words(2) + held_out(dataset)))
     assert leaking.spans_shared > 0.8
     monkeypatch.setattr(overlap, "SAMPLED_TOKENS", 1000)
+    middle = find_overlap(with_training(dataset, tmp_path, words(2) + held_out(dataset) + words(3)))
+    assert middle.spans_found, "what is in the middle of a large shard is sampled too"
     assert "of the training tokens 1,000 of" in find_overlap(dataset).left_out

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +83,29 @@ def score_again(run: Path) -> None:
 def budget(run: Path, **fields: float) -> None:
     held = json.loads((run / "schedule.json").read_text())
     change(run / "schedule.json", budget=held["budget"] | fields)
+
+
+def setting(run: Path, stage: str, **fields: Any) -> None:
+    held = json.loads((run / "config.json").read_text())
+    held["config"][stage] |= fields
+    (run / "config.json").write_text(json.dumps(held))
+
+
+def rehash(run: Path) -> None:
+    """The result names the files as they are now."""
+    names = json.loads((run / "result.json").read_text())["file_hashes"]
+    hashes = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in names}
+    change(run / "result.json", file_hashes=hashes)
+
+
+def each(run: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    write_ledger(run, [edit(event) for event in ledger_of(run)])
+
+
+def metrics(run: Path, edit: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    records = [edit(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records if record))
+
+
+def of_stage(run: Path, name: str, **fields: Any) -> None:
+    metrics(run, lambda record: record | fields if record.get("name") == name else record)

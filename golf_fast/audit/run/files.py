@@ -85,6 +85,10 @@ def machine(evidence: Evidence) -> list[Finding]:
         found.append(
             flagged("result", f"is {device}, and torch was {torch}, which runs on a CPU", "result.json device")
         )
+    passes = [op for op, backend in evidence.result.backends.items() if " in C++ (" in str(backend.get("reason"))]
+    if passes and "CPU" not in device:
+        text = f"is {device}, and {passes[0]} ran in C++, which a CPU does"
+        found.append(flagged("result", text, "result.json device"))
     if isinstance(held, Missing):
         return [*found, unknown("settings", held.why, "config.json machine")]
     for name in ("device", "world_size"):

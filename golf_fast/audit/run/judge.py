@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from golf_fast.audit.run import beside, clock, files, losses, record, totals
+from golf_fast.audit.run import beside, clock, files, known, losses, record, totals
 from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.finding import RECORDS, Finding, flagged, outcome_of, passed, unknown
 from golf_fast.audit.run.replay import Sample
@@ -86,19 +86,28 @@ _CHECKS = (*VIOLATIONS, *RECORDS)
 
 
 def audit(
-    folder: Path, sample: Sample, device: torch.device, data: Path | None = None, code: tuple[str, int] | None = None
+    folder: Path,
+    sample: Sample,
+    device: torch.device,
+    data: Path | None = None,
+    code: tuple[str, int] | None = None,
+    read_code: Callable[[Path], Sequence[str]] = lambda path: (),
 ) -> Audit:
     """Judge a run directory; nothing in it is written.
 
     Args:
         data: folder with the run's validation shards, where they are no longer where they were.
         code: hash and bytes of the installed code; None: it is built.
+        read_code: says what rules the file of code breaks that a run left; asked where it is not the installed code.
 
     Raises:
         InputError: the folder is no run.
     """
     evidence = Evidence(folder, data)
-    found = [*files.shipped(evidence, code or files.installed_code(evidence.config)), *files.recipe(evidence)]
+    installed = code or files.installed_code(evidence.config)
+    found = [*files.shipped(evidence, installed), *files.recipe(evidence)]
+    if evidence.paths.code.is_file() and installed[0] != evidence.result.code_hash:
+        found += [flagged("code", said, evidence.paths.code.name) for said in read_code(evidence.paths.code)]
     found += [*totals.derived(evidence), *totals.sums(evidence), *totals.seen(evidence), *totals.byte_count(evidence)]
     found += [*clock.times(evidence), *beside.documents(evidence), *beside.losses_before(evidence)]
     found += [*_split(evidence), *files.unchanged(evidence), *files.machine(evidence)]
@@ -108,7 +117,7 @@ def audit(
     if isinstance(model, Missing):
         found += [unknown(check, model.why) for check in ("losses", *losses.FOLLOWS)]
     else:
-        found += losses.probed(model)
+        found += [*losses.probed(model), *known.known(evidence, model, sample)]
     verdict = None
     events = evidence.events
     if isinstance(events, Missing):

@@ -95,7 +95,11 @@ def outline(
     wanted = {"strategy": config.ttt, "max_seconds": config.max_seconds}
     for name, value in wanted.items():
         said = events[0].get(name) if events else None
-        if said is not None and said != value:
+        if said is None and name == "strategy" and events:
+            found.append(
+                unknown("settings", "the ledger names no strategy; an earlier version wrote it", _line(path, 1))
+            )
+        elif said is not None and said != value:
             field = "ttt" if name == "strategy" else name
             found.append(
                 flagged("settings", f"the ledger has the {name} {said}, score.{field} is {value}", _line(path, 1))

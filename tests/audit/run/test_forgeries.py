@@ -5,19 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from helpers.audited_run import budget, change, judged, ledger_of, score_again, train, write_ledger
+from helpers.audited_run import (
+    budget,
+    change,
+    each,
+    judged,
+    ledger_of,
+    metrics,
+    of_stage,
+    rehash,
+    score_again,
+    setting,
+    write_ledger,
+)
 
-from golf_fast.audit.run.evidence import Evidence, Missing
-from golf_fast.audit.run.losses import model_of
-from golf_fast.audit.run.replay import Sample, again
 from golf_fast.data import read_shard, write_shard
 
 
@@ -91,12 +98,6 @@ def rates(run: Path) -> None:
     change(run / "schedule.json", lr_factor=[2 * factor for factor in held["lr_factor"]])
 
 
-def setting(run: Path, stage: str, **fields: Any) -> None:
-    held = json.loads((run / "config.json").read_text())
-    held["config"][stage] |= fields
-    (run / "config.json").write_text(json.dumps(held))
-
-
 def slow_evaluation(run: Path) -> None:
     setting(run, "score", max_seconds=0.0001)
 
@@ -119,15 +120,10 @@ def gpu(run: Path) -> None:
     change(run / "result.json", device="NVIDIA H100", versions={"torch": "2.13.0+cpu"})
 
 
-def rehash(run: Path) -> None:
-    """The result names the files as they are now."""
-    names = json.loads((run / "result.json").read_text())["file_hashes"]
-    hashes = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in names}
-    change(run / "result.json", file_hashes=hashes)
-
-
-def each(run: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    write_ledger(run, [edit(event) for event in ledger_of(run)])
+def gpu_of_torch(run: Path) -> None:
+    gpu(run)
+    backend = {"name": "native", "reason": "a pass in C++ (avx512); float16 and float64 run the reference"}
+    change(run / "result.json", versions={"torch": "2.13.0+cu128"}, backends={"rms_norm": backend})
 
 
 def other_weights(run: Path) -> None:
@@ -146,15 +142,6 @@ def adapt_again(run: Path) -> None:
     events = ledger_of(run)
     events.insert(4, {"event": "adapt", "source": "training", "size": 64, "tokens": "a" * 16})
     write_ledger(run, events)
-
-
-def metrics(run: Path, edit: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
-    records = [edit(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records if record))
-
-
-def of_stage(run: Path, name: str, **fields: Any) -> None:
-    metrics(run, lambda record: record | fields if record.get("name") == name else record)
 
 
 def gained_more(run: Path) -> None:
@@ -286,6 +273,12 @@ FORGERIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "less training by the metrics too": (trained_less, "settings", "the last that the metrics have is 1"),
     "more steps than were asked for": (more_steps, "settings", "has 5 steps, train.max_steps is 4"),
     "no number format": (lambda run: change(run / "result.json", compute_dtype="int8"), "result", "is int8, which no"),
+    "no time of evaluating": (
+        lambda run: change(run / "result.json", eval_seconds=None),
+        "result",
+        "does not have: V11: no record says how long the evaluation took",
+    ),
+    "a GPU with the torch of one": (gpu_of_torch, "result", "ran in C++, which a CPU does"),
     "fewer steps": (lambda run: change(run / "result.json", steps=3), "settings", "has 4 steps, the result 3"),
 }
 
@@ -303,84 +296,3 @@ def test_a_forgery_is_found_and_named(run: Path, forgery: str) -> None:
     found = judged(run, targets=470 if forgery in LATE else 32)
     assert check in found.flagged
     assert any(said in finding.said for finding in found.of(check) if finding.outcome == "flag"), found.lines()
-
-
-@pytest.fixture(scope="module")
-def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose documents have adapters of their own, two documents side by side."""
-    more = ["--score.ttt=documents", "--score.documents.rank=2", "--score.documents.context=32"]
-    folder = tmp_path_factory.mktemp("adapted")
-    return train(folder, *more, "--score.documents.chunk-tokens=16", "--score.documents.batch=2")
-
-
-def test_what_the_adapters_were_is_replayed_for_a_group_and_for_all(adapted: Path, tmp_path: Path) -> None:
-    for sample in ({"targets": 470}, {"full": True}):
-        assert any("scores are those of a replay" in finding.said for finding in judged(adapted, **sample).of("ledger"))
-    run = shutil.copytree(adapted, tmp_path / "run")
-    last = max(number for number, event in enumerate(ledger_of(run)) if event.get("adapters"))
-    events = ledger_of(run)
-    events[last]["adapters"] = "0" * 16
-    write_ledger(run, events)
-    rehash(run)
-    for sample in ({"targets": 470}, {"full": True}):
-        said = [finding.said for finding in judged(run, **sample).of("ledger") if finding.outcome == "flag"]
-        assert any("were scored by adapters 0000000000000000" in text for text in said), said
-    each(run, lambda event: {name: value for name, value in event.items() if name != "adapters"})
-    rehash(run)
-    open_ = [finding.said for finding in judged(run, full=True).of("ledger") if finding.outcome == "unknown"]
-    assert any("name no hash of the weights or adapters" in text for text in open_)
-
-
-@pytest.mark.parametrize("field", ["batch", "phase", "begins"])
-def test_a_full_replay_compares_every_field_of_a_line(adapted: Path, tmp_path: Path, field: str) -> None:
-    run = shutil.copytree(adapted, tmp_path / "run")
-    events = ledger_of(run)
-    events[3][field] = {"batch": 7, "phase": "stream", "begins": True}[field]
-    write_ledger(run, events)
-    rehash(run)
-    found = judged(run, full=True)
-    assert any(f"line 4: {field} is" in finding.said for finding in found.of("ledger")), found.lines()
-
-
-def test_where_a_sample_is_taken_cannot_be_known_before(adapted: Path, tmp_path: Path) -> None:
-    """A forger who lowers all losses but those of one seed's sample is found by another's."""
-    assert len({Sample().seed for _ in range(4)}) > 1
-    run = shutil.copytree(adapted, tmp_path / "run")
-    evidence, model = Evidence(run), model_of(Evidence(run), torch.device("cpu"))
-    assert not isinstance(model, Missing)
-    assert not isinstance(evidence.validation, Missing)
-    done = again(model, evidence.validation, evidence.config.score, Sample(targets=32, seed=0)).done
-    losses = np.fromfile(run / "token_losses", "<f4")
-    (losses * np.where(done, 1, 0.5).astype(np.float32)).tofile(run / "token_losses")
-    rehash(run)
-    by_seed = {
-        seed: any(each.outcome == "flag" and "token_losses:" in each.said for each in found.of("losses"))
-        for seed in range(6)
-        for found in [judged(run, targets=32, seed=seed)]
-    }
-    assert not by_seed[0]
-    assert any(by_seed.values())
-
-
-def test_an_evaluation_that_only_its_own_clock_keeps_within_the_limit_is_left_open(run: Path) -> None:
-    setting(run, "score", max_seconds=10.0)
-    change(run / "result.json", eval_seconds=9.5)
-    for whole, said in ((9.9, False), (13.0, True)):
-        of_stage(run, "score while adapting", seconds=whole)
-        rehash(run)
-        found = judged(run, targets=32).of("V11")
-        assert any("which also loads the artifact, took 13 s" in finding.said for finding in found) is said
-
-
-def test_a_slice_of_another_size_is_not_what_was_adapted_to(tmp_path: Path) -> None:
-    run = train(tmp_path, "--score.ttt=held_out", "--score.held-out.tokens=256")
-    assert judged(run, full=True).flagged == []
-    first = ledger_of(run)
-    for event, said in (
-        ({"size": 300}, "has 300 tokens, score.held_out.tokens is 256"),
-        ({"size": 1}, "are not those that the ledger names"),
-    ):
-        write_ledger(run, [first[0], first[1] | event, *first[2:]])
-        assert any(said in finding.said for finding in judged(run, targets=32).findings), said
-    write_ledger(run, [first[0], first[2], first[1], *first[3:]])
-    assert any("again, or late" in finding.said for finding in judged(run, targets=32).of("ledger"))

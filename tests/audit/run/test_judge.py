@@ -146,9 +146,14 @@ def test_the_command_exits_with_1_0_and_2(
 
     assert ended(run, "--device=cpu", "--json") == 0
     assert json.loads(capsys.readouterr().out)["flagged"] == []
+    shipped = (Path(__file__).parents[1] / "scripts" / "illegal_network.py").read_bytes()
+    (run / "train_gpt.py").write_bytes(shipped)
+    change(run / "result.json", code_hash=hashlib.sha256(shipped).hexdigest(), code_bytes=len(shipped))
+    assert ended(run, "--device=cpu") == 1
+    assert "train_gpt.py: breaks V12: " in capsys.readouterr().out
     score_again(run)
     assert ended(run, "--device=cpu") == 1
-    assert capsys.readouterr().out.endswith("flagged: V3, ledger, result\n")
+    assert capsys.readouterr().out.endswith("flagged: V3, code, ledger, result\n")
     assert ended(tmp_path) == 2
     (run / "config.json").write_text("{}")
     assert ended(run) == 2
