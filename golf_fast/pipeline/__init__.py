@@ -1,1 +1,1 @@
-"""The stages of one run, in order, and what joins them."""
+"""The stages of a run in order, and the code that connects them."""

@@ -1,4 +1,4 @@
-"""What byte compressors make of the validation text of a run."""
+"""Baselines: the bits per byte of general-purpose compressors on the validation text of a run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import Inputs
 
 MAX_BYTES = 64 << 20
-"""Byte compressors are run on texts up to this size; on larger ones they take longer than the run."""
+"""Greatest size in bytes of a text that is given to compressors; on a larger one they would take longer than the
+run."""
 
 
 def compare(context: Context, inputs: Inputs, val_bytes: int) -> list[Baseline]:
-    """What byte compressors reach on the validation text, by itself and after the training text; none on a large text.
+    """The bits per byte of compressors on the validation text, by itself and after the training text; an empty list if
+    the text is larger than `MAX_BYTES`.
 
     Args:
-        val_bytes: the size of the validation text.
+        val_bytes: size of the validation text in bytes.
     """
     train_text = inputs.dataset.train_text(MAX_BYTES)
     if train_text is None or val_bytes > MAX_BYTES:

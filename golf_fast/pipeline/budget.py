@@ -1,4 +1,4 @@
-"""The one owner of a run's time: its limit, what each part of the run may take of it, and what it took."""
+"""The time budget of a run: its limit, the time that training and quantization may take, and the time they took."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from golf_fast.runs.schedule import RecordedSchedule, Times
 
 @dataclass
 class Budget:
-    """Seconds of training time, in which quantizing counts where it reads training tokens (docs/rules.md).
+    """The training time of a run in seconds; quantization counts if it reads training tokens (docs/rules.md).
 
-    A replay has no limit to obey: it trains as long as the first run did in steps, and gives up what that gave up.
-    Its own time is judged all the same.
+    A replay has no limit: it trains for the same number of steps as the first run, and skips calibration if that run
+    did. Its time is judged by the rules all the same.
     """
 
     limit: float
-    """The longest time that the run may take; 0 for no limit."""
+    """The time limit in seconds; 0: no limit."""
     kept: float
-    """The part of the limit that is kept for calibrating and quantizing."""
+    """Seconds of the limit that are reserved for calibration and quantization."""
     replayed: bool = False
-    """Whether the schedule of an earlier run is followed."""
+    """Whether the run replays the schedule of an earlier run."""
     gave_up: bool = False
-    """Whether the quantization does without the training tokens that it was to read."""
+    """Whether quantization went without the training tokens that it was configured to read, for lack of time."""
     trained: float = 0.0
-    """The time that training took."""
+    """Seconds that training took."""
     quantized: float = 0.0
-    """The time that calibrating and quantizing took where training tokens have a part in the result, else 0."""
+    """Seconds that calibration and quantization took if the result depends on training tokens, else 0."""
     repeated: float = 0.0
-    """The time that attempts at it took which were cut short."""
+    """Seconds that interrupted attempts at quantization took."""
 
     @classmethod
     def of(cls, config: RunConfig, replayed: RecordedSchedule | None = None) -> Budget:
         """The budget of a run, before it begins.
 
         Args:
-            replayed: the schedule that the run follows, if it follows that of an earlier run.
+            replayed: the schedule that the run replays; None: it replays none.
         """
         limit, compress = config.train.max_seconds, config.compress
         return cls(
@@ -49,21 +49,21 @@ class Budget:
 
     @property
     def for_training(self) -> float:
-        """Seconds after which training ends; 0 for no limit."""
+        """Seconds after which training ends; 0: no limit."""
         return self.limit - self.kept
 
     @property
     def for_quantizing(self) -> float:
-        """Seconds that training has left; infinite for no limit, negative: do not begin."""
+        """Seconds that remain for calibration and quantization; infinite without a limit, negative: do not begin."""
         if self.replayed:
             return -1.0 if self.gave_up else math.inf
         return self.limit - self.trained - self.repeated if self.limit > 0 else math.inf
 
     @property
     def used(self) -> float:
-        """Seconds of training, and of calibrating and quantizing where that counts."""
+        """Seconds of training, plus those of calibration and quantization if they count as training time."""
         return self.trained + self.quantized
 
     def times(self) -> Times:
-        """The seconds, as they are recorded beside the schedule."""
+        """The times as they are recorded with the schedule."""
         return Times(self.limit, self.kept, self.trained, self.quantized)

@@ -1,4 +1,4 @@
-"""What compression learns from training tokens: the inputs of each matrix, and what a change of weights costs."""
+"""Calibration on training tokens: Gram matrices of the inputs of each matrix, and bits per byte of changed weights."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from golf_fast.model import GPT, parameters
 from golf_fast.model.parameters import Activation
 
 BATCH_TOKENS = 16384
-"""Tokens of a batch: the hidden activations of one layer are kept in float32 while they are summed up."""
+"""Tokens per batch, limited because the hidden activations of a layer are held in float32 while they are summed."""
 
 
 class GramMatrices:
-    """Sums of `x x^T` over the inputs x of each matrix of a model (an `Observer`), float32, by public name.
+    """An `Observer` that sums `x x^T` over the inputs x of each matrix of a model, in float32, by public name.
 
-    GPTQ's Hessians (arXiv 2210.17323, section 3) but for a factor. Matrices with one input share one tensor. The rows
-    of a lookup table have no input of their own: for `bigram.embed` the sum is over the rows of the matrix that its
-    columns meet next, `bigram.proj`.
+    Up to a factor these are the Hessians of GPTQ (arXiv 2210.17323, section 3). Matrices with the same input share one
+    tensor. A lookup table has no such input: for `bigram.embed` the sum is over the rows of `bigram.proj`, the matrix
+    that its rows are multiplied with.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         self.names: dict[tuple[Activation, int | None], list[str]] = {}
-        """The matrices that read an activation of a block, or of none, by that and the block."""
+        """Names of the matrices that read an activation, by activation and block (None: no block)."""
         for found in parameters.slices(config):
             if found.part.reads is not None:
                 self.names.setdefault((found.part.reads, found.layer), []).append(found.name)
@@ -43,7 +43,7 @@ class GramMatrices:
         self.sums[names[0]].addmm_(rows.T, rows)
 
     def check_complete(self) -> None:
-        """Raise a ValueError that names a matrix whose inputs were not seen, if there is one."""
+        """Raise a ValueError if the inputs of a matrix were not observed."""
         for names in self.names.values():
             if names[0] not in self.sums:
                 raise ValueError(f"the calibration: the model shows nothing of what goes into {names[0]}")
@@ -53,16 +53,16 @@ class GramMatrices:
 def gram_matrices(
     model: GPT, batches: Sequence[Batch], ranks: Ranks, check: Callable[[], object] = lambda: None
 ) -> dict[str, torch.Tensor]:
-    """The `GramMatrices` of `model` over the batches of all ranks, on its device, the same on every rank.
+    """The `GramMatrices` of `model` over the batches of all ranks, on its device and equal on every rank.
 
     Args:
-        model: with the weights that will be quantized, uncompiled.
-        batches: this rank's, as many as every other's; of training tokens, never of validation tokens.
-        check: called before each batch; what it raises ends the work.
+        model: the uncompiled model with the weights that will be quantized.
+        batches: this rank's batches of training tokens; every rank must have the same number.
+        check: called before each batch; an exception that it raises is passed on.
 
     Raises:
-        ValueError: a parameter of the model has no row in the table of parameters, a row no parameter, or what a matrix
-            reads was not shown.
+        ValueError: a parameter of the model has no row in the table of parameters, a row has no parameter, or the input
+            of a matrix was not observed.
     """
     assert model.observer is None
     model.claimed("the calibration")
@@ -87,8 +87,8 @@ def next_batches(
 ) -> tuple[list[Batch], int]:
     """This rank's share of at least `tokens` training tokens from `position` on, and the position after all shares.
 
-    After training these are the tokens that come next: none was trained on, unless the stream has begun again.
-    `separate` as in `Batches`.
+    After training these are the next tokens of the stream: none was trained on, unless the stream has wrapped around.
+    `separate` is as in `Batches`.
     """
     rows = -(-tokens // (seq_len * ranks.world_size))
     count = -(-rows // max(1, BATCH_TOKENS // seq_len))
@@ -100,7 +100,7 @@ def next_batches(
 
 
 def bits_per_byte(model: GPT, batches: Sequence[Batch], token_bytes: TokenBytes, device: torch.device) -> float:
-    """Bits per byte of the targets of `batches`, under the model as it is."""
+    """Bits per byte of the targets of `batches` under `model`."""
     nats, size = 0.0, 0
     with torch.inference_mode():
         for batch in batches:

@@ -1,4 +1,4 @@
-"""Compression as a stage of a run: averaged weights to the artifact, in what the budget leaves, and what it cost."""
+"""The compression stage of a run: averaged weights to the artifact, within the time that the budget leaves."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from golf_fast.pipeline.training import TrainingStage, write_schedule
 
 @dataclass(frozen=True)
 class Compressed:
-    """What the compression stage leaves beside the artifact; tensors are under public names, on the CPU.
+    """The results of the compression stage besides the artifact; tensors are on the CPU, under public names.
 
     Attributes:
-        weights: as they were trained.
-        pruned: the same after pruning.
-        hessians: of the matrices; none if no training tokens had a part in the result.
+        weights: the trained weights.
+        pruned: the trained weights after pruning.
+        hessians: Hessians of the matrices; empty if the result does not depend on training tokens.
         config: the settings that were used in the end.
-        next_token: position in the training stream after the last token that had a part in the result.
+        next_token: position in the training stream after the last token that the result depends on.
     """
 
     weights: dict[str, torch.Tensor]
@@ -39,7 +39,7 @@ class Compressed:
 
 
 def compress(context: Context, inputs: Inputs, budget: Budget, training: TrainingStage) -> Compressed:
-    """Quantize and write the artifact; where that looks at training tokens, its time is training time.
+    """Quantize and write the artifact; if that reads training tokens, its time counts as training time.
 
     Raises:
         InputError: a tensor cannot be quantized, or the artifact cannot be written.
@@ -50,7 +50,7 @@ def compress(context: Context, inputs: Inputs, budget: Budget, training: Trainin
     next_token = training.next_token
 
     def calibrate(check: Callable[[], object]) -> dict[str, torch.Tensor]:
-        """What the inputs of each matrix look like under the weights that will be quantized."""
+        """Gram matrices of the inputs of each matrix, under the weights that will be quantized."""
         nonlocal next_token
         stream, wanted = inputs.dataset.train_stream(), config.compress.calibration_tokens
         separate = config.model.separate_documents
@@ -67,7 +67,7 @@ def compress(context: Context, inputs: Inputs, budget: Budget, training: Trainin
     if done.seconds:
         log.line(f"calibrated and quantized in {done.seconds:.1f} s, {budget.used:.1f} s with the training")
     if done.gave_up:
-        next_token = training.next_token  # nothing came of the tokens, as in a replay, which does not look at them
+        next_token = training.next_token  # the result does not depend on the tokens that were read
     if ranks.main:
         size = write_artifact(context.paths.artifact, done.tensors, model_config, **done.config.coding())
         log.line(f"artifact: {size:,} bytes, {done.config.codec}")

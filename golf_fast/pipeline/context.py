@@ -1,4 +1,4 @@
-"""What the stages of a run share: its settings, where it leaves its files, who computes, and what is said meanwhile."""
+"""The context that the stages of a run share: settings, paths, ranks, log, device and backends."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from golf_fast.train.progress import Log
 
 
 class Stage(NamedTuple):
-    """A stage that has ended."""
+    """A finished stage."""
 
     name: str
     seconds: float
     bytes: int | None
-    """Bytes of the model after it, where it made or measured one."""
+    """Size of the model after the stage in bytes; None: the stage neither made nor measured one."""
     bpb: float | None
-    """Bits per byte of the model after it, where it measured them."""
+    """Bits per byte of the model after the stage; None: they were not measured."""
 
 
 class Context:
-    """A run's settings and surroundings, said in lines of the log when it is made.
+    """The settings and the environment of a run, which are logged on construction.
 
     Raises:
-        InputError: an op cannot run as asked, or only slowly.
+        InputError: an op cannot run with the backend that was asked for, or only with its slow reference.
     """
 
     def __init__(self, config: RunConfig, paths: RunPaths, ranks: Ranks, log: Log, code: Code) -> None:
@@ -57,7 +57,7 @@ class Context:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, float]]:
-        """Time a stage and keep it for the table at the end; the block may note `bytes` and `bpb`."""
+        """Time a stage and record it for the final table; the block may set `bytes` and `bpb`."""
         began = time.perf_counter()
         note: dict[str, float] = {}
         yield note
@@ -67,14 +67,14 @@ class Context:
 
     @contextmanager
     def secondary(self) -> Iterator[None]:
-        """Write what the result does not hang on: a failure is said, and the run goes on without the file."""
+        """Do work that the result does not depend on: a failure is logged, and the run continues."""
         try:
             yield
         except InputError as error:
             self.log.line(f"{error}; the run goes on without it")
 
     def model(self, embedding_dtype: torch.dtype) -> GPT:
-        """A new model of the run's shape and seed, on its device."""
+        """A new model with the configuration and the seed of the run, on its device."""
         model = GPT(
             self.config.model,
             compute_dtype=self.dtype,

@@ -1,4 +1,4 @@
-"""What scoring leaves behind of tokens and documents, so that a run can be looked at and compared by document."""
+"""Writes what scoring found for each document and token, so that runs can be inspected and compared by document."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from golf_fast.runs.documents import Documents
 from golf_fast.score import Score
 
 _STRETCHES = 256
-"""Stretches of the stream for which the gain of adapting is kept."""
+"""Number of stretches of the stream for which the gain of adapting is stored."""
 _AT_EACH_END = 3
-"""Documents whose text is kept, of the hardest, and of the easiest."""
+"""Number of hardest documents, and of easiest ones, whose text is stored."""
 _SHOWN_TOKENS = 256
-"""Tokens of each that are kept."""
+"""Number of tokens that are stored of such a document."""
 _LEAST_TOKENS = 64
-"""A document with fewer says little."""
+"""Least number of tokens of such a document; shorter ones say little."""
 
 
 def leave_documents(context: Context, inputs: Inputs, fixed: Score, final: Score) -> None:
-    """Leave the documents and, where the run adapts, the losses before adapting and what it gained along the stream."""
+    """Write the documents and, if the run adapts, the losses without adapting and the gain along the stream."""
     paths = context.paths
     if final is not fixed:
         for stretch in gains(fixed.losses, final.losses):
@@ -38,7 +38,12 @@ def leave_documents(context: Context, inputs: Inputs, fixed: Score, final: Score
 
 
 def gains(fixed: npt.NDArray[np.float32], adapting: npt.NDArray[np.float32]) -> list[dict[str, float]]:
-    """The mean losses of equal stretches of the stream, in nats, without and with adapting; both `[targets]`."""
+    """Mean losses in nats of equal stretches of the stream, without and with adapting.
+
+    Args:
+        fixed: loss of each target without adapting, `[targets]`.
+        adapting: loss of each target with adapting, `[targets]`.
+    """
     edges = np.unique(np.linspace(0, len(fixed), min(_STRETCHES, len(fixed)) + 1).astype(np.int64)).tolist()
     return [
         {
@@ -52,10 +57,10 @@ def gains(fixed: npt.NDArray[np.float32], adapting: npt.NDArray[np.float32]) -> 
 
 
 def find_documents(validation: Validation, losses: npt.NDArray[np.float32], tokenizer: Tokenizer) -> Documents:
-    """Where the documents begin, their bytes, their hashes, and the text of the hardest and easiest by bits per byte.
+    """The start, bytes and hash of each document, and the text of the hardest and the easiest by bits per byte.
 
     Args:
-        losses: nats of each target, `[targets]`.
+        losses: loss of each target in nats, `[targets]`.
     """
     tokens, count = validation.tokens, validation.targets
     begins = np.flatnonzero(tokens[:count] == BOS_ID)
@@ -76,13 +81,14 @@ def find_documents(validation: Validation, losses: npt.NDArray[np.float32], toke
 
 
 def _hash(tokens: npt.NDArray[np.uint16], tokenizer: Tokenizer) -> str:
-    """The hash that `Documents` has of the text of a document: of all tokens but the first, its BOS or what is cut."""
+    """The hash of a document's text in `Documents`: over all tokens but the first, which is a BOS or the end of a cut
+    document."""
     before = len(tokenizer.decode_bytes(tokens[:1]))
     return hashlib.sha256(tokenizer.decode_bytes(tokens)[before:]).hexdigest()[:16]
 
 
 def _ends(nats: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> list[int]:
-    """The documents with the most bits per byte, the most first, then those with the fewest, the fewest last."""
+    """The documents with the most bits per byte, in falling order, then those with the fewest, in falling order."""
     long = np.flatnonzero((lengths >= _LEAST_TOKENS) & (sizes > 0))
     ordered: list[int] = long[np.argsort(-nats[long] / sizes[long], kind="stable")].tolist()
     return ordered[:_AT_EACH_END] + ordered[max(_AT_EACH_END, len(ordered) - _AT_EACH_END) :]

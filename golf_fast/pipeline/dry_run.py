@@ -1,4 +1,4 @@
-"""What a run on several ranks would be, without making it: shapes, exchanges, memory and time."""
+"""The dry run: shapes, collectives, memory and time of a run on several ranks, without running it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _GIB = 1 << 30
 
 
 def dry_run(parsed: Parsed) -> None:
-    """Go through a step of every rank, see that they fit together, and print the plan. Nothing is written.
+    """Simulate a step of every rank, check that their collectives match, and print the plan. Nothing is written.
 
     Raises:
-        InputError: the configuration does not go together, or an op cannot be gone through without data.
-        StoppedError: two ranks would exchange different things.
+        InputError: the configuration is inconsistent, or an op cannot be simulated without data.
+        StoppedError: the collectives of two ranks differ.
     """
     config = replace(parsed.config, train=replace(parsed.config.train, dry_run=False))
     world_size = parsed.config.train.dry_run_ranks
-    if os.environ.get("RANK", "0") != "0":  # each would say the same
+    if os.environ.get("RANK", "0") != "0":  # every rank would print the same
         return
     _require_divisible(config, world_size)
     for line in parsed.lines:
@@ -53,10 +53,10 @@ def dry_run(parsed: Parsed) -> None:
 
 
 def _require_divisible(config: RunConfig, world_size: int) -> None:
-    """That a number of ranks can share out a step.
+    """Check that the world size divides the number of micro-batches.
 
     Raises:
-        InputError: it does not divide the micro-batches.
+        InputError: it does not.
     """
     if config.train.micro_batches % world_size:
         raise InputError(
@@ -65,10 +65,10 @@ def _require_divisible(config: RunConfig, world_size: int) -> None:
 
 
 def require_equal(ranks: list[Rehearsal]) -> None:
-    """That all ranks exchange the same things in the same order, or they would wait for each other for ever.
+    """Check that all ranks run the same collectives in the same order; otherwise they would deadlock.
 
     Raises:
-        StoppedError: they do not; names the first difference.
+        StoppedError: they do not; the message names the first difference.
     """
     first = ranks[0].exchanges
     for rank, other in enumerate(ranks):
@@ -173,7 +173,7 @@ def _passes(config: RunConfig, steps: int | None) -> Iterator[str]:
 
 
 def _known(config: RunConfig, world_size: int) -> tuple[Path, float] | None:
-    """The newest run of this model and batch on as many ranks, and how many seconds a step of it took."""
+    """The newest run with this model, batch and world size, and the seconds that a step of it took."""
     found = []
     for folder in config.runs_dir.iterdir() if config.runs_dir.is_dir() else ():
         run = FinishedRun(folder)

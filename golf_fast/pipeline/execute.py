@@ -1,4 +1,4 @@
-"""A run as a person makes it: in a directory of its own, from its beginning or from where it was cut short."""
+"""Executes a run in a run directory, from the beginning or from where it was interrupted."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from golf_fast.watched_peers import WatchedPeers
 
 
 def execute(parsed: Parsed, interrupted: InterruptedRun | None = None) -> None:
-    """Make a run from text to a score, in a directory of its own.
+    """Execute a run from text to a score, in its run directory.
 
     Args:
         interrupted: the run to resume, whose configuration is `parsed`. None: start a new run, or resume the run that
             these ranks had begun where torchrun has restarted them.
 
     Raises:
-        InputError: something that was asked for or given cannot be used.
+        InputError: a setting or an input cannot be used.
     """
     require_installed(parsed.config.track)
     device, reason = machine.choose_device(parsed.config.device)
@@ -40,7 +40,7 @@ def execute(parsed: Parsed, interrupted: InterruptedRun | None = None) -> None:
 
 
 def execute_among(parsed: Parsed, ranks: Ranks, device_reason: str, interrupted: InterruptedRun | None = None) -> Path:
-    """The same among ranks that have met, and stay together; the directory of the run."""
+    """As `execute`, on ranks that are already connected and stay so; returns the run directory."""
     config = parsed.config
     interrupted = interrupted or restarted(config, ranks)
     directory = None
@@ -72,7 +72,7 @@ def execute_among(parsed: Parsed, ranks: Ranks, device_reason: str, interrupted:
                 log.track(config.track, paths.folder, flat(config.as_dict()))
                 _go(run, log)
         except BaseException:
-            # What ended before the training is no run: the same --run-id must do the next time.
+            # A run that failed before training leaves no directory, so that its --run-id can be used again.
             if directory is not None and not began:
                 directory.discard()
             raise
@@ -80,7 +80,7 @@ def execute_among(parsed: Parsed, ranks: Ranks, device_reason: str, interrupted:
 
 
 def _require_shared(paths: RunPaths, ranks: Ranks) -> None:
-    """That every rank sees what rank 0 leaves in the run directory.
+    """Check that every rank sees the files that rank 0 writes into the run directory.
 
     Raises:
         InputError: a rank on another machine does not.
@@ -96,7 +96,7 @@ def _require_shared(paths: RunPaths, ranks: Ranks) -> None:
 
 
 def _new_directory(parsed: Parsed, ranks: Ranks) -> tuple[RunPaths, RunDirectory | None]:
-    """Take a directory for a new run, on rank 0, and tell all where it is."""
+    """Create the directory of a new run on rank 0, and tell all ranks its path."""
     stamp = ranks.broadcast_float(time.time())
     directory = new_run_directory(parsed.config, stamp) if ranks.main else None
     number = int(ranks.broadcast_float(directory.number if directory else 0))
@@ -104,7 +104,7 @@ def _new_directory(parsed: Parsed, ranks: Ranks) -> tuple[RunPaths, RunDirectory
 
 
 def _shipped(config: RunConfig, paths: RunPaths, ranks: Ranks) -> code_size.Code:
-    """The code that the run would ship: rank 0 leaves it in the directory of the run, and all take it from there."""
+    """The code that the run would ship: rank 0 writes it to the run directory, and all ranks read it from there."""
     if ranks.main:
         with replacing(paths.code) as file:
             file.write(code_size.code(config).content)

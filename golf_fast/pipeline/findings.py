@@ -1,4 +1,4 @@
-"""What a run finds, stage by stage."""
+"""The results of a run's stages, as far as it has come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from golf_fast.score import Score
 from golf_fast.score.ledger import Event
 from golf_fast.train import Trained
 
-if TYPE_CHECKING:  # what is only for people is not needed for a score
+if TYPE_CHECKING:  # not imported at run time, since a built submission has no reports
     from golf_fast.data.overlap import Overlap
     from golf_fast.pipeline.compression_costs import Costs
 
@@ -22,25 +22,25 @@ BEFORE, AFTER, ADAPTING = "score before compression", "score after compression",
 
 @dataclass
 class Findings:
-    """What is known of a run so far; None or empty for what is not."""
+    """The results of the stages that have finished; None or empty for the others."""
 
     inputs: Inputs
     budget: Budget
     overlap: Overlap | None = None
-    """What of the validation text the training text has, if the main rank looked."""
+    """The overlap of validation and training text; None on all ranks but the main one."""
     trained: Trained | None = None
     costs: Costs | None = None
-    """What the compression cost, in bytes and in bits per byte."""
+    """The cost of the compression, in bytes and in bits per byte."""
     scores: dict[str, Score] = field(default_factory=dict)
-    """The score of each scoring stage that has ended, by its name."""
+    """The score of each finished scoring stage, by the name of the stage."""
     events: list[Event] = field(default_factory=list)
-    """What the ledger of the final score has recorded so far."""
+    """The events that the ledger of the final score has recorded so far."""
     resumed: int = 0
-    """How often the run was cut short and went on."""
+    """Number of times that the run was interrupted and resumed."""
     repeated_seconds: float = 0.0
-    """Seconds of work that were done again then."""
+    """Seconds of work that were repeated because of that."""
     reservations: list[str] = field(default_factory=list)
-    """What that leaves open, in words."""
+    """What could not be verified because of that, as texts."""
 
     def final(self, config: ScoreConfig) -> Score | None:
         """The score that counts."""

@@ -1,4 +1,4 @@
-"""The data of a run: what it trains on, and the validation tokens that it is scored on."""
+"""The data of a run: the training tokens, and the validation tokens to be scored."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from golf_fast.score import check_protocol
 
 @dataclass(frozen=True)
 class Inputs:
-    """What `prepare_inputs` found.
+    """The data of a run, as `prepare_inputs` found them.
 
     Attributes:
-        validation: the tokens to be scored, `[whole windows + 1]`, and their bytes.
+        dataset: the shards and the tokenizer.
+        validation: the tokens to be scored, `[whole windows + 1]`, and the bytes that each stands for.
         token_bytes: byte lengths of the tokenizer's tokens.
-        shards: path of each validation shard, in order -> SHA-256.
-        side_cars: the same of the files that say how many bytes their tokens stand for, where there are some.
+        shards: SHA-256 of each validation shard by its path, in order.
+        side_cars: the same for the side-car files with the bytes of each token, where there are any.
     """
 
     dataset: Dataset
@@ -30,20 +31,20 @@ class Inputs:
     side_cars: dict[str, str]
 
     def slice_of_training(self, count: int) -> Tokens:
-        """The last `count` training tokens, or all there are: what a short training does not come to."""
+        """The last `count` training tokens, or all if there are fewer; a short training run does not reach them."""
         total = self.dataset.train_tokens()
         taken = min(count, total)
         return self.dataset.train_stream().read(total - taken, taken)
 
 
 def prepare_inputs(context: Context) -> Inputs:
-    """Find or build the data, check it, and leave the tokenizer in the run directory.
+    """Find or build the data, check them, and copy the tokenizer to the run directory.
 
     Raises:
-        InputError: the data cannot be used, ranks have different data, or the rules forbid the protocol of scoring.
+        InputError: the data cannot be used, ranks have different data, or the rules forbid the scoring protocol.
     """
     config, ranks = context.config, context.ranks
-    for turn in range(3):  # rank 0 builds what is not there yet, then the others find it
+    for turn in range(3):  # rank 0 builds missing data first, then the other ranks find them
         if ranks.turn == turn:
             dataset = prepare(config.data, config.model.vocab_size, ranks.device.type == "cuda", context.log.progress)
         ranks.barrier()

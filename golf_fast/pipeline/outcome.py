@@ -1,4 +1,4 @@
-"""What a run ends with: its result."""
+"""The result of a run and its verdict on the rules, from the findings of its stages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from golf_fast.score.verdict import Facts, Verdict, judge, variant_of
 
 
 def verdict(context: Context, found: Findings, *, finished: bool) -> Verdict:
-    """What the ledger and the facts of the run make of it."""
+    """The verdict on the rules, from the ledger and the facts of the run."""
     config, final, budget = context.config, found.final(context.config.score), found.budget
     dataset = found.inputs.dataset
     facts = Facts(
@@ -35,7 +35,7 @@ def verdict(context: Context, found: Findings, *, finished: bool) -> Verdict:
 
 
 def result(context: Context, found: Findings, *, finished: bool) -> Result:
-    """The result as far as it is known; None for what was not measured."""
+    """The result as far as it is known; fields that were not measured are None."""
     paths, config, trained = context.paths, context.config, found.trained
     judged = verdict(context, found, finished=finished)
     before, after, final = found.scores.get(BEFORE), found.scores.get(AFTER), found.final(config.score)

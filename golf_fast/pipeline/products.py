@@ -44,7 +44,7 @@ PRODUCT_OF = {
     AFTER: "after",
     ADAPTING: "adapting",
 }
-"""Stage -> the record of what it makes, in their order."""
+"""Name of the record of each stage's product, by stage and in order."""
 PRODUCTS = (RUN, *PRODUCT_OF.values())
 """Names of the records, in the order in which they are made."""
 _NEEDED = "the record of a run is needed"
@@ -79,15 +79,15 @@ class StageProducts:
         self._alive = self.folder / "alive"
 
     def begin(self, context: Context, inputs: Inputs) -> None:
-        """Begin to keep what a new run makes, on rank 0."""
+        """Write the first record of a new run, on rank 0."""
         if self._ranks.main:
             self.keep(RUN, {**_surroundings(context, inputs), "launch": launch()})
 
     def go_on(self, context: Context, inputs: Inputs) -> None:
-        """See that a run can go on here; what makes it differ from what was is said.
+        """Check that the run can be resumed here, and log what differs from before.
 
         Raises:
-            InputError: the data are others than it began with.
+            InputError: the data are not those that the run began with.
         """
         before, now = resume_records.read(self.folder / RUN).fields, _surroundings(context, inputs)
         if before["data"] != now["data"]:
@@ -100,10 +100,10 @@ class StageProducts:
             self._log.line(f"going on elsewhere: {'; '.join(changed)}; the last bits may differ")
 
     def find(self, name: str, file: Path | None = None) -> resume_records.Record | None:
-        """A product that is whole and unharmed, if there is one; called by all ranks together.
+        """The record of a product if it is complete and undamaged, else None; called by all ranks together.
 
         Args:
-            file: belongs to the product, and must be what it was.
+            file: a file that belongs to the product and must be unchanged.
         """
         path, found = self.folder / name, None
         if self._ranks.main and resume_records.marker(path).exists():
@@ -126,7 +126,7 @@ class StageProducts:
         tensors: Mapping[str, torch.Tensor] | None = None,
         file: Path | None = None,
     ) -> None:
-        """Keep a product, on rank 0, and forget those that were made from another one like it.
+        """Store a product, on rank 0, and remove the products of later stages, which depend on an earlier version.
 
         Args:
             file: as for `find`.
@@ -141,7 +141,7 @@ class StageProducts:
                 self._log.line(f"{error}; a run that is cut short would have to make it again")
 
     def checkpoint(self) -> Checkpoint | None:
-        """The newest whole checkpoint of the training; those after it are removed. Called by all ranks together."""
+        """The newest complete checkpoint, if there is one; later ones are removed. Called by all ranks together."""
         found = checkpoint.newest(self.folder, self._log.line) if self._ranks.main else None
         step = int(self._ranks.broadcast_float(float(found.step if found else -1)))
         if self._ranks.main:
@@ -151,26 +151,26 @@ class StageProducts:
         return found or checkpoint.read(self.folder / f"step-{step:08d}", check=False)
 
     def remove_after(self, step: int) -> None:
-        """Remove the checkpoints after a step."""
+        """Remove the checkpoints of later steps."""
         for folder in checkpoint.folders(self.folder):
             if int(folder.name.partition("-")[2]) > step:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def back_to(self, step: int) -> None:
-        """Forget all that was made after a checkpoint."""
+        """Remove everything that was made after the checkpoint of a step."""
         self.remove_after(step)
         for name in PRODUCTS[1:]:
             resume_records.drop(self.folder / name)
 
     def drop(self) -> None:
-        """Remove the folder: the run has finished."""
+        """Remove the folder, when the run has finished."""
         if self._ranks.main:
-            resume_records.drop(self.folder / RUN)  # first: what is left without it is no run to go on with
+            resume_records.drop(self.folder / RUN)  # first, because the rest cannot be resumed without it
             shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Put on record when a stage begins and ends, and that the run lives meanwhile."""
+        """Record when a stage begins and ends, and give signs of life meanwhile."""
         began = time.time()
         self._note(event="begin", stage=name, time=began)
         with self._living():
@@ -178,7 +178,7 @@ class StageProducts:
         self._note(event="end", stage=name, seconds=time.time() - began)
 
     def spent(self, name: str) -> float:
-        """Seconds on record of a stage that has to be made again; the same on every rank."""
+        """Recorded seconds of earlier attempts at a stage that has to be repeated; the same on every rank."""
         events = self._events() if self._ranks.main else []
         ended = [
             float(event["seconds"]) for event in events if event["event"] in ("end", "cut") and event["stage"] == name
@@ -186,11 +186,11 @@ class StageProducts:
         return self._ranks.broadcast_float(sum(ended))
 
     def cut(self, start: Checkpoint | None, *, back: bool) -> Cut:
-        """Where the run was cut short; the main rank knows.
+        """Where the run was interrupted; called on the main rank.
 
         Args:
-            start: the checkpoint that its training goes on from; None: from the start, or not at all.
-            back: whether what was made after it is made again.
+            start: the checkpoint that training resumes from; None: training starts at step 0, or has finished.
+            back: whether everything made after that checkpoint is repeated.
         """
         events = self._events()
         last = events[-1] if events else {}
@@ -209,16 +209,16 @@ class StageProducts:
         return Cut(stage, ended, max(0.0, ended - since))
 
     def done(self) -> list[str]:
-        """The stages whose products are there."""
+        """The stages whose products are stored."""
         return [stage for stage, product in PRODUCT_OF.items() if resume_records.marker(self.folder / product).exists()]
 
     def note_cut(self, cut: Cut) -> None:
-        """Put on record where a run was cut short."""
+        """Record where the run was interrupted."""
         self._note(event="cut", stage=cut.stage, seconds=cut.lost)
 
     @property
     def interruptions(self) -> tuple[int, float]:
-        """How often the run was cut short, and how many seconds of work were made again."""
+        """How often the run was interrupted, and how many seconds of work were repeated."""
         cuts = [float(event["seconds"]) for event in self._events() if event["event"] == "cut"]
         return len(cuts), sum(cuts)
 
@@ -238,7 +238,7 @@ class StageProducts:
 
     @contextlib.contextmanager
     def _living(self) -> Iterator[None]:
-        """Touch a file now and then: what a process that was killed cannot say any more."""
+        """Touch a file periodically, which tells when a killed process was last alive."""
         if not self._ranks.main:
             yield
             return
@@ -261,7 +261,7 @@ class StageProducts:
 
 
 def _surroundings(context: Context, inputs: Inputs) -> dict[str, Any]:
-    """What a run depends on beside its configuration, and the torchrun that started it."""
+    """The environment that the bits of a run depend on besides its configuration."""
     return {
         "data": inputs.dataset.fingerprint,
         "code": context.code.hash,
@@ -273,9 +273,10 @@ def _surroundings(context: Context, inputs: Inputs) -> dict[str, Any]:
 
 
 def launch() -> list[str] | None:
-    """What names the torchrun that started this process, and is the same after it has started its ranks again."""
+    """An identity of the torchrun launch that started this process, which does not change when torchrun restarts its
+    ranks; None without torchrun."""
     name = os.environ.get("TORCHELASTIC_RUN_ID")
     if name is None:
         return None
-    # Its default is no name, and ranks of one launch on several machines have no other.
+    # The default run id, "none", is the same for every launch; the parent process on this machine is not.
     return [name] if name != "none" else [name, platform.node(), str(os.getppid())]

@@ -1,4 +1,4 @@
-"""A profile of some training steps: a trace to look at, and the kernels that took the time."""
+"""Profiles a range of training steps: a trace file, and a table of the kernels that took the most time."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from golf_fast.pipeline.context import Context
 from golf_fast.train.clock import Clock
 
 _NAMED = 4
-"""Kernels that the line names; the table has more."""
+"""Number of kernels in the log line; the table has more."""
 _ROWS = 30
 
 
 class Profiler:
-    """Traces the steps `first` to `last` on rank 0. What fails costs the trace and never the run.
+    """Traces the steps `first` to `last` on rank 0. A failure loses the trace and never the run.
 
-    The steps that are traced take longer, on the training clock too; starting and writing the trace stops it.
+    Traced steps take longer, also on the training clock; the clock is stopped while the trace is started and written.
 
     Args:
-        first, last: counted from 1, both included.
+        first: the first step that is traced, counted from 1.
+        last: the last step that is traced.
     """
 
     def __init__(self, context: Context, first: int, last: int) -> None:
@@ -37,8 +38,8 @@ class Profiler:
         """Start after step `first - 1` and end after step `last`.
 
         Args:
-            step: how many steps were begun; all ranks come here after the same.
-            clock: of the training; it stands while the trace is written.
+            step: number of steps that were begun, the same on all ranks.
+            clock: the training clock, which is stopped while the trace is written.
         """
         if not self._began and self._first <= step + 1 <= self._last:
             self._began = True
@@ -49,7 +50,7 @@ class Profiler:
                 self.end(step)
 
     def end(self, step: int) -> None:
-        """Write what was traced up to `step`, where something is being traced."""
+        """Write the trace up to `step`, if a trace is in progress."""
         if self._profile is not None:
             with self._harmless():
                 self._write(step)
@@ -85,7 +86,7 @@ class Profiler:
         header = f"{'kernel':80}  {'calls':>8}  {f'{device} ms':>12}  {'share':>7}"
         with replacing(paths.profile_table, "w") as file:
             file.write("\n".join([header, *rows]) + "\n")
-        # It compresses what has a name that ends so.
+        # The profiler compresses a file whose name ends in ".gz".
         temporary = Path(f"{new_neighbour(paths.profile_trace)}.gz")
         try:
             found.export_chrome_trace(str(temporary))
@@ -100,7 +101,7 @@ class Profiler:
 
     @contextlib.contextmanager
     def _harmless(self) -> Iterator[None]:
-        """Say a failure; the run goes on."""
+        """Log a failure of the block instead of raising it."""
         try:
             yield
         except Exception as error:  # noqa: BLE001  # whatever the profiler throws is not worth a run
@@ -109,5 +110,5 @@ class Profiler:
 
 
 def _microseconds(kernel: object, device: str) -> float:
-    """Time of a kernel itself, without what it calls."""
+    """Self time of a kernel in microseconds, without the kernels that it calls."""
     return float(getattr(kernel, f"self_{device}_time_total"))

@@ -1,6 +1,6 @@
-"""A training step of one rank of several without its arithmetic: shapes, exchanges and memory, on any machine.
+"""Simulates a training step of one rank without its arithmetic, for its shapes, collectives and memory, on any machine.
 
-Tensors are torch's fake ones, which have shapes and no data, and the other ranks are torch's fake process group.
+The tensors are torch's fake tensors, which have shapes and no data; the other ranks are torch's fake process group.
 """
 
 from __future__ import annotations
@@ -29,61 +29,60 @@ from golf_fast.train import Trainer
 from golf_fast.train.schedule import Rates, make_schedule
 
 _DOCUMENT_TOKENS = 1024
-"""About the mean length of a document of the challenge's text."""
+"""Length of the simulated documents in tokens, about the mean of the challenge's text."""
 
 
 class Exchange(NamedTuple):
-    """What ranks exchange at one point of a step: all of them must do the same there."""
+    """A collective of a step; all ranks must run the same one at the same point."""
 
     name: str
     tensors: tuple[str, ...]
-    """Dtype and shape of each."""
+    """Dtype and shape of each tensor."""
     bytes: int
-    """Of the largest."""
+    """Bytes of the largest tensor."""
 
 
 class Bank(NamedTuple):
-    """Matrices that ranks share out."""
+    """A bank of matrices that is sharded over the ranks."""
 
     name: str
     matrices: int
     share: int
-    """Matrices of each rank."""
+    """Number of matrices per rank."""
     padding: int
-    """Matrices of zeros that fill the last ranks' shares."""
+    """Number of zero matrices that fill the shares of the last ranks."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one rank, by what they are for."""
+    """Memory of one rank in bytes, by what it is for."""
 
     parameters: int
     gradients: int
     optimizer: int
-    """Momentum and moments, this rank's part, and what banks are padded in."""
+    """This rank's part of momentum and moments, and the buffers in which banks are padded."""
     averages: int
     activations: int
-    """The most that the forward and backward passes of a micro-step hold at a time beside all of the above, before any
-    compiler saves some of it."""
+    """Peak memory of the forward and backward passes of a micro-step in addition to the above, without a compiler."""
     exchange: int
-    """The most that the update holds beside parameters, gradients, optimizer and averages."""
+    """Peak memory of the update in addition to parameters, gradients, optimizer and averages."""
 
     @property
     def total(self) -> int:
-        """The most at a time."""
+        """Peak memory of a step."""
         held = self.parameters + self.gradients + self.optimizer + self.averages
         return held + max(self.activations, self.exchange)
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a step of one rank is.
+    """The simulated step of one rank.
 
     Attributes:
-        exchanges: in their order; None where this torch cannot tell.
-        banks: those that are shared out.
-        memory: of the rates that need most.
-        micro_steps: forward and backward passes of a step.
+        exchanges: the collectives in order; None if this version of torch has no fake process group.
+        banks: the banks that are sharded.
+        memory: memory at the rates of the schedule that need the most.
+        micro_steps: number of forward and backward passes of a step.
     """
 
     exchanges: list[Exchange] | None
@@ -93,15 +92,17 @@ class Rehearsal:
 
 
 def rehearse(config: RunConfig, rank: int, world_size: int, every_shape: bool = True) -> Rehearsal:
-    """Go through a training step of one rank.
+    """Simulate a training step of one rank.
 
     Args:
-        config: of the run, as it would be on GPUs, or with `device` "cpu" on CPUs.
-        rank, world_size: whose step, and of how many.
-        every_shape: with every length of rows and phase of the model that the run comes to; else with the first.
+        config: configuration of the run, which is simulated as on GPUs, or with `device` "cpu" as on CPUs.
+        rank: rank whose step is simulated.
+        world_size: number of ranks.
+        every_shape: whether every row length and phase of the model that the run reaches is simulated, or only the
+            first.
 
     Raises:
-        InputError: the numbers of the configuration do not go together.
+        InputError: the configuration is inconsistent.
     """
     dtype = torch.float32 if config.train.compute_dtype == "float32" else torch.bfloat16
     narrow = dtype if config.train.embedding_dtype == "compute" else torch.float32
@@ -121,7 +122,7 @@ def rehearse(config: RunConfig, rank: int, world_size: int, every_shape: bool = 
         trainer.optimizer.reads_at_once = False  # as on a GPU; nothing can be read here
         optimizer = watcher.held - parameters
         if config.train.ema or config.train.swa:
-            # A mean that has begun, which is what takes memory.
+            # An average takes memory once it has started.
             trainer.averages.update(config.train.ema_start_step, 0.0, trainer.optimizer.ok)
         averages = watcher.held - parameters - optimizer
         shapes = schedule.warm_up_rates() if every_shape else [schedule.rates(0, 0.0)]
@@ -141,7 +142,7 @@ def _bank(name: str, matrices: int, share: int, world_size: int) -> Bank:
 
 
 def _step(trainer: Trainer, watcher: _Watcher, rates: Rates) -> tuple[int, int, int]:
-    """The most bytes beside what is kept, in the passes and in the update, and the bytes of the gradients."""
+    """Peak bytes, in addition to persistent state, of the passes and of the update; and the bytes of the gradients."""
     trainer.optimizer.zero_grad()
     before = watcher.held
     watcher.begin()
@@ -165,7 +166,7 @@ def _step(trainer: Trainer, watcher: _Watcher, rates: Rates) -> tuple[int, int, 
 
 @contextlib.contextmanager
 def _group(rank: int, world_size: int) -> Iterator[bool]:
-    """Be a rank of torch's fake process group; whether there is one in this torch."""
+    """Join torch's fake process group; yields whether this version of torch has one."""
     try:
         from torch.testing._internal.distributed.fake_pg import FakeStore
     except ImportError:
@@ -179,7 +180,7 @@ def _group(rank: int, world_size: int) -> Iterator[bool]:
 
 
 class _Ranks(Ranks):
-    """Ranks whose exchanges go to the fake group, or nowhere."""
+    """Ranks whose collectives go to the fake process group, or nowhere."""
 
     def _exchange(self, collective: Callable[[], object]) -> None:
         if dist.is_initialized():
@@ -191,7 +192,7 @@ class _Ranks(Ranks):
 
 
 class _Stream:
-    """Tokens without a meaning, in documents of equal length."""
+    """A stream of meaningless tokens in documents of equal length."""
 
     def read(self, position: int, count: int) -> Tokens:
         tokens = np.full(count, BOS_ID + 1, np.uint16)
@@ -200,7 +201,7 @@ class _Stream:
 
 
 class _Batches(Batches):
-    """Batches that have the shapes of real ones."""
+    """Batches with the shapes of real ones."""
 
     def __init__(self, config: RunConfig, ranks: Ranks, fake: FakeTensorMode) -> None:
         train = config.train
@@ -222,12 +223,12 @@ class _Batches(Batches):
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation: what is exchanged, and how much memory tensors hold.
+    """Observes every operation, and records collectives and the memory of live tensors.
 
     Attributes:
-        exchanges: so far.
-        held: bytes of all tensors that are alive.
-        most: the most of that since `begin`.
+        exchanges: the collectives so far.
+        held: bytes of all live tensors.
+        most: the maximum of `held` since `begin`.
     """
 
     def __init__(self) -> None:

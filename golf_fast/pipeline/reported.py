@@ -1,4 +1,4 @@
-"""A run with all that is shown and compared beside its score."""
+"""A run that also writes its reports: tables, pages, plots, baselines, documents and a profile."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from golf_fast.train.clock import Clock
 
 
 class ReportedRun(Run):
-    """A run that leaves, beside its score, what people look at; its main rank does."""
+    """A run whose main rank writes, besides the score, what people look at."""
 
     profiler: Profiler | None = None
 
@@ -51,18 +51,19 @@ class ReportedRun(Run):
         return FinishedRun(folder).schedule() if folder else None
 
     def go(self) -> None:
-        """Train, compress and score, and leave the result; of a run that is cut short, what was found until then."""
+        """Train, compress and score, and write the result; if the run is interrupted, the result as far as it is
+        known."""
         context, found = self.context, self.found
         try:
             super().go()
         except BaseException:
             if context.ranks.main:
-                with context.secondary():  # what ended the run is what has to be said in the end
+                with context.secondary():  # the error that ended the run must be the last message
                     outcome.result(context, found, finished=False).write(context.paths.result)
             raise
         if not context.ranks.main:
             return
-        # The score is known: it is on disk before anything that only stands beside it is worked out.
+        # The score is written before the baselines, which may take long or fail.
         result = outcome.result(context, found, finished=True)
         result.write(context.paths.result)
         with context.secondary():
@@ -102,7 +103,7 @@ class ReportedRun(Run):
             leave_documents(self.context, self.found.inputs, self.found.scores[AFTER], final)
 
     def _show(self, result: Result) -> None:
-        """Print the tables at the end."""
+        """Print the final tables."""
         log, found, paths = self.context.log, self.found, self.context.paths
         log.line("\n" + summary.compression_table(found.costs.steps if found.costs else []))
         log.line("\n" + summary.stages_table(self.context.stages))

@@ -1,4 +1,4 @@
-"""A run whose stages are kept when they end, so that one that is cut short goes on where it was."""
+"""A run that stores the product of each finished stage, so that it can be resumed when it is interrupted."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ from golf_fast.train.checkpoint import Checkpoint, Checkpoints
 from golf_fast.train.schedule import Rates
 
 _LEAST_SECONDS = 1e-3
-"""Of a limit that was used up before: 0 would be none."""
+"""Time limit in seconds that stands for one that is used up, as 0 would mean no limit."""
 
 
 class ResumableRun(ReportedRun):
-    """A run that keeps what each stage makes, and rereads it where an earlier process made it.
+    """A run that stores the product of each stage, and reads it back if an earlier process made it.
 
     Attributes:
-        kept: what it keeps.
-        start: the checkpoint that its training begins with.
+        products: the stored products.
+        start: the checkpoint that training resumes from; None: it starts at step 0.
     """
 
     products: StageProducts
     start: Checkpoint | None = None
 
     def prepare(self, *, goes_on: bool = False, step: int | None = None) -> None:
-        """As of every run; then find where to go on.
+        """Prepare as every run does, then find where to resume.
 
         Args:
             goes_on: whether an earlier process began the run.
-            step: of the checkpoint to go on from, whatever was made after it; None: with what was made last.
+            step: step of the checkpoint to resume from, discarding everything made after it; None: the newest state.
 
         Raises:
-            InputError: as of every run; or it cannot go on here.
+            InputError: as for every run, or the run cannot be resumed here.
         """
         super().prepare()
         context, inputs = self.context, self.found.inputs
@@ -99,7 +99,7 @@ class ResumableRun(ReportedRun):
         budget.repeated = self._spent("compress")
         with self.products.stage("compress"):
             done = super().compress(training)
-        # Matrices with one input share one Hessian; a file has it once.
+        # Matrices with the same input share one Hessian, which is stored once.
         first = {id(tensor): name for name, tensor in reversed(list(done.hessians.items()))}
         fields = {
             "config": for_file(done.config),
@@ -152,11 +152,11 @@ class ResumableRun(ReportedRun):
         tensors: Mapping[str, torch.Tensor] | None = None,
         file: Path | None = None,
     ) -> None:
-        """Keep the product of the stage that has just ended, with its row of the table."""
+        """Store the product of the stage that has just finished, with its row of the table of stages."""
         self.products.keep(name, {**fields, "stage": list(self.context.stages[-1])}, tensors, file)
 
     def _spent(self, stage: str) -> float:
-        """Seconds that attempts at a stage took which were cut short; they are put on record."""
+        """Seconds that interrupted attempts at a stage took; they are added to the repeated seconds."""
         seconds = self.products.spent(stage)
         if seconds:
             self.context.log.metric(kind="repeated", name=stage, seconds=seconds)
@@ -193,7 +193,7 @@ class ResumableRun(ReportedRun):
         fields, budget, ranks = record.fields, self.found.budget, self.context.ranks
         budget.quantized, budget.gave_up = fields["quantized"], fields["gave_up"]
         weights = {name: tensor.cpu() for name, tensor in training.weights.items()}
-        # Only the main rank works out what compression cost.
+        # Only the main rank measures the costs of compression.
         once = {name: tensor.to(ranks.device) for name, tensor in record.tensors().items()} if ranks.main else {}
         hessians = {name: once[first] for name, first in fields["shared"].items()} if ranks.main else {}
         config = from_plain(CompressConfig, fields["config"], record.path, lenient=True)
@@ -214,7 +214,7 @@ class ResumableRun(ReportedRun):
         return score
 
     def _set_aside(self) -> Path | None:
-        """Keep the ledger of a pass that was cut short, if there is one: what comes now is compared with it."""
+        """Set the ledger of an interrupted scoring pass aside, if there is one, for comparison with the repetition."""
         ledger = self.context.paths.ledger
         if not self.context.ranks.main or not ledger.exists():
             return None
@@ -226,7 +226,7 @@ class ResumableRun(ReportedRun):
         return earlier
 
     def _compare(self, name: str, earlier: Path) -> str:
-        """Whether a pass did again what the ledger of one that was cut short says; in words where it did not."""
+        """Compare the ledger of a pass with that of its interrupted attempt; the text of a difference, or ""."""
         before = [event for _, event in json_files.lines(earlier, "the ledger of a run is needed", whole=False)]
         now = read_ledger(self.context.paths.ledger)
         same = next((k for k, event in enumerate(before) if k >= len(now) or event != now[k]), len(before))
@@ -242,7 +242,7 @@ class ResumableRun(ReportedRun):
         return said
 
     def _say_where(self, trained: bool, back: bool) -> None:
-        """Put on record where the run was cut short and goes on."""
+        """Record and log where the run was interrupted and where it resumes."""
         start, found, log = self.start, self.found, self.context.log
         cut = self.products.cut(start, back=back)
         self.products.note_cut(cut)

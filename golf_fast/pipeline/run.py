@@ -1,7 +1,7 @@
-"""The stages of one run, in the order the data walks through them: all that a submission needs to make its score.
+"""The stages of a run in order: all that a submission needs to make its score.
 
-What is only for people (tables, plots, forecasts, comparisons) is in `golf_fast.pipeline.execute`, which adds it
-through the methods of `Run` that do nothing here.
+Output for people (tables, plots, forecasts, comparisons) is added by `golf_fast.pipeline.reported`, which overrides the
+methods of `Run` that do nothing here.
 """
 
 from __future__ import annotations
@@ -37,20 +37,21 @@ if TYPE_CHECKING:  # what only a resumable run needs
 
 
 class Run:
-    """One run: its stages, and what they found."""
+    """A run: its stages and their results."""
 
     found: Findings
     checkpoints: Checkpoints | None = None
-    """Takes checkpoints of the training, where somebody asks for them."""
+    """Takes checkpoints of training; None: none are taken."""
 
     def __init__(self, config: RunConfig, paths: RunPaths, ranks: Ranks, log: Log, code: Code) -> None:
         self.context = Context(config, paths, ranks, log, code)
 
     def prepare(self) -> None:
-        """What can be wrong with the input shows here, before any training is paid for.
+        """Load and check all inputs before training starts.
 
         Raises:
-            InputError: the data, the schedule to replay, a protocol that the rules forbid, a missing package.
+            InputError: the data or the schedule to replay cannot be used, the rules forbid the scoring protocol, or a
+                package is missing.
         """
         context, config = self.context, self.context.config
         record = self.followed()
@@ -81,15 +82,15 @@ class Run:
         self.after_scoring(final)
 
     def followed(self) -> RecordedSchedule | None:
-        """The schedule of an earlier run that this one follows, if it follows one."""
+        """The recorded schedule that this run replays, if it replays one."""
         return None
 
     def forecast(self) -> Callable[[Mapping[str, torch.Tensor]], int] | None:
-        """What predicts the bytes of the artifact from averaged weights while the model trains; None for nothing."""
+        """A function that predicts the artifact's size in bytes from averaged weights during training; None: none."""
         return None
 
     def between_steps(self, step: int, clock: Clock) -> None:
-        """Called by every rank before the first training step and after each, with the steps that were begun."""
+        """Called by every rank before the first training step and after each, with the number of steps begun."""
 
     def after_training(self, training: TrainingStage) -> None:
         """Called by every rank when training has ended, off the clock."""
@@ -101,7 +102,7 @@ class Run:
         """Called by every rank when the score that counts is known."""
 
     def train(self) -> TrainingStage:
-        """The training stage."""
+        """Run the training stage."""
         context, found = self.context, self.found
         with context.stage("train"):
             training = train_model(
@@ -118,7 +119,7 @@ class Run:
         return training
 
     def compress(self, training: TrainingStage) -> Compressed:
-        """The compression stage, which leaves the artifact."""
+        """Run the compression stage, which writes the artifact."""
         with self.context.stage("compress") as note:
             compressed = compress(self.context, self.found.inputs, self.found.budget, training)
             note["bytes"] = self.context.paths.artifact.stat().st_size
@@ -127,10 +128,10 @@ class Run:
     def score(
         self, name: str, weights: Mapping[str, torch.Tensor], config: ScoreConfig, *, final: bool = False
     ) -> Score:
-        """Score `weights` (under public names) and keep the result under `name`.
+        """Score `weights` (under public names), and store the score under the name of the stage.
 
         Args:
-            final: whether it is the score that counts, whose ledger is kept.
+            final: whether this is the score that counts, whose ledger is written.
         """
         context, inputs = self.context, self.found.inputs
         ledger = Ledger(context.paths.ledger if context.ranks.main else None) if final else None

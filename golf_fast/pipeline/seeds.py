@@ -1,4 +1,4 @@
-"""A run for each of several seeds, one after the other, and a summary of them."""
+"""Executes a run for each of several seeds, one after the other, and summarizes them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLAG = "--seeds"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the run of a seed.
+    """The outcome of the run of a seed.
 
     Attributes:
         folder: its directory; None where it came to none.
@@ -39,10 +39,10 @@ class Outcome:
 
 
 def asked(arguments: Sequence[str]) -> tuple[list[int], list[str]] | None:
-    """The seeds that a command line names and the arguments without them; None where it names none.
+    """The seeds of a command line's --seeds, and its other arguments; None if it has no --seeds.
 
     Raises:
-        InputError: no seed, one that is no whole number, or one twice.
+        InputError: there is no seed, or one is not a whole number or is repeated.
     """
     named = [k for k, argument in enumerate(arguments) if argument.partition("=")[0] == FLAG]
     if not named:
@@ -62,15 +62,16 @@ def asked(arguments: Sequence[str]) -> tuple[list[int], list[str]] | None:
 
 
 def execute_each(seeds: Sequence[int], parse: Callable[[int], Parsed]) -> None:
-    """Make a run for each seed, in a directory of its own, and leave a summary beside them.
+    """Execute a run for each seed in its own run directory, and write a summary to the folder of the runs.
 
-    A run that fails is noted, and the next begins; where the processes of a run lose each other all end.
+    If a run fails, the next one still starts; if the ranks of a run lose each other, all runs end.
 
     Args:
-        parse: gives the configuration for a seed; a run id gets the seed at its end.
+        seeds: the seeds, in order.
+        parse: returns the configuration for a seed; the seed is appended to its run id, if it has one.
 
     Raises:
-        InputError: the configuration is wrong; or a run failed, after all others were made.
+        InputError: the configuration is wrong, or, after all runs, at least one has failed.
     """
     parsed = [_named(parse(seed), seed) for seed in seeds]
     config = parsed[0].config
@@ -107,7 +108,7 @@ def _named(parsed: Parsed, seed: int) -> Parsed:
 
 
 def _summarize(found: Sequence[Outcome], path: Path) -> None:
-    """Print the table, and leave the same as JSON."""
+    """Print the table of the runs, and write the same as JSON."""
     rows, plain, scores = list[list[str | int | float | None]](), list[dict[str, object]](), list[float]()
     for outcome in found:
         if outcome.folder is None:

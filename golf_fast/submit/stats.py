@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from golf_fast.errors import InputError
-from golf_fast.rules import RECORD_MARGIN_NATS
+from golf_fast.rules import RECORD_MARGIN_NATS, RECORD_P_VALUE
 from golf_fast.runs import FinishedRun, RunPaths
 from golf_fast.runs.documents import Documents
 from golf_fast.runs.same_text import Shared, of_other_tokens, shared
 from golf_fast.statistics import Sample, compare, seeds_needed
-
-RECORD_P = 0.01
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def report(ours: Scores, theirs: Scores | None, bytes_per_token: float | None = 
         found["tests"].append(
             {"margin_nats": nats, "margin_bpb": margin}
             | (asdict(test) if test else {"p": None})
-            | {"seeds_needed": seeds_needed(ours.sample, theirs.sample, RECORD_P, margin)}
+            | {"seeds_needed": seeds_needed(ours.sample, theirs.sample, RECORD_P_VALUE, margin)}
         )
     return found
 
@@ -157,7 +155,8 @@ def lines(found: dict[str, Any]) -> list[str]:
             said.append(f"{what}: one value against one says nothing; more seeds are needed")
             continue
         needed = test["seeds_needed"]
-        seeds = f"{needed} seeds would show it at p < {RECORD_P}" if needed else "no number of seeds would show it"
+        shown = f"{needed} seeds would show it at p < {RECORD_P_VALUE}"
+        seeds = shown if needed else "no number of seeds would show it"
         said.append(f"{what}: t = {test['t']:.3f}, {test['freedom']:.2f} degrees, p = {test['p']:.3g}; {seeds}")
     if len(found["tests"]) == 1:
         said.append("the margin of a record is in nats: name a run, or --bytes-per-token")

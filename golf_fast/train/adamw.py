@@ -1,4 +1,4 @@
-"""AdamW in one kernel a group (Loshchilov and Hutter, 2019), with one count of steps for all parameters."""
+"""AdamW (Loshchilov and Hutter, 2019) in one fused kernel per group, with one step count for all parameters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import torch
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters of one dtype that are trained in one way.
+    """Parameters of one dtype that share their settings.
 
     Attributes:
-        full_lr: learning rate where its factor is 1.
-        weight_decay: decoupled, times the learning rate.
+        parameters: the parameters of the group.
+        full_lr: learning rate when its factor is 1.
+        weight_decay: decoupled weight decay, multiplied by the learning rate.
     """
 
     parameters: Sequence[torch.nn.Parameter]
@@ -23,13 +24,15 @@ class Group:
 
 
 class AdamW:
-    """PyTorch's fused AdamW, without a count of steps for each parameter.
+    """PyTorch's fused AdamW, with one step count for all parameters instead of one for each.
 
-    It rounds once a step: decay by itself is less than half a unit of a bf16 table and would vanish.
+    The fused kernel rounds once per step: applied separately, the decay of a bf16 table would be less than half a unit
+    in the last place and would vanish.
 
     Args:
-        groups: what is trained; at least one parameter, all on one device.
-        betas, eps: of the moments.
+        groups: the parameters to train; at least one, all on one device.
+        betas: decay rates of the two moments.
+        eps: added to the root of the second moment.
     """
 
     def __init__(self, groups: Sequence[Group], betas: tuple[float, float], eps: float) -> None:
@@ -37,8 +40,8 @@ class AdamW:
         self.betas, self.eps = betas, eps
         parameters = [parameter for group in self.groups for parameter in group.parameters]
         self.count = torch.zeros((), device=parameters[0].device)
-        """Steps so far, float32 scalar, on the device."""
-        # From the beginning, so that a state is complete at any step.
+        """Number of steps so far, float32 scalar on the device."""
+        # The moments exist from the beginning, so that a saved state is complete at any step.
         self.state = {
             parameter: {
                 "exp_avg": torch.zeros_like(parameter, requires_grad=False),
@@ -52,9 +55,9 @@ class AdamW:
         """Update the parameters by their gradients.
 
         Args:
-            lr_factor: of the full learning rates.
-            ok: bool scalar on the device; where it is false nothing changes.
-            failed: 1 where `ok` is false, else 0; float32 scalar.
+            lr_factor: factor on the full learning rates.
+            ok: bool scalar on the device; if it is false nothing changes.
+            failed: float32 scalar on the device, 1 where `ok` is false, else 0.
         """
         self.count.add_(ok)
         for group in self.groups:

@@ -1,4 +1,4 @@
-"""Whether all ranks hold the same weights, by a hash of them."""
+"""Checks by a hash that all ranks hold the same weights."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from golf_fast.distributed import Ranks
 from golf_fast.errors import StoppedError
 
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Bytes of a number -> the integers whose bits its own are read as."""
+"""The integer dtype with the same bits, by the bytes of a number."""
 _STRIDE, _FACTOR = -0x61C8864680B583EB, -0x40A7B892E31B1A47
-"""Odd: 2^64 over the golden ratio, and the first factor of splitmix64 (Steele, Lea and Flood, 2014), minus 2^64."""
+"""Odd multipliers, minus 2^64: 2^64 over the golden ratio, and the first of splitmix64 (Steele, Lea and Flood,
+2014)."""
 
 
 @torch.no_grad()
 def fingerprint(tensor: torch.Tensor) -> torch.Tensor:
-    """A hash of a tensor's bits and of where they are, int64 scalar, on its device; any shape and dtype.
+    """A hash of the bits of a tensor and of their positions: int64 scalar on its device, for any shape and dtype.
 
-    Each number's bits and place are mixed, and the results added up, modulo 2^64. It tells tensors apart that differ by
-    accident, not by intent.
+    The bits and the index of each number are mixed, and the results summed modulo 2^64. The hash detects accidental
+    differences; it is not cryptographic.
     """
     bits = tensor.detach().contiguous().reshape(-1)
     mixed = torch.arange(len(bits), device=bits.device).mul_(_STRIDE).add_(bits.view(_WORDS[bits.element_size()]))
@@ -30,10 +31,10 @@ def fingerprint(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def require_agreement(tensors: Mapping[str, torch.Tensor], ranks: Ranks, step: int) -> None:
-    """See that the tensors of these names are equal to the last bit on all ranks; waits for the device.
+    """Check that the tensors are bit-identical on all ranks; waits for the device.
 
     Raises:
-        StoppedError: they are not; says where, on every rank.
+        StoppedError: they are not; raised on every rank, and names the first tensor and rank that differ.
     """
     if ranks.world_size == 1:
         return

@@ -12,11 +12,12 @@ from golf_fast.train.state import Piece, Reader, fill, within
 
 
 class Averages:
-    """EMA and SWA of a model's parameters, in float32, under the names of its parameters.
+    """Exponential moving average (EMA) and stochastic weight average (SWA) of a model's parameters, in float32.
 
-    EMA: a copy after step `ema_start_step`, then `e = decay * e + (1 - decay) * w` every step. SWA: the mean of the
-    weights at steps that are multiples of `swa_every` while the learning-rate factor is below `swa_start_factor`, used
-    if there are at least two. Where both are on EMA wins, once it has begun.
+    The EMA starts as a copy of the weights after step `ema_start_step`, then `e = decay * e + (1 - decay) * w` after
+    every step. The SWA is the mean of the weights at steps that are multiples of `swa_every` while the learning-rate
+    factor is below `swa_start_factor`; it is used if there are at least two. If both are on, the EMA is used once it
+    has started.
     """
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
@@ -26,47 +27,47 @@ class Averages:
 
     @torch.no_grad()
     def update(self, step: int, lr_factor: float, ok: torch.Tensor | None = None) -> None:
-        """Take in the weights after a step.
+        """Include the weights after a step in the averages.
 
         Args:
-            step: how many there were.
-            lr_factor: of the last.
-            ok: bool scalar on the device; where it is false a mean that has begun stays as it is. None: true.
+            step: number of the step, counted from 1.
+            lr_factor: learning-rate factor of the step.
+            ok: bool scalar on the device; if it is false, an average that has started does not change. None: true.
         """
         c = self.config
         if c.ema and step >= c.ema_start_step:
             self._ema.take(step, self._parameters, 1 - c.ema_decay, ok)
-            self._swa = _Mean()  # nothing will ask for it any more
+            self._swa = _Mean()  # it is not used once the EMA has started
         elif c.swa and lr_factor < c.swa_start_factor and step % c.swa_every == 0:
             self._swa.take(step, self._parameters, 1 / (self._swa.count + 1), ok)
 
     def forget(self, step: int) -> None:
-        """Count nothing that was taken in from step `step` on: the means stayed as they were, see `update`."""
+        """Do not count the updates from step `step` on, which changed nothing because `ok` was false."""
         for _, mean in self._means():
             mean.forget(step)
 
     @property
     def used(self) -> str:
-        """Which average `weights` returns: "ema", "swa", or "none" where there is too little to average."""
+        """The average that `weights` returns: "ema", "swa", or "none" if there is nothing to average."""
         return "ema" if self._ema.count else "swa" if self._swa.count >= 2 else "none"
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The weights that go on to compression: float32, under the names of the model's parameters."""
+        """The weights to be compressed, float32, under the names of the model's parameters."""
         if self.used == "none":
             return {name: p.detach().float().clone() for name, p in self._parameters.items()}
         return (self._ema if self.used == "ema" else self._swa).weights
 
     def state(self) -> dict[str, Piece]:
-        """What the averages are, by name: `ema.count` and `swa.count` `[1]` int64, how often weights were taken in, and
-        where that is not 0 `ema.<parameter>` and `swa.<parameter>`, float32."""
+        """The state of the averages by name: `ema.count` and `swa.count` `[1]` int64, the number of updates, and, where
+        that is not 0, `ema.<parameter>` and `swa.<parameter>`, float32."""
         return {f"{kind}.{name}": piece for kind, mean in self._means() for name, piece in mean.state().items()}
 
     @torch.no_grad()
     def load(self, read: Reader) -> None:
-        """Go on from a `state`.
+        """Restore a `state`.
 
         Raises:
-            InputError: something is missing, or of another shape or dtype.
+            InputError: a tensor is missing, or of another shape or dtype.
         """
         for kind, mean in self._means():
             mean.load(self._parameters, within(kind, read))
@@ -76,19 +77,19 @@ class Averages:
 
 
 class _Mean:
-    """A weighted mean of parameters, and after which steps some were taken in: 0 where that is not known any more."""
+    """A weighted mean of parameters, and the steps of its updates (0 for those before the run was resumed)."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.weights: dict[str, torch.Tensor] = {}
-        self._flat = torch.empty(0)  # of which the weights are views, so that one kernel moves all
+        self._flat = torch.empty(0)  # the weights are views of it, so that one kernel updates all
 
     @property
     def count(self) -> int:
         return len(self.steps)
 
     def take(self, step: int, named: Mapping[str, torch.Tensor], weight: float, ok: torch.Tensor | None) -> None:
-        """Move the mean towards the parameters of these names by `weight`; the first time, all the way."""
+        """Move the mean towards the parameters by the share `weight`; the first time, it becomes a copy of them."""
         now = torch.cat([p.detach().reshape(-1).float() for p in named.values()])
         if not self.weights:
             self._hold(named, now)
@@ -99,7 +100,7 @@ class _Mean:
         self.steps.append(step)
 
     def _hold(self, named: Mapping[str, torch.Tensor], flat: torch.Tensor) -> None:
-        """Have `flat` `[total]` as the mean of the parameters of these names."""
+        """Store `flat` `[total]` as the mean of the parameters with these names."""
         self._flat = flat
         pieces = torch.split(flat, [p.numel() for p in named.values()])
         self.weights = {name: piece.view(p.shape) for (name, p), piece in zip(named.items(), pieces, strict=True)}

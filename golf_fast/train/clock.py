@@ -1,4 +1,4 @@
-"""Training time: one clock for all ranks, stopped while something else than training happens."""
+"""The training clock: one for all ranks, stopped during work that does not count as training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from golf_fast.distributed import Ranks
 
 
 class Clock:
-    """Seconds of training, and the length of each step, as rank 0 measures them.
+    """Seconds of training and the length of each step, as rank 0 measures them.
 
-    On a GPU a step is finished when the device says so: the clock lets one step run ahead of the one it waits for, so
-    that the device never starves and the host never runs away from it.
+    On a GPU a step is finished when its CUDA event completes. The host issues one step ahead of the step it waits for,
+    so the device always has work and the host never runs further ahead.
 
     Args:
-        ranks: rank 0's time is every rank's time.
-        now: a clock in seconds.
+        ranks: the ranks of the run; the time of rank 0 counts for all.
+        now: returns a time in seconds.
     """
 
     def __init__(self, ranks: Ranks, now: Callable[[], float] = time.perf_counter) -> None:
@@ -29,25 +29,25 @@ class Clock:
         self._cuda = ranks.device.type == "cuda"
         self._in_flight: deque[torch.cuda.Event] = deque()
         self.wanted: Callable[[], int] = lambda: 0
-        """The number of a signal that wants this rank to end, 0 for none."""
+        """Returns the number of the signal that asks this rank to end; 0: there is none."""
         self.wanted_by = 0
-        """The same of all ranks, as it was when the last step finished: all know it after the same step."""
+        """The largest of these numbers over all ranks when the last step finished; every rank has the same value."""
         self.finished: Callable[[int], None] = lambda steps: None
-        """Told of each step that is finished how many there are, on all ranks after the same step."""
+        """Called after each finished step with the number of finished steps, on all ranks after the same step."""
         self._start = now()
         self._paused = 0.0
         self.elapsed = 0.0
         """Training seconds up to the end of the last finished step."""
         self.step_seconds: list[float] = []
-        """Length of each finished step."""
+        """Length of each finished step, in seconds."""
 
     @property
     def in_flight(self) -> int:
-        """Steps that were started and are not finished."""
+        """Number of steps that were issued and are not finished."""
         return len(self._in_flight)
 
     def step_issued(self) -> None:
-        """Note that a step's work was issued; returns when at most one step is unfinished."""
+        """Register that the work of a step was issued; returns when at most one step is unfinished."""
         if self._cuda:
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
@@ -58,7 +58,7 @@ class Clock:
         self._finish_step()
 
     def go_on(self, elapsed: float, step_seconds: list[float]) -> None:
-        """Go on where the clock of an earlier process was."""
+        """Continue from the state of an earlier process's clock."""
         self.elapsed, self.step_seconds = elapsed, list(step_seconds)
         self._start, self._paused = self._now() - elapsed, 0.0
 
@@ -70,7 +70,7 @@ class Clock:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Do something that is not training: its time does not count, on whichever rank it takes longest."""
+        """Stop the clock while the block runs, until the slowest rank has finished it."""
         self.drain()
         began = self._now()
         yield

@@ -1,4 +1,4 @@
-"""Copies of what training goes on changing."""
+"""Copies of tensors that training continues to change, brought to the host without holding training up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class Copies:
-    """Copies of tensors as they are now, made on their device and brought to the host by whoever asks."""
+    """Copies of tensors, made on their device at once and moved to the host by the thread that calls `on_host`."""
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
         self._tensors: dict[str, torch.Tensor] = {
@@ -21,10 +21,10 @@ class Copies:
             self._made.record()
 
     def on_host(self) -> dict[str, torch.Tensor]:
-        """Wait for the copies, on a stream of our own: the training's goes on."""
+        """The copies on the CPU, moved on a separate CUDA stream, so that the stream of training is not blocked."""
         if self._made is None:
             return self._tensors
-        # A new thread begins on the first device of the machine, which may be another rank's.
+        # The current device of a new thread is device 0, which may belong to another rank.
         stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         with torch.cuda.device(self._device), torch.cuda.stream(stream):
             stream.wait_event(self._made)

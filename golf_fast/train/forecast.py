@@ -1,4 +1,4 @@
-"""How many bytes the artifact would have, predicted while a model trains."""
+"""Predicts the size of the artifact while a model trains."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from golf_fast.train.clock import Clock
 from golf_fast.train.copies import Copies
 
 Predict = Callable[[Mapping[str, torch.Tensor]], int]
-"""From weights under the names of the model's parameters to bytes."""
+"""Function from weights, under the names of the model's parameters, to the predicted size in bytes."""
 
 
 class Forecast:
-    """Asks for predictions on the first rank.
+    """Makes predictions on the first rank.
 
-    Where the device is a GPU its host has time to spare: a thread predicts from a copy while training goes on, and what
-    it finds is told when it is asked the next time. On a CPU it would take the training's own time, so the clock stops.
+    With a GPU, a thread of the host predicts from a copy while training continues, and the result is returned by the
+    next call. On a CPU a prediction would take time from training, so it is made with the clock stopped.
 
     Args:
-        predict: takes seconds for a large model.
-        clock: of the training.
+        predict: computes a prediction; takes seconds for a large model.
+        clock: the training clock.
         main: whether this is the first rank.
-        beside: whether a thread predicts.
+        beside: whether predictions are made in a thread.
     """
 
     def __init__(self, predict: Predict, clock: Clock, *, main: bool, beside: bool) -> None:
@@ -34,8 +34,8 @@ class Forecast:
         self._size: int | None = None
 
     def ask(self, averages: Averages) -> int | None:
-        """A prediction from these weights, or beside a training from those when it was asked before; called by all
-        ranks. None: there is none, or this is not the first rank."""
+        """The predicted size in bytes for the current averages, or, if a thread predicts, for those at an earlier call.
+        Called by all ranks. None: there is no prediction yet, or this is not the first rank."""
         if not self._beside:
             with self._clock.stopped():
                 return self._predict(averages.weights()) if self._main else None

@@ -1,4 +1,4 @@
-"""The gradients of a step, added up over the ranks: of banks a share for each, of all others everything for all."""
+"""Sums the gradients of a step over the ranks: banks are reduce-scattered, all other gradients are all-reduced."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from golf_fast.distributed import Ranks
 
 @dataclass(frozen=True)
 class Summed:
-    """Gradients that were added up over the ranks.
+    """Gradients that were summed over the ranks.
 
     Attributes:
-        banks: those of the banks, one after the other, `[total]`.
-        others: those of no bank.
-        of: all by name; of the banks, views.
+        banks: gradients of this rank's share of the banks, one after the other, `[total]`.
+        others: gradients of the parameters that are not banks.
+        of: all gradients by name; those of the banks are views of `banks`.
     """
 
     banks: torch.Tensor
@@ -27,20 +27,20 @@ class Summed:
     of: Mapping[str, torch.Tensor]
 
     def scale_others(self, factor: torch.Tensor) -> None:
-        """Multiply those of no bank by a scalar on the device, in one pass for each dtype."""
+        """Multiply `others` by a scalar on the device, with one kernel for each dtype."""
         for dtype in _distinct(tensor.dtype for tensor in self.others):
             torch._foreach_mul_([tensor for tensor in self.others if tensor.dtype == dtype], factor)
 
 
 class Gradients:
-    """Adds up gradients over the ranks in few exchanges that are under way together.
+    """Sums gradients over the ranks in a few concurrent collectives.
 
     Args:
-        parameters: by name, in the order in which norms are added up.
-        banks: those of one dtype whose sums are to lie one after the other in one tensor.
-        shares: of these, how many rows of the first dimension each rank gets of the sum, for those that are shared out;
-            the last rank's may go past the end, and are 0.
-        ranks: who takes part.
+        parameters: the parameters by name, in the order in which their norms are added up.
+        banks: names of the parameters, all of one dtype, whose sums are stored one after the other in one tensor.
+        shares: for each bank that is sharded, the number of rows of its first dimension that each rank gets of the sum;
+            rows past the end are 0.
+        ranks: the ranks of the run.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Gradients:
             for name, share in self._shares.items()
             if share * ranks.world_size != parameters[name].shape[0]
         }
-        # Rank 0 answers for the norms that all have, and each rank for those of its shares and for its loss.
+        # Norms that all ranks have are counted on rank 0 only; each rank counts those of its shares, and its loss.
         answers = [float(name in shares or ranks.main) for name in parameters]
         self._answers = torch.tensor([*answers, 1.0], device=ranks.device)
 
     def sum(self) -> Summed:
-        """The gradients, added up over the ranks: of what is shared out this rank's rows, else the same on all.
+        """Sum the gradients over the ranks: this rank's rows of sharded banks, and the whole sum of all others.
 
-        Those of no bank are the parameters' own.
+        The gradients of parameters that are not banks are summed in place.
         """
         own = {name: _gradient(name, parameter) for name, parameter in self._parameters.items()}
         if self._ranks.world_size == 1:
@@ -96,7 +96,7 @@ class Gradients:
         return summed
 
     def _shape(self, name: str) -> list[int]:
-        """Of what this rank gets of a sum."""
+        """Shape of this rank's part of a sum."""
         rows, *others = self._parameters[name].shape
         return [self._shares.get(name, rows), *others]
 
@@ -109,19 +109,19 @@ class Gradients:
 
     @property
     def finds_squares(self) -> bool:
-        """Whether `found` has the squares of norms: what several ranks have a share of is added up."""
+        """Whether `found` holds squared norms, which can be added up over the ranks that share a gradient."""
         return self._ranks.world_size > 1
 
     def found(self, gradients: Summed, loss: torch.Tensor) -> torch.Tensor:
-        """What all ranks found, without waiting for the device.
+        """The gradient norms and the loss over all ranks, computed without waiting for the device.
 
         Args:
-            gradients: as from `sum`.
+            gradients: as returned by `sum`.
             loss: scalar, this rank's part of the mean loss.
 
         Returns:
-            `[n + 1]`: the L2 norm of each gradient, or its square (`finds_squares`), in the order of the parameters,
-            then the mean loss. float32, or float64 for gradients of that.
+            `[n + 1]` float32 (float64 for float64 gradients): the L2 norm of each gradient, or its square (see
+            `finds_squares`), in the order of the parameters, then the mean loss.
         """
         norms = _norms(list(gradients.of.values()))
         found = torch.stack([*norms, loss.to(norms[0].dtype)])
@@ -137,7 +137,7 @@ def _gradient(name: str, parameter: torch.nn.Parameter) -> torch.Tensor:
 
 
 def _norms(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-    """The L2 norm of each, scalars of one dtype, in one pass for each dtype of the tensors."""
+    """The L2 norm of each tensor as scalars of one dtype, with one kernel for each dtype of the tensors."""
     wide = reduce(torch.promote_types, {tensor.dtype for tensor in tensors}, torch.float32)
     norms: dict[int, torch.Tensor] = {}
     for dtype in _distinct(tensor.dtype for tensor in tensors):

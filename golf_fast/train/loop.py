@@ -1,4 +1,4 @@
-"""Batches to averaged weights."""
+"""The training loop: batches to averaged weights."""
 
 from __future__ import annotations
 
@@ -28,19 +28,22 @@ if TYPE_CHECKING:  # it needs more packages than an optimizer does
     from golf_fast.train.forecast import Forecast
 
 MERGED_TOKENS = 4096
-"""Micro-batches are run together up to this many tokens: smaller ones cost more overhead than arithmetic."""
+"""Micro-batches are merged into forward passes of up to this many tokens, since overhead dominates smaller ones."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves: averaged weights, and how it went.
+    """The product of training.
 
     Attributes:
-        weights: float32, under the names of the model's parameters.
-        average: which average they are: "ema", "swa" or "none".
+        weights: the averaged weights, float32, under the names of the model's parameters.
+        average: the kind of average: "ema", "swa" or "none".
+        steps: number of steps.
+        seconds: training time in seconds.
+        tokens: number of tokens trained on.
+        train_loss: mean loss of the last step, in nats per token.
+        recompiles: number of graphs that torch.compile made after the warm-up, within the training time.
         schedule: the rates of every step.
-        train_loss: mean loss of the last step, nats a token.
-        recompiles: graphs that torch.compile made after the warm-up, inside the training time.
     """
 
     weights: dict[str, torch.Tensor]
@@ -54,14 +57,14 @@ class Trained:
 
 
 class Trainer:
-    """One model in training: its batches, optimizers, averages and clock.
+    """A model in training with its batches, optimizer and averages.
 
     Args:
-        model: on `ranks.device`, equal on all ranks.
+        model: the model, on `ranks.device` and equal on all ranks.
         loss: `(*batch) -> mean loss`, normally the model itself or its compiled form.
         batches: this rank's micro-batches, in the challenge's order.
-        config: see `TrainConfig`.
-        ranks: who takes part.
+        config: the training settings.
+        ranks: the ranks of the run.
     """
 
     def __init__(
@@ -80,13 +83,13 @@ class Trainer:
         micro_batches = config.micro_batches // ranks.world_size
         together = max(1, MERGED_TOKENS * config.micro_batches // config.batch_tokens)
         self.merged = max(n for n in range(1, micro_batches + 1) if micro_batches % n == 0 and n <= together)
-        """Micro-batches that one forward pass takes: the mean of their means is the mean of all."""
+        """Number of micro-batches in one forward pass; they have equal size, so the mean of their means is the mean."""
         self.accumulation = micro_batches // self.merged
         self.optimizer = Optimizer(model, config, ranks)
         self.averages = Averages(model, config)
 
     def step(self, rates: Rates) -> torch.Tensor:
-        """One full step; returns the mean loss over all ranks as a device scalar, without waiting for it."""
+        """Run one training step, and return the mean loss over all ranks as a scalar on the device, without waiting."""
         self.optimizer.zero_grad()
         self.batches.seq_len = rates.seq_len or self.config.seq_len
         self.model.loop(rates.looped)
@@ -95,7 +98,7 @@ class Trainer:
         parts = self.accumulation * self.ranks.world_size
         weights = CastWeights(self.model.views()) if self.accumulation > 1 else None
         for _ in range(self.accumulation):
-            # A single piece stays as it is: pinned memory, which a copy would not be, travels while the device works.
+            # A single micro-batch is not copied: it lies in pinned memory, which can be transferred asynchronously.
             first, *others = (self.batches.next() for _ in range(self.merged))
             batch = first.joined(others).to(self.ranks.device, non_blocking=True)
             loss = (self.loss(*batch, weights.weights) if weights is not None else self.loss(*batch)) / parts
@@ -107,7 +110,8 @@ class Trainer:
         return self.optimizer.found[-1]
 
     def warm_up(self, schedule: Schedule, log: Log) -> None:
-        """Full steps that compile and fill caches; afterwards weights, optimizers and data are as before."""
+        """Run full steps that compile and fill caches, then restore the weights, the optimizer and the data
+        position."""
         weights = [p.detach().clone() for p in self.model.parameters()]
         restore_optimizer = self.optimizer.snapshot()
         position = self.batches.state()
@@ -140,17 +144,17 @@ def train(
 
     Args:
         trainer: the model and what trains it.
-        log: told every `log_every` steps.
-        validate: returns loss (nats a token) and bits per byte; called off the clock every `val_every` steps.
-        clock: measures training time from now on; default: the machine's.
-        predict: returns the bytes of the artifact of averaged weights; called every `log_every` steps, see `Forecast`.
-        schedule: decides the rates and the last step; default: what the configuration of the trainer asks for.
-        checkpoints: takes them, and brings the training to where it goes on from; default: there are none.
-        between_steps: called by every rank before the first step and after each, with the steps that were begun.
+        log: receives a line every `log_every` steps.
+        validate: returns the loss (nats per token) and bits per byte; called off the clock every `val_every` steps.
+        clock: measures training time from now on; default: a new `Clock`.
+        predict: returns the artifact's bytes for averaged weights; called every `log_every` steps, see `Forecast`.
+        schedule: decides the rates and the last step; default: the schedule of the trainer's configuration.
+        checkpoints: takes checkpoints, and restores the one that training resumes from; default: there are none.
+        between_steps: called by every rank before the first step and after each step, with the number of steps begun.
 
     Raises:
-        KeyboardInterrupt: a signal came, and a checkpoint was taken.
-        NotFiniteError: a loss or a gradient is no finite number; everything is as after the last good step.
+        KeyboardInterrupt: a signal was received, and a checkpoint was taken.
+        NotFiniteError: a loss or a gradient is not finite; the state is that after the last good step.
         StoppedError: the ranks do not hold the same weights.
     """
     config, ranks = trainer.config, trainer.ranks
@@ -203,11 +207,11 @@ def _trained(trainer: Trainer, schedule: Schedule, clock: Clock, monitor: LossMo
 
 
 def _read(monitor: LossMonitor, trainer: Trainer, schedule: Schedule, finished: int) -> None:
-    """Read what the steps up to `finished` found.
+    """Read the results of the steps up to `finished`.
 
     Raises:
-        NotFiniteError: a loss or a gradient was no finite number. The model, optimizers, averages and the schedule are
-            as after the last good step.
+        NotFiniteError: a loss or a gradient is not finite. The model, optimizer, averages and schedule are in the state
+            after the last good step.
     """
     try:
         monitor.read(finished)
@@ -218,7 +222,7 @@ def _read(monitor: LossMonitor, trainer: Trainer, schedule: Schedule, finished: 
 
 
 def _compiled_graphs() -> int:
-    """How many graphs torch.compile has made in this process."""
+    """Number of graphs that torch.compile has made in this process."""
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"]) if "torch._dynamo" in sys.modules else 0
 
 
@@ -227,13 +231,13 @@ def _forecast(
 ) -> Forecast | None:
     if predict is None:
         return None
-    from golf_fast.train.forecast import Forecast  # only for people: what only trains does without it
+    from golf_fast.train.forecast import Forecast  # imported here since a built submission has no forecast
 
     return Forecast(predict, clock, main=ranks.main, beside=ranks.device.type == "cuda")
 
 
 def _look(trainer: Trainer, step: int, forecast: Forecast | None) -> int | None:
-    """Wait for the device, and every `log_every` steps see that the ranks agree; then the bytes that are predicted.
+    """Wait for the device; every `log_every` steps also check that the ranks agree, and predict the artifact's bytes.
 
     Raises:
         StoppedError: the ranks do not hold the same weights.

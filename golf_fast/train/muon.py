@@ -1,4 +1,4 @@
-"""Muon: momentum, orthogonalized (seed.md section 4)."""
+"""The Muon optimizer: orthogonalized momentum (seed.md section 4)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from golf_fast.train.state import Piece
 
 @dataclass(frozen=True)
 class Bank:
-    """A parameter of equal matrices, and the rows of it that this rank keeps the momentum of.
+    """A parameter that holds matrices of equal shape, and how they are sharded over the ranks.
 
     Attributes:
+        name: name of the parameter.
         weight: `[n, rows, cols]`, or one matrix `[rows, cols]`, which every rank orthogonalizes.
-        share: how many matrices each rank has, `ceil(n / world size)`; those past the end are padding, and 0.
-        sharded: whether ranks have different shares.
+        share: number of matrices per rank, `ceil(n / world size)`; those past the end are padding of zeros.
+        sharded: whether each rank has a different share.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Bank:
 
     @staticmethod
     def of(name: str, weight: torch.nn.Parameter, ranks: Ranks) -> Bank:
-        """The bank, shared out over the ranks."""
+        """The bank of a parameter, sharded over the ranks."""
         sharded = weight.ndim == 3 and ranks.world_size > 1
         matrices = weight.shape[0] if weight.ndim == 3 else 1
         share = math.ceil(matrices / ranks.world_size) if sharded else matrices
@@ -39,7 +40,7 @@ class Bank:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of this rank's matrices, `(share, rows, cols)`."""
+        """Shape of this rank's matrices, `(share, rows, cols)`."""
         rows, cols = self.weight.shape[-2:]
         return self.share, rows, cols
 
@@ -59,19 +60,19 @@ class Bank:
 
 
 class Muon:
-    """Momentum, orthogonalized (Jordan et al., 2024), for banks of matrices `[n, rows, cols]`.
+    """Muon (Jordan et al., 2024) for banks of matrices `[n, rows, cols]`.
 
-    A rank keeps the momentum of its share of each bank and orthogonalizes that; the updates, in the dtype of
-    Newton-Schulz, are gathered while the next bank is at work.
+    A rank keeps the momentum of its share of each bank and orthogonalizes it. The updates, in the dtype of
+    Newton-Schulz, are gathered from all ranks while the next bank is being computed.
 
     Args:
         banks: parameters with 2 or 3 dimensions, by name.
-        iterations: of Newton-Schulz.
-        coefficients: of Newton-Schulz, see `golf_fast.ops.newton_schulz`.
-        row_normalize: divide each row by its L2 norm (plus 1e-7) before that (MuonEq-R).
-        weight_decay: decoupled, times the learning rate.
-        dtype: what Newton-Schulz computes in.
-        ranks: who takes part.
+        iterations: number of Newton-Schulz iterations.
+        coefficients: coefficients of Newton-Schulz, see `golf_fast.ops.newton_schulz`.
+        row_normalize: whether each row is divided by its L2 norm (plus 1e-7) before Newton-Schulz (MuonEq-R).
+        weight_decay: decoupled weight decay, multiplied by the learning rate.
+        dtype: dtype of Newton-Schulz.
+        ranks: the ranks of the run.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Muon:
         dtype: torch.dtype,
         ranks: Ranks,
     ) -> None:
-        # The largest first: its updates travel while the others are at work.
+        # The largest first: its updates are gathered while the others are computed.
         self.banks = [
             Bank.of(name, banks[name], ranks) for name in sorted(banks, key=lambda name: -banks[name].numel())
         ]
@@ -96,14 +97,14 @@ class Muon:
         shapes, first = [bank.shape for bank in self.banks], self.banks[0].weight
         self._flat_banks = ops.FlatBanks(shapes, iterations, dtype, coefficients, first.device)
         self.momentum = first.new_zeros(sum(map(math.prod, shapes)), requires_grad=False)
-        """Of this rank's matrices, one bank after the other, `[total]`."""
+        """Momentum of this rank's matrices, one bank after the other, `[total]`."""
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
-        """Views `[share, rows, cols]` of the banks in a tensor like `momentum`."""
+        """Views `[share, rows, cols]` of the banks in a tensor laid out like `momentum`."""
         return self._flat_banks.split(flat)
 
     def state(self) -> dict[str, Piece]:
-        """The momentum of each bank, this rank's rows."""
+        """This rank's rows of the momentum of each bank."""
         pieces = zip(self.banks, self.split(self.momentum), strict=True)
         return {bank.name: bank.piece(momentum, self.ranks.rank) for bank, momentum in pieces}
 
@@ -119,14 +120,14 @@ class Muon:
         """Begin to update the banks.
 
         Args:
-            gradient: of this rank's matrices, laid out like `momentum`, means over all ranks.
+            gradient: mean gradient over all ranks of this rank's matrices, laid out like `momentum`.
             lr: learning rate.
             momentum: share of the momentum that is kept.
-            clip: factor on the gradient, a scalar on the device. None: 1.
-            failed: 1 where nothing is to change, else 0; float32 scalar on the device. None: it is 0.
+            clip: factor on the gradient, a scalar on the device; None: 1.
+            failed: float32 scalar on the device, 1 to leave everything unchanged, else 0; None: 0.
 
         Returns:
-            A function that waits for the other ranks' updates and moves the weights.
+            A function that waits for the updates of the other ranks and applies them to the weights.
         """
         direction = ops.nesterov(gradient, self.momentum, momentum, clip, failed)
         if self.row_normalize:
@@ -142,7 +143,7 @@ class Muon:
         return finish
 
     def _gather(self, bank: Bank, own: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """Begin to gather the update; the returned function waits for it."""
+        """Begin to gather the update of a bank from all ranks; the returned function waits for it and returns it."""
         if not bank.sharded:
             return lambda: own
         gathered = own.new_empty((bank.share * self.ranks.world_size, *own.shape[1:]))
@@ -155,7 +156,7 @@ class Muon:
         return update
 
     def _move(self, updates: list[torch.Tensor], lr: float, failed: torch.Tensor | None) -> None:
-        """Where `failed` is 1 the updates are 0, and all of the weights is kept."""
+        """Apply weight decay and updates; where `failed` is 1 the updates are 0, and there is no decay either."""
         kept = 1 - lr * self.weight_decay
         weights: list[torch.Tensor] = [bank.weight for bank in self.banks]
         if failed is None:
@@ -167,4 +168,4 @@ class Muon:
 
 
 Finish = Callable[[], None]
-"""Ends what was begun."""
+"""Completes an update that was begun."""

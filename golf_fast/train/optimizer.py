@@ -22,16 +22,16 @@ _ADAMW: tuple[Role, ...] = ("table", "vector", "output")
 
 
 class Optimizer:
-    """All updates of one step: rates, clip, Muon, AdamW.
+    """The complete update of a training step: sum of gradients over the ranks, clipping, Muon and AdamW.
 
     Args:
-        model: equal on all ranks, and on `ranks.device`.
-        config: rates and decays.
-        ranks: who takes part.
-        orthogonalization_dtype: what Newton-Schulz computes in; default: the model's compute dtype.
+        model: the model, equal on all ranks and on `ranks.device`.
+        config: learning rates and decays.
+        ranks: the ranks of the run.
+        orthogonalization_dtype: dtype of Newton-Schulz; default: the model's compute dtype.
 
     Raises:
-        ValueError: a parameter of the model has no row in the table of parameters, or a row no parameter.
+        ValueError: a parameter of the model has no row in the table of parameters, or a row has no parameter.
     """
 
     def __init__(
@@ -66,24 +66,24 @@ class Optimizer:
         shares = {bank.name: bank.share for bank in self.muon.banks if bank.sharded}
         self._gradients = Gradients(self.parameters, [bank.name for bank in self.muon.banks], shares, ranks)
         self.ok = torch.ones((), dtype=torch.bool, device=device)
-        """Whether all losses and gradients so far were finite, on the device; from the first that was not, updates
+        """Whether all losses and gradients so far were finite: bool scalar on the device. Once it is false, updates
         change nothing."""
         self.found = torch.zeros(len(self.parameters) + 1, device=device)
-        """What the last step found: a number for each parameter that is finite where its gradient is, in the order of
-        `parameters`, then the mean loss over all ranks. On the device, the same on all ranks."""
+        """`[n + 1]` float32 on the device, equal on all ranks: for each parameter, in the order of `parameters`, the L2
+        norm of its gradient or the square of that; then the mean loss over all ranks."""
         self.reads_at_once = device.type == "cpu"
-        """Whether reading a number of the device waits for nothing."""
+        """Whether reading a number from the device needs no synchronization."""
         self.failed = torch.zeros((), device=device)
-        """0 where `ok` is true, else 1."""
-        self._doubt = torch.zeros((), device=device)  # no number from the first loss or gradient that was not finite
+        """0 where `ok` is true, else 1: float32 scalar on the device."""
+        self._doubt = torch.zeros((), device=device)  # becomes NaN at the first loss or gradient that is not finite
 
     @torch.no_grad()
     def step(self, rates: Rates, loss: torch.Tensor | None = None) -> None:
-        """Add up the gradients over the ranks, clip them and update the parameters; nothing waits for the device.
+        """Sum the gradients over the ranks, clip them and update the parameters; nothing waits for the device.
 
         Args:
-            rates: of this step.
-            loss: scalar, this rank's part of the mean loss; the gradients are of it.
+            rates: the rates of this step.
+            loss: scalar, this rank's part of the mean loss, whose gradients the parameters hold.
         """
         gradients = self._gradients.sum()
         self.found = self._gradients.found(gradients, torch.zeros_like(self.found[-1]) if loss is None else loss)
@@ -106,10 +106,10 @@ class Optimizer:
             parameter.grad = None
 
     def state(self) -> dict[str, Piece]:
-        """All that the next step depends on beside weights and gradients, by name.
+        """The state that the next step depends on besides weights and gradients, by name.
 
-        `muon.momentum.<parameter>`, `adamw.exp_avg.<parameter>` and `adamw.exp_avg_sq.<parameter>` in the dtype of the
-        parameter, `adamw.step` `[1]` float32: updates so far.
+        These are `muon.momentum.<parameter>`, `adamw.exp_avg.<parameter>` and `adamw.exp_avg_sq.<parameter>` in the
+        dtype of the parameter, and `adamw.step` `[1]` float32, the number of updates so far.
         """
         of_muon = {f"muon.momentum.{name}": piece for name, piece in self.muon.state().items()}
         moments = {
@@ -121,16 +121,16 @@ class Optimizer:
 
     @torch.no_grad()
     def load(self, read: Reader) -> None:
-        """Go on from a `state`, kept by as many ranks as may be.
+        """Restore a `state` that any number of ranks stored.
 
         Raises:
-            InputError: something is missing, or of another shape or dtype.
+            InputError: a tensor is missing, or of another shape or dtype.
         """
         fill(self.state(), read)
 
     @torch.no_grad()
     def snapshot(self) -> Callable[[], None]:
-        """Remember the state of all optimizers; the returned function puts it back."""
+        """Copy the state of all optimizers; the returned function restores it."""
         kept = {name: piece.tensor.clone() for name, piece in self.state().items()}
 
         def restore() -> None:

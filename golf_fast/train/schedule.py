@@ -1,7 +1,8 @@
-"""What a step's rates are: from the clock, from the step, or from the record of an earlier run.
+"""The schedule of a training run: the rates of each step, from the clock, from the number of the step, or from the
+record of an earlier run.
 
-A run records the rates of every step. Replaying them makes a run a function of its seed and its data, however fast the
-machine is.
+A run records the rates of every step. A run that replays them depends on its seed and its data only, not on the speed
+of the machine.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ from golf_fast.runs import FinishedRun
 from golf_fast.runs.schedule import RecordedSchedule, Times
 
 RECENT_STEPS = 8
-"""The next step is predicted to take as long as the longest of this many steps before it."""
+"""The next step is predicted to take as long as the longest of this many preceding steps."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """The factor on every learning rate, Muon's momentum, the length of rows (0: as configured), whether the model
-    repeats its loop, and how many positions attention sees at most (0: as the model says), for one step."""
+    """The rates of one training step.
+
+    Attributes:
+        lr_factor: factor on every learning rate.
+        momentum: momentum of Muon.
+        seq_len: length of the training rows, in tokens; 0: as configured.
+        looped: whether the model repeats the layers of its loop.
+        window: greatest attention window, in positions; 0: as the model is configured.
+    """
 
     lr_factor: float
     momentum: float
@@ -34,8 +42,9 @@ class Rates:
 def lr_factor(elapsed: float, step: int, max_seconds: float, max_steps: int, warmdown_steps: int) -> float:
     """The factor on every learning rate (seed.md section 4, "Factor").
 
-    With a time limit it is 1 until the time left is what `warmdown_steps` steps of the mean length so far would take,
-    then the share of that which is left. Without one it falls linearly over the last `warmdown_steps` steps.
+    With a time limit, the warmdown takes the time of `warmdown_steps` steps of the mean length so far: the factor is 1
+    until only that time is left, then the remaining share of it. Without one it falls linearly over the last
+    `warmdown_steps` steps.
 
     Args:
         elapsed: training seconds so far.
@@ -54,15 +63,15 @@ def lr_factor(elapsed: float, step: int, max_seconds: float, max_steps: int, war
 
 
 def share_done(elapsed: float, step: int, config: TrainConfig) -> float:
-    """How much of a run is over, by the clock if it has a time limit, else by steps."""
+    """The share of a run that is done, by the clock if it has a time limit, else by steps."""
     return elapsed / config.max_seconds if config.max_seconds > 0 else step / config.max_steps
 
 
 def configured_factor(elapsed: float, step: int, config: TrainConfig) -> float:
     """The factor on every learning rate that a configuration asks for.
 
-    With `warmdown_frac` it is 1 until that share of the run is left, then the share of that which is left; else see
-    `lr_factor`. It is never less than `min_lr`.
+    With `warmdown_frac` it is 1 until only that share of the run is left, then falls linearly to 0 at the end; without
+    it see `lr_factor`. It is never less than `min_lr`.
     """
     c = config
     if c.warmdown_frac > 0:
@@ -74,32 +83,32 @@ def configured_factor(elapsed: float, step: int, config: TrainConfig) -> float:
 
 
 def row_length(elapsed: float, step: int, config: TrainConfig) -> int:
-    """The length of rows, which grows with the run."""
+    """The length of the training rows in tokens, which grows during the run."""
     done = share_done(elapsed, step, config)
     return config.seq_lens[sum(done >= until for until in config.seq_growth_until)]
 
 
 def window_limit(elapsed: float, step: int, config: TrainConfig) -> int:
-    """How many positions attention sees at most, which grows with the run; 0: as the model says."""
+    """The greatest attention window in positions, which grows during the run; 0: as the model is configured."""
     done = share_done(elapsed, step, config)
     return (*config.window_growth, 0)[sum(done >= until for until in config.window_growth_until)]
 
 
 def muon_momentum(step: int, config: TrainConfig) -> float:
-    """Muon's momentum: linear from its start to its final value over the first steps."""
+    """Muon's momentum: it rises linearly from its start to its final value over the first steps."""
     share = min(step / config.muon_momentum_warmup_steps, 1.0) if config.muon_momentum_warmup_steps else 1.0
     return config.muon_momentum_start + (config.muon_momentum - config.muon_momentum_start) * share
 
 
 @dataclass
 class Schedule:
-    """Decides each step's rates and the last step, and records them."""
+    """Decides the rates of each step and when training ends, and records the rates."""
 
     config: TrainConfig
     recorded: list[Rates] = field(default_factory=list)
 
     def rates(self, step: int, elapsed: float) -> Rates:
-        """The rates of the step after `step` steps and `elapsed` training seconds."""
+        """The rates of the next step, after `step` steps and `elapsed` training seconds."""
         c = self.config
         length = row_length(elapsed, step, c)
         factor = configured_factor(elapsed, step, c) * self._ramp(length)
@@ -107,31 +116,32 @@ class Schedule:
         return Rates(factor, muon_momentum(step, c), length, looped, window_limit(elapsed, step, c))
 
     def _ramp(self, length: int) -> float:
-        """The factor that rises over the first steps with rows of a new length."""
+        """A factor that rises to 1 over the first steps with rows of a new length."""
         over = self.config.seq_ramp_steps
         recent = self.recorded[-over:] if over else []
         since = next((i for i, rates in enumerate(reversed(recent)) if rates.seq_len != length), None)
         return 1.0 if since is None else (since + 1) / over
 
     def warm_up_rates(self) -> list[Rates]:
-        """What the untimed steps before the first run at, each of them `warmup_steps` times: all shapes of a run."""
+        """The rates of the untimed warm-up steps, which cover all shapes of a run; each is used `warmup_steps`
+        times."""
         first = self.rates(0, 0.0)
         shapes = product(self.phases, self.windows, self.lengths)
         return [replace(first, looped=looped, window=window, seq_len=length) for looped, window, length in shapes]
 
     @property
     def lengths(self) -> list[int]:
-        """The lengths that rows have in the run."""
+        """The lengths of the training rows that occur in the run, in tokens."""
         return list(dict.fromkeys(self.config.seq_lens))
 
     @property
     def windows(self) -> list[int]:
-        """The most positions that attention sees, in each part of the run."""
+        """The limits of the attention window that occur in the run, in positions."""
         return list(dict.fromkeys((*self.config.window_growth, 0)))
 
     @property
     def phases(self) -> list[bool]:
-        """Whether the loop is on, in each part of the run."""
+        """Whether the loop is on, for each part of the run."""
         return [False, True] if self.config.loop_at > 0 else [True]
 
     def record(self, rates: Rates) -> None:
@@ -155,12 +165,12 @@ class Schedule:
         return elapsed + (in_flight + 1) * predicted > c.max_seconds
 
     def predicted_last_step(self, step: int, elapsed: float, seconds: float) -> int:
-        """The step that training will end with if steps go on to take so long.
+        """The number of the last step, if each further step takes `seconds`.
 
         Args:
             step: steps done so far.
             elapsed: training seconds so far.
-            seconds: length of a step; 0 if it is not known.
+            seconds: length of a step in seconds; 0: unknown.
         """
         c = self.config
         if c.max_seconds <= 0 or seconds <= 0:
@@ -168,7 +178,7 @@ class Schedule:
         return min(c.max_steps, step + max(0, int((c.max_seconds - elapsed) / seconds)))
 
     def as_recorded(self, gave_up_calibration: bool = False, budget: Times | None = None) -> RecordedSchedule:
-        """What a run leaves of it, with what else a replay must know."""
+        """The schedule as a run records it, with what else a replay must know."""
         factors, momenta = ([getattr(rates, name) for rates in self.recorded] for name in ("lr_factor", "momentum"))
         rows = _changes([rates.seq_len or self.config.seq_len for rates in self.recorded], self.config.seq_len)
         windows = _changes([rates.window for rates in self.recorded], 0)
@@ -177,7 +187,7 @@ class Schedule:
 
 
 def _changes(values: list[int], usual: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The steps from which on a value holds, and the values; nothing where it is always the usual one."""
+    """The steps at which a value changes, and the new values; both are empty if it is always the usual value."""
     if set(values) <= {usual}:
         return (), ()
     changes = [(step, value) for step, value in enumerate(values) if step == 0 or values[step - 1] != value]
@@ -185,7 +195,7 @@ def _changes(values: list[int], usual: int) -> tuple[tuple[int, ...], tuple[int,
 
 
 def _spread(steps: int, since: Sequence[int], values: Sequence[int], usual: int) -> list[int]:
-    """The value of each step, from what `_changes` made of them."""
+    """The value of each step; the inverse of `_changes`."""
     spread = [usual] * steps
     for step, value in zip(since, values, strict=True):
         spread[step:] = [value] * (steps - step)
@@ -233,7 +243,7 @@ def make_schedule(config: TrainConfig, record: RecordedSchedule | None = None) -
     """The schedule that the configuration asks for.
 
     Args:
-        record: of the run to replay, if it was read already.
+        record: the recorded schedule of the run to replay, if it was read already.
 
     Raises:
         InputError: `config.replay_schedule` is not the directory of a run, or its rows do not fit the batch.

@@ -1,4 +1,4 @@
-"""What a training remembers between steps, as named tensors that may be spread over ranks."""
+"""The state of training between steps, as named tensors that may be sharded over ranks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from golf_fast.errors import InputError
 
 Reader = Callable[[str, int, int], torch.Tensor]
-"""`read(name, first, count)`: rows `[first, first + count)` of the whole tensor `name`, on any device; it raises an
-InputError where there is no such tensor or it has fewer rows."""
+"""`read(name, first, count)` returns rows `[first, first + count)` of the whole tensor `name`, on any device; it raises
+an InputError if there is no such tensor or it has fewer rows."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Piece:
     """This rank's rows of a tensor.
 
     Attributes:
-        tensor: `[count, ...]`, rows `[first, first + count)` of the whole; the memory that training writes to, so what
-            keeps it copies it before the next step. `count` may be 0.
+        tensor: `[count, ...]`, rows `[first, first + count)` of the whole tensor; `count` may be 0. Training writes to
+            this memory, so it must be copied before the next step to be kept.
         first: index of the first row.
-        rows: how many rows the whole has. A rank that has all of them has the same as every other.
+        rows: number of rows of the whole tensor. If a rank has all of them, so have all other ranks.
     """
 
     tensor: torch.Tensor
@@ -31,16 +31,16 @@ class Piece:
 
     @staticmethod
     def whole(tensor: torch.Tensor) -> Piece:
-        """All of a tensor that every rank has; a scalar counts as one row."""
+        """A tensor that every rank has in full; a scalar counts as one row."""
         tensor = tensor.detach()
         tensor = tensor.reshape(1) if tensor.ndim == 0 else tensor
         return Piece(tensor, 0, len(tensor))
 
     def fill(self, name: str, read: Reader) -> None:
-        """Copy what is kept under `name` into the tensor.
+        """Copy the stored tensor `name` into this piece.
 
         Raises:
-            InputError: what is kept is of another shape or dtype.
+            InputError: the stored tensor is of another shape or dtype.
         """
         kept = read(name, self.first, len(self.tensor))
         if kept.shape != self.tensor.shape or kept.dtype != self.tensor.dtype:
@@ -52,15 +52,15 @@ class Piece:
 
 
 def fill(pieces: dict[str, Piece], read: Reader) -> None:
-    """Copy what is kept under the name of each piece into it.
+    """Copy the stored tensor of the same name into each piece.
 
     Raises:
-        InputError: something is missing, or of another shape or dtype.
+        InputError: a tensor is missing, or of another shape or dtype.
     """
     for name, piece in pieces.items():
         piece.fill(name, read)
 
 
 def within(prefix: str, read: Reader) -> Reader:
-    """A reader of the names below `prefix`."""
+    """A reader that puts `prefix` and a dot before each name."""
     return lambda name, first, count: read(f"{prefix}.{name}", first, count)
