@@ -66,6 +66,8 @@ def start(
         "OMP_NUM_THREADS": "1",
     }
     said = [folder / f"{rank}.txt" for rank in range(world_size)]
+    for path in said:
+        path.touch()  # for those who read before the rank has begun
     places = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
     ranks = [
         context.Process(target=be, args=(shared | place, script, arguments, path))
