@@ -21,7 +21,7 @@ import pytest
 from helpers import bare_run, ranks
 from helpers.small_run import RESUMED, text
 
-from golf_fast import kept
+from golf_fast import resume_records
 from golf_fast.pipeline.products import RUN
 from golf_fast.runs import FinishedRun
 from golf_fast.train.checkpoint import folders, read
@@ -74,7 +74,7 @@ def found(run: Path) -> dict[str, Any]:
     held = FinishedRun(run)
     result = json.loads(held.paths.result.read_text())
     records = held.records()
-    assert not kept.marker(held.paths.resume / RUN).exists()
+    assert not resume_records.marker(held.paths.resume / RUN).exists()
     files = (held.paths.artifact, held.paths.weights, held.paths.token_losses, held.paths.ledger)
     return {
         "result": {name: value for name, value in result.items() if name not in LEFT_OUT},
@@ -107,7 +107,7 @@ def kill_in(run: Path, processes: list[ForkServerProcess], stage: str, before: i
         time.sleep(0.002)
     time.sleep(delay)
     ranks.end(processes)
-    return kept.marker(run / "resume" / RUN).exists()
+    return resume_records.marker(run / "resume" / RUN).exists()
 
 
 def killed_until_it_ends(
