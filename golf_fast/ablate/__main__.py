@@ -18,7 +18,7 @@ from typing import Annotated
 
 import tyro
 
-from golf_fast.ablate import findings
+from golf_fast.ablate import findings, unlike_tokens
 from golf_fast.ablate.runs import Outcome, Plan, run_all
 from golf_fast.ablate.variants import MECHANISMS, mechanisms_of, variants
 from golf_fast.arguments import call
@@ -84,15 +84,17 @@ def _run_and_tell(plan: Plan) -> None:
     """Make the runs, leave what they say after each, and show it in the end."""
     about = {"recipe": plan.recipe, "flags": list(plan.common), "steps": plan.steps, "ranks": plan.ranks}
     title, out = f"{plan.recipe}, what each mechanism is worth", plan.out
-    outcomes: list[Outcome] = []
+    outcomes, found, refused = list[Outcome](), list[findings.Finding](), list[str]()
     for outcome in run_all(plan, say):
         outcomes.append(outcome)
-        if (found := findings.findings(outcomes)) and len(found) > 1:
-            findings.write(found, title, about, out)
-    found = findings.findings(outcomes)
+        found, refused = unlike_tokens.compared(findings.findings(outcomes), outcomes)
+        if len(found) > 1:
+            findings.write(found, title, about, out, refused)
     if len(found) < 2:
-        raise InputError(f"{out}: no variant finished beside the recipe itself; *.out there says why")
-    say("\n".join([findings.as_table(found), *findings.notes(found)]))
+        raise InputError(
+            refused[0] if refused else f"{out}: no variant finished beside the recipe itself; *.out there says why"
+        )
+    say("\n".join([findings.as_table(found), *findings.notes(found), *refused]))
     for picture in ("ablation.png", "ablation.svg"):
         try:
             findings.draw(found, title, out / picture)

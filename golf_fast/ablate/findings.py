@@ -13,6 +13,7 @@ from golf_fast.ablate.variants import MECHANISMS, WHOLE
 from golf_fast.files import replacing
 from golf_fast.report.pen import Pen
 from golf_fast.report.table import Cell, table
+from golf_fast.runs.same_text import Shared
 from golf_fast.statistics import Interval, mean_interval
 
 LEVEL = 0.95
@@ -52,6 +53,19 @@ class Ended(Protocol):
 
 
 @dataclass(frozen=True)
+class OverShared:
+    """A difference over the documents that runs with other tokens both scored alike.
+
+    Attributes:
+        shared: these documents, in the runs of the first seed.
+        worse_by: this variant minus the whole recipe, bits per byte, paired by seed.
+    """
+
+    shared: Shared
+    worse_by: Interval
+
+
+@dataclass(frozen=True)
 class Finding:
     """What leaving something out, or changing it, does.
 
@@ -65,6 +79,7 @@ class Finding:
         artifact_bytes, params: mean difference.
         seconds: ratio of the times of a training step; None where they are not known.
         scored: bytes and tokens of the validation text that a score is of; of the whole recipe, and of the variant.
+        over_shared: the difference over the same text, where the tokens are not the same and that is known.
     """
 
     name: str
@@ -78,6 +93,7 @@ class Finding:
     params: int
     seconds: float | None
     scored: tuple[tuple[int, int], tuple[int, int]]
+    over_shared: OverShared | None = None
 
     @property
     def adapts(self) -> bool:
@@ -149,6 +165,12 @@ def notes(found: Sequence[Finding]) -> list[str]:
                 f"{each.name}: a token stands for {own_bytes / own_tokens:.3f} bytes of text in place of"
                 f" {bytes_ / tokens:.3f}, so that the same number of tokens is another length of text; whole rows are"
                 f" scored, {own_bytes:,} bytes in place of {bytes_:,}."
+            )
+        if over := each.over_shared:
+            both = over.shared
+            said.append(
+                f"{each.name}: over {len(both.documents):,} of {max(both.counts):,} documents, which both scored alike,"
+                f" {both.bytes:,} bytes, it is worse by {_pm(over.worse_by)}."
             )
     return said
 
@@ -229,22 +251,39 @@ def as_plain(found: Sequence[Finding]) -> list[dict[str, Any]]:
             "params": each.params,
             "artifact_bytes": each.artifact_bytes,
             "step_seconds_ratio": each.seconds,
+            "over_shared_documents": _over_shared(each.over_shared),
         }
         for each in found
     ]
 
 
-def write(found: Sequence[Finding], title: str, about: Mapping[str, Any], out: Path) -> None:
+def _over_shared(over: OverShared | None) -> dict[str, Any] | None:
+    if over is None:
+        return None
+    return {
+        "documents": len(over.shared.documents),
+        "bytes": over.shared.bytes,
+        "worse_by": over.worse_by.mean,
+        "half_width": over.worse_by.half_width,
+    }
+
+
+def write(
+    found: Sequence[Finding], title: str, about: Mapping[str, Any], out: Path, refused: Sequence[str] = ()
+) -> None:
     """Leave `ablation.json` and `ablation.md` in a folder.
+
+    Args:
+        refused: lines on variants that are not compared.
 
     Raises:
         InputError: it cannot be written.
     """
     with replacing(out / "ablation.json", "w") as file:
-        json.dump({**about, "level": LEVEL, "findings": as_plain(found)}, file, indent=1)
+        json.dump({**about, "level": LEVEL, "findings": as_plain(found), "refused": list(refused)}, file, indent=1)
         file.write("\n")
     with replacing(out / "ablation.md", "w") as file:
-        file.write("\n".join([f"# {title}", "", *as_markdown(found), "", *notes(found), ""]))
+        file.write("\n".join([f"# {title}", "", *as_markdown(found), "", *notes(found), *refused, ""]))
 
 
 def draw(found: Sequence[Finding], title: str, picture: Path) -> None:

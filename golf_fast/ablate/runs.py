@@ -66,12 +66,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run that has ended; `result` is None, and `failure` says why, where it has not finished."""
+    """A run that has ended, in its folder; `result` is None, and `failure` says why, where it has not finished."""
 
     variant: str
     seed: int
     result: Result | None
     failure: str = ""
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _there(task: _Task, steps: int) -> Outcome | None:
                     f"{folder}: is a run of {result.steps} steps, and the others have {steps}; name another --out, or"
                     f" move it away"
                 )
-            return Outcome(task.variant.name, task.seed, result)
+            return Outcome(task.variant.name, task.seed, result, folder=folder)
     except InputError:
         if run.paths.result.exists():
             raise
@@ -210,7 +211,7 @@ class _Running:
         if code := self.process.returncode:
             said = read_bytes(self.printed, "what a run printed is needed").decode("utf-8", "replace")
             return Outcome(name, seed, None, f"exit code {code}: {''.join(said.strip().splitlines()[-1:])}")
-        return Outcome(name, seed, FinishedRun(self.task.folder).result())
+        return Outcome(name, seed, FinishedRun(self.task.folder).result(), folder=self.task.folder)
 
 
 def _make(plan: Plan, queue: Sequence[tuple[_Task, list[str]]], say: Say) -> Iterator[tuple[_Task, Outcome, str]]:
