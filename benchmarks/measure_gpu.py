@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import ALONE, Comparison, alone, paired
+from benchmarks.measure import ALONE, Comparison, alone, nothing, paired
 from benchmarks.ops.registry import Case
 
 ROUNDS = 51
@@ -28,27 +28,29 @@ class Stopwatch:
     """Milliseconds on the device of one call at a time, each with a cold L2 cache.
 
     The device waits before each call until the host has queued all of it: half as long again as the host took for the
-    call before. A sample in which the host was slower is taken again; work that waits for the device is never faster
-    than it, and counts as it is after a few tries.
+    call of the same work before. A sample in which the host was slower is taken again; work that waits for the device
+    is never faster than it, and counts as it is after a few tries.
     """
 
     def __init__(self) -> None:
         self.scratch = torch.empty(FLUSHED_BYTES, dtype=torch.uint8, device="cuda")
-        self.head_start = HEAD_START
+        self.head_starts: dict[int, float] = {}
 
-    def milliseconds(self, work: Callable[[], object]) -> float:
+    def milliseconds(self, work: Callable[[], object], before: Callable[[], object] = nothing) -> float:
+        """Of one call of `work`; `before` is called before each try, off the clock, and makes what a call uses up."""
         for _ in range(TRIES):
-            waited = self.head_start
-            found, host = self._sample(work)
-            self.head_start = min(max(HEAD_START, 1.5 * host), LONGEST_HEAD_START)
+            waited = self.head_starts.get(id(work), HEAD_START)
+            before()
+            found, host = self._sample(work, waited)
+            self.head_starts[id(work)] = min(max(HEAD_START, 1.5 * host), LONGEST_HEAD_START)
             if host <= waited:
                 break
         return found
 
-    def _sample(self, work: Callable[[], object]) -> tuple[float, float]:
+    def _sample(self, work: Callable[[], object], head_start: float) -> tuple[float, float]:
         """Milliseconds on the device, and until the host had queued the work."""
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        torch.cuda._sleep(int(self.head_start * CYCLES_PER_MILLISECOND))  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(int(head_start * CYCLES_PER_MILLISECOND))  # type: ignore[no-untyped-call]
         self.scratch.zero_()
         start.record()
         before = time.perf_counter()

@@ -28,4 +28,9 @@ def obstacle(case: Case, peer: str) -> str | None:
     try:
         return gate() if gate else None
     except Exception as error:  # a kernel that does not know this GPU, or these shapes
-        return f"it fails here ({type(error).__name__}: {next(iter(str(error).splitlines()), '')})"
+        return failure(error)
+
+
+def failure(error: Exception) -> str:
+    """What a peer did in place of its work, in a line."""
+    return f"it fails here ({type(error).__name__}: {next(iter(str(error).splitlines()), '')})"

@@ -62,7 +62,15 @@ def measure_cases(
             if peer != ALONE and (wrong := peers.obstacle(case, peer)):
                 print(f"left out: {case.op}: {case.label} against {peer}: {wrong}", file=sys.stderr)
                 continue
-            row = results.record(case, compare(case, peer), conditions)
+            try:
+                compared = compare(case, peer)
+            except Exception as error:
+                if peer == ALONE:
+                    raise
+                case.ours()  # where it is ours that fails, or the device that is lost
+                print(f"left out: {case.op}: {case.label} against {peer}: {peers.failure(error)}", file=sys.stderr)
+                continue
+            row = results.record(case, compared, conditions)
             results.append(row)
             print(json.dumps(row) if options.json else as_line(row), flush=True)
     return good

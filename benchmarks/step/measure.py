@@ -189,7 +189,8 @@ class MicroStep:
         events = [
             (event.self_device_time_total if on_gpu else event.self_cpu_time_total, event.count, event.key)
             for event in profile.key_averages()
-            if not on_gpu or event.device_type.name == "CUDA"
+            # An annotation spans kernels that are there themselves, such as all of a compiled graph.
+            if not event.is_user_annotation and (not on_gpu or event.device_type.name == "CUDA")
         ]
         longest = sorted(events, reverse=True)[:count]
         rows = [{"name": name, "ms": time / 1e3, "calls": calls} for time, calls, name in longest]

@@ -14,7 +14,8 @@ from golf_fast.model import GPT, parameters, upstream
 from golf_fast.model.block import rotary_tables
 from golf_fast.model.parameters import Constant
 
-Milliseconds = Callable[[Callable[[], object]], float]
+Milliseconds = Callable[..., float]
+"""Of a call of the first argument, before each try of which the second is called, if there is one."""
 Output = torch.Tensor | tuple[torch.Tensor, ...]
 
 
@@ -118,7 +119,10 @@ def time_passes(
     milliseconds: Milliseconds,
     rounds: int,
 ) -> tuple[Timing, Timing]:
-    """Forward (with all that it saves for the backward) and backward, in turns after two untimed rounds."""
+    """Forward (with all that it saves for the backward) and backward, in turns after two untimed rounds.
+
+    A try that is taken again has a graph of its own: a backward uses one up, and several would not fit the memory.
+    """
     samples = []
     made: list[tuple[torch.Tensor, ...]] = []
     gradients: list[torch.Tensor] = []
@@ -128,14 +132,17 @@ def time_passes(
         made.append(out if isinstance(out, tuple) else (out,))
 
     def run_backward() -> None:
-        torch.autograd.grad(made[-1], inputs, gradients, allow_unused=True)
+        torch.autograd.grad(made.pop(), inputs, gradients, allow_unused=True)
+
+    def make_graph() -> None:
+        if not made:
+            run_forward()
 
     for _ in range(rounds + 2):
-        ahead = milliseconds(run_forward)
+        ahead = milliseconds(run_forward, made.clear)
         if not gradients:
             gradients.extend(torch.randn_like(t) if t.ndim else torch.ones_like(t) for t in made[-1])
-        samples.append((ahead, milliseconds(run_backward)))
-        made.clear()
+        samples.append((ahead, milliseconds(run_backward, make_graph)))
     times = np.array(samples[2:])
     return timing(times[:, 0]), timing(times[:, 1])
 

@@ -31,14 +31,24 @@ class Device:
 
 def test_the_host_gets_a_head_start_that_covers_it(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(monkeypatch, [5.0, 5.0, 5.0, 0.1, 0.1])
-    watch = measure_gpu.Stopwatch()
-    assert watch.milliseconds(device.work) == 2.0
+    watch, work = measure_gpu.Stopwatch(), device.work
+    assert watch.milliseconds(work) == 2.0
     assert device.waits == pytest.approx([1.0, 7.5])  # the first was too short, so it was taken again
-    watch.milliseconds(device.work)
+    watch.milliseconds(work)
     assert len(device.waits) == 3
-    watch.milliseconds(device.work)
-    watch.milliseconds(device.work)
+    watch.milliseconds(work)
+    watch.milliseconds(work)
     assert device.waits[3:] == pytest.approx([7.5, 1.0])  # and less again for a short work
+
+
+def test_each_work_has_a_head_start_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch, [5.0, 5.0, 0.1, 5.0, 0.1])
+    watch, made = measure_gpu.Stopwatch(), []
+    long, short = (lambda: device.work()), (lambda: device.work())
+    for work in (long, short, long, short):
+        watch.milliseconds(work, lambda: made.append(len(device.waits)))
+    assert device.waits == pytest.approx([1.0, 7.5, 1.0, 7.5, 1.0])
+    assert made == [0, 1, 2, 3, 4]  # what a work uses up is made before each try
 
 
 def test_work_that_waits_for_the_device_ends(monkeypatch: pytest.MonkeyPatch) -> None:

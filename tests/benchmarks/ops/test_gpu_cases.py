@@ -178,6 +178,35 @@ def test_a_peer_that_fails_is_left_out_and_ours_is_measured(
     assert f"left out: {op}: label against failing: it fails here (RuntimeError: unknown GPU)\n" in said
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["the peer fails", "ours fails"])
+def test_a_peer_that_fails_while_it_is_timed_ends_nothing(
+    lost: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timed: list[str] = []
+
+    def compare(case: registry.Case, peer: str) -> None:
+        timed.append(peer)
+        if peer == "large":
+            raise MemoryError("no room\nand much more")
+
+    def ours() -> None:
+        if lost:
+            raise RuntimeError("the device is lost")
+
+    case = registry.Case("tune", "label", "x", ours, dict.fromkeys(["large", "good"], print), lambda: None)
+    monkeypatch.setattr(runner.results, "append", lambda row: None)
+    monkeypatch.setattr(runner.results, "record", lambda case, peer, around: {"peer": peer})
+    options = argparse.Namespace(implementation=None, peer=None, list=False, json=True)
+    if lost:
+        with pytest.raises(RuntimeError, match="the device is lost"):
+            runner.measure_cases([case], options, compare, {})
+        assert timed == ["large"]
+    else:
+        assert runner.measure_cases([case], options, compare, {})
+        assert timed == ["large", "good"]
+        assert "left out: tune: label against large: it fails here (MemoryError: no room)\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("op", [op for op in registry.OPS if op != "bitpack"])
 def test_without_a_gpu_there_is_nothing_to_run_and_that_is_said(op: str) -> None:
     module = registry.load(op)
