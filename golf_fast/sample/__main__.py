@@ -16,7 +16,7 @@ from golf_fast.console import exit_with
 from golf_fast.data import Tokenizer
 from golf_fast.model.backends import resolve_backends
 from golf_fast.sample.generate import Sampling, generate
-from golf_fast.score.loading import load_speaker
+from golf_fast.score.loading import load_for_sampling
 
 _DEFAULTS = Sampling()
 
@@ -48,7 +48,7 @@ def sample(
     sampling = Sampling(max_tokens, temperature, top_p, seed)
     chosen, _ = machine.choose_device(device)
     resolve_backends(chosen)
-    model, spoken = load_speaker(run, chosen, tokenizer)
+    model, spoken = load_for_sampling(run, chosen, tokenizer)
     given = [spoken.bos_id, *spoken.encode(prompt)]
     drawn = generate(model, given, sampling, stop=spoken.bos_id)
     for text in as_text(spoken, itertools.chain(given[1:], drawn)):

@@ -32,7 +32,7 @@ def rescore(
     streaming: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Read an artifact back and score it: as its run did, or as the seed is scored. Nothing in a run directory changes.
+    """Read an artifact and score it with the settings of its run, or of the seed. A run directory is not changed.
 
     Under torchrun the ranks share the work.
 
@@ -69,7 +69,7 @@ def rescore(
 
 
 def _score(loaded: Scorable, config: ScoreConfig, ranks: Ranks) -> None:
-    """Score, and print the one row that comes of it."""
+    """Score, and print the score as a table of one row."""
     with RunLog(None, ranks.main) as log:
         compiled = "yes" if compiles(config.compile, ranks.device.type) else "no"
         log.line(f"torch.compile in scoring: {compiled} ({config.compile}, on {ranks.device.type})")
@@ -84,7 +84,7 @@ def _score(loaded: Scorable, config: ScoreConfig, ranks: Ranks) -> None:
             log=log.line,
         )
         verdict = in_words(score.violations, score.not_judged)
-        if score.legal:  # what cannot be compared with a run may have been trained on what it is scored on
+        if score.legal:  # an artifact without its run may have been trained on the tokens that it is scored on
             verdict = "unverified" if loaded.unlike else "legal"
         found = [config.ttt, score.tokens, score.bytes, score.nats / score.tokens, score.bpb, score.track, verdict]
         headers = ["adapting", "tokens", "bytes", "nats a token", "bits per byte", "track", "rules", "seconds"]

@@ -1,25 +1,25 @@
-"""Which targets of a text are scored."""
+"""Keeps track of which targets are scored."""
 
 from __future__ import annotations
 
 
 class Coverage:
-    """A mark for each target; what is asked of a range costs no more than its length.
+    """A mark for each target. A query of a range takes time proportional to its length at most.
 
     Args:
-        targets: how many there are.
+        targets: number of targets.
     """
 
     def __init__(self, targets: int) -> None:
         self.targets = targets
         self.count = 0
-        """Targets that are marked."""
+        """Number of marked targets."""
         self._marks = bytearray(targets)
         self._frontier = 0
 
     @property
     def complete(self) -> bool:
-        """Whether there are targets, and all are marked."""
+        """Whether all targets are marked; false if there are none."""
         return 0 < self.targets == self.count
 
     @property
@@ -38,6 +38,6 @@ class Coverage:
         return self._marks.find(0, start, stop) < 0
 
     def mark(self, start: int, stop: int) -> None:
-        """Mark the targets from `start` to `stop` (exclusive), of which some may be."""
+        """Mark the targets from `start` to `stop` (exclusive); some of them may be marked already."""
         self.count += stop - start - self._marks.count(1, start, stop)
         self._marks[start:stop] = b"\1" * (stop - start)

@@ -1,4 +1,4 @@
-"""Short names for the exact values of tensors and tokens, as a ledger holds them."""
+"""Hashes of tensors and tokens, by which a ledger identifies their exact values."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 
 _BLOCK = 1 << 20
 _BLOCKS_AT_ONCE = 16
-"""Blocks of one product on a device: 128 MiB."""
+"""Number of blocks in one product on a device, 128 MiB together."""
 _WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _STEP = 6364136223846793005
 _MODULUS = 1 << 64
 
 
 class Later:
-    """The hash of tensors as they were when it was made; only `text` waits for their device."""
+    """The hash of tensors as they are on construction; only `text` waits for their device."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         sums = [_sums(tensor.detach()) for tensor in tensors]
@@ -29,12 +29,12 @@ class Later:
 
     @property
     def on_host(self) -> bool:
-        """Whether nothing needs to be waited for."""
+        """Whether `text` need not wait for a device."""
         return self._sums.device.type == "cpu"
 
     @cached_property
     def text(self) -> str:
-        """16 hexadecimal digits, as `of_tensors`."""
+        """The hash as 16 hexadecimal digits, as `of_tensors` returns it."""
         if not self._counts:
             return "0" * 16
         sums, content, place = self._sums.tolist(), b"", 0
@@ -48,22 +48,24 @@ class Later:
 
 
 def later(tensors: Iterable[Tensor]) -> str | Later:
-    """As `of_tensors`, without waiting for a device: at once where the tensors are on the host."""
+    """As `of_tensors`, without waiting for a device: the hash itself if the tensors are on the host, else a `Later`."""
     hashed = Later(tensors)
     return hashed.text if hashed.on_host else hashed
 
 
 def of_tensors(tensors: Iterable[Tensor]) -> str:
-    """16 hexadecimal digits that change with any bit of the tensors, their order or their sizes.
+    """A hash of 16 hexadecimal digits that depends on every bit of the tensors, their order and their sizes.
 
-    Words of a tensor are summed with odd 64-bit factors on its device, so that only a number for each block travels;
-    these numbers are hashed. Accidents and edits show; it is no guard against somebody who can choose every weight.
+    The words of a tensor are multiplied by odd 64-bit factors and summed by block on its device, so that only one
+    number per block is transferred; these numbers are hashed. It detects accidents and edits, but not an adversary who
+    can choose every weight.
     """
     return Later(tensors).text
 
 
 def of_tokens(tokens: npt.NDArray[np.uint16], ranges: Iterable[tuple[int, int]]) -> str:
-    """16 hexadecimal digits of the targets in `ranges`, target i being token i + 1: SHA-256 of their 16-bit words."""
+    """The first 16 hexadecimal digits of the SHA-256 of the targets in `ranges`, as 16-bit words; target i is token
+    i + 1."""
     digest = hashlib.sha256()
     for start, stop in ranges:
         digest.update(np.ascontiguousarray(tokens[start + 1 : stop + 1], dtype="<u2").data)
@@ -71,7 +73,7 @@ def of_tokens(tokens: npt.NDArray[np.uint16], ranges: Iterable[tuple[int, int]])
 
 
 def _sums(tensor: Tensor) -> tuple[int, Tensor]:
-    """How many words a tensor has, and the sum `[blocks]` int64 of each block of them, times their factors."""
+    """Number of words of a tensor, and the weighted sum of each block of words, `[blocks]` int64."""
     words = tensor.contiguous().view(-1).view(_WORDS[tensor.element_size()])
     count = words.numel()
     if not count:
@@ -81,13 +83,13 @@ def _sums(tensor: Tensor) -> tuple[int, Tensor]:
 
 
 def _by_dot(words: Tensor, factors: Tensor) -> Tensor:
-    """Block after block while it is in the cache; other devices have no product of integer vectors."""
+    """The sums block by block, each while it is in the cache; only CPUs have a dot product of integer vectors."""
     parts = [words[start : start + _BLOCK] for start in range(0, len(words), _BLOCK)]
     return torch.stack([torch.dot(part.long(), factors[: len(part)]) for part in parts])
 
 
 def _by_products(words: Tensor, factors: Tensor) -> Tensor:
-    """Some blocks in each kernel: the words are widened as they are read, and no host waits."""
+    """The sums of several blocks per kernel, which widens the words as it reads them; the host does not wait."""
     whole, most = len(words) // _BLOCK * _BLOCK, _BLOCK * _BLOCKS_AT_ONCE
     parts = [
         (words[start : min(start + most, whole)].view(-1, _BLOCK) * factors).sum(1) for start in range(0, whole, most)
@@ -100,7 +102,7 @@ def _by_products(words: Tensor, factors: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _factors(device: torch.device) -> Tensor:
-    """Odd numbers `[_BLOCK]` int64, that look random."""
+    """Odd pseudo-random factors, `[_BLOCK]` int64."""
     mixed = torch.arange(1, _BLOCK + 1, dtype=torch.int64) * -7046029254386353131
     mixed = (mixed ^ (mixed >> 29)) * -4658895280553007687
     return ((mixed ^ (mixed >> 32)) | 1).to(device)

@@ -1,4 +1,5 @@
-"""What an adapting strategy is handed: it asks to have tokens scored, and asks for those that it may train on."""
+"""The interface between an adaptation strategy and the validation tokens: a strategy requests scores, and requests
+tokens that it may train on."""
 
 from __future__ import annotations
 
@@ -27,13 +28,13 @@ from golf_fast.score.windows import Windows
 
 Given = TypeVar("Given")
 _REHASHED = 16
-"""Scores after which weights are hashed again that torch did not see change."""
+"""Number of scores after which weights are hashed again, even if torch has counted no change of them."""
 Progress = Callable[[int, int], None]
-"""Called with what is done of all there is: windows, or the targets of documents."""
+"""Called with the amount done and the total amount, in windows or in targets."""
 
 
 class Excerpt(NamedTuple):
-    """Targets `start` to `stop` (exclusive), predicted from the tokens from `begin` on."""
+    """Targets `start` to `stop` (exclusive), predicted from a context that starts at token `begin`."""
 
     begin: int
     start: int
@@ -42,10 +43,10 @@ class Excerpt(NamedTuple):
 
 @dataclass(frozen=True)
 class Scored:
-    """Losses that are on record, with what is needed to take their gradient.
+    """Recorded losses, with the graph that is needed for their gradient.
 
     Attributes:
-        ranges: of the excerpts, in their order.
+        ranges: the range of targets of each excerpt, in order.
     """
 
     ranges: Ranges
@@ -53,24 +54,24 @@ class Scored:
     _note: Callable[[Ranges], None]
 
     def loss(self, first: int) -> Tensor:
-        """The sum of the mean losses of the first excerpts, to train on: that is put on record.
+        """The sum of the mean losses of the first `first` excerpts, to be trained on, which is recorded.
 
         Raises:
-            LegalityError: an excerpt ends its document, so that nothing is left which could be learned for.
+            LegalityError: an excerpt ends its document, so that training on it could not help any score.
         """
         self._note(self.ranges[:first])
         return self._means[:first].sum()
 
 
 class Examiner:
-    """Scores on request, keeps the losses and the record, and gives out tokens that may be trained on.
+    """Scores tokens on request, keeps their losses, records both in the ledger, and hands out tokens for training.
 
-    A strategy runs on every rank. Methods said to be called by all ranks together share their work.
+    A strategy runs on every rank. Methods that all ranks call together divide the work among them.
 
     Attributes:
-        targets: how many tokens are to be scored.
+        targets: number of tokens to be scored.
         windows: the sliding windows over them.
-        pace: what the work costs, and what still fits.
+        pace: measures the time of the work, and predicts whether planned work fits the limit.
     """
 
     def __init__(
@@ -94,18 +95,18 @@ class Examiner:
         self._progress = progress
         self._compiled: TokenLosses | None = None
         if compiles(config.compile, rows.device.type):
-            # One graph for the whole pass. A graph break or one recompilation too many is an error: uncompiled, a pass
-            # of the challenge may not end in time.
+            # One graph for the whole pass. A graph break or an extra recompilation is an error, since an uncompiled
+            # pass over the challenge's tokens may exceed its time.
             self._compiled = torch.compile(model.token_losses, dynamic=False, fullgraph=True)
         dtype = torch.float64 if getattr(model, "compute_dtype", None) == torch.float64 else torch.float32
-        # Of the targets that this rank scored, the others' are 0; the last is where padding goes.
+        # The losses of other ranks' targets are 0; the extra last element receives those of padding.
         self._losses = torch.zeros(rows.targets + 1, dtype=dtype, device=rows.device)
         self._weights = _Weights(model, ledger)
         ledger.begin(rows, config.ttt, self.pace.limit)
 
     @property
     def documents(self) -> list[tuple[int, int]]:
-        """The targets `(first, after last)` of each document; together they are all targets."""
+        """The range of targets `(first, stop)` of each document, `stop` exclusive; together they are all targets."""
         bounds = self._ledger.documents.tolist()
         return list(itertools.pairwise(bounds))
 
@@ -116,14 +117,14 @@ class Examiner:
 
     @property
     def losses(self) -> Tensor:
-        """The losses of this rank's targets, the others' being 0: a copy `[targets]`."""
+        """A copy of the losses `[targets]`, which are 0 for targets that this rank did not score."""
         return self._losses[:-1].clone()
 
     def score_windows(self, first: int, stop: int) -> None:
-        """Score windows `first` to `stop` (exclusive) with the model as it is; called by all ranks together.
+        """Score windows `first` to `stop` (exclusive) with the current weights; called by all ranks together.
 
         Raises:
-            LegalityError: a target was scored before, or the weights changed and no record says what they learned.
+            LegalityError: a target was scored before, or the weights changed without a record of what they learned.
         """
         if first == stop:
             return
@@ -134,7 +135,7 @@ class Examiner:
 
         def report(done: int) -> None:
             if self._progress is not None:
-                # The other ranks are taken to be as far as this one.
+                # The other ranks are assumed to have done as much as this one.
                 self._progress(first + (stop - first) * done // (own_stop - own_first), self.windows.count)
 
         c, losses = self._config, self._losses[:-1]
@@ -155,9 +156,9 @@ class Examiner:
         self._ledger.scored(start, end, "stream", hashed)
 
     def measure_windows(self, rows: TrainingRows) -> None:
-        """Measure, on rows that are not scored, what `score_windows` costs a window; called by all ranks together.
+        """Measure the time of `score_windows` per window on rows that are not scored; called by all ranks together.
 
-        Twice, for the first time holds the compiling.
+        It is measured twice, since the first time includes compilation.
         """
         c, batch = self._config, self._config.batch_windows
         tokens, targets, _ = rows.batch(0, min(batch, rows.count))
@@ -169,10 +170,10 @@ class Examiner:
                 scorer(tokens[index], targets[index], None, first=c.window - c.stride)
 
     def score_stream(self) -> None:
-        """Score all targets in one pass over the stream with the model as it is; called by all ranks together.
+        """Score all targets in one pass over the stream with the current weights; called by all ranks together.
 
         Raises:
-            InputError: a block of the model sees all positions before.
+            InputError: a block of the model has no attention window.
             LegalityError: as in `score_windows`.
         """
         self._ledger.require_next(0, self.targets)
@@ -190,13 +191,13 @@ class Examiner:
     def score_excerpts(
         self, excerpts: Sequence[Excerpt], adapters: Adapters | None, phase: str, *, batch: int = 0, train: bool = False
     ) -> Scored:
-        """Score an excerpt of each of several documents, by this rank's own decision; what `settle` makes all know.
+        """Score one excerpt of each of several documents on this rank only; `settle` later informs the other ranks.
 
         Args:
-            excerpts: all have one number of tokens before the first that is scored.
-            adapters: of each excerpt; None: the model as it is.
-            batch: number of these documents' batch among all that are scored since the ranks agreed.
-            train: whether the gradient with respect to the adapters is wanted.
+            excerpts: the excerpts, with equally many context tokens before the first target.
+            adapters: the adapters of each excerpt; None: the model without adapters.
+            batch: number of this batch of documents among those scored since the last `settle`.
+            train: whether gradients with respect to the adapters are needed.
 
         Raises:
             LegalityError: as in `score_windows`, within each document.
@@ -225,7 +226,7 @@ class Examiner:
         if self._ranks.world_size > 1:
             self._ledger.hold()
         self._ledger.scored_in_documents(ranges, phase, batch, hashed, named)
-        # After the record, so that what is refused leaves no loss behind.
+        # Computed after the record was accepted, so that a refused request leaves no loss.
         index = (starts[:, None] + places[: length - before]).masked_fill(beyond[:, before:], self.targets)
         self._losses[index] = losses.detach().to(self._losses.dtype)
 
@@ -235,7 +236,7 @@ class Examiner:
         return Scored(ranges, means, note)
 
     def settle(self) -> None:
-        """Tell every rank what the others scored and gave up since the last time; called by all ranks together.
+        """Exchange with all ranks what each has scored and given up since the last call; called by all ranks together.
 
         Raises:
             LegalityError: two ranks scored the same token.
@@ -250,10 +251,10 @@ class Examiner:
         for rank, (_, news) in others:
             for what in news:
                 self.pace.say(f"rank {rank}: {what}")
-        self.pace.news()  # the others know what they said
+        self.pace.news()  # discard: the other ranks were just told
 
     def gave_up(self, what: str, place: int, done: int, planned: int, batch: int | None = None) -> None:
-        """Put on record what was given up for the limit of time, as `Ledger.cut`."""
+        """Record what was given up for the time limit, as `Ledger.cut`."""
         if batch is not None and self._ranks.world_size > 1:
             self._ledger.hold()
         self._ledger.cut(what, place, done, planned, batch)
@@ -264,7 +265,7 @@ class Examiner:
             self._progress(done, self.targets)
 
     def rows_for_training(self, start: int, count: int, window: int) -> TrainingRows:
-        """Rows of scored tokens, as `Ledger.rows_for_training`; called by all ranks together, after they agreed."""
+        """Rows of scored tokens, as `Ledger.rows_for_training`; called by all ranks together, after `settle`."""
         self._agree_to_train([(start, start + count * window)])
         return self._weights.may_learn(self._ledger.rows_for_training(start, count, window))
 
@@ -274,20 +275,20 @@ class Examiner:
         return self._weights.may_learn(self._ledger.rows_of(ranges, window, phase))
 
     def unscored_rows(self, start: int, count: int, window: int) -> TrainingRows:
-        """Rows of any tokens: what the rules forbid, and the record says so."""
+        """Rows of tokens whether or not they are scored, which the rules forbid; this is recorded as a violation."""
         return self._weights.may_learn(self._ledger.unscored_rows(start, count, window))
 
     def trains_elsewhere(self, tokens: int, hashed: str) -> None:
-        """Put on record that the weights learn from tokens that are not to be scored."""
+        """Record that the weights are trained on tokens that are not to be scored."""
         self._ledger.trained_elsewhere(tokens, hashed)
         self._weights.may_learn(tokens)
 
     def finish(self) -> None:
-        """See, after the last score, that the weights are those that scored."""
+        """Check, after the last score, that the weights are still those that scored."""
         self._weights.require_hash()
 
     def _agree(self, own: tuple[int, int], whole: tuple[int, int], what: str = "windows") -> None:
-        """See that the windows, or targets, that the ranks scored are the whole range, each once."""
+        """Check that the ranks together scored the whole range of windows (or targets), each once."""
         if self._ranks.world_size == 1:
             return
         spans = [
@@ -306,10 +307,10 @@ class Examiner:
 
 
 class _Weights:
-    """Watches a model: its weights' hash, that each change of them is on record, and that its functions stay its own.
+    """Watches a model: every change of its weights must be recorded, and its functions and hooks must stay the same.
 
-    A change that torch counts shows at once. One that it does not (through `.data`) shows when the weights are hashed
-    again, after some scores and at the end.
+    A change that torch counts is detected at once. One that it does not count (through `.data`) is detected when the
+    weights are hashed again, which happens every few scores and at the end.
     """
 
     def __init__(self, model: torch.nn.Module, ledger: Ledger) -> None:
@@ -319,19 +320,19 @@ class _Weights:
         self._tensors: list[Tensor] = []
         self._versions: list[int] = []
         self._hash: Hash = ""
-        self._scores = 0  # since the weights were hashed
+        self._scores = 0  # number of scores since the weights were last hashed
         self._may_change = True
 
     def may_learn(self, given: Given) -> Given:
-        """What the weights learn next is on record: it is passed on."""
+        """Allow the next change of the weights, since what they learn is recorded; returns its argument."""
         self._may_change = True
         return given
 
     def hashed(self) -> Hash:
-        """The hash of the weights as they are.
+        """The hash of the current weights.
 
         Raises:
-            LegalityError: they changed, and no record says what they learned.
+            LegalityError: they changed without a record of what they learned.
         """
         if not self._may_change:
             self.require_same()
@@ -344,10 +345,10 @@ class _Weights:
         return self._hash
 
     def require_same(self) -> None:
-        """That nothing changed since the weights were last hashed.
+        """Check that nothing has changed since the weights were last hashed.
 
         Raises:
-            LegalityError: the weights did, or the model has other functions or hooks than it came with.
+            LegalityError: the weights, the functions or the hooks of the model have changed.
         """
         now = [*self._model.parameters(), *self._model.buffers()]
         same = len(now) == len(self._tensors) and all(map(operator.is_, now, self._tensors))
@@ -357,7 +358,7 @@ class _Weights:
             raise LegalityError("the model has other functions or hooks than it came with")
 
     def require_hash(self) -> None:
-        """That the weights are those that scored last, by their values.
+        """Check by their hash that the weights are those that scored last.
 
         Raises:
             LegalityError: as `require_same`.
@@ -369,7 +370,7 @@ class _Weights:
 
 
 def _functions(model: torch.nn.Module) -> list[object]:
-    """What stands in for a method, and the hooks, of each of the model's modules."""
+    """The hooks and the overridden methods of each of the model's modules."""
     named = [(module, name, value) for module in model.modules() for name, value in vars(module).items()]
     hooks = [hook for _, name, value in named if name.endswith("_hooks") for hook in value.values()]
     own = [value for module, name, value in named if callable(value) and callable(getattr(type(module), name, None))]

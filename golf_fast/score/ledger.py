@@ -1,7 +1,7 @@
-"""The ledger: what was scored and what was trained on, in order.
+"""The ledger: a record of what was scored and what was trained on, in order.
 
-It is the only door through which validation tokens reach training, so whether a score is legal is read off what
-happened and not off what was configured. `golf_fast.score.verdict` is what reads it.
+Validation tokens reach training only through it, so the legality of a score is judged by what happened and not by what
+was configured. `golf_fast.score.verdict` judges it.
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ Event = dict[str, Any]
 Hash = str | digest.Later
 _MOST_BYTES = 1 << 30
 CUTS = ("epochs", "documents", "pass", "slice")
-"""What a limit of time cuts: epochs of a chunk, chunks of documents side by side or of a pass, steps on a slice."""
+"""What a time limit can cut short: epochs of a chunk, chunks of a batch of documents, chunks of a pass, steps on a
+held-out slice."""
 _MOST_WAITING = 16
-"""Records that wait at most for hashes that are on a device."""
+"""Greatest number of records that wait for hashes from a device."""
 
 
 class LegalityError(AssertionError):
-    """The program was about to break a rule of scoring on its own. Never the fault of an input."""
+    """The program was about to break a rule of scoring: a fault of the program, never of an input."""
 
 
 class Ledger:
-    """One scoring pass over one sequence of tokens.
+    """The record of one scoring pass over one sequence of tokens.
 
-    Every rank keeps a ledger of the ranges of all ranks together; only one is given a path. The file has one JSON
-    object a line, written as it happens (docs/rules.md, "The ledger").
+    Every rank keeps a ledger of what all ranks did; only one of them writes a file, with one JSON object per line, as
+    events happen (docs/rules.md, "The ledger").
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Begin a ledger, in a file if a path is given.
+        """Create an empty ledger, which is written to `path` if one is given.
 
         Raises:
             InputError: the file cannot be written.
@@ -68,10 +69,10 @@ class Ledger:
         self._records = Records()
 
     def begin(self, rows: TokenRows, strategy: str = "off", max_seconds: float = 0.0) -> None:
-        """Take charge of the tokens to be scored, within a limit of time if there is one.
+        """Begin a pass over the tokens to be scored, with a time limit in seconds (0: none).
 
         Raises:
-            LegalityError: this ledger already has tokens; every pass has a ledger of its own.
+            LegalityError: this ledger has begun a pass already; every pass needs a ledger of its own.
         """
         if self._rows is not None:
             raise LegalityError("the ledger already belongs to a pass: a second pass needs its own")
@@ -82,15 +83,15 @@ class Ledger:
 
     @property
     def events(self) -> list[Event]:
-        """What happened so far: the lines of the file."""
+        """The events so far, as the lines of the file."""
         self.flush()
         return self._events
 
     def scored(self, start: int, stop: int, phase: str = "stream", weights: Hash = "") -> None:
-        """Record that the losses of targets `start` to `stop` (exclusive) are fixed, by weights of that hash.
+        """Record that targets `start` to `stop` (exclusive) are scored by weights with this hash.
 
         Raises:
-            LegalityError: one of them was scored before, or one on their left was not.
+            LegalityError: one of them was scored before, or an earlier target was not.
         """
         self.require_next(start, stop)
         self._scored.mark(start, stop)
@@ -98,7 +99,7 @@ class Ledger:
         self._write({"event": "score", "start": start, "stop": stop, **named})
 
     def require_next(self, start: int, stop: int) -> None:
-        """That targets `start` to `stop` (exclusive) may be scored: all on their left are, and none of them is.
+        """Check that targets `start` to `stop` (exclusive) may be scored: all earlier ones are, and none of them is.
 
         Raises:
             LegalityError: they may not.
@@ -111,7 +112,7 @@ class Ledger:
             )
 
     def require_own_context(self, begin: int, start: int, stop: int) -> None:
-        """That targets `start` to `stop` (exclusive) are of one document, as the tokens from `begin` on before them.
+        """Check that targets `start` to `stop` (exclusive) and their context from token `begin` on are in one document.
 
         Raises:
             LegalityError: they are not.
@@ -120,10 +121,10 @@ class Ledger:
             raise LegalityError(f"targets {start} to {stop} are read from {begin} on, which is not in their document")
 
     def scored_in_documents(self, ranges: Ranges, phase: str, batch: int, weights: Hash, adapters: Hash = "") -> None:
-        """Record likewise a range of each document of a batch, which know nothing of each other.
+        """Record that one range of each document of a batch is scored, independently of the other documents.
 
         Raises:
-            LegalityError: a range is not within a document, was scored before, or one on its left in the document was
+            LegalityError: a range is not within a document, was scored before, or an earlier target of its document was
                 not.
         """
         begins = self._take_documents(ranges)
@@ -135,12 +136,12 @@ class Ledger:
         """Hand out `count` rows of `window` tokens, the first row's first target being `start`.
 
         Raises:
-            LegalityError: a target in them is not scored yet, or none is left that the training could help to score.
+            LegalityError: one of their targets is not scored yet, or all targets are, so that training could help none.
         """
         return self.rows_of([(start, start + count * window)], window, "stream")
 
     def rows_of(self, ranges: Ranges, window: int, phase: str) -> TrainingRows:
-        """Hand out the rows of `window` tokens of several ranges joined, as `rows_for_training` otherwise."""
+        """As `rows_for_training`, for several ranges that are joined and cut into rows of `window` tokens."""
         self._require_scored(ranges)
         if self.complete:
             start, stop = ranges[0][0], ranges[-1][1]
@@ -149,16 +150,16 @@ class Ledger:
         return TrainingRows(self._all, ranges, window)
 
     def trained_in_documents(self, ranges: Ranges, phase: str, batch: int) -> None:
-        """Record that what adapts to one document each of a batch is trained on the range of it that was scored.
+        """Record that the adapters of each document of a batch are trained on a scored range of that document.
 
         Raises:
-            LegalityError: a target in them is not scored yet, or the document has none left that it could help.
+            LegalityError: a target of a range is not scored yet, or all of its document are.
         """
         self._require_going_on(ranges)
         self._note_trained(ranges, 0, True, phase, batch)
 
     def unscored_rows(self, start: int, count: int, window: int) -> TrainingRows:
-        """Hand out rows without a check, as `rows_for_training` otherwise. Breaks the rules, and records it (V1)."""
+        """As `rows_for_training`, without its checks. This breaks the rules and is recorded as a violation (V1)."""
         ranges = [(start, start + count * window)]
         self._require_inside(ranges)
         self._note_trained(ranges, window, False, "published")
@@ -169,30 +170,30 @@ class Ledger:
         self._write({"event": "adapt", "source": "training", "size": tokens, "tokens": hashed})
 
     def cut(self, what: str, place: int, done: int, planned: int, batch: int | None = None) -> None:
-        """Record what of adapting was given up for the limit of time: `done` of what was planned came to be.
+        """Record that adaptation was cut short by the time limit: `done` of `planned` units were carried out.
 
         Args:
             what: one of `CUTS`.
-            place: the first target of the chunk or of the longest of the documents, the number of the pass; else 0.
-            batch: of documents; as it is scored by one rank, the others learn of it when they learn of these.
+            place: first target of the chunk or of the longest document, number of the pass, or 0.
+            batch: number of the batch of documents, of which the other ranks learn with its scores; None: not of one.
         """
         named = {} if batch is None else {"batch": batch}
         self._write({"event": "limit", "what": what, "place": place, "done": done, "planned": planned, **named})
 
     def hold(self) -> None:
-        """Keep back what is recorded from now on, until it is known what other ranks did meanwhile."""
+        """Hold back new records until those of the other ranks are known."""
         self._held = self._held or []
 
     @property
     def held(self) -> list[Event]:
-        """What was recorded since `hold`, as plain values."""
+        """The records since `hold`, as plain values."""
         return [_read(event) for event in self._held or ()]
 
     def release(self, others: Iterable[Event]) -> None:
-        """Record what was held, and what other ranks recorded meanwhile, by the number of their batches.
+        """Record the events held back here and those of the other ranks, in the order of their batches.
 
         Raises:
-            LegalityError: as the methods that record it here.
+            LegalityError: as for the methods that record such events.
         """
         held, self._held = self.held, None
         for event in others:
@@ -205,7 +206,7 @@ class Ledger:
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits for a hash that was on a device.
+        """Write the records that wait for hashes from a device.
 
         Raises:
             InputError: the file cannot be written.
@@ -246,11 +247,11 @@ class Ledger:
 
     @property
     def verdict(self) -> Verdict:
-        """What the records so far say, nothing of the run around them being known."""
+        """The verdict on the records so far, without any facts about the run."""
         return self.judged(Facts())
 
     def judged(self, facts: Facts) -> Verdict:
-        """What the records so far say, with what is known of the run around them."""
+        """The verdict on the records so far, given facts about the run."""
         self.flush()
         return judge(self._records, facts)
 
@@ -261,7 +262,7 @@ class Ledger:
 
     @property
     def legal(self) -> bool:
-        """Whether nothing that was recorded breaks a rule."""
+        """Whether no recorded event breaks a rule."""
         return not self.violations
 
     @property
@@ -272,9 +273,9 @@ class Ledger:
 
     @cached_property
     def documents(self) -> npt.NDArray[np.int64]:
-        """The first target of each document, and after the last the number of targets: `[documents + 1]`.
+        """The first target of each document, then the number of targets: `[documents + 1]`.
 
-        A document is from a BOS to the next, whose BOS is its last target.
+        A document extends from a BOS to the next BOS, which is its last target.
         """
         starts = np.flatnonzero(self._host[:-1] == BOS_ID)
         return np.unique(np.concatenate(([0], starts, [self._all.targets])))
@@ -302,7 +303,8 @@ class Ledger:
         return first, after
 
     def _take_documents(self, ranges: Ranges) -> bool:
-        """Mark a range of each of several documents as scored; whether they are the first of their documents."""
+        """Mark a range of each of several documents as scored; returns whether they are the first of their
+        documents."""
         begins = True
         for start, stop in ranges:
             first, _ = self._document_of(start, stop)
@@ -316,7 +318,7 @@ class Ledger:
         return begins
 
     def _require_going_on(self, ranges: Ranges) -> None:
-        """That the ranges are scored, and not the last of their documents."""
+        """Check that the ranges are scored and do not end their documents."""
         self._require_scored(ranges)
         for start, stop in ranges:
             if self._document_of(start, stop)[1] == stop:
@@ -357,7 +359,7 @@ def _unread(event: Event) -> bool:
 
 
 def _read(event: Event) -> Event:
-    """The event as plain values; its hashes are waited for."""
+    """The event as plain values; waits for its hashes."""
     return {name: value.text if isinstance(value, digest.Later) else value for name, value in event.items()}
 
 
@@ -367,13 +369,13 @@ def _placed(ranges: Ranges) -> dict[str, Any]:
 
 
 def ranges_of(event: Event) -> list[tuple[int, int]]:
-    """The ranges of targets that a record of scoring or training names."""
+    """The ranges of targets in a record of scoring or training."""
     ranges = event["ranges"] if "ranges" in event else [[event["start"], event["stop"]]]
     return [(start, stop) for start, stop in ranges]
 
 
 def cuts_of(events: Iterable[Event]) -> dict[tuple[str, int], int]:
-    """What was given up for the limit of time, by what and where (`Ledger.cut`): how much was done."""
+    """The cuts made for the time limit (`Ledger.cut`): the amount done, by `what` and `place`."""
     return {(event["what"], event["place"]): event["done"] for event in events if event["event"] == "limit"}
 
 

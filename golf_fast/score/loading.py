@@ -1,4 +1,4 @@
-"""What a score needs of a finished run, or of an artifact without one: the model, its tokenizer and the tokens."""
+"""Loads what scoring needs from a finished run or from an artifact: the model, its tokenizer and the tokens."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from golf_fast.model import GPT, upstream
 from golf_fast.runs import FinishedRun, Result
 
 _MAX_SHARD_BYTES = HEADER_BYTES + 2 * (2**31 - 1)
-"""Bytes of the longest shard that there can be: a run directory may name a file of any size."""
+"""Size of the longest possible shard in bytes; a run directory may name a larger file."""
 _BY_HAND = "name others with --tokens SHARD and --tokenizer MODEL"
 
 
 @dataclass(frozen=True)
 class Scorable:
-    """A model, and what it is scored on.
+    """A model with the tokens to score it on.
 
     Attributes:
-        config: how the model is scored, where nobody says otherwise.
-        unlike: sentences on what is not as it was in the run that the model is from, because somebody asked for it;
-            without one the score is the run's.
+        config: the default settings of the score.
+        unlike: sentences on what was requested to differ from the model's run; if there are none, the score must be
+            that of the run.
     """
 
     model: GPT
@@ -46,18 +46,19 @@ class Scorable:
 def load_run(
     run: FinishedRun, device: torch.device, tokens: Path | None = None, tokenizer: Path | None = None
 ) -> Scorable:
-    """The artifact of a run, to be scored as the run did.
+    """The artifact of a run, to be scored as in the run.
 
-    Every file is compared with the hash that the run recorded. Outside of its directory nothing is read but the shards
-    that it names, and those only if they are the ones that were scored; nothing is built or written.
+    Every file is compared with the hash that the run recorded. Outside its directory only the shards that it names are
+    read, and only if they are the ones that were scored. Nothing is built or written.
 
     Args:
-        device: where the model goes; it computes in the run's number format.
+        run: the finished run.
+        device: device of the model, which computes in the dtype of the run.
         tokens: a shard to score instead of the run's validation tokens, or a folder of *_val_*.bin shards.
         tokenizer: the SentencePiece model of those tokens; by default the run's.
 
     Raises:
-        InputError: a file is missing or damaged, is not the one of the run, or does not fit to the others.
+        InputError: a file is missing or damaged, is not that of the run, or does not match the others.
     """
     config, recorded = run.config, run.result()
     if not recorded.file_hashes:
@@ -99,10 +100,11 @@ def load_run(
 
 
 def load_artifact(artifact: Path, device: torch.device, tokens: Path, tokenizer: Path | None = None) -> Scorable:
-    """An artifact that comes without its run, to be scored as the seed is scored.
+    """An artifact without its run, to be scored as the seed is scored.
 
     Args:
-        device: where the model goes; it computes in the number format that fits there.
+        artifact: the file of the artifact.
+        device: device of the model, which computes in the default dtype of the device.
         tokens: a shard, or a folder of *_val_*.bin shards.
         tokenizer: the SentencePiece model of the tokens; by default the only one in the folder of the shards, or in
             the `tokenizers` two folders above, where the challenge has it.
@@ -119,12 +121,12 @@ def load_artifact(artifact: Path, device: torch.device, tokens: Path, tokenizer:
     return Scorable(model, spoken, _held_out(shards, spoken), ScoreConfig(), tuple(unlike))
 
 
-def load_speaker(path: Path, device: torch.device, tokenizer: Path | None = None) -> tuple[GPT, Tokenizer]:
-    """The model of a run directory or of an artifact, and its tokenizer, to write text with.
+def load_for_sampling(path: Path, device: torch.device, tokenizer: Path | None = None) -> tuple[GPT, Tokenizer]:
+    """The model of a run directory or of an artifact, and its tokenizer, to sample text with.
 
     Args:
         path: a run directory, whose files are compared with the hashes that it recorded; or an artifact.
-        device: where the model goes; it computes in the number format that fits there.
+        device: device of the model, which computes in the default dtype of the device.
         tokenizer: a SentencePiece model; by default the run's, for an artifact the only one in its folder.
 
     Raises:
@@ -141,7 +143,7 @@ def load_speaker(path: Path, device: torch.device, tokenizer: Path | None = None
 
 
 def _shards(tokens: Path) -> list[Path]:
-    """A shard itself, or the validation shards of a folder in the order of their names."""
+    """The path itself if it is a shard, or the validation shards of a folder in the order of their names."""
     if not tokens.is_dir():
         return [tokens]
     return find_shards(tokens, "val")
@@ -158,7 +160,7 @@ def _tokenizer_beside(folder: Path) -> Path:
 
 
 def _of_an_earlier_version(run: FinishedRun, recorded: Result) -> Result:
-    """A result without hashes as one with those of the data that have its fingerprint, looked for and never built."""
+    """A result of an earlier version, completed by the hashes of existing data that have its fingerprint."""
     dataset = find(run.config.data, recorded.data_fingerprint)
     if dataset is None:
         raise InputError(
@@ -174,7 +176,7 @@ def _of_an_earlier_version(run: FinishedRun, recorded: Result) -> Result:
 
 
 def _require_own(path: Path, recorded: Result) -> None:
-    """That a file of a run directory is the one that the run left there."""
+    """Check that a file of a run directory has the hash that the run recorded."""
     wanted = recorded.file_hashes.get(path.name)
     if wanted is None:
         raise InputError(f"{path}: the result.json beside it records no hash of it; score it by itself: {_BY_HAND}")
@@ -186,7 +188,7 @@ def _require_own(path: Path, recorded: Result) -> None:
 
 
 def _own_shard(path: Path, wanted: str) -> Path:
-    """A shard that a run was scored on, if it is still that."""
+    """The path of a shard that a run was scored on, after a check of its hash."""
     needed = f"it is the shard that the run was scored on: score where the run was made, or {_BY_HAND}"
     with open_regular(path, needed) as file:
         size = os.fstat(file.fileno()).st_size
@@ -213,7 +215,7 @@ def read_model(path: Path, compute_dtype: torch.dtype) -> GPT:
     artifact = read_artifact(path)
     config = from_plain(ModelConfig, artifact.model_config, path, "model")
     try:
-        # Before anything is allocated: what a file says of its model may be a thousand times what it holds.
+        # Checked before anything is allocated: a header may declare a model far larger than the file.
         upstream.check(config, {name: artifact.tensors[name].shape for name in own_names(artifact.tensors)})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -236,5 +238,5 @@ def _model_and_tokenizer(
 
 
 def _held_out(shards: list[Path], spoken: Tokenizer) -> Dataset:
-    """Shards with nothing to train on."""
+    """A dataset of validation shards without training shards."""
     return Dataset(shards[0].parent.name, [], shards, spoken.path, spoken.vocab_size, "", "")

@@ -1,4 +1,4 @@
-"""The time of a scoring pass: what its parts cost so far, and whether what is planned still fits."""
+"""Measures the time of the parts of a scoring pass, and predicts whether planned work fits the time limit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ import torch
 from golf_fast.distributed import Ranks
 
 KEPT = 0.05
-"""Share of the limit that no plan uses: what is measured of a few chunks is not exactly what all of them take."""
+"""Share of the time limit that plans leave unused, as rates measured on a few chunks are not exact."""
 
 
 class Pace:
-    """Measures kinds of work, and foretells from what is left of each whether it will be done in time.
+    """Measures the rates of several kinds of work, and predicts whether the remaining amounts fit the time limit.
 
-    The first measurement of a kind holds what is done only once, such as compiling: it is an upper bound, until a
+    The first measurement of a kind includes one-time costs such as compilation, so it counts as an upper bound until a
     second one gives the rate. Without a limit everything fits, and no device is waited for.
 
     Args:
-        limit: seconds that the pass may take; 0: no limit.
-        clock: seconds; only differences count.
-        say: is told, once each, what is given up.
-        cuts: what a pass gave up that is made again, by what and where (`Ledger.cut`): how much was done.
+        limit: time limit of the pass in seconds; 0: no limit.
+        ranks: the ranks that score together; default: this process only.
+        clock: returns a time in seconds.
+        say: called once with each message about work that is given up.
+        cuts: for a pass that is repeated, the amounts done before each cut of the first one, by `what` and `place` (see
+            `Ledger.cut`).
     """
 
     def __init__(
@@ -63,17 +65,17 @@ class Pace:
             self._work[kind] += work
 
     def known(self, kind: str) -> bool:
-        """Whether a kind was measured often enough to have a rate, and not only an upper bound."""
+        """Whether a kind of work has a rate, and not only an upper bound."""
         return self._work[kind] > 0
 
     def given(self, what: str, place: int) -> int | None:
-        """How much a pass that is made again did there; None if it gave nothing up, or there is none."""
+        """The amount that the repeated pass did before it was cut there; None: it was not cut, or none is repeated."""
         return self._cuts.get((what, place))
 
     def fits(self, **left: float) -> bool:
-        """Whether these amounts of work, by kind, would end in time; this rank's own answer.
+        """Whether these amounts of work, by kind, would finish in time, as this rank measures it.
 
-        A kind measured once is taken to cost its upper bound, one not measured yet nothing.
+        A kind that was measured once counts with its upper bound, one that was not measured counts as free.
         """
         if not self.limit:
             return True
@@ -81,11 +83,11 @@ class Pace:
         return self._now() - self._began + seconds <= self.limit * (1 - KEPT)
 
     def all_fits(self, **left: float) -> bool:
-        """The answer of rank 0, on every rank: called by all together."""
+        """The answer of `fits` on rank 0; called by all ranks together."""
         return self.limit == 0 or bool(self._ranks.broadcast_float(float(self.fits(**left))))
 
     def say(self, what: str, topic: str = "") -> None:
-        """Tell what is given up: once, or for a topic only what is said of it first."""
+        """Report work that is given up; each message, or the first of each topic, is reported once."""
         if (topic or what) in self._said:
             return
         self._said.add(topic or what)
@@ -94,12 +96,12 @@ class Pace:
             self._say(what)
 
     def news(self) -> list[str]:
-        """What was said since this was last asked."""
+        """The messages since the last call."""
         news, self._news = self._news, []
         return news
 
     def _rate(self, kind: str) -> float:
-        """Seconds of a unit of work."""
+        """Seconds per unit of work."""
         return self._seconds[kind] / self._work[kind] if self.known(kind) else self._bounds.get(kind, 0.0)
 
     def _now(self) -> float:

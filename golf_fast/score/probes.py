@@ -1,11 +1,11 @@
-"""Probes of what the rules ask of a model, by running it: for any model, in seconds on a CPU.
+"""Probes that run a model to check what the rules require of it: for any model, in seconds on a CPU.
 
-Two probes prove more than reading code: change a token, and no distribution before it moves (C1); add up the
-probabilities, and they are 1 (C2). A model is a callable `tokens [B, T] int64 -> [B, T, V]`, whose entry `[b, t]` is
+Two probes prove more than reading code: changing a token must not change any distribution before it (C1), and
+probabilities must sum to 1 (C2). A model is a callable `tokens [B, T] int64 -> [B, T, V]`, whose entry `[b, t]` is
 about the token after `tokens[b, t]`. A scorer, which may adapt, is a callable `tokens [N] int64 -> pieces`, where a
 piece `(start, losses [n])` holds the nats of targets `start` to `start + n`, and target i is token i + 1.
 
-What is random comes from a seed, so a probe gives the same answer again.
+Random choices come from a seed, so a probe is reproducible.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Scorer = Callable[[Tensor], Iterable[tuple[int, Tensor]]]
 ByteCount = Callable[[int, int], float]
 
 _ROWS = 16
-"""Rows of a batch; where tokens are changed, the unchanged row is among them."""
+"""Rows of a batch, including the unchanged row where tokens are changed."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe found."""
+    """The result of a probe."""
 
     name: str
     passed: bool
     where: str
-    """The first place at which it failed, or what was probed."""
+    """The first place at which the probe failed, or what was probed."""
     amount: float
-    """The worst that was found, passed or not: nats by which a prediction moved or by which probabilities miss 1, bytes
-    by which a token is off, or tokens."""
+    """The largest deviation, passed or not: nats by which a prediction moved or a sum of probabilities differs from 1,
+    bytes by which a token is off, or a number of tokens."""
 
 
 def causality(
@@ -49,17 +49,17 @@ def causality(
     seed: int = 0,
     tolerance: float = 1e-4,
 ) -> Probe:
-    """Change token t: every distribution before t stays.
+    """Check causality: changing token t must not change any distribution before t.
 
     A model that looks ahead by one position at a single place shows it for one t only, so every t is tried unless
-    `positions` names some. Each t is tried with only token t changed and with everything from t on changed.
+    `positions` names some. Each t is tried twice: with only token t changed, and with all tokens from t on changed.
 
     Args:
-        model: gives logits or log-probabilities; it must not adapt.
-        vocab_size: ids that may be drawn.
-        length: T of the rows.
+        model: returns logits or log-probabilities; must not adapt.
+        vocab_size: number of ids that tokens are drawn from.
+        length: length of the rows in tokens.
         positions: values of t, each from 1 to length - 1.
-        tolerance: nats by which a log-probability may move by rounding.
+        tolerance: nats by which a log-probability may differ through rounding.
     """
     chosen = range(1, length) if positions is None else positions
     for position in chosen:
@@ -86,12 +86,12 @@ def causality(
 def normalization(
     model: Model, vocab_size: int, length: int, *, logits: bool = False, seed: int = 0, tolerance: float = 1e-4
 ) -> Probe:
-    """The probabilities of all tokens sum to 1 at every position.
+    """Check that the probabilities of all tokens sum to 1 at every position.
 
     Args:
-        model: gives log-probabilities, or logits where `logits` says so; of those a softmax is taken when they are
-            used, and what can be wrong is that they are not finite.
-        tolerance: by which the logarithm of the sum may differ from 0.
+        model: returns log-probabilities, or logits if `logits` is true; a softmax normalizes logits, so these are only
+            checked to be finite.
+        tolerance: largest allowed difference of the logarithm of the sum from 0.
     """
     tokens = torch.randint(vocab_size, (2, length), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
@@ -108,9 +108,9 @@ def normalization(
 def normalization_of_losses(
     losses: Losses, vocab_size: int, length: int, *, seed: int = 0, tolerance: float = 1e-4
 ) -> Probe:
-    """`exp(-loss)` sums to 1 over every token that a target could be: for a callable that shows no distribution.
+    """Check that `exp(-loss)` sums to 1 over all possible targets, for a callable that returns losses only.
 
-    A cache that knows the probability of the true token only fails here.
+    A cache that provides a probability for the true token only fails this probe.
 
     Args:
         losses: `(tokens [B, T], targets [B, T]) -> [B, T]` nats.
@@ -128,9 +128,9 @@ def normalization_of_losses(
 
 
 def single_pass(scorer: Scorer, vocab_size: int, length: int, *, seed: int = 0) -> Probe:
-    """Every target is scored exactly once, from left to right (C4).
+    """Check that every target is scored exactly once, from left to right (C4).
 
-    The amount is the number of targets that were scored never, again, or out of turn.
+    The amount is the number of targets that were not scored, scored twice, or scored out of order.
     """
     tokens = torch.randint(vocab_size, (length,), generator=torch.Generator().manual_seed(seed))
     times = [0] * (length - 1)
@@ -169,11 +169,12 @@ def adaptation(
     seed: int = 0,
     tolerance: float = 1e-4,
 ) -> Probe:
-    """A scorer that adapts: no loss before token t moves with it, and that of t comes from a distribution (C1 to C3).
+    """Check a scorer that adapts: no loss before token t may depend on t, and `exp(-loss)` of t must sum to 1 (C1 to
+    C3).
 
-    Token t is replaced by every other token. A loss of a target before it that moves was computed after training on t
-    or with a view of it; where `exp(-loss)` of t does not sum to 1 over them, t was trained on before it was scored.
-    The scorer runs `vocab_size` times for each t.
+    Token t is replaced by every other token. If the loss of an earlier target changes, it was computed with knowledge
+    of t; if `exp(-loss)` of t does not sum to 1 over the replacements, t was trained on before it was scored. The
+    scorer runs `vocab_size` times for each t.
 
     Args:
         positions: values of t, each from 1 to length - 1; choose some from every part of the stream.
@@ -203,13 +204,13 @@ def adaptation(
 
 
 def isolation(model: Model, vocab_size: int, length: int, bos: int, *, seed: int = 0, tolerance: float = 1e-4) -> Probe:
-    """Where documents are declared separate: tokens before a BOS move nothing from that BOS on.
+    """Check that documents are separate: tokens before a BOS must not change any distribution from that BOS on.
 
-    For a model that packs documents into a row; of one uncut stream nothing of the kind is asked. For each document the
-    token just before its BOS is changed, and then everything before it.
+    It applies to models that pack documents into a row, not to those that read one continuous stream. For each document
+    the token before its BOS is changed, then all tokens before its BOS.
 
     Args:
-        model: finds the documents by their BOS itself.
+        model: finds the start of documents by their BOS itself.
         bos: the id that begins a document.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -234,14 +235,14 @@ def isolation(model: Model, vocab_size: int, length: int, bos: int, *, seed: int
 
 
 def byte_accounting(count: ByteCount, tokenizer: Any, silent: Collection[int] = ()) -> Probe:
-    """The bytes that each token counts for are those by which the decoded text grows.
+    """Check that the bytes counted for each token are those that it adds to the decoded text.
 
     Args:
-        count: `(token before, token) -> bytes`.
+        count: `(previous token, token) -> bytes`.
         tokenizer: a `sentencepiece.SentencePieceProcessor`.
-        silent: tokens that stand for no text, though the tokenizer decodes them to some: operators of a transform.
+        silent: tokens that stand for no text although the tokenizer decodes them to some: operators of a transform.
 
-    The amount is the worst error of a token, in bytes.
+    The amount is the largest error of a token, in bytes.
     """
     size = int(tokenizer.get_piece_size())
     special = [t for t in range(size) if tokenizer.is_control(t) or tokenizer.is_unknown(t) or tokenizer.is_unused(t)]
@@ -278,7 +279,7 @@ def _of_sums(name: str, off: Tensor, length: int, tolerance: float, probed: str)
 
 
 def _all_losses(scorer: Scorer, tokens: Tensor) -> Tensor:
-    """The last loss that a scorer reported of each target, float64 `[N - 1]`."""
+    """The last loss that a scorer reported for each target, float64 `[N - 1]`."""
     found = torch.full((len(tokens) - 1,), math.nan, dtype=torch.float64)
     for start, losses in scorer(tokens):
         found[start : start + losses.numel()] = losses.detach().double().flatten()
@@ -291,7 +292,7 @@ def _log_probabilities(model: Model, tokens: Tensor) -> Tensor:
 
 
 def _changed(tokens: Tensor, position: int, alone: bool, vocab_size: int, generator: torch.Generator) -> Tensor:
-    """The tokens with another one at `position`, and others behind it unless it is changed alone."""
+    """The tokens with another one at `position` and, unless `alone`, others at all later positions."""
     changed = tokens.clone()
     last = position + 1 if alone else len(tokens)
     for at in range(position, last):
@@ -300,6 +301,6 @@ def _changed(tokens: Tensor, position: int, alone: bool, vocab_size: int, genera
 
 
 def _other(token: int, vocab_size: int, generator: torch.Generator, avoid: int | None = None) -> int:
-    """Any other id, and not `avoid`."""
+    """A random id other than `token` and `avoid`."""
     choices = [other for other in range(vocab_size) if other not in (token, avoid)]
     return choices[int(torch.randint(len(choices), (), generator=generator))]

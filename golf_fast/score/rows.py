@@ -1,4 +1,4 @@
-"""Validation tokens on a device, and rows of them."""
+"""Validation tokens on a device, and rows of tokens for scoring and training."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class TokenRows:
 
     def __init__(self, tokens: npt.NDArray[np.uint16], device: torch.device) -> None:
         """`tokens` is `[targets + 1]` uint16."""
-        # As int16, since few operations know uint16; the sign is masked off after a row is gathered.
+        # Stored as int16, since few operations support uint16; the sign is masked off after a row is gathered.
         self._tokens = torch.from_numpy(np.array(tokens).view(np.int16)).to(device)
 
     @property
     def targets(self) -> int:
-        """How many tokens have a token before them."""
+        """Number of targets: tokens that have a predecessor."""
         return self._tokens.shape[0] - 1
 
     @property
@@ -31,10 +31,10 @@ class TokenRows:
         return self._tokens.device
 
     def gather(self, starts: Tensor, length: int) -> Batch:
-        """Rows of `length` tokens from each of `starts` `[B]` int64 on.
+        """Rows of `length` tokens that start at `starts` `[B]` int64.
 
         Returns:
-            Contiguous tokens and targets, `[B, length]` each. Id 0 stands for what is beyond the end.
+            Contiguous tokens and targets, `[B, length]` each, padded with id 0 past the end.
         """
         index = starts[:, None] + torch.arange(length + 1, device=self.device)
         ids = _ids(self._tokens[index.clamp(max=self.targets)])
@@ -46,16 +46,16 @@ class TokenRows:
         return self._tokens.cpu().numpy().view(np.uint16)
 
     def copies(self, ranges: Sequence[tuple[int, int]], most: int) -> tuple[Tensor, Tensor]:
-        """The first `most` inputs and targets of `ranges` of targets, each int16 `[most]` with memory of its own."""
+        """Copies of the first `most` inputs and targets of `ranges` of targets, each int16 `[most]`."""
         inputs = torch.cat([self._tokens[start:stop] for start, stop in ranges])[:most].clone()
         return inputs, torch.cat([self._tokens[start + 1 : stop + 1] for start, stop in ranges])[:most].clone()
 
 
 class TrainingRows:
-    """Rows that a `Ledger` handed out for training: a copy, which reaches no other token."""
+    """Rows that a `Ledger` handed out for training: a copy, which gives access to no other tokens."""
 
     def __init__(self, source: TokenRows, ranges: Sequence[tuple[int, int]], window: int) -> None:
-        """The targets of `ranges` one after another, cut into rows of `window`; what is left over is dropped."""
+        """Join the targets of `ranges` and cut them into rows of `window` tokens; an incomplete last row is dropped."""
         self.window = window
         self.count = sum(stop - start for start, stop in ranges) // window
         self._tokens, self._targets = source.copies(ranges, self.count * window)
@@ -76,7 +76,7 @@ class TrainingRows:
 
 
 def of_training(tokens: npt.NDArray[np.uint16], window: int, device: torch.device) -> TrainingRows:
-    """Rows of training tokens `[n]`, which no ledger needs to hand out."""
+    """Rows of training tokens `[n]`, for which no ledger is needed."""
     return TrainingRows(TokenRows(tokens, device), [(0, len(tokens) - 1)], window)
 
 

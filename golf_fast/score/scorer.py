@@ -29,30 +29,30 @@ from golf_fast.score.verdict import Facts, Order, Verdict
 
 @dataclass(frozen=True)
 class Score:
-    """What scoring found. The same on every rank, but for `seconds`."""
+    """The result of scoring; the same on every rank except for `seconds`."""
 
     nats: float
-    """Sum of the losses, in float64."""
+    """Sum of the losses in nats, computed in float64."""
     tokens: int
-    """Targets scored: one fewer than the tokens given."""
+    """Number of targets scored, one fewer than the tokens given."""
     bytes: int
-    """Bytes of text that the targets stand for."""
+    """Number of bytes of text that the targets stand for."""
     bpb: float
     """Bits per byte."""
     losses: npt.NDArray[np.float32] = field(repr=False)
-    """Nats of each target, `[tokens]`."""
+    """Loss of each target in nats, `[tokens]`."""
     legal: bool
-    """Whether the ledger holds nothing that breaks a rule."""
+    """Whether no event in the ledger breaks a rule."""
     violations: list[str]
     """The rules broken, by their number (V1: train, then score)."""
     track: Literal["A", "B"]
     """B if validation tokens were trained on, else A."""
     seconds: float
-    """Wall time of the pass."""
+    """Wall time of the pass, in seconds."""
     order: Order = "stream"
-    """In which documents were scored."""
+    """The order in which documents were scored."""
     not_judged: list[str] = field(default_factory=list)
-    """What the ledger leaves open, in words."""
+    """What could not be judged from the ledger, as texts."""
 
 
 def score_tokens(
@@ -70,18 +70,19 @@ def score_tokens(
 ) -> Score:
     """Score every target exactly once, adapting the model as the strategy `config.ttt` says.
 
-    The model's parameters are as before afterwards, bit for bit. Every rank calls this with the same model and tokens.
+    The model's parameters are restored bit for bit afterwards. Every rank calls this with the same model and tokens.
 
     Args:
-        model: on the device of `ranks`; test-time training adapts its parameters in the dtype they have.
-        validation: its byte counts turn the losses of its tokens into bits per byte.
-        ranks: who shares the windows and the rows; by default this process alone.
-        ledger: a new one, given a path on one rank at most; by default one without a file.
-        progress: is told of what is done, of all there is.
+        model: the model, on the device of `ranks`; test-time training adapts its parameters in their own dtype.
+        validation: the tokens to score, with byte counts that turn losses into bits per byte.
+        config: the scoring settings.
+        ranks: the ranks that share the work; default: this process only.
+        ledger: a new ledger, with a path on one rank at most; default: one without a file.
+        progress: called with the amount of work done and the total amount.
         training: training tokens `[n]`, for the strategy held_out.
-        log: is told what is given up to score within `config.max_seconds`.
-        clock: in seconds.
-        cuts: what an earlier pass gave up for its limit of time (`golf_fast.score.ledger.cuts_of`), to do the same.
+        log: called with a line for what is given up to keep within `config.max_seconds`.
+        clock: returns a time in seconds.
+        cuts: the cuts that an earlier pass made for its time limit (`golf_fast.score.ledger.cuts_of`), to repeat them.
 
     Raises:
         InputError: the protocol is not legal and not allowed, a model without windows is to be streamed, more blocks
@@ -112,7 +113,7 @@ def score_tokens(
 
 
 def _score(losses: npt.NDArray[Any], size: int, verdict: Verdict, seconds: float) -> Score:
-    """What was found, of the losses of all targets and the bytes that these stand for."""
+    """The `Score` of the losses of all targets, which stand for `size` bytes."""
     nats = float(losses.sum(dtype=np.float64))
     return Score(
         nats=nats,
@@ -130,7 +131,7 @@ def _score(losses: npt.NDArray[Any], size: int, verdict: Verdict, seconds: float
 
 
 def check_protocol(config: ScoreConfig) -> None:
-    """What `score_tokens` checks first, for a program that wants to know before it trains a model.
+    """Check the scoring protocol as `score_tokens` does, so that a program can do so before training.
 
     Raises:
         InputError: `config` asks for what the rules forbid without `allow_illegal`.
@@ -143,10 +144,10 @@ def check_protocol(config: ScoreConfig) -> None:
 
 
 def _require_numbers(losses: npt.NDArray[np.float32], config: ScoreConfig) -> None:
-    """That every loss `[targets]` is finite: the same on every rank, so that none is left waiting.
+    """Check that every loss `[targets]` is finite; all ranks get the same answer, so none is left waiting.
 
     Raises:
-        InputError: names the first that is not, and what most likely made it so.
+        InputError: a loss is not finite; the message names the first and its most likely cause.
     """
     broken = np.flatnonzero(~np.isfinite(losses))
     if not broken.size:

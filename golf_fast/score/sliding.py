@@ -33,9 +33,10 @@ def score_windows(
     """Write the losses of windows `first` to `stop` (exclusive) into `losses` `[targets]` float32.
 
     Args:
-        token_losses: of the model.
-        compiled: the same for every batch but the first window, whose shape is its own; None: `token_losses` as it is.
-        batch: windows at a time.
+        token_losses: the `token_losses` of the model.
+        compiled: its compiled form, for every batch but the first window, which has a different shape; None: the
+            uncompiled form is used throughout.
+        batch: number of windows per batch.
         progress: called after each batch with the number of windows done.
     """
     scorer = token_losses if compiled is None else compiled
@@ -48,11 +49,11 @@ def score_windows(
         progress(k - first)
     while k < stop:
         after = min(k + batch, stop)
-        # Every compiled batch has one shape, so that there is one graph: the last window fills it up.
+        # All compiled batches have the same shape, so there is one graph: a short one repeats its last window.
         size = after - k if compiled is None else batch
         starts = torch.arange(k, k + size, device=rows.device).clamp_(max=after - 1) * windows.stride
         scored = scorer(*rows.gather(starts, windows.window), first=windows.window - windows.stride)
-        # The windows' own targets lie end to end; padding, of a short last window or a full batch, comes after them.
+        # The targets of the windows are contiguous; those of padding come after them.
         begin, end = windows.first_scored(k), windows.end(after - 1)
         losses[begin:end] = scored.reshape(-1)[: end - begin]
         k = after

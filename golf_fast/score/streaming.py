@@ -1,6 +1,6 @@
 """The losses of a range of targets in one pass over the stream, for a model whose attention sees a window only.
 
-Every token is predicted from all that can reach it, as in one sequence that is never cut, and is computed once.
+Every token is computed once, and predicted from everything that can reach it, as in one continuous sequence.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from golf_fast.model.cache import reach
 from golf_fast.score.rows import TokenRows
 
 _PIECE_TOKENS = {"cpu": 4096}
-"""Tokens that go through the model at a time, by device type."""
+"""Number of tokens of one forward pass, by device type."""
 _PIECE_TOKENS_ELSEWHERE = 65536
 
 
 def require_windowed(model: GPT) -> int:
-    """How many tokens before a target its loss depends on.
+    """The number of earlier tokens that the loss of a target depends on.
 
     Raises:
-        InputError: on all of them.
+        InputError: it depends on all of them, as a block of the model has no attention window.
     """
     far = reach(model.config)
     if far is None:
@@ -47,14 +47,14 @@ def score_stream(
 ) -> None:
     """Write the losses of targets `first` to `stop` (exclusive) into `losses` `[targets]`.
 
-    The pass begins as far before `first` as anything that reaches it: the losses are those of the whole stream.
+    The pass begins at the earliest token that `first` depends on, so the losses are those of the whole stream.
 
     Args:
         progress: called after each piece with the number of targets done.
-        piece: tokens that go through the model at a time; None: what suits the device.
+        piece: number of tokens of one forward pass; None: a default for the device.
 
     Raises:
-        InputError: a block of the model sees all positions before.
+        InputError: a block of the model has no attention window.
     """
     size = piece or _PIECE_TOKENS.get(rows.device.type, _PIECE_TOKENS_ELSEWHERE)
     cache = model.new_cache()

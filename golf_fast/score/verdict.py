@@ -1,6 +1,6 @@
-"""The verdict on a run: one function from what is on record to the rules that it breaks.
+"""The verdict on a run: a function from the records of a run to the rules that it breaks.
 
-`golf_fast.score`, the result of a run and an audit all call `judge`; what a file says of itself is not asked.
+Scoring, the result of a run and an audit all call `judge`; no statement of a file about itself is trusted.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ MOST_SPANS_SHARED = 0.5
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run besides its ledger; None for what is not.
+    """Facts about a run besides its ledger; None: unknown.
 
     Attributes:
-        finished: whether the run came to its end.
-        planned: rules that the protocol breaks which the run was to follow, for one that did not come to it.
-        window: length of a scored row in tokens: what is left of the split beyond whole rows is not scored.
-        split_targets: targets of the validation split as it lies on disk.
+        finished: whether the run finished.
+        planned: rules that the configured protocol would break, for a run that ended before it was scored.
+        window: length of a scored row in tokens; the rest of the split after whole rows is not scored.
+        split_targets: number of targets of the validation split on disk.
         variant: of the challenge's data (a key of `rules.VALIDATION_TARGETS`), "" for other data.
-        train_limit: seconds of training that were allowed; 0 for no limit.
+        train_limit: time limit of training in seconds; 0: no limit.
         train_seconds: seconds that training took.
-        quantize_seconds: seconds of calibrating and quantizing where these read training tokens, else 0.
-        eval_limit: seconds of evaluation that were allowed; 0 for what the challenge allows on its own machine.
+        quantize_seconds: seconds of calibration and quantization if these read training tokens, else 0.
+        eval_limit: time limit of the evaluation in seconds; 0: that of the challenge on its own machine.
         eval_seconds: seconds that the evaluation took.
-        device: name of the machine's devices.
-        world_size: how many of them there were.
-        overlap: what of the validation text the training text has.
+        device: name of the devices.
+        world_size: number of devices.
+        overlap: the overlap of the validation text with the training text.
     """
 
     finished: bool | None = None
@@ -66,14 +66,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `judge` finds.
+    """The verdict that `judge` returns.
 
     Attributes:
         violations: the rules broken, by number.
-        not_judged: what could not be judged, and why. One that begins with the number of a rule leaves open whether
-            the run is legal; others say under what conditions it is.
-        track: A: a fixed predictor. B: it adapts to what it has scored.
-        order: in which documents were scored.
+        not_judged: what could not be judged, and why. An entry that begins with the number of a rule leaves open
+            whether the run is legal; others state the conditions under which it is.
+        track: "A" for a fixed predictor, "B" for one that adapts to scored tokens.
+        order: the order in which documents were scored.
     """
 
     violations: list[str]
@@ -83,12 +83,12 @@ class Verdict:
 
     @property
     def legal(self) -> bool:
-        """Whether no rule is broken, and none that the run itself left open."""
+        """Whether no rule is broken, and the run left none undecided."""
         return is_legal(self.violations, self.not_judged)
 
     @property
     def words(self) -> str:
-        """The verdict for people."""
+        """The verdict as a text."""
         return in_words(self.violations, self.not_judged)
 
 
@@ -96,7 +96,7 @@ def judge(events: Iterable[Mapping[str, Any]] | Records, facts: Facts) -> Verdic
     """The verdict on the records of a ledger and the facts of its run.
 
     Args:
-        events: the lines of `ledger.jsonl` in order, or what they say; empty where nothing was scored.
+        events: the events of `ledger.jsonl` in order, or their `Records`; empty if nothing was scored.
     """
     ledger = events if isinstance(events, Records) else Records(events)
     found, unjudged = list(facts.planned), list[str]()
@@ -119,7 +119,7 @@ def judge(events: Iterable[Mapping[str, Any]] | Records, facts: Facts) -> Verdic
 
 
 def variant_of(name: str) -> str:
-    """The variant of the challenge's data that a folder of shards is named for, "" for none."""
+    """The variant of the challenge's data that the name of a folder of shards contains; "" if there is none."""
     match = re.search(r"fineweb.*_(sp\d+)", name)
     if match is None:
         return ""
@@ -128,17 +128,17 @@ def variant_of(name: str) -> str:
 
 
 class Records:
-    """What the records of a ledger say, taken one by one.
+    """A summary of the records of a ledger, which are added one by one.
 
     Attributes:
-        targets: how many the pass is of.
+        targets: number of targets of the pass.
         adapted: whether targets were trained on.
-        trained_elsewhere: training tokens that were trained on before or while the pass.
-        order: in which documents were scored.
-        cut: how often adapting was given up for the limit of time.
-        unexplained: number of the first record of scoring by weights that changed since the last one, where no record
-            says what they learned; 0: there is none.
-        violations: the rules that the records break, each with the number of the first that does.
+        trained_elsewhere: number of training tokens that were trained on before or during the pass.
+        order: the order in which documents were scored.
+        cut: number of times that adaptation was cut short by the time limit.
+        unexplained: number of the first scoring record whose weights had changed without a record of what they learned;
+            0: there is none.
+        violations: the rules that the records break, each with the number of the first record that does.
     """
 
     def __init__(self, events: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -152,7 +152,7 @@ class Records:
         self._weights, self._learned = "", True
         self._number = 0
         self._scored = Coverage(0)
-        self._furthest = -1  # the last document begun in the stream so far
+        self._furthest = -1  # the latest document of the stream that was begun so far
         for event in events:
             self.take(event)
 
@@ -162,11 +162,11 @@ class Records:
         return self._scored.complete
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Take the next record."""
+        """Add the next record."""
         self._number += 1
         kind = event.get("event")
         if kind == "begin":
-            if self.targets:  # a pass before this one scored them already
+            if self.targets:  # an earlier pass has scored the targets already
                 self._broken("V3")
             self.targets = int(event["targets"])
             self._scored = Coverage(self.targets)
@@ -192,7 +192,7 @@ class Records:
                     self._train(start, stop)
 
     def _watch(self, event: Mapping[str, Any]) -> None:
-        """See that the weights that score are those from before, or a record says what they learned meanwhile."""
+        """Check that the scoring weights have not changed since the last record, or that their training is recorded."""
         if event["event"] == "train":
             self._learned |= bool(event.get("window"))
             return
@@ -203,8 +203,7 @@ class Records:
         self._weights, self._learned = weights, False
 
     def _score(self, start: int, stop: int, begins: bool | None) -> None:
-        """Take a scored range; `begins` is None for one of the uncut stream, else whether it is the first of its
-        document."""
+        """Add a scored range; `begins` says whether it is the first of its document (None: the stream has none)."""
         scored = self._scored
         follows = scored.frontier >= start if begins is None else begins or not start or scored.any(start - 1, start)
         if not follows or scored.any(start, stop):
@@ -253,7 +252,7 @@ def _judge_time(facts: Facts, found: list[str], unjudged: list[str]) -> None:
         elif facts.train_seconds is None:
             unjudged.append("V9, V11: no record says how long training took")
         else:
-            # There a run cannot allow itself more than the challenge does.
+            # On that machine a run cannot allow itself more time than the challenge does.
             limit = min(facts.train_limit, TRAIN_LIMIT_SECONDS) if ranked else facts.train_limit
             quantized = facts.quantize_seconds or 0.0
             if quantized > 0 and facts.train_seconds + quantized > limit:

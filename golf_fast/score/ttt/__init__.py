@@ -1,4 +1,4 @@
-"""Test-time training: one file a strategy, each with the track that it states."""
+"""Test-time training: one module per strategy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Strategy:
     """A way to adapt while scoring.
 
     Attributes:
-        run: makes a pass; every rank calls it.
-        track: A: what is scored never changes the predictor. B: it adapts to what it has scored.
-        rate: names the setting of its learning rate, for people whose losses left the numbers; "" for none.
+        run: function that makes a scoring pass; called on every rank.
+        track: "A" if scored tokens never change the predictor, "B" if it adapts to them.
+        rate: name of the setting of its learning rate, for error messages; "" if it has none.
     """
 
     run: Callable[[Work], None]
@@ -26,7 +26,7 @@ class Strategy:
     rate: str = ""
 
     def rate_of(self, config: ScoreConfig) -> float:
-        """The learning rate that `rate` names."""
+        """The value of the setting that `rate` names."""
         value: object = config
         for part in self.rate.split(".")[1:]:
             value = getattr(value, part)
@@ -42,6 +42,6 @@ STRATEGIES = {
     "held_out": Strategy(held_out.run, "A", "score.held_out.lr"),
     "train_then_score": Strategy(train_then_score.run, "B", "score.ttt_lr"),
 }
-"""By the value of `score.ttt`."""
+"""The strategies by the value of `score.ttt`."""
 
 __all__ = ["STRATEGIES", "Strategy", "Work"]

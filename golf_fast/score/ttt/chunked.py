@@ -13,7 +13,7 @@ from golf_fast.score.ttt.work import Work
 
 
 def run(work: Work) -> None:
-    """Score a chunk, then train on it, until nothing is left to score."""
+    """Score each chunk and then train on it, until all targets are scored."""
     c, examiner = work.config, work.examiner
     chunks = math.ceil(examiner.targets / c.ttt_chunk_tokens)
     trainer = WeightTrainer(work.model, Descent.of(c), work.ranks)
@@ -33,7 +33,7 @@ def run(work: Work) -> None:
         rows = examiner.rows_for_training(start, count, c.window)
         done = 0
         while done < most:
-            # As long as an epoch has no rate each one is a measure of the others, before more are planned.
+            # Until the rate of an epoch is known, run one at a time to measure it.
             measuring = examiner.pace.limit > 0 and not examiner.pace.known("epoch")
             epochs = 1 if measuring else most - done
             with examiner.pace.measured("epoch", count * epochs):
@@ -46,13 +46,13 @@ def run(work: Work) -> None:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How long to train on a chunk.
+    """Decides how long to train on a chunk.
 
     Attributes:
-        chunk: its number, of `chunks`.
-        start: its first target.
-        scored: the target after the last that is scored.
-        rows: rows of the chunk.
+        chunk: number of the chunk, of `chunks`.
+        start: first target of the chunk.
+        scored: number of targets scored so far.
+        rows: number of rows of the chunk.
     """
 
     work: Work
@@ -63,7 +63,7 @@ class _Plan:
     rows: int
 
     def epochs(self, done: int) -> int:
-        """Epochs of this chunk, of which some are done, and of those that follow: they leave time to score the rest."""
+        """The epochs for this and each later chunk that leave time to score the rest; `done` of this one's are done."""
         pace, windows, most = self.work.examiner.pace, self.work.examiner.windows, self.work.config.ttt_epochs
         given = pace.given("epochs", self.start)
         if given is not None:
@@ -79,7 +79,7 @@ class _Plan:
         return count
 
     def tell(self, epochs: int) -> None:
-        """Tell if there is not time for all epochs; once for each number of them, and on record each time."""
+        """Record that there is not time for all epochs, if so, and log it once for each number of epochs."""
         pace, most = self.work.examiner.pace, self.work.config.ttt_epochs
         if epochs < most:
             self.work.examiner.gave_up("epochs", self.start, epochs, most)

@@ -1,7 +1,7 @@
-"""Low-rank adapters for each document: scored chunk by chunk, a step of AdamW after each, anew in every document.
+"""Low-rank adapters for each document: it is scored chunk by chunk with a step of AdamW after each chunk. Track B.
 
-Track B. The protocol is that of the published records with per-document LoRA, cold: nothing goes from one document to
-another, so that neither the order of the documents nor their neighbours in a batch have a part in the score.
+The protocol is that of the published records with per-document LoRA, started cold: adapters start anew in every
+document, so the score depends neither on the order of the documents nor on how they are batched.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from golf_fast.score.ttt.work import Work
 from golf_fast.score_config import DocumentsConfig
 
 _STRETCH = 12
-"""Groups for each rank between two times that the ranks wait for each other: enough to be dealt out evenly."""
+"""Groups per rank between two synchronizations of the ranks, enough to balance the load."""
 _FILLS = 16384
-"""Tokens that keep a GPU busy; fewer take no less time."""
+"""Number of tokens that keep a GPU busy; fewer take no less time."""
 Span = tuple[int, int]
-"""The targets of a document, the second number exclusive."""
+"""The range of targets of a document, the second number exclusive."""
 
 
 def run(work: Work) -> None:
@@ -35,18 +35,18 @@ def run(work: Work) -> None:
 
 
 def batches(work: Work, documents: Sequence[Span]) -> list[list[Span]]:
-    """The documents in the order asked for, some at a time."""
+    """The documents in the configured order, in groups that are scored side by side."""
     c = work.config.documents
     ordered = sorted(documents, key=lambda span: span[0] - span[1]) if c.order == "length" else list(documents)
-    # No more at a time than leave work for every rank.
+    # Groups are small enough that every rank has work.
     size = max(1, min(c.batch, -(-len(ordered) // work.ranks.world_size)))
     return [ordered[first : first + size] for first in range(0, len(ordered), size)]
 
 
 def score_documents(work: Work, groups: list[list[Span]], phase: str) -> None:
-    """Score these groups of documents, each rank some of the groups; called by all ranks together.
+    """Score groups of documents, which are shared out over the ranks; called by all ranks together.
 
-    The ranks tell each other what they scored after each stretch of groups, so that the end has little left to settle.
+    The ranks exchange their records after each stretch of groups, so that little is left to exchange at the end.
     """
     c, examiner = work.config.documents, work.examiner
     config, plan = work.model.config, work.model.plan
@@ -66,9 +66,10 @@ def score_documents(work: Work, groups: list[list[Span]], phase: str) -> None:
 
 
 def shared_out(costs: Sequence[int], ranks: Ranks) -> list[list[list[int]]]:
-    """For each stretch of consecutive groups, and each rank, the groups that it takes, in order.
+    """The groups of each rank, in order, for each stretch of consecutive groups.
 
-    The dearest are dealt out first, each to who has least, so that the ranks end a stretch at about the same time.
+    The most expensive groups are assigned first, each to the rank with the least work, so that the ranks finish a
+    stretch at about the same time.
     """
     size = _STRETCH * ranks.world_size
     found = []
@@ -84,7 +85,7 @@ def shared_out(costs: Sequence[int], ranks: Ranks) -> list[list[list[int]]]:
 
 
 def _cost(group: Sequence[Span], c: DocumentsConfig) -> int:
-    """About what it takes to adapt to a group: tokens read for all its chunks, or what is too little to fill a GPU."""
+    """Approximate cost of adapting to a group: the tokens of its chunks, each step counting at least `_FILLS`."""
     lengths = np.sort([stop - start for start, stop in group])
     done = np.arange(0, lengths[-1], c.chunk_tokens)
     active = len(lengths) - np.searchsorted(lengths, done, side="right")
@@ -92,7 +93,7 @@ def _cost(group: Sequence[Span], c: DocumentsConfig) -> int:
 
 
 def score_apart(work: Work, groups: list[list[Span]]) -> None:
-    """Score these groups of documents, each by itself, with the model as it is; called by all ranks together."""
+    """Score groups of documents without adapters, each document by itself; called by all ranks together."""
     context = work.config.documents.context
     costs = [sum(_tokens_read(span, context, context) for span in group) for group in groups]
     for stretch in shared_out(costs, work.ranks):
@@ -103,16 +104,17 @@ def score_apart(work: Work, groups: list[list[Span]]) -> None:
 
 
 class _Group:
-    """Some documents side by side, the longest first: those that still go on are always the first rows."""
+    """Documents that are scored side by side, the longest first, so that the unfinished ones are always the first
+    rows."""
 
     def __init__(
         self, work: Work, fresh: Fresh, documents: list[Span], phase: str, place: int, plain_left: float
     ) -> None:
-        """What is needed to score a group.
+        """Prepare to score a group.
 
         Args:
-            fresh: the adapters at the start of a document.
-            plain_left: tokens that this rank will read for the groups after this one, if they do not adapt.
+            fresh: initial values of the adapters.
+            plain_left: tokens that this rank will read for later groups if those do not adapt.
         """
         self._work = work
         self._config: DocumentsConfig = work.config.documents
@@ -123,7 +125,7 @@ class _Group:
         self._plain_left = plain_left
 
     def score(self) -> None:
-        """Chunk after chunk; where time runs out, what is left is scored without another step."""
+        """Score chunk by chunk; if time runs out, score the rest without further steps."""
         c, examiner, pace = self._config, self._work.examiner, self._work.examiner.pace
         first, stop = self._documents[0]
         chunks, given = -(-(stop - first) // c.chunk_tokens), pace.given("documents", first)
@@ -155,7 +157,7 @@ class _Group:
         return [span for span in self._documents if span[1] - span[0] > tokens]
 
     def _in_time(self, active: list[Span], chunk: int) -> bool:
-        """Whether a step on this chunk leaves time to score plainly all that is left."""
+        """Whether a step on this chunk leaves time to score the rest without adapting."""
         c, pace = self._config, self._work.examiner.pace
         done = chunk * c.chunk_tokens
         step = len(active) * min(done + c.chunk_tokens, c.context)
@@ -166,10 +168,10 @@ class _Group:
 
 
 def _score_plainly(work: Work, documents: Sequence[Span], done: int, phase: str, place: int) -> None:
-    """Score what is left of documents, half a context at a time, with the weights as they are.
+    """Score the rest of documents without adapting, half a context at a time.
 
     Args:
-        done: targets of each that are scored.
+        done: number of targets of each document that are scored already.
         place: number of their group.
     """
     context, examiner = work.config.documents.context, work.examiner
@@ -183,22 +185,23 @@ def _score_plainly(work: Work, documents: Sequence[Span], done: int, phase: str,
 
 
 def excerpt(document: Span, done: int, count: int, context: int) -> Excerpt:
-    """The next `count` targets of a document of which `done` are scored, read from as far back as the context goes.
+    """The next `count` targets of a document of which `done` are scored, with as much context as is allowed.
 
-    Where fewer are left the context is as long as for a whole chunk, so that documents of one batch are cut alike.
+    If fewer targets are left, the context has the length for a whole chunk, so that all documents of a batch are cut
+    alike.
     """
     start, stop = document
     return Excerpt(start + max(0, done + count - context), start + done, min(start + done + count, stop))
 
 
 def _tokens_read(document: Span, stride: int, context: int) -> int:
-    """About how many tokens a model reads to score a document half a context at a time."""
+    """Approximate number of tokens that a model reads to score a document half a context at a time."""
     length = document[1] - document[0]
     return min(length, context) + max(0, -(-(length - context) * 2 // stride)) * context
 
 
 class _Steps:
-    """AdamW on adapters; rows at the end can be dropped with all that is remembered of them."""
+    """AdamW for adapters, whose last rows can be dropped together with their optimizer state."""
 
     def __init__(self, adapters: Adapters, config: DocumentsConfig) -> None:
         self.adapters = adapters
@@ -223,7 +226,7 @@ class _Steps:
         self._optimizer.param_groups[0]["params"] = [part for pair in kept.values() for part in pair]
 
     def step(self, loss: Callable[[], Tensor]) -> None:
-        """One step down the gradient of a loss."""
+        """Take one step on the gradient of a loss."""
         with torch.enable_grad():
             loss().backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
@@ -241,7 +244,7 @@ class _Steps:
 
 @contextmanager
 def frozen(model: GPT) -> Iterator[None]:
-    """No gradient of the weights is taken in the block."""
+    """A context in which the weights of the model have no gradients."""
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)

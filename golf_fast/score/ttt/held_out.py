@@ -1,6 +1,6 @@
-"""A slice of the training tokens, on which all weights train before anything is scored. Track A.
+"""Training of all weights on a held-out slice of the training tokens, before anything is scored. Track A.
 
-What reviewers recommend in place of training on what is going to be scored: the predictor is fixed when scoring begins.
+Reviewers recommend it in place of training on the tokens to be scored: the predictor is fixed when scoring begins.
 """
 
 from __future__ import annotations

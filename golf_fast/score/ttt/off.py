@@ -1,6 +1,6 @@
-"""No adapting: sliding windows over the stream, or one pass along it, with the model as it is. Track A.
+"""Scoring without adaptation: by sliding windows, or in one pass along the stream. Track A.
 
-A model that keeps documents separate is scored document by document, each with nothing before it.
+A model that keeps documents separate is scored document by document, without context from other documents.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from golf_fast.score.ttt.work import Work
 
 
 def run(work: Work) -> None:
-    """Score every document, or every window, or stream."""
+    """Score by documents, by one pass along the stream, or by windows, as the model and the settings say."""
     if work.model.config.separate_documents:
         documents.score_apart(work, documents.batches(work, work.examiner.documents))
         return

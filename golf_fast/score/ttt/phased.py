@@ -1,4 +1,4 @@
-"""Documents with adapters of their own, and passes of SGD on all weights over the documents scored so far. Track B."""
+"""Per-document adapters, interleaved with passes of SGD on all weights over the documents scored so far. Track B."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(work: Work) -> None:
 
 
 def boundaries(work: Work, documents: int) -> list[int]:
-    """The numbers of scored documents after which there is a pass; a group that crosses one is scored whole."""
+    """The numbers of scored documents after which a pass takes place; a group that crosses one is completed first."""
     c = work.config.phased
     last = min(c.documents, documents)
     return sorted({max(1, last * (k + 1) // c.phases) for k in range(c.phases)})
@@ -37,11 +37,11 @@ def boundaries(work: Work, documents: int) -> list[int]:
 
 @dataclass(frozen=True)
 class _Pass:
-    """SGD over documents that are scored, in the order of the stream.
+    """A pass of SGD over the scored documents, in the order of the stream.
 
     Attributes:
-        scored: these documents.
-        left: targets that are not scored yet.
+        scored: the scored documents.
+        left: number of targets that are not scored yet.
     """
 
     work: Work
@@ -49,7 +49,7 @@ class _Pass:
     left: int
 
     def train(self, number: int) -> None:
-        """Train chunk by chunk, as long as time is left to score the rest."""
+        """Train chunk by chunk, as long as enough time remains to score the rest."""
         work, c, window = self.work, self.work.config.phased, self.work.config.window
         examiner, pace = work.examiner, work.examiner.pace
         ranges = joined(self.scored)
@@ -61,7 +61,7 @@ class _Pass:
         descent = Descent("sgd", c.lr, c.momentum, c.batch_rows, c.grad_clip, freeze, work.config.compile)
         trainer = WeightTrainer(work.model, descent, work.ranks, compiled_rows=size)
         chunks = -(-rows.count // size)
-        own = self.left / work.ranks.world_size  # what a rank is going to score, at a rate that is its own too
+        own = self.left / work.ranks.world_size  # this rank's share, since its rate is that of one rank
         given = pace.given("pass", number)
         for chunk in range(chunks):
             if chunk == given or not pace.all_fits(row=size * c.epochs, forward=2.4 * own):
@@ -74,7 +74,7 @@ class _Pass:
 
 
 def joined(spans: Sequence[Span]) -> list[Span]:
-    """The same targets in the order of the stream, in as few ranges as there can be."""
+    """The same targets in the order of the stream, merged into as few ranges as possible."""
     found: list[Span] = []
     for start, stop in sorted(spans):
         if found and found[-1][1] == start:

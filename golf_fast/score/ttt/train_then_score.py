@@ -1,4 +1,4 @@
-"""The seed's published protocol: all weights train on all rows, which are then scored. Track B, and not legal (V1)."""
+"""The seed's published protocol: all weights are trained on all rows before these are scored. Track B, illegal (V1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from golf_fast.score.ttt.work import Work
 
 
 def run(work: Work) -> None:
-    """Train on everything that is going to be scored, then score it."""
+    """Train on all tokens that are to be scored, then score them."""
     c, examiner = work.config, work.examiner
     trainer = WeightTrainer(work.model, Descent.of(c), work.ranks)
     count = examiner.targets // c.window

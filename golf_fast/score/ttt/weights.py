@@ -1,4 +1,4 @@
-"""Training of all weights in a scoring pass, on rows that were handed out for it."""
+"""Training of all weights during a scoring pass, on rows that the ledger handed out."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from golf_fast.model.parameters import Row
 from golf_fast.score.rows import TrainingRows
 
 _MICRO_BATCH_TOKENS = {"cpu": 4096}
-"""Tokens of a rank in one forward and backward pass, by device type; larger shares of a step are accumulated."""
+"""Tokens per rank in one forward and backward pass, by device type; larger shares of a step are accumulated."""
 _MICRO_BATCH_TOKENS_ELSEWHERE = 65536
 
 Spans = list[tuple[int, int]]
-"""For each rank, the rows `(first, stop)` that it takes of a training step."""
+"""For each rank, its range of rows `(first, stop)` of a training step."""
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How the weights are trained.
+    """The settings with which weights are trained.
 
     Attributes:
-        batch_rows: rows of a step, over all ranks or for each, as the protocol says.
+        batch_rows: rows of a step, over all ranks or per rank, depending on the protocol.
         grad_clip: limit of the L2 norm over all gradients; 0: none.
-        freeze_blocks: blocks, from the first on, that stay as they are.
+        freeze_blocks: number of blocks, from the first on, that are not trained.
     """
 
     optimizer: Literal["sgd", "adamw"]
@@ -46,7 +46,7 @@ class Descent:
 
     @classmethod
     def of(cls, config: ScoreConfig) -> Descent:
-        """As the flat settings say, of the chunked and the published protocol."""
+        """The settings of the chunked and the published protocol, which are fields of `ScoreConfig` itself."""
         return cls(
             config.ttt_optimizer,
             config.ttt_lr,
@@ -59,18 +59,18 @@ class Descent:
 
 
 class WeightTrainer:
-    """The optimizer of the weights in one scoring pass; what it remembers lives as long as itself."""
+    """The optimizer of the weights in one scoring pass, which keeps its momentum for the whole pass."""
 
     def __init__(self, model: GPT, descent: Descent, ranks: Ranks, compiled_rows: int = 0) -> None:
-        """Adapt all of `model` but its first blocks.
+        """Train all of `model` except its frozen blocks.
 
         Args:
-            compiled_rows: rows of a call that goes through torch.compile, if `descent` asks for it; calls of any other
-                number do not. 0: all calls. Each number of rows is a graph, and a model can have few of them.
+            compiled_rows: number of rows of the calls that are compiled, if `descent` asks for compilation; calls with
+                other numbers of rows are not. 0: all calls are compiled. Each number of rows takes a graph of its own.
 
         Raises:
             InputError: the model has fewer blocks than are to be frozen.
-            ValueError: a parameter of the model has no row in the table of parameters, or a row no parameter.
+            ValueError: a parameter of the model has no row in the table of parameters, or a row has no parameter.
         """
         self._descent = descent
         self._separate = model.config.separate_documents
@@ -92,13 +92,13 @@ class WeightTrainer:
             )
 
     def train(self, rows: TrainingRows, lr: float, epochs: int) -> None:
-        """Epochs over the rows at one learning rate; a step takes `batch_rows` over all ranks."""
+        """Train for some epochs at one learning rate, with steps of `batch_rows` rows over all ranks."""
         batch = self._descent.batch_rows
         steps = [self._shares(first, min(first + batch, rows.count)) for first in range(0, rows.count, batch)]
         self._train(rows, steps, lr, epochs)
 
     def train_each_share(self, rows: TrainingRows, lr: float, epochs: int) -> None:
-        """Likewise, a rank taking its contiguous share, `batch_rows` of it a step."""
+        """As `train`, but each rank takes a contiguous share of the rows, with `batch_rows` of it per step."""
         batch = self._descent.batch_rows
         shares = self._shares(0, rows.count)
         longest = max(stop - first for first, stop in shares)
@@ -122,7 +122,7 @@ class WeightTrainer:
         self._optimizer.zero_grad()
 
     def _step(self, rows: TrainingRows, spans: Spans) -> None:
-        """One update by the gradient of the mean loss over all ranks' rows."""
+        """One update on the gradient of the mean loss over the rows of all ranks."""
         self._optimizer.zero_grad()
         mean_loss = self._loss if self._compiled_rows in (0, rows.count) else self._plain
         total = sum(stop - first for first, stop in spans)
@@ -135,7 +135,7 @@ class WeightTrainer:
             end = min(begin + size, stop)
             batch = rows.batch(begin, end)
             loss = mean_loss(*(batch.with_documents(rows.window) if self._separate else batch))
-            # The mean over ranks divides by their number: each row then weighs 1 / total, however they are shared.
+            # The mean over ranks divides by their number, so each row weighs 1 / total however the rows are shared.
             (loss * ((end - begin) * self._ranks.world_size / total)).backward()  # type: ignore[no-untyped-call]
         for parameter in self._parameters:
             if parameter.grad is None:  # a rank without a row in this step
@@ -151,7 +151,7 @@ class WeightTrainer:
 
 
 def rate(lr: float, schedule: Literal["cosine", "constant"], chunk: int, chunks: int) -> float:
-    """The learning rate of a chunk: from `lr` at the first down a half cosine to 0 at the last, or constant."""
+    """The learning rate of a chunk: a half cosine from `lr` at the first to 0 at the last, or constant."""
     if schedule == "constant":
         return lr
     return lr * 0.5 * (1 + math.cos(math.pi * chunk / max(chunks - 1, 1)))
@@ -159,7 +159,7 @@ def rate(lr: float, schedule: Literal["cosine", "constant"], chunk: int, chunks:
 
 @contextmanager
 def restoring(model: nn.Module) -> Iterator[None]:
-    """Give the model back the exact parameters and buffers that it had before the block."""
+    """Restore the exact parameters and buffers of the model after the block."""
     tensors = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
     copies = [tensor.clone() for tensor in tensors]
     try:

@@ -1,4 +1,4 @@
-"""What a strategy works with."""
+"""The inputs of an adaptation strategy."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from golf_fast.score.examiner import Examiner
 
 @dataclass(frozen=True)
 class Work:
-    """A pass to be made.
+    """The inputs of a scoring pass.
 
     Attributes:
-        examiner: scores, and hands out the tokens that may be trained on.
-        model: its weights may be changed; who called restores them.
+        examiner: scores tokens, and hands out those that may be trained on.
+        model: the model; a strategy may change its weights, which the caller restores.
+        config: the scoring settings.
+        ranks: the ranks that share the work.
         training: training tokens `[n]`, for a strategy that adapts to them; None: there are none.
     """
 
