@@ -104,7 +104,7 @@ EXTENSION = Stage(
 )  # fmt: skip
 # Without a GPU: through the shapes of a rank, its exchanges and its plan of time.
 TRAIN = Stage(
-    "train", 480,
+    "train", 570,
     (
         "-m", "golf_fast.train", "seed", "--run-id", RUN, "--train.max-seconds", "240", "--score.stride", "256",
         "--data.shards", "{shards}", "--data.tokenizer", "{tokenizer}",

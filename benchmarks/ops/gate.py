@@ -38,11 +38,17 @@ def backward_of(
 
 
 def step_of(function: Function, arguments: Sequence[Any], differentiable: Sequence[int]) -> Callable[[], object]:
-    """Forward and backward."""
+    """Forward and backward. Nothing is run, nor compiled, before it is called: many runs leave most peers out."""
     inputs = [arguments[i].requires_grad_() for i in differentiable]
-    with torch.no_grad():
-        gradients = [torch.randn_like(out) for out in _outputs(function(*arguments))]
-    return lambda: torch.autograd.grad(_outputs(function(*arguments)), inputs, gradients)
+    gradients: list[torch.Tensor] = []
+
+    def run() -> object:
+        outputs = _outputs(function(*arguments))
+        if not gradients:
+            gradients.extend(torch.randn_like(out) for out in outputs)
+        return torch.autograd.grad(outputs, inputs, gradients)
+
+    return run
 
 
 def _outputs(returned: Any) -> tuple[torch.Tensor, ...]:

@@ -24,6 +24,9 @@ MANY, RMS_MANY, RMS_FEW = 4096, 1.1, 2.0
 SLACK = 5e-4
 """Share of a tensor's norm, and of its largest number, that the order of float32 sums may make."""
 
+SHOWN = 8
+"""How many of the tensors that are wrong are named: which they are says in which op the fault is."""
+
 Results = dict[str, torch.Tensor]
 """The loss of each position and the gradient of each parameter, by name; float64."""
 
@@ -79,19 +82,24 @@ def _compiled_wrong(
 
 
 def beyond(ours: Results, exact: Results, low: Results) -> str | None:
-    """The first of `exact` that `ours` does not reach within the rule of `wrong`, or None."""
-    for name, right in exact.items():
-        if right.numel() == 1:
-            continue
-        difference, plain = ours[name] - right, low[name] - right
-        error, limit = (float(t.abs().max()) for t in (difference, plain))
-        limit = 2 * limit + SLACK * float(right.abs().max())
-        if not error <= limit:
-            return f"{name} is off by {error:.3g}, more than {limit:.3g}"
-        error, limit, size = (float(torch.linalg.vector_norm(t)) for t in (difference, plain, right))
-        factor = RMS_MANY if right.numel() >= MANY else RMS_FEW
-        if not error <= factor * limit + SLACK * size:
-            return f"{name} is off by {error:.3g} in its norm, more than {factor} x {limit:.3g}"
+    """What of `exact` `ours` does not reach within the rule of `wrong`, each with its errors, or None."""
+    found = [problem for name in exact if (problem := _beyond(name, ours[name], exact[name], low[name]))]
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return "; ".join(found[:SHOWN]) + more if found else None
+
+
+def _beyond(name: str, ours: torch.Tensor, right: torch.Tensor, low: torch.Tensor) -> str | None:
+    if right.numel() == 1:
+        return None
+    difference, plain = ours - right, low - right
+    error, limit = (float(t.abs().max()) for t in (difference, plain))
+    limit = 2 * limit + SLACK * float(right.abs().max())
+    if not error <= limit:
+        return f"{name} is off by {error:.3g}, more than {limit:.3g}"
+    error, limit, size = (float(torch.linalg.vector_norm(t)) for t in (difference, plain, right))
+    factor = RMS_MANY if right.numel() >= MANY else RMS_FEW
+    if not error <= factor * limit + SLACK * size:
+        return f"{name} is off by {error:.3g} in its norm, more than {factor} x {limit:.3g}"
     return None
 
 

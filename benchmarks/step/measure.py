@@ -134,6 +134,8 @@ class MicroStep:
             torch.cuda.reset_peak_memory_stats(self.device)
         with compiling_nothing("the micro-step", self.problems):
             whole = time_work(self.run, self.watch, self.rounds)
+            # What follows can fail; this is the number that a person came for.
+            print(f"micro-step: {whole.median:.4g} ms", file=sys.stderr, flush=True)
             ahead, back = time_passes(
                 self.loss, (self.x, self.y), list(self.model.parameters()), self.watch, self.rounds
             )

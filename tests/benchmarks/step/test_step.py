@@ -19,6 +19,8 @@ from benchmarks.step import parts as step_parts
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
 
+WQ = "the gradient of qo_bank"
+
 
 def batch(rows: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     ids = torch.randint(70, (rows, 25), generator=torch.Generator().manual_seed(3))
@@ -76,6 +78,18 @@ def test_gate_passes_the_model_and_sees_what_is_wrong(model: GPT, monkeypatch: p
 
         monkeypatch.setattr(step_gate, "results", spoiled)
         assert str(step_gate.wrong(model, model, x, y)).startswith(name)
+
+
+def test_all_that_is_wrong_is_named(model: GPT) -> None:
+    x, y = batch()
+    exact, low = step_gate.plain(model, x, y)
+    wrong = {name: 2 * tensor for name, tensor in exact.items()}
+    found = str(step_gate.beyond(exact | {"loss": wrong["loss"], WQ: wrong[WQ]}, exact, low))
+    assert found.startswith("loss is off by ")
+    assert f"; {WQ} is off by " in found
+    assert step_gate.beyond(exact, exact, low) is None
+    many = sum(tensor.numel() > 1 for tensor in exact.values())
+    assert str(step_gate.beyond(wrong, exact, low)).endswith(f"; and {many - step_gate.SHOWN} more")
 
 
 def test_times_are_those_of_the_forward_and_of_the_backward(model: GPT) -> None:
