@@ -1,4 +1,4 @@
-"""Weights to the artifact, and back.
+"""Compression: weights to the artifact, and back.
 
     prune -> quantize -> write_artifact -> read_artifact -> dequantize
 

@@ -1,4 +1,4 @@
-"""What each step of a compression, and each tensor, costs in bytes and in bits per byte. Nothing depends on it."""
+"""Computes what each step of compression, and each tensor, costs in bytes and in bits per byte, for reports only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from golf_fast.compress.stored import LEFT_SUFFIX, RIGHT_SUFFIX, Raw, Stored, de
 from golf_fast.config import CompressConfig
 
 Evaluate = Callable[[Mapping[str, Tensor]], float]
-"""Function from a state dict to its bits per byte on text that nothing was chosen by."""
+"""Function from a state dict to its bits per byte on text that was used for no decision."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Size and score of the model after a step."""
+    """Size in bytes and bits per byte of the model after a step of compression."""
 
     name: str
     bytes: int
@@ -32,19 +32,19 @@ class Step:
 
 @dataclass(frozen=True)
 class TensorCost:
-    """What a quantized tensor costs."""
+    """The cost of a quantized tensor."""
 
     name: str
     form: str
     elements: int
     bits: float
-    """Bits for each element in the file, scales and corrections included."""
+    """Bits per element in the file, including scales and corrections."""
     error: float
-    """Root of the squared error of its elements as a share of their squares."""
+    """Relative error of its elements: the root of their squared error over their sum of squares."""
     output_error: float | None
-    """Root of the squared error of its outputs as a share of their squares, for the inputs of its Hessian."""
+    """Relative error of its outputs, for the inputs of its Hessian; None: there is no Hessian."""
     bpb_change: float | None
-    """Bits per byte that are lost where only this tensor is quantized."""
+    """Bits per byte that are lost if only this tensor is quantized; None: not measured."""
 
 
 def steps(
@@ -55,13 +55,15 @@ def steps(
     evaluate: Evaluate | None = None,
     compare_zstd: bool = False,
 ) -> list[Step]:
-    """One `Step` for the weights as they were trained and for each step that changed them or their bytes.
+    """One `Step` for the trained weights, and one for each step that changed them or their size.
 
     Args:
-        weights, pruned: float tensors under public names, before and after pruning.
-        artifact: the artifact as it was read back.
-        config: the settings that made it.
-        compare_zstd: also code the same tensors as the published submission does, which takes seconds.
+        weights: the trained weights, under public names.
+        pruned: the weights after pruning.
+        artifact: the artifact, as read back from its file.
+        config: the settings that it was made with.
+        evaluate: measures bits per byte; None: they are not measured.
+        compare_zstd: whether to code the same tensors also by zstd, as the published submission does (takes seconds).
     """
 
     def step(name: str, size: int, state_dict: Mapping[str, Tensor]) -> Step:
@@ -89,7 +91,7 @@ def tensor_costs(
     hessians: Mapping[str, Tensor] | None = None,
     evaluate: Evaluate | None = None,
 ) -> list[TensorCost]:
-    """One `TensorCost` for each quantized tensor, in the order of the file; `evaluate` is called once for each."""
+    """One `TensorCost` per quantized tensor, in the order of the file; `evaluate` is called once for each."""
     size = {share.name: share.size for share in shares(artifact)}
     restored = dequantize(artifact.tensors)
     before = evaluate(weights) if evaluate else 0.0
@@ -116,10 +118,10 @@ def tensor_costs(
 
 
 def bytes_by_group(artifact: Artifact, groups: Mapping[str, str] | None = None) -> dict[str, int]:
-    """Group of tensors -> bytes of the file that they take, the largest first; with "header" they add up to the file.
+    """The bytes of each group of tensors in the file, the largest first; with "header" they add up to the file.
 
     Args:
-        groups: as for `quantize`; a low-rank correction belongs to the group of its matrix.
+        groups: the group of each tensor, as for `quantize`; a low-rank correction counts to the group of its matrix.
     """
     found = shares(artifact)
     matrices = {share.name: share.name.removesuffix(LEFT_SUFFIX).removesuffix(RIGHT_SUFFIX) for share in found}
@@ -128,14 +130,14 @@ def bytes_by_group(artifact: Artifact, groups: Mapping[str, str] | None = None) 
     for share in found:
         group = group_of[matrices[share.name]]
         sizes[group] = sizes.get(group, 0.0) + share.size
-    # Rounded one after the other along their sum, so that nothing is lost of it.
+    # The cumulative sums are rounded, so that the rounded sizes add up exactly.
     ordered = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
     ends = [round(end) for end in itertools.accumulate(size for _, size in ordered)]
     return {name: end - start for (name, _), start, end in zip(ordered, [0, *ends], ends, strict=False)}
 
 
 def _packed_bytes(tensors: Mapping[str, Stored]) -> int:
-    """Size in bytes with each integer at its width and nothing coded."""
+    """Size in bytes with bit-packed integers and without entropy coding."""
     return sum(
         stored.tensor.nbytes
         if isinstance(stored, Raw)

@@ -1,4 +1,5 @@
-"""Quantization inside the training time (docs/rules.md, V9): as asked if that ends in time, else from weights only."""
+"""Quantization within the training time (docs/rules.md, V9): as configured if it ends in time, else without calibration
+on training tokens."""
 
 from __future__ import annotations
 
@@ -19,27 +20,27 @@ Check = Callable[[], object]
 
 
 class OutOfTime(Exception):
-    """The time is over. It is raised on every rank at the same place."""
+    """The time limit has passed. It is raised on every rank at the same point."""
 
 
 class Deadline:
-    """A limit on the time since its construction. Work that reads training tokens calls `check` now and then."""
+    """A time limit, counted from its construction. Work that reads training tokens calls `check` periodically."""
 
     def __init__(self, limit: float, ranks: Ranks) -> None:
         """
         Args:
-            limit: seconds; infinite for no limit.
-            ranks: who work together; rank 0's clock counts.
+            limit: time limit in seconds; infinite: no limit.
+            ranks: the ranks that work together; the clock of rank 0 counts.
         """
         self.limit = limit
         self.ranks = ranks
         self.began = time.perf_counter()
 
     def check(self) -> float:
-        """Seconds since the construction, the same on every rank. Every rank must call it as often as the others.
+        """Seconds since the construction, the same on every rank; every rank must call it equally often.
 
         Raises:
-            OutOfTime: they are more than the limit.
+            OutOfTime: they exceed the limit.
         """
         seconds = self.ranks.broadcast_float(time.perf_counter() - self.began)
         if seconds > self.limit:
@@ -49,14 +50,14 @@ class Deadline:
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """The quantized weights, and how they came about.
+    """Quantized weights, and how they were made.
 
     Attributes:
-        tensors: the tensors by name.
+        tensors: the quantized tensors by name.
         config: the settings that were used in the end.
-        hessians: the Hessians of the matrices; none if no training tokens had a part in the result.
-        seconds: the time that counts as training: 0 if no training tokens had a part in the result.
-        gave_up: whether training tokens were asked for and the time did not suffice.
+        hessians: the Hessians of the matrices; empty if the result does not depend on training tokens.
+        seconds: seconds that count as training time; 0 if the result does not depend on training tokens.
+        gave_up: whether calibration was configured but did not finish in time.
     """
 
     tensors: dict[str, Stored]
@@ -67,13 +68,13 @@ class QuantizedModel:
 
 
 class Quantizer:
-    """Quantizes a model, to the target size if `config` has one.
+    """Quantizes a model, to the target size if the configuration has one.
 
     Args:
         state_dict, ranks, groups: as for `quantize`.
         model_config: as for `write_artifact`.
-        code_bytes: the bytes of a target that the code takes.
-        progress: called with a line for each trial and for what did not work out.
+        code_bytes: bytes of the target that the code takes.
+        progress: called with a line for each trial and for each failure.
     """
 
     def __init__(
@@ -98,15 +99,16 @@ class Quantizer:
         calibrate: Callable[[Check], Mapping[str, torch.Tensor]],
         limit: float,
     ) -> QuantizedModel:
-        """The result under `config` if that ends in time, else the one under `config.uncalibrated()`.
+        """The result under `config` if it is ready in time, else the result under `config.uncalibrated()`.
 
-        An artifact from training tokens that were looked at too late breaks the rules; one that owes them nothing does
-        not.
+        An artifact that depends on training tokens read after the time limit breaks the rules; one that does not depend
+        on training tokens may be made later.
 
         Args:
-            calibrate: the Hessians from training tokens; called where `config` needs them. It calls the function that
-                it is given as often on every rank, and lets through what that raises.
-            limit: seconds from now, infinite for none; negative: do not begin.
+            config: the settings of compression.
+            calibrate: computes the Hessians from training tokens, if `config` needs them. It must call its argument
+                equally often on every rank, and pass on what that raises.
+            limit: seconds from now; infinite: no limit, negative: do not begin.
 
         Raises:
             InputError: `quantize` refuses a tensor.

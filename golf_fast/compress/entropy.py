@@ -1,4 +1,4 @@
-"""The entropy coder under its public name: `encode` makes a blob of a matrix of small integers, `decode` reads it."""
+"""The entropy coder under its public name: `encode` codes a matrix of small integers, `decode` decodes it."""
 
 from golf_fast.compress.artifact.rans import decode, encode
 

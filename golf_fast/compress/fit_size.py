@@ -1,4 +1,4 @@
-"""An artifact that fills a byte target: by the clip, the widths, and last zeros; the written size is the gauge."""
+"""Fits the size of the artifact to a target in bytes, by the clip, the widths and zeros, measured on real artifacts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from golf_fast.distributed import Ranks
 SLACK = 8192
 """Number of bytes that may stay empty below a target."""
 FINEST, COARSEST = 1.0, 6.0
-"""The clips that are tried, as logarithms, base 2: at 2 sigmas a twentieth of the weights is clipped, at 64 an int6
-weight is one of about three values."""
+"""Range of the clip as base-2 logarithms of sigmas: at 2 sigmas a twentieth of the weights is clipped, at 64 an int6
+weight takes about three values."""
 COARSEST_TRELLIS = 9.0
-"""Under a trellis, where values cannot be zeroed one by one: at 512 an int8 weight is one of about three values."""
+"""Upper end of that range under a trellis, whose values cannot be zeroed one by one: at 512 sigmas an int8 weight takes
+about three values."""
 NARROW = 4.0
-"""A target that leads to a clip below this many sigmas is met with a bit more everywhere, which buys more."""
+"""Clip in sigmas below which all widths are raised by a bit instead, which loses less."""
 WIDEST = 8
 SETTINGS = tuple(WIDTHS.values())
 TRIALS = 24
@@ -35,35 +36,35 @@ ZEROING_TRIALS = 12
 
 @dataclass(frozen=True)
 class Fitted:
-    """Quantized tensors whose artifact is as large as was asked for."""
+    """Quantized tensors whose artifact fits the target."""
 
     tensors: dict[str, Stored]
     config: CompressConfig
-    """The given settings with the clip and the widths that were found."""
+    """The given settings, with the clip and the widths that were found."""
     size: int
     """Size of the artifact, in bytes."""
     trials: int
-    """Number of artifacts that were made to find it."""
+    """Number of artifacts that were made to find the fit."""
     zeroed: int = 0
-    """Number of values of ±1 that were made 0 for it."""
+    """Number of values of ±1 that were set to 0."""
 
 
 class Fitter:
-    """Quantizes until code and artifact fill `config.target_bytes`, leaving at most `SLACK` of them empty.
+    """Searches for settings under which code and artifact fill `config.target_bytes` with at most `SLACK` bytes left.
 
-    The dials, in this order:
-    1. The clip, but under absmax. The size falls by an eighth of the quantized weights, in bytes, for each
-       doubling, so a few trials, each a whole artifact, find it. gptq starts from the clip that is needed without it.
-    2. The widths: a bit more everywhere while the clip that was found is below `NARROW`.
+    It adjusts, in this order:
+    1. The clip (not under absmax). Each doubling saves an eighth of a byte per quantized weight, so a few trials, each
+       a whole artifact, find it. gptq starts from the clip that is needed without it.
+    2. The widths: one more bit everywhere while the clip that was found is below `NARROW`.
     3. Zeros: if nothing fits, values of ±1 become 0, those of the smallest scales first.
-    Under a trellis nothing is clipped and every value is part of a path, so the first dial is the only one.
+    Under a trellis nothing is clipped and every value is part of a path, so only the first applies.
 
     Equal input gives an equal result.
 
     Args:
         state_dict, hessians, ranks, check, groups: as for `quantize`; check is also called before each trial.
         model_config: as for `write_artifact`.
-        code_bytes: the bytes of the target that the code takes.
+        code_bytes: bytes of the target that the code takes.
         progress: called with a line for each trial.
     """
 
@@ -89,10 +90,10 @@ class Fitter:
         self.trials = 0
 
     def fit(self, config: CompressConfig) -> Fitted:
-        """The largest artifact found that fits, for a `config` with a `target_bytes`.
+        """The largest artifact found that fits `config.target_bytes`.
 
-        If even the coarsest settings with every ±1 zeroed are too large, that artifact, whose `size` says so. More than
-        `SLACK` bytes stay empty only where even the finest settings leave them.
+        If even the coarsest settings with every ±1 zeroed are too large, that artifact is returned, with a `size` above
+        the target. More than `SLACK` bytes are left only if even the finest settings leave them.
 
         Raises:
             InputError: `quantize` refuses a tensor.
@@ -123,7 +124,7 @@ class Fitter:
         return found
 
     def _fit_clip(self, config: CompressConfig) -> Fitted:
-        """The largest artifact at the widths of `config` that fits, or the smallest if none does."""
+        """The largest artifact at the widths of `config` that fits, or the smallest one if none does."""
         room = self._room(config)
         best: Fitted | None = None
         over: float | None = None  # the coarsest clip known not to fit, and the finest known to; logarithms, base 2
@@ -166,7 +167,7 @@ class Fitter:
         return Fitted(tensors, config, size, self.trials, zeroed)
 
     def _zeroed(self, found: Fitted) -> Fitted:
-        """`found` with as few zeros more as let it fit."""
+        """`found` with the fewest additional zeros that make it fit."""
         most = ones_and_minus_ones(found.tensors)
         low, high = 0, most
         fits = self._with_zeros(found, most)

@@ -1,4 +1,4 @@
-"""The same tensors under another codec."""
+"""Rewrites an artifact under another codec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from golf_fast.errors import InputError
 
 
 def recode(source: Path, codec: CodecName, output: Path) -> tuple[int, int]:
-    """Write an artifact's tensors, bit for bit, and its configuration under another codec.
+    """Write the same tensors, bit for bit, and the same configuration under another codec.
 
     Returns:
         The sizes of both files in bytes.
@@ -27,7 +27,7 @@ def recode(source: Path, codec: CodecName, output: Path) -> tuple[int, int]:
 
 
 def refuse_to_replace(path: Path) -> None:
-    """Refuse a path at which there is something.
+    """Refuse a path that exists.
 
     Raises:
         InputError: there is a file, a folder or a link at `path`.

@@ -1,4 +1,4 @@
-"""How large an artifact will be, from statistics of rows: cheap enough to say during training."""
+"""Estimates the size of an artifact from statistics of rows, fast enough to do so during training."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from golf_fast.compress.stored import as_rows
 from golf_fast.config import CompressConfig
 
 HEADER_BYTES, HEADER_BYTES_OF_A_TENSOR = 400, 12
-"""Size of a compressed header, in bytes, about."""
+"""Approximate size of a compressed header in bytes: a constant, and an amount per tensor."""
 _FINEST, _COARSEST, _STEPS = -6.0, 8.0, 16
-"""Range of the tabled log2 of sigma over scale, and entries to an octave."""
+"""Range of the table in log2(sigma / scale), and its number of entries per octave."""
 
 
 def expected_bytes(
     state_dict: Mapping[str, Tensor], config: CompressConfig, groups: Mapping[str, str] | None = None
 ) -> int:
-    """About the size of the artifact that `quantize` and the entropy coder would make of these weights.
+    """The approximate size in bytes of the artifact that `quantize` and the entropy coder would make of these weights.
 
-    Rows are taken for Gaussian: a row of root mean square sigma and scale s has the entropy of a Gaussian of
-    `sigma / s` rounded to integers; rows that are alike, for Gaussian around their mean. Pruning, low-rank corrections
-    and what GPTQ adds are left out, and so are the column scales that the coder uses; each moves the size by a percent
-    or so. Under zstd or brotli it is a lower bound.
+    Rows are modelled as Gaussian: a row of root mean square sigma and scale s has the entropy of a Gaussian of standard
+    deviation `sigma / s` rounded to integers; similar rows are modelled as Gaussian around their mean. Pruning,
+    low-rank corrections, the effect of GPTQ and the column scales of the coder are ignored; each changes the size by
+    about a percent. Under zstd or brotli it is a lower bound.
 
     Args:
-        state_dict: under public names, on any device; only a few numbers for each row leave the device.
+        state_dict: weights under public names, on any device; only a few numbers per row leave the device.
+        config: the settings of compression.
         groups: as for `quantize`.
 
     Raises:
@@ -61,7 +62,7 @@ def expected_bytes(
         table = _rounded_gaussian_bits()
         position = (((sigma / scale).clamp_min(2.0**-60).log2() - _FINEST) * _STEPS).clamp(0, len(table) - 1)
         bits += float((count * table[position.round().long()]).sum())
-        # A scale is about log-normal over the rows, known to 2^-mantissa_bits of itself.
+        # Scales are about log-normal over the rows, with a relative precision of 2^-mantissa_bits.
         spread = float(scale.log2().std(correction=0)) if len(scale) > 1 else 0.0
         bits += len(scale) * max(math.log2(spread * 4.13 + 1e-9) + config.scale_mantissa_bits, 0.0)
     return round(bits / 8)
@@ -73,7 +74,7 @@ def _scales(rows: Tensor, sigma: Tensor, group: str, config: CompressConfig) -> 
     if group == "gate":
         return (rows.abs().amax(dim=1) / limit).clamp_min(SMALLEST_SCALE)
     if config.uses_trellis:
-        # Every second integer of half the step: as many bits as of the whole one.
+        # Every second integer of half the step costs as many bits as every integer of the whole step.
         fitting = rows.abs().amax(dim=1) * (2 / LARGEST)
         return torch.maximum(sigma * (clip_sigma / limit), fitting).clamp_min(2 * SMALLEST_SCALE)
     if config.quantizer != "absmax":
@@ -83,9 +84,9 @@ def _scales(rows: Tensor, sigma: Tensor, group: str, config: CompressConfig) -> 
 
 
 def _without_template(rows: Tensor, scale: Tensor, sigma: Tensor) -> Tensor:
-    """The root mean square of what the entropy coder codes of each row: less the mean of those that are alike.
+    """The root mean square of the residual that the entropy coder codes of each row, after the mean of similar rows.
 
-    As the coder does it with integers: the row that most others are nearer to than to nothing, then means of these.
+    As in the coder: start from the row that most others are closer to than to zero, then take means of these rows.
     """
     integers = rows / scale[:, None]
     some = integers[:, :: max(rows.shape[1] // 64, 1)]
@@ -102,7 +103,7 @@ def _without_template(rows: Tensor, scale: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _shrunk(sigma: Tensor, config: CompressConfig) -> Tensor | float:
-    """What the rate term leaves of rows whose root mean square is `sigma` whole steps."""
+    """The factor by which the rate term shrinks rows whose root mean square is `sigma` whole steps."""
     if not config.uses_trellis:
         return 1.0
     return 1 / (1 + config.trellis_rate * (SQUARED_ERROR / 4 / sigma.square().clamp_min(2.0**-60)).clamp_max(1.0))
@@ -114,14 +115,15 @@ def _rms(tensor: Tensor) -> float:
 
 @lru_cache
 def _rounded_gaussian_bits() -> Tensor:
-    """Entropy of a rounded Gaussian, in bits, for each tabled sigma."""
+    """Entropy in bits of a rounded Gaussian, for each sigma of the table."""
     sigma = 2.0 ** (torch.arange(0, (_COARSEST - _FINEST) * _STEPS + 1, dtype=torch.float64) / _STEPS + _FINEST)
     edges = torch.arange(-2048, 2049, dtype=torch.float64) - 0.5
     return _entropy(torch.special.ndtr(edges[None, :] / sigma[:, None]).diff(dim=1))
 
 
 def _high_byte_bits(sigma: float, dtype: torch.dtype) -> float:
-    """Entropy of the high byte (sign, exponent, of float16 two bits of mantissa) of a Gaussian in float16 or 32."""
+    """Entropy in bits of the high byte of a Gaussian in float16 or float32 (sign, exponent, in float16 also two bits of
+    the mantissa)."""
     if sigma == 0 or not math.isfinite(sigma):
         return 0.0
     codes = torch.arange(0, 0x7D if dtype == torch.float16 else 0x80)

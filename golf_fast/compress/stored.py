@@ -1,4 +1,4 @@
-"""What a compressed state dict is made of: one `Stored` per tensor, exact in memory and in the file."""
+"""The tensors of a compressed state dict: one `Stored` each, identical in memory and in the file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from golf_fast.ops import bitpack
 
 LEFT_SUFFIX, RIGHT_SUFFIX = ":left", ":right"
-"""Names of the factors of a low-rank correction: `name:left` `[r, rows]` and `name:right` `[r, cols]`, both quantized,
-or in place of the latter its rows cut into groups of n neighbours with a scale each, `[r cols / n, n]`; the product
-`left^T right` is added to the quantized matrix `name`."""
+"""Suffixes of the names of the factors of a low-rank correction, both quantized: `name:left` `[r, rows]` and
+`name:right` `[r, cols]`, or the latter with rows cut into groups of n neighbours with a scale each, `[r cols / n, n]`.
+The product `left^T right` is added to the quantized matrix `name`."""
 
 CORRECTED_AT_ONCE = 1 << 22
-"""Elements of a matrix whose correction is computed in one product: each takes 16 bytes while it is."""
+"""Number of elements of a matrix whose correction is computed in one product, which takes 16 bytes per element."""
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A tensor as it is: float16, float32, bool or an integer type, on the CPU."""
+    """A tensor that is not quantized: float16, float32, bool or an integer dtype, on the CPU."""
 
     tensor: torch.Tensor
 
@@ -31,12 +31,12 @@ class Raw:
 
 @dataclass(frozen=True)
 class Quantized:
-    """Small integers, a byte each, and a scale for each row, on the CPU.
+    """Small integers of one byte each, and a scale for each row, on the CPU.
 
     Args:
         values: int8, of the tensor's shape, within [-2^(bits-1), 2^(bits-1) - 1].
         scales: [rows] of `as_rows(shape)`; float16, or float32 where the width is none of `FLOAT16_SCALED_BITS`.
-        bits: Width of the integers, 2 to 8.
+        bits: width of the integers, 2 to 8.
     """
 
     values: torch.Tensor
@@ -50,11 +50,11 @@ class Quantized:
 
 Stored = Raw | Quantized
 FLOAT16_SCALED_BITS = (5, 6)
-"""Widths of the integers whose scales are always float16."""
+"""Widths of integers whose scales are always float16."""
 
 
 def as_rows(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(rows, cols) over which a tensor of this shape is quantized: its own if it is 2-D, else one row."""
+    """The shape (rows, cols) in which a tensor is quantized: its own if it is 2-D, else one row."""
     if len(shape) == 2:
         return shape[0], shape[1]
     count = 1
@@ -64,10 +64,10 @@ def as_rows(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def restore(stored: Stored, dtype: torch.dtype, device: torch.device | str = "cpu") -> torch.Tensor:
-    """The tensor that a `Stored` stands for, on `device`: integers as they are, everything else in `dtype`.
+    """The tensor of a `Stored` on `device`: raw integers unchanged, everything else in `dtype`.
 
-    Quantized values are `float32(integer) * float32(scale)`, rounded once to `dtype` (seed.md section 5). They become
-    numbers on the device; where `golf_fast.ops.bitpack` has their width they travel there packed.
+    Quantized values are `float32(integer) * float32(scale)`, rounded once to `dtype` (seed.md section 5). They are
+    dequantized on the device, and transferred bit-packed if `golf_fast.ops.bitpack` supports their width.
     """
     if isinstance(stored, Raw):
         tensor = stored.tensor.to(device)
@@ -89,12 +89,12 @@ def _restore_packed(stored: Quantized, dtype: torch.dtype, device: torch.device 
 def dequantize(
     tensors: Mapping[str, Stored], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> dict[str, torch.Tensor]:
-    """Turn compressed tensors back into a state dict, low-rank corrections added.
+    """Turn compressed tensors back into a state dict, including low-rank corrections.
 
     Args:
-        tensors: as `quantize` or `read_artifact` give them.
-        dtype: of every floating-point tensor of the result; integers keep theirs.
-        device: where the result is.
+        tensors: compressed tensors, as `quantize` or `read_artifact` return them.
+        dtype: dtype of every floating-point tensor of the result; integer tensors keep theirs.
+        device: device of the result.
     """
     return dict(dequantized(tensors, dtype, device))
 
@@ -102,25 +102,25 @@ def dequantize(
 def dequantized(
     tensors: Mapping[str, Stored], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """The names and tensors of `dequantize` one after another, so that none need be kept."""
+    """Yield the names and tensors of `dequantize` one at a time, so that they need not all be in memory."""
     for name in own_names(tensors):
         corrected = name + LEFT_SUFFIX in tensors
         yield name, _corrected(tensors, name, dtype, device) if corrected else restore(tensors[name], dtype, device)
 
 
 def own_names(names: Iterable[str]) -> list[str]:
-    """The names among these that are no factor of another tensor's low-rank correction."""
+    """The names that are not factors of low-rank corrections."""
     return [name for name in names if not name.endswith((LEFT_SUFFIX, RIGHT_SUFFIX))]
 
 
 def _corrected(
     tensors: Mapping[str, Stored], name: str, dtype: torch.dtype, device: torch.device | str
 ) -> torch.Tensor:
-    """A quantized matrix with its low-rank correction, some rows at a time where it is large."""
+    """A quantized matrix plus its low-rank correction, computed in pieces of rows if it is large."""
     stored = tensors[name]
     assert isinstance(stored, Quantized)
     rows, cols = stored.shape
-    # In float64, so that the order in which a library adds the few products up does not show.
+    # In float64, so that the result does not depend on the order in which a library sums the few products.
     left, right = (restore(tensors[name + suffix], torch.float64, device) for suffix in (LEFT_SUFFIX, RIGHT_SUFFIX))
     result = torch.empty(rows, cols, dtype=dtype, device=device)
     right = right.reshape(len(left), cols)

@@ -1,1 +1,1 @@
-"""Small integers and scales to one file, and back: all that is needed to read an artifact."""
+"""The artifact format: integers and scales to one file, and back. Reading an artifact needs nothing else."""

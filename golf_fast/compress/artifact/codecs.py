@@ -21,7 +21,7 @@ except ImportError:
 
 _TRY_BOTH_BELOW = 1 << 16
 _ALWAYS_BELOW = 1 << 13
-"""Bytes below which every codec is quick."""
+"""Size in bytes below which every codec is fast enough to be tried."""
 _BROTLI_MISSING = "codec brotli: it needs the package brotli of version 1.2 or later, which is not installed"
 
 
@@ -29,12 +29,12 @@ Bytes = bytes | memoryview
 
 
 class Malformed(Exception):
-    """What a file holds breaks the format; the message says what, and the caller knows the file's name."""
+    """The content of a file violates the format; the caller adds the name of the file to the message."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What the raw bytes of a blob are, for a codec that can use it: a matrix of signed integers, a byte each."""
+    """The raw bytes of a blob as a matrix of signed integers, one byte each, for codecs that model it."""
 
     rows: int
     cols: int
@@ -47,21 +47,22 @@ class Form:
 
 @dataclass(frozen=True)
 class Codec:
-    """A way to code a blob."""
+    """An encoder and a decoder of blobs."""
 
     encode: Callable[[Bytes, Form, int], Bytes]
     """Function (raw bytes, form, level of zstd) -> blob, deterministic for one version of the library behind it."""
     decode: Callable[[Bytes, Form], Bytes]
-    """Function (blob, form) -> exactly `form.size` bytes, or Malformed. It allocates little more than that."""
+    """Function (blob, form) -> exactly `form.size` bytes, or raises Malformed. It allocates little more than that."""
     by_matrix: bool = False
-    """Whether it fits a model to each matrix: matrices are then not joined, and other bytes are tried with zstd too."""
+    """Whether it fits a model to each matrix. Then matrices do not share blobs, and other bytes are tried with zstd
+    too."""
 
 
 def _zstd_encode(raw: Bytes, form: Form, level: int) -> bytes:
-    """One frame at the level, short matches left out where they only cost time and bytes.
+    """One zstd frame, without short matches where these cost bytes.
 
-    Among quantized weights matches of 3 to 6 bytes are chance, and cost more than the literals they replace (4 % at
-    int6, level 22). Text of a few KiB is the other way round, so small input is tried both ways.
+    In quantized weights, matches of 3 to 6 bytes are coincidences and cost more than the literals that they replace
+    (4 % at int6, level 22). In a few KiB of text they help, so small input is tried both ways.
     """
     ways = [zstandard.ZstdCompressionParameters.from_level(level, source_size=len(raw), min_match=7)]
     if len(raw) < _TRY_BOTH_BELOW:
@@ -72,7 +73,7 @@ def _zstd_encode(raw: Bytes, form: Form, level: int) -> bytes:
 def _zstd_decode(blob: Bytes, form: Form) -> Bytes:
     raw_size = form.size
     try:
-        # The library allocates what the frame declares, whatever limit it is given: so look first.
+        # The library allocates what the frame declares, whatever limit it is given, so that is checked first.
         declared = zstandard.get_frame_parameters(blob).content_size
         if declared != raw_size:
             raise Malformed(f"a zstd frame declares {declared} bytes where the header says {raw_size}")
@@ -87,10 +88,10 @@ def _zstd_decode(blob: Bytes, form: Form) -> Bytes:
 
 
 def require_installed(name: str) -> None:
-    """Let a program that will encode with the codec `name` know at its start whether it can.
+    """Check that the package of the codec `name` is installed, for a program that will encode with it later.
 
     Raises:
-        InputError: the codec needs a package that is not there.
+        InputError: it is not.
     """
     if name == "brotli" and brotli is None:
         raise InputError(_BROTLI_MISSING)
@@ -107,7 +108,7 @@ def _brotli_decode(blob: Bytes, form: Form) -> Bytes:
         raise Malformed(_BROTLI_MISSING)
     decompressor = brotli.Decompressor()
     try:
-        # It may overshoot the limit by less than it has written, never by the size of a bomb.
+        # The decoder may exceed the limit by less than it has written, so a decompression bomb cannot expand.
         raw: bytes = decompressor.process(blob, output_buffer_limit=form.size)
     except brotli.error as error:
         raise Malformed(f"a brotli blob cannot be read ({error})") from error
@@ -139,20 +140,20 @@ CODECS: dict[str, Codec] = {
     "brotli": Codec(_brotli_encode, _brotli_decode),
     "rans": Codec(_rans_encode, _rans_decode, by_matrix=True),
 }
-"""Each codec by the name that headers give it."""
+"""The codecs by their names in headers."""
 
 
 def smallest(names: tuple[str, ...], raw: Bytes, form: Form, level: int) -> tuple[str, Bytes]:
-    """The codec of `names` that makes the smallest blob (the first of equals), and that blob."""
+    """The name of the codec that makes the smallest blob (of equal ones, the first), and that blob."""
     blobs = [(name, CODECS[name].encode(raw, form, level)) for name in names]
     return min(blobs, key=lambda named: len(named[1]))
 
 
 def smallest_of_all(names: tuple[str, ...], raw: Bytes, form: Form, level: int) -> tuple[str, Bytes]:
-    """As `smallest`, and of zstd and brotli where pieces repeat: they take a hundred times as long as the others.
+    """As `smallest`, but zstd and brotli, which take a hundred times as long, are tried only if the data repeat.
 
-    Brotli, which a reader need not have, is asked where it is installed and zstd wins already, and taken for a gain of
-    1 % and 64 bytes.
+    Brotli, which a reader may not have installed, is tried only if zstd is the smallest so far, and is chosen only if
+    it saves 1 % and 64 bytes.
     """
     found = smallest(names, raw, form, level)
     if len(raw) > _ALWAYS_BELOW and not _repeats(raw, len(found[1])):
@@ -165,7 +166,7 @@ def smallest_of_all(names: tuple[str, ...], raw: Bytes, form: Form, level: int) 
 
 
 def _repeats(raw: Bytes, size: int) -> bool:
-    """Whether a quick look finds repetitions that might beat a blob of `size` bytes: more than the entropy of bytes."""
+    """Whether a fast compressor finds enough repetitions that a slow one might beat a blob of `size` bytes."""
     counts = np.bincount(np.frombuffer(raw, np.uint8), minlength=256)
     entropy = float((counts * np.log2(len(raw) / np.maximum(counts, 1))).sum()) / 8
     ways = [

@@ -1,9 +1,9 @@
-"""The artifact: one file that holds a compressed model, written canonically and read without trust.
+"""The container of an artifact: one file with a compressed model, written canonically and read without trust.
 
     magic, version, header sizes | header (JSON, zstd) | blobs | BLAKE2b-128 of everything before it
 
-docs/artifact.md is the format's definition. Nothing in a file is ever executed, and no allocation is larger than what
-a checked header may legally declare.
+docs/artifact.md defines the format. Nothing in a file is ever executed, and no allocation is larger than a checked
+header may declare.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from golf_fast.files import read_bytes, replacing
 MAGIC = b"GOLFFAST"
 VERSION = 1
 PREAMBLE = struct.Struct("<8sIII")
-"""What the file begins with: magic, version, size of the compressed header, size of the header once decompressed."""
+"""The first bytes of the file: magic, version, size of the compressed header, size of the decompressed header."""
 DIGEST_BYTES = 16
 MAX_HEADER_BYTES = 1 << 20
 OWN_BLOB_FROM = 1 << 15
-"""Size in bytes from which a part of one tensor has a blob of its own under a codec that models each matrix."""
+"""Least size in bytes of a part of a tensor that has a blob of its own, under a codec that models each matrix."""
 LEVELS = range(1, 23)
 """The levels of zstd, from the fastest to the smallest."""
 MAX_FILE_BYTES = MAX_RAW_BYTES + 2 * MAX_HEADER_BYTES
@@ -40,7 +40,7 @@ MAX_FILE_BYTES = MAX_RAW_BYTES + 2 * MAX_HEADER_BYTES
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model that was read from a file."""
+    """A compressed model, as read from a file."""
 
     tensors: dict[str, Stored]
     model_config: dict[str, Any]
@@ -61,11 +61,12 @@ def write_artifact(
     """Write a model to one file. Equal input gives equal bytes, whatever the order of `tensors`.
 
     Args:
-        tensors: as `quantize` gives them.
-        model_config: plain JSON values; handed back by `read_artifact`.
+        path: where the file is written.
+        tensors: the compressed tensors by name, as `quantize` returns them.
+        model_config: plain JSON values, which `read_artifact` returns.
         codec: the codec of the quantized integers, a key of `CODECS`.
         level: the level of zstd, from 1 (fastest) to 22 (smallest).
-        notes: plain JSON values that tell people how the tensors were made; the header keeps them, codec and level.
+        notes: plain JSON values that tell people how the tensors were made; stored in the header with codec and level.
 
     Returns:
         The size of the file in bytes.
@@ -88,7 +89,7 @@ def read_artifact(path: Path | str) -> Artifact:
     """Read what `write_artifact` wrote; the file may come from a stranger.
 
     Raises:
-        InputError: there is no such file, it is not an artifact, or one bit of it is not as it was written.
+        InputError: there is no such file, it is not an artifact, or it is damaged.
     """
     path = Path(path)
     data = read_bytes(path, "give the path of an artifact", MAX_FILE_BYTES)
@@ -118,7 +119,7 @@ def encode(
     names = sorted(tensors)
     specs = tuple(spec_of(name, tensors[name]) for name in names)
     for spec in specs:
-        check(spec, tensors[spec.name])  # what would not be read is not written
+        check(spec, tensors[spec.name])  # nothing is written that a reader would refuse
     blobs: list[Blob] = []
     bodies: list[Bytes] = []
     for part, positions in _groups(specs, codec):
@@ -136,14 +137,14 @@ def encode(
         raise Malformed(f"the model's configuration or a note is not plain JSON ({error})") from error
     if len(text) > MAX_HEADER_BYTES:
         raise Malformed(f"its header has {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed")
-    parse(text, frozenset(CODECS))  # nor here
+    parse(text, frozenset(CODECS))  # likewise
     header = CODECS["zstd"].encode(text, Form(1, len(text), 8), level)
     written = [PREAMBLE.pack(MAGIC, VERSION, len(header), len(text)), header, *bodies]
     return b"".join((*written, _digest(written)))
 
 
 def _groups(specs: tuple[TensorSpec, ...], codec: str) -> list[tuple[str, list[int]]]:
-    """Which tensors' parts share a blob, in the order of the file: those whose bytes are distributed alike.
+    """The tensors whose parts share a blob, in the order of the file: those with similar distributions of bytes.
 
     Under a codec that models each matrix, a large part has a blob of its own.
     """
@@ -156,17 +157,17 @@ def _groups(specs: tuple[TensorSpec, ...], codec: str) -> list[tuple[str, list[i
 
 
 def _tried(codec: str, part: str) -> tuple[str, ...]:
-    """The codecs that a part is tried with. What is not quantized may suit zstd better than an entropy coder."""
+    """The codecs that are tried on a part; zstd may suit parts that are not quantized better than an entropy coder."""
     if CODECS[codec].by_matrix and part != "values":
         return ("raw", codec, "zstd")
     return ("raw", codec)
 
 
 def decode(data: bytes) -> Artifact:
-    """Take the bytes of an artifact apart.
+    """Decode the bytes of an artifact.
 
     Raises:
-        Malformed: they are not exactly what `encode` could have written.
+        Malformed: `encode` could not have written these bytes.
     """
     header, start = _read_header(data)
     stop = len(data) - DIGEST_BYTES
@@ -188,7 +189,7 @@ def decode(data: bytes) -> Artifact:
 
 
 def _read_header(data: bytes) -> tuple[Header, int]:
-    """The checked header, and where the blobs begin."""
+    """The checked header, and the offset of the first blob."""
     if not data.startswith(MAGIC):
         raise Malformed(f"begins with {data[:8]!r}, an artifact with {MAGIC!r}: it is another kind of file")
     if not PREAMBLE.size + DIGEST_BYTES <= len(data) <= MAX_FILE_BYTES:

@@ -1,4 +1,4 @@
-"""The header of an artifact: canonical JSON to checked facts, before any of them is used (docs/artifact.md)."""
+"""The header of an artifact: canonical JSON that is checked completely before any of it is used (docs/artifact.md)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from golf_fast.compress.stored import FLOAT16_SCALED_BITS, LEFT_SUFFIX, RIGHT_SU
 from golf_fast.errors import InputError
 
 MAX_RAW_BYTES = 1 << 28
-"""Most bytes that all parts of an artifact may have together once decoded: 256 MiB. An artifact of the challenge holds
-16 MB, which at one bit a weight are 128 M weights of a byte each. No decoder allocates more, whatever a file says."""
+"""Greatest number of bytes of all decoded parts of an artifact together: 256 MiB. The challenge's limit is 16 MB, which
+at one bit per weight are 128 M weights of a byte each. No decoder allocates more, whatever a file says."""
 MAX_NAME = 256
 MAX_SIDES = 8
 KINDS = ("raw", *(f"int{bits}" for bits in range(2, 9)))
@@ -29,29 +29,29 @@ class Blob:
     codec: str
     part: str
     tensors: tuple[int, ...]
-    """Positions in the header's list of tensors, rising."""
+    """Indices in the header's list of tensors, in rising order."""
     size: int
-    """Size in the file, in bytes. Blobs lie one behind the other in the header's order, so none can overlap another."""
+    """Size in the file, in bytes. Blobs are stored one after the other in the header's order, so none can overlap."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """Everything that the header says."""
+    """The content of a header."""
 
     tensors: tuple[TensorSpec, ...]
     """The tensors, ordered by name."""
     blobs: tuple[Blob, ...]
     model_config: dict[str, Any]
     compress: dict[str, Any]
-    """Notes for people on how the artifact was made; nothing depends on them."""
+    """Notes for people on how the artifact was made; decoding does not depend on them."""
 
     def form(self, blob: Blob) -> Form:
-        """What a blob holds: the matrix of one tensor whose part has a byte for each element, else a row of bytes."""
+        """The form of a blob: a matrix if it holds one tensor with one byte per element, else a row of bytes."""
         return form_of([self.tensors[position] for position in blob.tensors], blob.part)
 
 
 def form_of(tensors: Sequence[TensorSpec], part: str) -> Form:
-    """The `Form` of the same part of one or more tensors, joined."""
+    """The form of the joined bytes of the same part of one or more tensors."""
     size = sum(tensor.parts()[part] for tensor in tensors)
     if len(tensors) == 1 and size == tensors[0].elements:
         rows, cols = as_rows(tensors[0].shape)
@@ -75,10 +75,10 @@ def _canonical(value: Any) -> bytes:
 
 
 def parse(text: bytes, codecs: frozenset[str]) -> Header:
-    """Check and take apart what `dump` wrote.
+    """Parse and check what `dump` wrote.
 
     Raises:
-        Malformed: it is not canonical, or anything it says contradicts the format, the caps or itself.
+        Malformed: the text is not canonical, or contradicts the format, its limits or itself.
     """
     try:
         content = json_files.parse(text, "its header")
@@ -129,7 +129,7 @@ def _tensor(item: Any) -> TensorSpec:
 
 
 def _check_corrections(tensors: dict[str, TensorSpec]) -> None:
-    """Factors of low-rank corrections come in pairs that fit each other and a quantized matrix."""
+    """Check that the factors of low-rank corrections come in pairs that match each other and a quantized matrix."""
     for name, factor in tensors.items():
         base, mark, _ = name.rpartition(":")
         if not mark:
@@ -166,7 +166,7 @@ def _blob(item: Any, tensors: tuple[TensorSpec, ...], codecs: frozenset[str]) ->
 
 
 def _check_coverage(tensors: tuple[TensorSpec, ...], blobs: tuple[Blob, ...]) -> None:
-    """Every part of every tensor lies in exactly one blob."""
+    """Check that every part of every tensor is in exactly one blob."""
     missing = {(position, part) for position, tensor in enumerate(tensors) for part in tensor.parts()}
     for blob in blobs:
         for position in blob.tensors:

@@ -1,4 +1,4 @@
-"""What an artifact spends its bytes on, tensor by tensor."""
+"""Breaks the size of an artifact down by tensor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from golf_fast.compress.stored import Stored
 
 @dataclass(frozen=True)
 class Share:
-    """One tensor's part of the file."""
+    """The share of one tensor in the file."""
 
     name: str
     kind: str
@@ -28,13 +28,13 @@ class Share:
     codecs: tuple[str, ...]
     elements: int
     entropy: float
-    """Entropy of order 0 in bits an element: what an ideal coder of independent bytes would need, scales included."""
+    """Order-0 entropy in bits per element, scales included: what an ideal coder of independent bytes would need."""
     size: float
     """Size in the file, in bytes. A blob that several tensors share is divided among them by their entropies."""
 
     @property
     def bits(self) -> float:
-        """Bits an element in the file."""
+        """Bits per element in the file."""
         return 8 * self.size / max(self.elements, 1)
 
     @property
@@ -45,20 +45,20 @@ class Share:
 
 @dataclass(frozen=True)
 class Group:
-    """One tensor's part of a file, or that of all tensors of one role."""
+    """The share in the file of one tensor, or of the same tensor of all blocks."""
 
     name: str
-    """Name of the tensor, or of all alike, with `*` for the number of the block."""
+    """Name of the tensor, with `*` for the number of the block if the group spans blocks."""
     form: str
-    """Form of the numbers, and the codecs of all numbers of this form: `int6: rans+zstd`."""
+    """Form of the numbers and the codecs that are used for it, such as `int6: rans+zstd`."""
     size: float
     """Size in the file, in bytes."""
     entropy: float
-    """Entropy of order 0, in bytes."""
+    """Order-0 entropy, in bytes."""
 
 
 def groups(found: list[Share], most: int = 30) -> list[Group]:
-    """What a picture shows of the tensors, the largest first: a group for each tensor if there are at most `most`.
+    """Groups of tensors for a picture, the largest first: one per tensor if there are at most `most`.
 
     Otherwise the same tensor of all blocks is one group, as far as it has one form.
     """
@@ -81,13 +81,13 @@ def groups(found: list[Share], most: int = 30) -> list[Group]:
 
 
 def shares(artifact: Artifact) -> list[Share]:
-    """One `Share` for each tensor, in the header's order; with `overhead` they add up to the file."""
+    """One `Share` per tensor, in the header's order; together with `overhead` they add up to the size of the file."""
     header = artifact.header
     entropies = [part_entropies(spec.name, artifact.tensors[spec.name]) for spec in header.tensors]
     sizes = [0.0] * len(header.tensors)
     codecs: list[set[str]] = [set() for _ in header.tensors]
     for blob in header.blobs:
-        # A little of the raw size as well, so that parts without entropy divide a blob of theirs by length.
+        # A little of the raw size is added, so that parts without entropy divide their blob by length.
         weights = [
             entropies[position][blob.part] + header.tensors[position].parts()[blob.part] / 1000
             for position in blob.tensors
@@ -116,20 +116,20 @@ def overhead(header: Header, size: int) -> int:
 
 
 def part_entropies(name: str, stored: Stored) -> dict[str, float]:
-    """Part -> entropy of order 0 of its bytes, in bytes."""
+    """The order-0 entropy of each part in bytes, by the name of the part."""
     return {part: _entropy_bytes(part_of(stored, part)) for part in spec_of(name, stored).parts()}
 
 
 def _entropy_bytes(raw: npt.NDArray[np.uint8]) -> float:
     counts = np.zeros(256)
-    for start in range(0, raw.size, PIECE):  # it counts in 8 bytes for each byte that it is given
+    for start in range(0, raw.size, PIECE):  # in pieces, since bincount takes 8 bytes of memory for each byte
         counts += np.bincount(raw[start : start + PIECE], minlength=256)
     present = counts[counts > 0]
     return float((present * np.log2(counts.sum() / present)).sum() / 8)
 
 
 def forms(tensors: Mapping[str, Stored]) -> list[tuple[str, int, int]]:
-    """(form, tensors, elements) of each form that the tensors have, raw ones first, then by width."""
+    """(form, number of tensors, number of elements) for each form, raw ones first, then by width."""
     specs = [spec_of(name, stored) for name, stored in tensors.items()]
     counts, elements = Counter[str](), Counter[str]()
     for spec in specs:

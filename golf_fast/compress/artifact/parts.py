@@ -1,4 +1,4 @@
-"""Which bytes of which tensor go into which blob, and how a tensor is put together again from its parts.
+"""Splits tensors into the parts that blobs hold, and reassembles them.
 
 A *field* is one array of a `Stored`: `data` of a Raw; `values` (one int8 a weight, never packed: a byte compressor
 sees no structure in bit-packed values) and `scales` of a Quantized. A *part* is what a blob holds of a field: the
@@ -28,14 +28,14 @@ RAW_DTYPES = {
     "int64": torch.int64,
 }
 SPLIT_DTYPES = ("float16", "float32")
-"""Dtypes that are written as byte planes: the high bytes of neighbours resemble each other, the low ones are noise."""
+"""Dtypes that are written as byte planes, since high bytes of neighbours are similar and low bytes are noise."""
 PIECE = 1 << 20
-"""Elements that are looked at together where looking takes memory."""
+"""Number of elements that are processed at once where processing takes memory."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What the header says about one tensor."""
+    """The entry of a tensor in the header."""
 
     name: str
     kind: str
@@ -55,13 +55,13 @@ class TensorSpec:
         return 0 if self.kind == "raw" else int(self.kind[3:])
 
     def fields(self) -> dict[str, tuple[str, int]]:
-        """Each field -> (NumPy dtype, number of items)."""
+        """NumPy dtype and number of items of each field."""
         if self.kind == "raw":
             return {"data": (self.dtype, self.elements)}
         return {"values": ("int8", self.elements), "scales": (self.dtype, as_rows(self.shape)[0])}
 
     def parts(self) -> dict[str, int]:
-        """Each part that a file must hold of this tensor -> its size in bytes."""
+        """Size in bytes of each part that a file must hold of this tensor."""
         sizes: dict[str, int] = {}
         for field, (dtype, items) in self.fields().items():
             width = np.dtype(dtype).itemsize
@@ -73,10 +73,10 @@ class TensorSpec:
 
 
 def spec_of(name: str, stored: Stored) -> TensorSpec:
-    """What the header says about a tensor.
+    """The header entry of a tensor.
 
     Raises:
-        Malformed: its dtype has no place in the format.
+        Malformed: the format does not support its dtype.
     """
     if isinstance(stored, Raw):
         dtype = str(stored.tensor.dtype).removeprefix("torch.")
@@ -88,7 +88,7 @@ def spec_of(name: str, stored: Stored) -> TensorSpec:
 
 
 def part_of(stored: Stored, part: str) -> npt.NDArray[np.uint8]:
-    """The bytes of one part of a tensor, little-endian, in row-major order, as a 1-D view where that can be."""
+    """The bytes of one part of a tensor, `[bytes]` uint8, little-endian in row-major order; a view if possible."""
     field, _, plane = part.partition(".")
     array = _tensors_of(stored)[field].detach().cpu().contiguous().numpy()
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
@@ -103,7 +103,7 @@ def _tensors_of(stored: Stored) -> dict[str, torch.Tensor]:
 
 
 def assemble(spec: TensorSpec, parts: dict[str, memoryview]) -> Stored:
-    """Put a tensor together from parts of the sizes that `spec.parts()` names, and let go of each when it is used.
+    """Assemble a tensor from parts of the sizes in `spec.parts()`; each part is removed from `parts` once it is used.
 
     Raises:
         Malformed: a value is outside its width, or a float or a weight is not finite.
@@ -117,10 +117,10 @@ def assemble(spec: TensorSpec, parts: dict[str, memoryview]) -> Stored:
 
 
 def check(spec: TensorSpec, stored: Stored) -> None:
-    """That a reader of the file will take a tensor.
+    """Check that a reader of the file would accept a tensor.
 
     Raises:
-        Malformed: as `assemble`.
+        Malformed: as for `assemble`.
     """
     _check(spec, {field: tensor.detach().cpu().reshape(-1).numpy() for field, tensor in _tensors_of(stored).items()})
 
@@ -143,12 +143,12 @@ def _check(spec: TensorSpec, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _all_finite(array: np.ndarray) -> bool:
-    """Without a mask as long as the array."""
+    """Whether all elements are finite, computed without a mask of the size of the array."""
     return all(np.isfinite(array[start : start + PIECE]).all() for start in range(0, array.size, PIECE))
 
 
 def _join(field: str, dtype: np.dtype, items: int, parts: dict[str, memoryview]) -> np.ndarray:
-    """A field in native byte order and memory of its own, which torch may write to."""
+    """A field as a new, writable array in native byte order."""
     little = dtype.newbyteorder("<")
     if dtype.name in SPLIT_DTYPES:
         planes = np.empty((items, dtype.itemsize), np.uint8)

@@ -1,4 +1,4 @@
-"""The entropy coder: matrices of small integers to as few bytes as their row and column scales allow, and back.
+"""The rANS entropy coder for matrices of small integers, which models the scale of each row and column.
 
 Interleaved range ANS (Duda, arXiv 1311.2540; Giesen, arXiv 1402.3392) over discretised Gaussians, or mixtures of two,
 whose sigma is a factor of the row times a factor of the column. docs/artifact.md ("The rans codec") defines the bytes,
@@ -82,7 +82,7 @@ def decode(blob: bytes | memoryview, shape: tuple[int, int] | None = None) -> Ar
 
 
 def _shape_of(blob: bytes | memoryview) -> tuple[int, int]:
-    """What a blob says it holds; the decoders check the rest of its head again."""
+    """The shape that a blob declares; the decoders check its whole head again."""
     sides, at = [], 2
     for _ in range(2):
         digits = blob[at : at + 5]

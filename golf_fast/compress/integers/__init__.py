@@ -1,1 +1,1 @@
-"""Weights to small integers and scales."""
+"""Quantization: weights to small integers and scales."""

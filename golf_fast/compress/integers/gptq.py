@@ -1,4 +1,4 @@
-"""GPTQ (Frantar et al., arXiv 2210.17323): weights still to be rounded make up for the errors of those that are."""
+"""GPTQ (Frantar et al., arXiv 2210.17323): the weights not yet rounded compensate for the errors of those that are."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from golf_fast.distributed import Ranks
 DAMPING = 0.01
 """Share of the mean of a Hessian's diagonal that is added to the diagonal (section 3.3, step 3)."""
 BLOCK = 128
-"""Columns rounded before their errors reach the columns behind them (section 3.3, step 2)."""
+"""Number of columns that are rounded before their errors are applied to all later columns (section 3.3, step 2)."""
 
 TOGETHER = 8
-"""Matrices rounded at a time: enough to keep a GPU busy, few enough to stay in its caches and a laptop's memory."""
+"""Number of matrices rounded at a time: enough to keep a GPU busy, few enough for its caches and a laptop's memory."""
 
 
 def gptq_values(
@@ -30,11 +30,11 @@ def gptq_values(
     """The integers of each matrix, int8 on the CPU, by name.
 
     Args:
-        matrices: 2-D, under distinct names.
-        hessians: as for `quantize`, for each of them; the work is done on the device of the Hessians.
-        ranks: each does a share of every group of equal shape and width, and gets the others' results.
-        check: called before each group, as often on every rank; what it raises ends the work.
-        trellis: what the columns follow; None: each weight goes to the nearest integer of its width.
+        matrices: the 2-D matrices by name.
+        hessians: as for `quantize`, one for each matrix; the computation runs on the device of the Hessians.
+        ranks: the ranks that share the work on every group of equal shape and width; all get all results.
+        check: called before each group, equally often on every rank; an exception that it raises is passed on.
+        trellis: the trellis that the columns follow; None: each weight is rounded to the nearest integer of its width.
     """
     groups: dict[tuple[int, int, int], list[Matrix]] = defaultdict(list)
     for matrix in matrices:
@@ -74,16 +74,18 @@ def round_columns(
 ) -> torch.Tensor:
     """Integers `q` for which `q * scales` has nearly the outputs of `weights`, for inputs of the Gram matrix `hessian`.
 
-    Columns are rounded in the order of falling diagonal entries (act-order): those that matter most have the most
-    others left to make up for them. Under an input that was never seen (a row and column of zeros) it is the nearest.
+    Columns are rounded in the order of falling diagonal entries (act-order), so that the most important ones have the
+    most others left to compensate for them. A column whose input was always 0 is rounded to the nearest integers.
 
     Args:
-        weights: `[n, rows, cols]` float32: matrices of equal shape, done together.
-        scales: `[n, rows]` float32, more than 0: what the integer 1 stands for.
-        hessian: `[n, cols, cols]` float32: sums over inputs x of `x x^T`, in any unit.
-        low, high: the range of the integers.
-        trellis: what the integers of each column follow, from the first row to the last, once the errors of the columns
-            before it are in; it has the range of int8. On a GPU a block of columns travels to the CPU and back.
+        weights: `[n, rows, cols]` float32, matrices of equal shape.
+        scales: `[n, rows]` float32, more than 0: the value of the integer 1.
+        hessian: `[n, cols, cols]` float32, sums of `x x^T` over inputs x, in any unit.
+        low: smallest integer.
+        high: largest integer.
+        trellis: the trellis that the integers of each column follow, from the first row to the last, after compensation
+            of earlier columns; its integers have the range of int8. On a GPU each block of columns is computed on the
+            CPU.
 
     Returns:
         `[n, rows, cols]` int8, on the device of `weights`.
@@ -94,7 +96,7 @@ def round_columns(
     order = torch.diagonal(hessian, dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
     sorted_rows = hessian.gather(1, order[:, :, None].expand_as(hessian))
     factor = _inverse_factor(sorted_rows.gather(2, order[:, None, :].expand_as(hessian)))
-    # Columns as rows, so that one is a contiguous piece of memory.
+    # Transposed, so that a column is contiguous in memory.
     columns = order[:, :, None].expand(-1, -1, weights.shape[1])
     left = weights.transpose(1, 2).gather(1, columns)
     rounded = torch.empty_like(left)
@@ -116,7 +118,8 @@ def round_columns(
 def _nearest_block(
     block: torch.Tensor, inner: torch.Tensor, scales: torch.Tensor, low: int, high: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The integers of a block of columns `[n, width, rows]`, which is changed, and their errors over the diagonal."""
+    """The integers of a block of columns `[n, width, rows]`, which is modified, and their errors divided by the
+    diagonal."""
     rounded, errors = torch.empty_like(block), torch.empty_like(block)
     for column in range(block.shape[1]):
         integer = (block[:, column] / scales).round_().clamp_(low, high)
@@ -128,7 +131,7 @@ def _nearest_block(
 
 
 def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:
-    """`[n, cols, cols]`, upper triangular U with `U^T U` the inverse of the damped Hessian."""
+    """The upper triangular U `[n, cols, cols]` for which `U^T U` is the inverse of the damped Hessian."""
     diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
     mean = diagonal.mean(dim=1, keepdim=True).clamp_min(torch.finfo(hessian.dtype).tiny)
     damped = hessian.double() / mean[:, :, None]

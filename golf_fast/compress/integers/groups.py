@@ -1,4 +1,4 @@
-"""Which tensors are treated alike: the group of each decides its form and its width."""
+"""Quantization groups: the group of a tensor decides its form and the width of its integers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ WIDTHS = {
     "bigram": "bigram_bits",
     "embedding": "embedding_bits",
 }
-"""The groups that are quantized, each with the setting for the width of its integers."""
+"""The setting for the width of the integers, by group, of the groups that are always quantized."""
 GATE_BITS = 8
-"""Width of the integers of the gates of attention's heads, where they are quantized."""
+"""Width in bits of the integers of attention gates, if they are quantized."""
 GROUPS = (*WIDTHS, "gate", "control")
-"""All groups. Tensors of the group control steer the others and are never quantized, those of the group gate only where
-the configuration says so."""
+"""All groups. Tensors of the group "control" (vectors and scalars) are never quantized, those of the group "gate" only
+if the configuration says so."""
 CONTROL_NAMES = (
     "attn_scale",
     "mlp_scale",
@@ -41,12 +41,12 @@ def groups_of(names: Iterable[str], given: Mapping[str, str] | None = None) -> d
     """The group of each name, one of `GROUPS`.
 
     Args:
-        names: The names of tensors.
-        given: The group of each of them; None: what docs/seed.md, section 5, says of published names, where whatever
-            has no other group counts as an embedding.
+        names: names of tensors.
+        given: the group of each name; None: the groups of published names according to docs/seed.md, section 5, where
+            a name without another group counts as an embedding.
 
     Raises:
-        InputError: `given` has no group for a name, one that is unknown, or a group for a name that is not there.
+        InputError: `given` lacks a name, has an unknown group, or has a name that is not in `names`.
     """
     if given is None:
         return {name: _published_group(name) for name in names}
@@ -76,6 +76,6 @@ def _published_group(name: str) -> str:
 
 
 def bits_of(group: str, config: CompressConfig) -> int:
-    """Width of the integers of a group that is quantized."""
+    """Width in bits of the integers of a quantized group."""
     bits: int = GATE_BITS if group == "gate" else getattr(config, WIDTHS[group])
     return bits

@@ -21,15 +21,16 @@ def correct(
     hessians: Mapping[str, torch.Tensor],
     config: CompressConfig,
 ) -> dict[str, Stored]:
-    """The factors of the corrections, under the names that `dequantize` looks for.
+    """The factors of low-rank corrections, under the names that `dequantize` expects.
 
-    The `config.low_rank_tensors` matrices whose outputs are off by the largest share get one each, of rank
-    `config.low_rank` at most: the product that takes most of the output error away, its factors rounded to 8 bits.
+    The `config.low_rank_tensors` matrices with the largest relative output error get a correction each, of rank
+    `config.low_rank` at most: the product that removes most of the output error, with factors rounded to 8 bits.
 
     Args:
-        weights: name -> the float32 matrix that was quantized.
-        stored: what became of it.
+        weights: the float32 matrices that were quantized, by name.
+        stored: the quantized matrices by name.
         hessians: as for `quantize`; a matrix without one gets no correction.
+        config: the settings of compression.
     """
     if config.low_rank == 0:
         return {}
@@ -48,7 +49,7 @@ def correct(
 
 
 def output_error(weights: torch.Tensor, approximate: torch.Tensor, hessian: torch.Tensor) -> float:
-    """Squared error of a matrix's outputs as a share of the outputs' squares, over the inputs of its Hessian."""
+    """Squared error of a matrix's outputs divided by their sum of squares, over the inputs of its Hessian."""
     matrix = weights.to(hessian.device)
     error = matrix - approximate.to(hessian.device)
     total = float(((matrix @ hessian) * matrix).sum(dtype=torch.float64))
@@ -58,13 +59,13 @@ def output_error(weights: torch.Tensor, approximate: torch.Tensor, hessian: torc
 def _factors(
     weights: torch.Tensor, stored: Stored, hessian: torch.Tensor, rank: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`[r, rows]` and `[r, cols]` float32 whose product is the best of its rank for the outputs, of balanced size."""
+    """Factors `[r, rows]` and `[r, cols]` float32 of balanced size whose product reduces the output error the most."""
     error = (weights.to(hessian.device) - restore(stored, torch.float32, hessian.device)).double()
     damped = hessian.double()
     diagonal = torch.diagonal(damped)
     diagonal += DAMPING * diagonal.mean().clamp_min(torch.finfo(torch.float32).tiny)
     lower = torch.linalg.cholesky(damped)
-    # With H = L L^T the output error is |E L|: its singular vectors, brought back through L.
+    # With H = L L^T the output error is |E L|: the factors are its singular vectors, mapped back through L.
     u, s, vt = torch.linalg.svd(error @ lower, full_matrices=False)
     root = s[:rank].sqrt()
     left = (u[:, :rank] * root).T

@@ -1,4 +1,4 @@
-"""The low-rank correction as published (#1855): by the weights only, in factors of few bits."""
+"""The low-rank correction as published (#1855): computed from the weights only, with factors of few bits."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ LEFT_BITS, RIGHT_BITS = 2, 4
 def correct_weights(
     weights: Mapping[str, torch.Tensor], stored: Mapping[str, Stored], config: CompressConfig
 ) -> dict[str, Stored]:
-    """The factors of the corrections, under the names that `dequantize` looks for.
+    """The factors of low-rank corrections, under the names that `dequantize` expects.
 
-    The `config.low_rank_tensors` matrices with the largest sum of squared errors get one each: of the singular value
-    decomposition U S V of the error the first `config.low_rank` values. U S is rounded to -2..1 under one scale, V to
-    -8..7 with a scale for each `config.low_rank_group` neighbours of a row, or fewer where the row is no multiple. Of
-    each pair of vectors, whose sign is arbitrary, the left one has its largest value below 0, where the range is wider.
+    The `config.low_rank_tensors` matrices with the largest sum of squared errors get a correction each: the first
+    `config.low_rank` components of the singular value decomposition U S V of the error. U S is rounded to -2..1 with
+    one scale, V to -8..7 with a scale for each `config.low_rank_group` neighbours of a row (fewer if the row is not a
+    multiple). The sign of a pair of vectors is arbitrary: it is chosen so that the largest magnitude on the left is
+    negative, where the range is wider.
 
     Args:
-        weights: name -> the float32 matrix that was quantized.
-        stored: what became of it.
+        weights: the float32 matrices that were quantized, by name.
+        stored: the quantized matrices by name.
+        config: the settings of compression.
     """
     errors = {
         name: matrix.cpu().double() - restore(stored[name], torch.float64)
@@ -51,7 +53,7 @@ def correct_weights(
 
 
 def _rounded(rows: torch.Tensor, bits: int) -> Quantized:
-    """Integers `[-2^(bits-1), 2^(bits-1) - 1]`, the largest magnitude of a row in the middle of their ends."""
+    """Rows rounded to integers in `[-2^(bits-1), 2^(bits-1) - 1]`; a row's largest magnitude is `2^(bits-1) - 1/2`."""
     end = 1 << bits - 1
     scales = (rows.abs().amax(dim=1) / (end - 0.5)).to(torch.float16).clamp_min(SMALLEST_SCALE)
     integers = (rows / scales.double()[:, None]).round_().clamp_(-end, end - 1)

@@ -7,11 +7,12 @@ from golf_fast.config import CompressConfig
 
 
 def prune(state_dict: dict[str, torch.Tensor], config: CompressConfig) -> dict[str, torch.Tensor]:
-    """Zero what is strictly below the `prune_quantile` of its matrix's magnitudes.
+    """Set weights to zero whose magnitude is strictly below the `prune_quantile` of their matrix.
 
     Args:
-        state_dict: tensors under their public names. Only 2-D floating-point tensors of more than
-            `prune_min_elements` elements change; they are copied, the others are handed on as they are.
+        state_dict: tensors under public names. Only 2-D floating-point tensors of more than `prune_min_elements`
+            elements are pruned (as copies); the others are returned unchanged.
+        config: the settings of compression.
 
     Returns:
         A state dict with the same names, shapes, dtypes and devices.

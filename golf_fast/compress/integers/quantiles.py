@@ -4,14 +4,14 @@ import numpy as np
 import torch
 
 TORCH_LIMIT = 16_000_000
-"""`torch.quantile` refuses more elements than this; beyond this two order statistics are selected instead."""
+"""Greatest number of elements that `torch.quantile` accepts; for more, two order statistics are selected instead."""
 
 
 def quantile(values: torch.Tensor, q: float) -> torch.Tensor:
     """The `q` quantile of all elements of a float32 tensor, as a float32 scalar tensor.
 
-    Up to `TORCH_LIMIT` elements it is `torch.quantile` itself, whose position is rounded to float32; beyond that
-    a float32 cannot count the elements, and the position is computed in float64.
+    Up to `TORCH_LIMIT` elements it is `torch.quantile` itself, which rounds the position to float32. For more elements
+    float32 is too coarse, and the position is computed in float64.
     """
     flat = values.reshape(-1)
     if flat.numel() <= TORCH_LIMIT:
@@ -19,7 +19,7 @@ def quantile(values: torch.Tensor, q: float) -> torch.Tensor:
     position = q * (flat.numel() - 1)
     below = int(position)
     above = min(below + 1, flat.numel() - 1)
-    # NumPy's selection is linear for every order of the elements; torch.kthvalue is quadratic for some.
+    # NumPy's selection takes linear time for any order of the elements; torch.kthvalue is quadratic for some.
     selected = np.partition(flat.cpu().numpy(), (below, above))
     return torch.lerp(torch.tensor(selected[below]), torch.tensor(selected[above]), position - below).to(flat.device)
 

@@ -1,4 +1,4 @@
-"""Weights to small integers: which form each tensor takes, and its numbers (seed.md section 5, steps 2 to 4)."""
+"""Quantization of a state dict: chooses the form of each tensor and computes it (seed.md section 5, steps 2 to 4)."""
 
 from __future__ import annotations
 
@@ -36,23 +36,24 @@ def quantize(
     check: Callable[[], object] = lambda: None,
     groups: Mapping[str, str] | None = None,
 ) -> dict[str, Stored]:
-    """Give each tensor the first form of seed.md section 5 that fits it, under the quantizer of `config`.
+    """Quantize each tensor to the first form of seed.md section 5 that applies, with the quantizer of `config`.
 
     Args:
-        state_dict: finite tensors under their public names, on any device.
-        hessians: name -> float32 `[cols, cols]`, the sum of `x x^T` over the inputs of a matrix; used under gptq and by
-            the low-rank correction. A tensor without one is rounded by its weights only. GPTQ runs where they are.
-        ranks: who shares the work of GPTQ; every rank calls this with equal arguments and gets the same result.
-        check: called now and then while GPTQ works, as often on every rank; what it raises ends the work.
-        groups: name -> mlp, attention, bigram, embedding, gate or control, for every tensor; None: by the published
+        state_dict: finite tensors under public names, on any device.
+        config: the settings of compression.
+        hessians: for matrices by name, the sum of `x x^T` over their inputs, `[cols, cols]` float32; used by gptq and
+            by the low-rank correction. A matrix without one is rounded without GPTQ, which runs on their device.
+        ranks: the ranks that share the work of GPTQ; all call this with equal arguments and get the same result.
+        check: called periodically by GPTQ, equally often on every rank; an exception that it raises is passed on.
+        groups: the group of every tensor (mlp, attention, bigram, embedding, gate or control); None: by the published
             names.
 
     Returns:
-        A `Stored` for each name, on the CPU, and two more for each low-rank correction (`low_rank`).
+        A `Stored` on the CPU for each name, and two more for each low-rank correction.
 
     Raises:
-        InputError: a value is not finite or does not fit float16, a tensor has a type that no rule covers, or `groups`
-            has no group for it.
+        InputError: a value is not finite or does not fit float16, no rule covers the dtype of a tensor, or `groups` has
+            no group for it.
     """
     stored: dict[str, Stored] = {}
     matrices: list[Matrix] = []
@@ -85,7 +86,7 @@ def quantize(
 
 
 def _form(name: str, tensor: torch.Tensor, group: str, config: CompressConfig) -> Stored | Matrix:
-    """What a tensor becomes, or the matrix and scales from which its integers are made."""
+    """The stored form of a tensor, or the matrix and scales from which its integers are still to be computed."""
     kept = kept_as(name, tensor, group, config)
     if not tensor.is_floating_point():
         return Raw(tensor.cpu())
@@ -108,7 +109,7 @@ def _form(name: str, tensor: torch.Tensor, group: str, config: CompressConfig) -
 
 
 def _matrix(name: str, weights: torch.Tensor, bits: int, clip_sigma: float, config: CompressConfig) -> Matrix:
-    """The matrix with its scales, and with its integers where both are made together.
+    """The matrix with its scales, and with its integers if the quantizer computes both together.
 
     Raises:
         ValueError: a scale does not fit float16.
@@ -130,7 +131,7 @@ def _matrix(name: str, weights: torch.Tensor, bits: int, clip_sigma: float, conf
 
 
 def kept_as(name: str, tensor: torch.Tensor, group: str, config: CompressConfig) -> torch.dtype | None:
-    """The dtype in which a tensor of a group is kept as it is; None: it is quantized.
+    """The dtype in which a tensor of a group is stored without quantization; None: it is quantized.
 
     Raises:
         InputError: the tensor is complex.
@@ -156,7 +157,7 @@ def _as_float16(name: str, weights: torch.Tensor) -> torch.Tensor:
 
 
 def _all_finite(weights: torch.Tensor) -> bool:
-    """In one pass without memory of its own: the extremes of what holds a NaN are NaN."""
+    """Whether all weights are finite, in one pass without extra memory (the extremes of a tensor with NaN are NaN)."""
     return weights.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(weights))).all())
 
 

@@ -1,4 +1,4 @@
-"""From a matrix to small integers and a scale for each row: the formulas, one matrix at a time."""
+"""Formulas that round one matrix to small integers with a scale for each row."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ FLOAT16_MANTISSA_BITS = 10
 
 @dataclass(frozen=True)
 class Matrix:
-    """A tensor on its way to integers."""
+    """A tensor to be quantized, with its scales."""
 
     name: str
     weights: torch.Tensor
     """The weights in float32, on any device."""
     scales: torch.Tensor
-    """What the integer 1 stands for: float16 [rows] ([1] if not 2-D), on the CPU."""
+    """The value of the integer 1 in each row: float16 [rows] ([1] if not 2-D), on the CPU."""
     bits: int
     values: torch.Tensor | None = None
-    """The integers where they came with the scales: int8, on the CPU."""
+    """The integers, int8 on the CPU; None: they are still to be computed."""
 
 
 def absmax_scales(weights: torch.Tensor, bits: int) -> torch.Tensor:
     """Scales that map the largest magnitude of a row to `c = 2^(bits-1) - 1` (seed.md section 5, step 3).
 
-    A tensor that is not 2-D has one scale without the floor of the smallest normal float16: it may round to 0, and then
-    every integer but those of zeros is at a limit and stands for 0.
+    A scale is at least the smallest normal float16. A tensor that is not 2-D has one scale without this lower bound; it
+    may round to 0, and then all integers except those of zeros are at a limit and stand for 0.
 
     Args:
         weights: float32, any shape with at least one element.
@@ -50,21 +50,21 @@ def absmax_scales(weights: torch.Tensor, bits: int) -> torch.Tensor:
 def sigma_scales(weights: torch.Tensor, bits: int, clip_sigma: float) -> torch.Tensor:
     """Scales that map `clip_sigma` root mean squares of a row to `c = 2^(bits-1) - 1`.
 
-    A row of mean 0 has its standard deviation as root mean square; unlike that, it does not vanish for a constant row.
-    An entropy coder then needs about `log2(4.13 c / clip_sigma)` bits a weight, whatever `bits` is, as long as few
+    For a row of mean 0 the root mean square is the standard deviation, but it does not vanish for a constant row. An
+    entropy coder then needs about `log2(4.13 c / clip_sigma)` bits per weight whatever `bits` is, as long as few
     magnitudes are clipped.
 
     Args and returns: as `absmax_scales`; each scale is at least the smallest normal float16.
     """
     rows = weights.reshape(as_rows(tuple(weights.shape)))
-    # Sums in float64: their rounding then cannot depend on how many threads added them up.
+    # Sums in float64, so that the result does not depend on the number of threads.
     rms = rows.double().square().mean(dim=1).sqrt()
     return (rms * (clip_sigma / limit_of(bits))).to(torch.float16).clamp_min(SMALLEST_SCALE)
 
 
 def coarser(scales: torch.Tensor, mantissa_bits: int) -> torch.Tensor:
-    """Positive float16 scales rounded to `mantissa_bits` (0 to 10) bits of mantissa, ties up: neighbouring values are
-    then a factor of about `1 + 2^-mantissa_bits` apart, and the bits that are gone cost nothing in a file."""
+    """Positive float16 scales rounded to `mantissa_bits` (0 to 10) bits of mantissa, ties up. Neighbouring values then
+    differ by a factor of about `1 + 2^-mantissa_bits`, and the bits that are always 0 cost nothing in a file."""
     dropped = FLOAT16_MANTISSA_BITS - mantissa_bits
     if dropped == 0:
         return scales
@@ -83,11 +83,11 @@ def nearest(weights: torch.Tensor, scales: torch.Tensor, bits: int, *, symmetric
 
 
 def quantize_absmax(weights: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The published submission's integers, within [-c-1, c], and the float16 scales they belong to.
+    """The integers of the published submission, within [-c-1, c], and their float16 scales.
 
     Args:
-        weights: finite float32, any shape with at least one element, on any device: where `golf_fast.ops.bitpack` has
-            the width it quantizes there, in one pass, and packed integers leave the device.
+        weights: finite float32, any shape with at least one element, on any device. If `golf_fast.ops.bitpack` supports
+            the width, it quantizes on that device in one pass, and packed integers are transferred.
         bits: 2 to 8.
 
     Returns:
@@ -107,9 +107,9 @@ def quantize_absmax(weights: torch.Tensor, bits: int) -> tuple[torch.Tensor, tor
 
 
 def quantize_int8(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Symmetric 8-bit integers of a row clipped at its 0.9999984 quantile (seed.md section 5, step 4).
+    """Symmetric 8-bit integers with each row clipped at its 0.9999984 quantile (seed.md section 5, step 4).
 
-    The division is by the scale before it is rounded to float16.
+    Weights are divided by the scale before that is rounded to float16.
 
     Args:
         weights: float32, any shape with at least one element.

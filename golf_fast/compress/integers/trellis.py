@@ -1,4 +1,5 @@
-"""Trellis-coded quantization: integers on a grid of half the usual step, of which a coder pays for every second.
+"""Trellis-coded quantization: integers on a grid of half the usual step, of which each state of the trellis allows
+every second one, so that they cost as many bits as on the usual grid.
 
 Marcellin and Fischer, IEEE Transactions on Communications 38(1), 1990; entropy-coded in Fischer and Wang, IEEE
 Transactions on Information Theory 38(4), 1992. docs/compression.md has the theory. `native` (csrc/trellis/) and `numpy`
@@ -22,14 +23,14 @@ from golf_fast.ops import backends, extension
 
 STATES = (4, 8)
 SQUARED_ERROR = 0.26
-"""Of a weight under 8 states, in squares of the step, where the step is well below the weights (1/3 for a uniform grid
-of twice the step)."""
+"""Mean squared error of a weight under 8 states, in squared steps, if the step is well below the weights (1/3 for a
+uniform grid of twice the step)."""
 SMALLEST_VARIANCE = 1 / 16
 BITS = 8
-"""Width of the integers: wide enough for all but a few rows, which get a larger step; an entropy coder pays for what is
-used of it."""
+"""Width of the integers in bits. It suffices for all but a few rows, which get a larger step; the entropy coder makes
+unused values free."""
 LARGEST = 120.0
-"""Steps that the largest magnitude of a row has at most: 124 fit every path, and GPTQ moves weights."""
+"""Greatest magnitude of a row in steps: every path fits 124, and GPTQ changes weights."""
 
 _Matrix = TypeVar("_Matrix", Array, torch.Tensor)
 
@@ -41,21 +42,21 @@ backends.register(
 
 
 def trellis_quantize(weights: _Matrix, steps: _Matrix, states: int = 8, rate: float = 0.0) -> _Matrix:
-    """Integers `q`, paths of the trellis down each column, for which `q * steps[:, None]` is nearest to the weights.
+    """Integers `q` for which `q * steps[:, None]` is nearest to the weights, each column being a path of the trellis.
 
-    Every matrix has the same result on every machine.
+    The result is the same on every machine.
 
     Args:
         weights: float32 [rows, cols] of NumPy or torch, on any device and of any strides.
-        steps: floats [rows]: what the integer 1 stands for in each row, half the step of a uniform quantizer of as many
-            bits under an entropy coder.
-        states: 4 or 8; the more, the smaller the error at the same bits.
-        rate: what a bit counts against squared error, as a share of the slope of the rate-distortion bound. 0 minimises
-            the error; 1 saves most bytes at a given error, which shows below 4 bits a weight. Bits are those of a
-            Gaussian of the row's root mean square.
+        steps: floats [rows]: the value of the integer 1 in each row, half the step of a uniform quantizer with the same
+            entropy.
+        states: 4 or 8; more states give a smaller error at the same number of bits.
+        rate: weight of a bit against squared error, as a share of the slope of the rate-distortion bound. 0 minimises
+            the error; 1 saves the most bytes at a given error, which matters below 4 bits per weight. Bits are those of
+            a Gaussian with the row's root mean square.
 
     Returns:
-        int8 [rows, cols], an array or a tensor as `weights` is. A weight beyond 127 steps goes to the limit.
+        int8 [rows, cols], an array or a tensor like `weights`. Weights beyond 127 steps are clipped.
 
     Raises:
         ValueError: another dtype or shape, a step that is not above 0, a number that is not finite.
@@ -68,13 +69,13 @@ def trellis_quantize(weights: _Matrix, steps: _Matrix, states: int = 8, rate: fl
 
 
 def paths(weights: torch.Tensor, steps: torch.Tensor, states: int, shrink: torch.Tensor | None) -> torch.Tensor:
-    """The same for a batch of matrices, without checks.
+    """As `trellis_quantize`, for a batch of matrices and without checks.
 
     Args:
         weights: float32 `[n, rows, cols]`, finite, on the CPU.
         steps: float32 `[n, rows]`, above 0, on the CPU.
         states: 4 or 8.
-        shrink: float64 `[n, rows]`, 0 or more, on the CPU (`shrink_of`); None for zeros.
+        shrink: float64 `[n, rows]`, 0 or more, on the CPU, as `shrink_of` returns it; None: zeros.
 
     Returns:
         int8 `[n, rows, cols]`.
@@ -107,15 +108,15 @@ def paths(weights: torch.Tensor, steps: torch.Tensor, states: int, shrink: torch
 def path_block(
     weights: torch.Tensor, factor: torch.Tensor, steps: torch.Tensor, states: int, shrink: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A block of columns under GPTQ: paths one after the other, each with the errors of those before it fed back.
+    """The paths of a block of columns under GPTQ, one after the other, each compensating the errors of earlier ones.
 
     Args:
-        weights: float32 `[n, width, rows]`, columns as rows, on the CPU; may be changed.
+        weights: float32 `[n, width, rows]`, transposed, on the CPU; may be modified.
         factor: float32 `[n, width, width]`, the block's part of the inverse Hessian's upper Cholesky factor.
         steps, states, shrink: as for `paths`.
 
     Returns:
-        int8 and float32 `[n, width, rows]`: the integers, and the errors over the diagonal of the factor.
+        int8 and float32 `[n, width, rows]`: the integers, and the errors divided by the diagonal of the factor.
     """
     weights, factor, steps = weights.contiguous(), factor.contiguous(), steps.contiguous()
     n, width, rows = weights.shape
@@ -145,10 +146,10 @@ def path_block(
 
 
 def shrink_of(weights: torch.Tensor, steps: torch.Tensor, rate: float) -> torch.Tensor | None:
-    """What the bits of each row count: a value v costs `shrink * v^2` beside its squared error.
+    """The weight of the bits of each row: a value v costs `shrink * v^2` in addition to its squared error.
 
-    An integer q of a Gaussian row of variance V, in squares of the step, takes `q^2 log2(e) / 2V` bits and a constant;
-    a bit is worth `rate` times `2 ln(2)` times the squared error of a weight.
+    In a Gaussian row of variance V (in squared steps), an integer q takes `q^2 log2(e) / 2V` bits and a constant; a bit
+    counts as `rate` times `2 ln(2)` times the squared error of a weight.
 
     Args:
         weights: float32 `[..., rows, cols]`.
@@ -160,18 +161,18 @@ def shrink_of(weights: torch.Tensor, steps: torch.Tensor, rate: float) -> torch.
     """
     if rate == 0:
         return None
-    # Sums of integers: their order cannot show.
+    # Sums of integers, which do not depend on their order.
     integers = (weights.double() / steps.double()[..., None]).round_().clamp_(-1024, 1024).to(torch.int64)
     variance = integers.square_().sum(dim=-1).double() / max(weights.shape[-1], 1)
     return rate * (SQUARED_ERROR / variance.clamp_min(SMALLEST_VARIANCE)).clamp_max(1.0)
 
 
 def trellis_scales(weights: torch.Tensor, bits: int, clip_sigma: float, mantissa_bits: int) -> torch.Tensor:
-    """Half of the steps of `sigma_scales`, larger where a row would not fit into 8 bits; nothing is clipped.
+    """Half of the scales of `sigma_scales`, or more for rows that would not fit into 8 bits; nothing is clipped.
 
     Args:
         weights: float32, any shape with at least one element.
-        bits, clip_sigma: as for `sigma_scales`: the entropy coder then needs about as many bits.
+        bits, clip_sigma: as for `sigma_scales`, with about the same number of bits under an entropy coder.
         mantissa_bits: as for `coarser`.
 
     Returns:
@@ -181,23 +182,24 @@ def trellis_scales(weights: torch.Tensor, bits: int, clip_sigma: float, mantissa
     largest = rows.abs().amax(dim=1)
     scales = sigma_scales(weights, bits, clip_sigma / 2)
     scales = coarser(torch.maximum(scales, (largest / LARGEST).to(torch.float16)), mantissa_bits)
-    # Rounded down it would clip: the next one of these mantissas.
+    # A scale that was rounded down would clip, so the next larger mantissa is taken.
     above = coarser((scales.float() * (1 + 2.0**-mantissa_bits)).to(torch.float16), mantissa_bits)
     return torch.where(scales.float() * LARGEST < largest, above, scales)
 
 
 @dataclass(frozen=True)
 class Trellis:
-    """How integers follow a trellis; arguments as for `trellis_quantize`."""
+    """Settings of trellis-coded quantization; see `trellis_quantize`."""
 
     states: int
     rate: float
 
     def integers(self, weights: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-        """int8 of the shape of `weights`, float32 of any shape on the CPU; `scales` float16 or float32 [rows].
+        """The integers, int8 in the shape of `weights` (float32, any shape, on the CPU), for `scales` float16 or
+        float32 [rows].
 
-        The error of each row counts in its own steps: rows lose equal shares of their squares, as when rounded one by
-        one. Counted as it is, the rows of small weights would lose more for the sake of the others.
+        The error of each row is measured in its own steps, so that all rows have about the same relative error.
+        Measured in absolute terms, rows of small weights would have larger errors for the benefit of the others.
         """
         rows = weights.reshape(as_rows(tuple(weights.shape)))[None]
         steps = scales.float()[None]

@@ -1,4 +1,4 @@
-"""Trellis-coded quantization in NumPy: the definition of what csrc/trellis/ computes, bit for bit."""
+"""Trellis-coded quantization in NumPy, the definition that csrc/trellis/ reproduces bit for bit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FLIPS = {4: np.array([0, 0, 1, 1]), 8: np.array([0, 0, 1, 1, 1, 1, 0, 0])}
-"""By states: 1 where the first of a state's two branches is that of the integers that are 2 or 3 modulo 4."""
+"""For each number of states and each state: 1 if its first branch is that of integers that are 2 or 3 modulo 4."""
 SUBSETS = np.arange(4)[:, None]
 
 
 def next_states(states: int) -> Array:
-    """Where integer q leads from state s: `[s, q >> 1 & 1]`, int64 `[states, 2]`."""
+    """The next state after integer q in state s, at `[s, q >> 1 & 1]`: int64 `[states, 2]`."""
     state = np.arange(states)[:, None]
     following: Array = 2 * state + (np.arange(2) ^ FLIPS[states][:, None]) & states - 1
     return following
@@ -22,9 +22,9 @@ def next_states(states: int) -> Array:
 def quantize(weights: Array, steps: Array, states: int, shrink: Array) -> Array:
     """The paths of least cost down the columns of one matrix, found by Viterbi's algorithm.
 
-    A path starts in state 0. State s allows the integers of its own parity, s & 1, and costs are
-    `(weight - q * step)^2 + shrink * (q * step)^2`, added up in float64 from the first row to the last. Of equal paths
-    the one from the lower state is taken.
+    A path starts in state 0. State s allows integers of parity s & 1. The cost of an integer is
+    `(weight - q * step)^2 + shrink * (q * step)^2`, summed in float64 from the first row to the last. Of paths with
+    equal cost the one from the lower state is taken.
 
     Args:
         weights: float32 `[rows, cols]`, finite.
@@ -63,15 +63,15 @@ def quantize(weights: Array, steps: Array, states: int, shrink: Array) -> Array:
 
 
 def quantize_block(weights: Array, factor: Array, steps: Array, states: int, shrink: Array) -> tuple[Array, Array]:
-    """A block of columns under GPTQ, one after the other: the errors of each are made up for by those behind it.
+    """The integers of a block of columns under GPTQ, one after the other: later columns compensate for earlier errors.
 
     Args:
-        weights: float32 `[width, rows]`, columns as rows; changed as errors come in.
+        weights: float32 `[width, rows]`, transposed; modified in place.
         factor: float32 `[width, width]`, upper triangular.
         steps, states, shrink: as for `quantize`.
 
     Returns:
-        int8 and float32 `[width, rows]`: integers, and errors over the diagonal of the factor.
+        int8 and float32 `[width, rows]`: the integers, and the errors divided by the diagonal of the factor.
     """
     values, errors = np.empty(weights.shape, np.int8), np.empty_like(weights)
     for column in range(len(weights)):

@@ -1,4 +1,4 @@
-"""Zeroing the quantized values that matter least: the last bytes that can be had without another quantization."""
+"""Sets the least important quantized values to zero, which saves bytes without quantizing again."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from golf_fast.compress.stored import Quantized, Raw, Stored, as_rows
 
 
 def ones_and_minus_ones(tensors: Mapping[str, Stored]) -> int:
-    """Number of values that `zero_smallest` could zero."""
+    """Number of values that `zero_smallest` can set to zero."""
     return sum(int((stored.values.abs() == 1).sum()) for stored in _zeroable(tensors).values())
 
 
 def zero_smallest(tensors: Mapping[str, Stored], count: int) -> dict[str, Stored]:
-    """Make `count` values of ±1 zero, those of the smallest scales first: that costs about `scale^2` each.
+    """Set `count` values of ±1 to zero, those of the smallest scales first; each adds a squared error of about
+    `scale^2`.
 
-    Whole rows come first to last, so their context becomes narrower and the entropy coder pays less for all of them.
+    Whole rows are zeroed one after the other, so that their distribution narrows and all of their values cost less.
 
     Args:
-        tensors: as `quantize` gives them; raw tensors and the factors of low-rank corrections stay as they are.
+        tensors: as `quantize` returns them; raw tensors and factors of low-rank corrections are not changed.
         count: at most `ones_and_minus_ones(tensors)`.
     """
     candidates = _zeroable(tensors)

@@ -1,1 +1,1 @@
-"""Models that other programs wrote, as tensors of an artifact."""
+"""Imports models that published scripts wrote, as tensors of an artifact."""

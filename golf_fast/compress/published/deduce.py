@@ -1,4 +1,4 @@
-"""The configuration of a published model, from the names and shapes of its tensors."""
+"""Deduces the configuration of a published model from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from golf_fast.compress.stored import Raw, Stored
 from golf_fast.config import ModelConfig
 
 NO_SMEAR = -10000.0
-"""A gate whose sigmoid is exactly 0 in float32 and bf16, so that the smear changes no number."""
+"""Value of a smear gate whose sigmoid is exactly 0 in float32 and bf16, so that the smear has no effect."""
 
 _DEFAULTS = ModelConfig()
 
 
 @dataclass(frozen=True)
 class Unseen:
-    """The settings of a published script that no tensor of its model tells."""
+    """The settings of a published script that cannot be deduced from the tensors of its model."""
 
     rope_base: float = _DEFAULTS.rope_base
     """Value of ROPE_BASE in the script."""
@@ -35,7 +35,7 @@ class Unseen:
 
 
 def with_smear(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """The tensors of a model without a smear gate, the published baseline, with one that does nothing."""
+    """The tensors of a model, with a smear gate that has no effect added if there is none (published baseline)."""
     if "smear.gate" in tensors:
         return dict(tensors)
     (dim,) = _shape(tensors, "tok_emb.weight", 2)[1:]
@@ -43,7 +43,7 @@ def with_smear(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
 
 
 def notes(published: Published) -> list[str]:
-    """What a person should know of an imported model that its tensors do not show."""
+    """Notes for people on an imported model that its tensors do not show."""
     said = []
     if "smear.gate" not in published.tensors:
         said.append(f"smear.gate: not in the file; written as {NO_SMEAR:g}, whose sigmoid is 0: no smear, exactly")
@@ -53,11 +53,11 @@ def notes(published: Published) -> list[str]:
 
 
 def deduce(tensors: Mapping[str, Stored], unseen: Unseen) -> ModelConfig:
-    """The configuration whose model has these tensors; whether it has no others is for the model to say.
+    """The configuration of a model with these tensors; superfluous tensors are not detected here.
 
     Raises:
-        Malformed: a tensor that tells a part of it is missing or has an impossible shape.
-        InputError: what they tell together is not a model.
+        Malformed: a tensor that is needed is missing or has an impossible shape.
+        InputError: the deduced settings are not a valid configuration.
     """
     vocab_size, dim = _shape(tensors, "tok_emb.weight", 2)
     layers = len({found[1] for name in tensors if (found := re.match(r"blocks\.(\d+)\.", name))})

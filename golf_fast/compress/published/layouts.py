@@ -7,8 +7,8 @@ Both layouts are a dict that `torch.save` wrote, compressed by zstd or zlib:
 - `mixed`: `w`, with `NAME.q` and `NAME.scale` of a quantized tensor and `NAME` of another, and `m`, which says for each
   `NAME` how it is held: `{"type": "int5"}`, or a word that begins with `passthrough`.
 
-Integers and scales pass over as they are. The scripts cast the product to the parameter's dtype on loading, bf16 for
-the embedding tables; here that rounding is left to the model, whose bf16 computation rounds at use to the same number.
+Integers and scales are taken over unchanged. On loading, the scripts cast their product to the parameter's dtype, bf16
+for the embedding tables; here the model does that rounding, as its bf16 computation rounds at use to the same number.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_SIDES = 8
 
 @dataclass(frozen=True)
 class Published:
-    """What a published file held."""
+    """The content of a published file."""
 
     layout: str
     """Name of the layout: int8 or mixed."""
@@ -47,14 +47,14 @@ class Published:
     tensors: dict[str, Stored]
     """The tensors under their public names."""
     bfloat16: tuple[str, ...]
-    """Quantized tensors that the script rounds to bf16 on loading, as far as the layout says so."""
+    """Names of quantized tensors that the script rounds to bf16 on loading, as far as the layout says so."""
 
 
 def read_published(path: Path | str) -> Published:
     """Read a model that a record script wrote; nothing in the file is executed.
 
     Raises:
-        InputError: there is no such file, it has another layout, or a tensor in it is not as the layout says.
+        InputError: there is no such file, its layout is unknown, or a tensor contradicts the layout.
     """
     path = Path(path)
     data = read_bytes(path, "give the path of a published model, of at most 16,000,000 bytes", MAX_BYTES)
@@ -119,7 +119,7 @@ def _int8(content: dict[str, Any]) -> tuple[dict[str, Stored], tuple[str, ...]]:
 
 
 def _quantized(name: str, values: torch.Tensor, scales: torch.Tensor, bits: int) -> Stored:
-    """The same integers and scales as a `Stored`; the product of both where no `Stored` holds them."""
+    """The integers and scales as a `Stored`; their product as a raw tensor if the format cannot hold them."""
     limit = 2 ** (bits - 1)
     if values.dtype != torch.int8 or values.numel() == 0:
         raise Malformed(f"{name}: its {values.numel()} integers are {values.dtype}; they must be int8, at least one")
@@ -157,12 +157,12 @@ def _passed(name: str, tensor: torch.Tensor) -> Raw:
 
 
 def _is(value: object, expected: str | int) -> bool:
-    """Equality that no method of a foreign object takes part in."""
+    """Equality that calls no method of an object from the file."""
     return type(value) is type(expected) and value == expected
 
 
 def _table(value: object, what: str) -> dict[str, Any]:
-    """A copy of a dict that has names as keys."""
+    """A copy of a dict, after a check that its keys are names."""
     if not isinstance(value, dict):
         raise Malformed(f"{what} is {type(value).__name__!r:.80}; it must be a dict")
     for name in value:
@@ -172,7 +172,7 @@ def _table(value: object, what: str) -> dict[str, Any]:
 
 
 def _check_tensors(*tables: dict[str, Any]) -> None:
-    """That all values are plain tensors, and small enough together, before anything is computed from one."""
+    """Check that all values are plain tensors of acceptable total size, before anything is computed from them."""
     total = 0
     for name, tensor in (item for table in tables for item in table.items()):
         if type(tensor) is not torch.Tensor:
@@ -199,6 +199,6 @@ def _shape(tensor: torch.Tensor) -> str:
 
 
 def _ends(tensor: torch.Tensor) -> tuple[float, float]:
-    """The smallest and the largest number, without a copy of them; both are NaN if one is."""
+    """The smallest and the largest element, computed without a copy; both are NaN if any element is."""
     smallest, largest = torch.aminmax(tensor)
     return float(smallest), float(largest)

@@ -1,4 +1,4 @@
-"""From the bytes of a published model to the plain objects in it. The file may come from a stranger."""
+"""Reads the plain objects in a file that `torch.save` wrote, without trusting the file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from golf_fast.compress.artifact.codecs import CODECS, Form, Malformed
 from golf_fast.compress.artifact.header import MAX_RAW_BYTES
 
 MAX_BYTES = MAX_RAW_BYTES + (1 << 20)
-"""Most bytes of a file, and of what it decompresses to: the tensors of the largest artifact, and what lists them."""
+"""Greatest size in bytes of a file and of its decompressed content: the largest artifact, and 1 MiB for its index."""
 MAX_PICKLE_BYTES = 1 << 20
 PICKLE_PROTOCOL = 2
 MAX_ENTRIES = 10_000
 
 _BEGINNING = b"PK\x03\x04"
 _ENTRY = b"PK\x01\x02"
-"""Begins each entry in the directory of a zip archive."""
+"""Signature of an entry in the directory of a zip archive."""
 _KNOWN = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
-"""Files of an archive of `torch.save` beside the storages."""
+"""Files of an archive of `torch.save` besides the storages."""
 _REFUSALS = (
     pickle.UnpicklingError,
     EOFError,
@@ -40,9 +40,9 @@ _REFUSALS = (
     ArithmeticError,
     MemoryError,
 )
-"""What the readers of torch raise where they meet something malformed."""
+"""Exceptions that torch raises on malformed files."""
 _CALLED = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2")
-"""What the pickle of a dict of tensors calls, beside the names of their storages."""
+"""Functions that the pickle of a dict of tensors calls, besides the types of storages."""
 
 
 def decompress(data: bytes) -> tuple[str, bytes]:
@@ -52,7 +52,7 @@ def decompress(data: bytes) -> tuple[str, bytes]:
         The name of the compressor, zstd or zlib, and the bytes, at most `MAX_BYTES`.
 
     Raises:
-        Malformed: it is neither, is damaged, has something behind its end, or would be larger.
+        Malformed: the data are compressed by neither, are damaged or too large, or have trailing bytes.
     """
     if data.startswith(zstandard.FRAME_HEADER):
         try:
@@ -84,17 +84,17 @@ def _inflate(data: bytes) -> bytes:
 
 
 def load(data: bytes) -> tuple[str, object]:
-    """What `torch.save` wrote and a script compressed: plain containers, numbers, strings and tensors on the CPU.
+    """Load a compressed file of `torch.save` with plain containers, numbers, strings and tensors, on the CPU.
 
-    Nothing in it is executed, and no more memory is taken than the file and twice what it decompresses to; but what
-    the object says of itself (names, shapes, strides, dtypes) is still to be checked. torch reads an archive that is
-    built anew from the checked entries: in bytes that two readers take for two archives it would find the other.
+    Nothing in it is executed, and memory is limited to the file and twice its decompressed size; names, shapes, strides
+    and dtypes are still to be checked by the caller. torch reads an archive that is rebuilt from the checked entries,
+    since bytes that two readers parse differently could hide another archive.
 
     Returns:
         The name of the compressor, zstd or zlib, and the object.
 
     Raises:
-        Malformed: it is anything else.
+        Malformed: the content is anything else.
     """
     compressor, raw = decompress(data)
     entries = _entries(raw)
@@ -107,10 +107,10 @@ def load(data: bytes) -> tuple[str, object]:
 
 
 def _entries(raw: bytes) -> dict[str, bytes]:
-    """The pickle (`data.pkl`) and the storages (`data/KEY`) of an archive as `torch.save` writes it, both checked.
+    """The pickle (`data.pkl`) and the storages (`data/KEY`) of an archive of `torch.save`, after checks.
 
-    All entries lie in one folder, each name once and stored as it is, and together they are no longer than `raw`:
-    entries that overlap would be.
+    All entries must be in one folder, uncompressed and with distinct names, and together no longer than `raw`, which
+    excludes overlapping entries.
     """
     if not raw.startswith(_BEGINNING):
         raise Malformed(f"what it decompresses to begins with {raw[:4]!r}: it is not an archive of torch.save")
@@ -144,7 +144,7 @@ def _entries(raw: bytes) -> dict[str, bytes]:
 
 
 def _archive(entries: dict[str, bytes]) -> io.BytesIO:
-    """An archive of these files, as every reader of archives reads it."""
+    """A new archive of these files, which every reader parses the same way."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in list(entries):
@@ -156,7 +156,7 @@ def _archive(entries: dict[str, bytes]) -> io.BytesIO:
 
 
 def _check_pickle(text: bytes) -> None:
-    """Refuse a pickle that calls anything which a dict of tensors does not need, before anything reads it."""
+    """Refuse a pickle that calls anything that a dict of tensors does not need, before it is loaded."""
     try:
         for opcode, argument, _ in pickletools.genops(text):
             if opcode.name == "PROTO" and argument != PICKLE_PROTOCOL:
