@@ -46,6 +46,7 @@ th { color: var(--muted); font-weight: 500; vertical-align: bottom; }
 tr + tr td, tbody td { border-top: 1px solid var(--grid); }
 td:first-child { white-space: nowrap; }
 .number { text-align: right; }
+td.number { white-space: nowrap; }
 details { margin-top: 12px; }
 summary { cursor: pointer; color: var(--muted); margin-bottom: 8px; }
 code { overflow-wrap: anywhere; }

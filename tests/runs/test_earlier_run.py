@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from golf_fast.config import DataConfig
 from golf_fast.console import exit_with
+from golf_fast.data import prepare
+from golf_fast.pipeline.documents import find_documents
 from golf_fast.report import write_html
-from golf_fast.runs import FinishedRun
+from golf_fast.report.__main__ import _documents as documents_of_shards
+from golf_fast.report.compare.comparison import compare
+from golf_fast.runs import FinishedRun, RunPaths
 from golf_fast.score.__main__ import main
 from golf_fast.train.schedule import ReplayedSchedule, make_schedule
 
@@ -54,6 +59,25 @@ def test_it_is_reported(earlier: Path) -> None:
     page = write_html(earlier).read_text()
     assert page.count("<svg") == 6, "it says nothing of the parts of its artifact, and not what adapting gained"
     assert "6.9413" in page
+
+
+def test_it_is_compared_with_a_run_of_other_tokens(earlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It recorded no documents: they are found in its shards. The last is cut elsewhere in the other's tokens."""
+    data = DataConfig(text=Path("text.jsonl"), built=Path("other_built"))
+    dataset = prepare(data, vocab_size=320, has_gpu=False)
+    validation = dataset.validation(FinishedRun(earlier).config.score.window)
+    losses = np.ones(validation.targets, np.float32)
+    other = RunPaths(Path("other"))
+    other.folder.mkdir()
+    shutil.copy(RunPaths(earlier).config, other.config)
+    losses.tofile(other.token_losses)
+    find_documents(validation, losses, dataset.tokenizer()).write(other.documents)
+    found = compare([earlier, other.folder], documents_of_shards)
+    (difference,) = found.differences
+    count, scored = len(FinishedRun(other.folder).documents().bytes), FinishedRun(earlier).result().val_bytes
+    assert difference.documents == count - 1
+    assert found.notes[0].startswith("other against run: the same text in other tokens")
+    assert f"against {scored:,} bytes of it scored" in found.notes[0]
 
 
 def test_it_is_replayed(earlier: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from golf_fast.errors import InputError
 from golf_fast.report.compare.bootstrap import Difference, differences
+from golf_fast.report.compare.outcomes import Reached, reached
 from golf_fast.report.compare.seeds import Seeds, seeds
 from golf_fast.report.html import as_object, flat
 from golf_fast.runs import FinishedRun
@@ -41,6 +42,7 @@ class Comparison:
 
     Attributes:
         names: of the runs, each another; the first is what the others are compared with.
+        reached: what each run reached.
         settings, results: the fields that differ.
         differences: of every other run against the first, over the documents that both were scored on.
         notes: sentences on what is compared of runs with other tokens, and why some are not compared.
@@ -51,6 +53,7 @@ class Comparison:
     """
 
     names: list[str]
+    reached: list[Reached]
     settings: list[Row]
     results: list[Row]
     differences: list[Difference]
@@ -65,6 +68,7 @@ class Comparison:
         for name in ("settings", "results"):
             held[name] = {row.name: row.values for row in held[name]}
         held["differences"] = [dataclasses.asdict(each) | {"sure": each.sure} for each in self.differences]
+        held["reached"] = [dataclasses.asdict(each) for each in self.reached]
         held["seeds"] = [dataclasses.asdict(each) for each in self.seeds]
         return held
 
@@ -88,14 +92,14 @@ def compare(folders: Sequence[Path], of_an_earlier_version: Callable[[FinishedRu
     names = _names(folders)
     results = [run.as_written(run.paths.result) for run in runs]
     settings = [_compared(flat(_settings(run))) for run in runs]
-    scored = _scored(names, runs, of_an_earlier_version)
+    scored, lacking = _scored(names, runs, of_an_earlier_version)
     found, notes = _differences(scored) if scored and scored[0].name == names[0] else ([], [])
-    if lacking := [name for name in names if name not in {each.name for each in scored}]:
-        notes.append(f"there is no interval: {', '.join(lacking)} left no loss of each token")
+    notes += lacking
     return Comparison(
         names,
+        [reached(*each) for each in zip(names, results, settings, strict=True)],
         _rows(settings),
-        _rows([_compared(flat(result)) for result in results]),
+        _rows([_compared(flat(result)) for result in results], [set(result) for result in results]),
         found,
         seeds(names, settings, [result.get("val_bpb") for result in results]),
         notes,
@@ -128,11 +132,22 @@ def _compared(held: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in held.items() if name.partition(".")[0] not in _NOT_COMPARED}
 
 
-def _rows(held: Sequence[dict[str, Any]]) -> list[Row]:
-    """The fields with more than one value, in the order in which they come first."""
-    names = dict.fromkeys(name for each in held for name in each)
-    rows = [Row(name, [each.get(name) for each in held]) for name in names]
-    return [row for row in rows if any(value != row.values[0] for value in row.values)]
+def _rows(held: Sequence[dict[str, Any]], known: Sequence[set[str]] | None = None) -> list[Row]:
+    """The fields with more than one value, in the order in which they come first.
+
+    Args:
+        known: what each run says anything of, by the first part of a name: that an earlier version, or a run without a
+            result, says nothing of a field is no difference. None: of all.
+    """
+    rows = []
+    for name in dict.fromkeys(name for each in held for name in each):
+        values = [each.get(name) for each in held]
+        told = values
+        if known is not None:
+            told = [value for value, its in zip(values, known, strict=True) if name.partition(".")[0] in its]
+        if any(value != told[0] for value in told):
+            rows.append(Row(name, values))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -146,15 +161,23 @@ class _Scored:
 
 def _scored(
     names: Sequence[str], runs: Sequence[FinishedRun], of_an_earlier_version: Callable[[FinishedRun], Documents]
-) -> list[_Scored]:
-    found = [
-        _Scored(name, run, run.documents() if run.paths.documents.exists() else of_an_earlier_version(run))
-        for name, run in zip(names, runs, strict=True)
-        if run.paths.token_losses.exists()
-    ]
+) -> tuple[list[_Scored], list[str]]:
+    """The runs that can be compared by document, and a sentence on why others cannot."""
+    found, without, lost = list[_Scored](), list[str](), list[str]()
+    for name, run in zip(names, runs, strict=True):
+        if not run.paths.token_losses.exists():
+            without.append(name)
+        elif run.paths.documents.exists():
+            found.append(_Scored(name, run, run.documents()))
+        else:
+            try:
+                found.append(_Scored(name, run, of_an_earlier_version(run)))
+            except InputError as error:
+                lost.append(f"there is no interval: {name} left no documents, and they cannot be found again: {error}")
+    lacking = [f"there is no interval: {', '.join(without)} left no loss of each token"] if without else []
     if len({each.documents.tokens_sha256 for each in found}) > 1:
         found = [each if each.documents.texts else _hashed(each, of_an_earlier_version) for each in found]
-    return found
+    return found, [*lacking, *lost]
 
 
 def _hashed(held: _Scored, of_an_earlier_version: Callable[[FinishedRun], Documents]) -> _Scored:
@@ -193,13 +216,15 @@ def _token_bytes(
     """Bytes of validation text that a token stands for in each run; empty where all have the same tokens."""
     documents = {each.name: each.documents for each in scored}
     tokens = {each.tokens_sha256 for each in documents.values()}
-    asked = {
+    asked = [
         str([(name, value) for name, value in held.items() if name.startswith("data.") or name == "model.vocab_size"])
         for held in settings
-    }
-    if len(tokens) < 2 and (len(documents) == len(names) or len(asked) < 2):
+    ]
+    if len(tokens) < 2 and (len(documents) == len(names) or len(set(asked)) < 2):
         return []
-    return [_rate(result, documents.get(name)) for name, result in zip(names, results, strict=True)]
+    rates = [_rate(result, documents.get(name)) for name, result in zip(names, results, strict=True)]
+    known = {data: rate for data, rate in zip(asked, rates, strict=True) if rate}  # a run that was cut short says none
+    return [rate or known.get(data) for data, rate in zip(asked, rates, strict=True)]
 
 
 def _rate(result: dict[str, Any], documents: Documents | None) -> float | None:

@@ -31,17 +31,17 @@ class Seeds:
 
 
 def seeds(names: Sequence[str], settings: Sequence[Mapping[str, Any]], scores: Sequence[Any]) -> list[Seeds]:
-    """The groups of runs, in their order; none where no group has two runs, or a run has no score.
+    """The groups of runs that have a score, in their order; none where no group has two runs.
 
     Args:
         names: of the runs.
         settings: dotted name -> value, of each run.
         scores: bits per byte of each run; anything else where there is none.
     """
-    if not all(isinstance(score, float) for score in scores):
-        return []
     groups: dict[str, list[int]] = {}
-    for place, held in enumerate(settings):
+    for place, (held, score) in enumerate(zip(settings, scores, strict=True)):
+        if not isinstance(score, float):
+            continue
         same = json.dumps({name: value for name, value in held.items() if name != _OF_A_SEED}, sort_keys=True)
         groups.setdefault(same, []).append(place)
     if all(len(places) == 1 for places in groups.values()):

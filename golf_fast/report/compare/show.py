@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import partial
 from html import escape
+from typing import Any
 
 from golf_fast.report import html
 from golf_fast.report.compare.bootstrap import CONFIDENCE, RESAMPLES, SEED, Column, Difference
 from golf_fast.report.compare.comparison import Comparison, Row
+from golf_fast.report.compare.outcomes import HEADERS
 from golf_fast.report.compare.seeds import Seeds
 from golf_fast.report.page.figures import Plot
-from golf_fast.report.pen import Pen, thousands
+from golf_fast.report.pen import SERIES, Pen, thousands
 from golf_fast.report.plots.training import curve, dense, of_kind, smoothed, thinned
 from golf_fast.report.table import table
 
-_SHOWN = 44
-"""Characters of a value in a line; the page has all."""
+_SHOWN, _LEAST_SHOWN, _IN_ALL = 44, 12, 132
+"""Characters of a value in a line, at the most and where many stand beside one another; and of all values together."""
+_HASH = re.compile("[0-9a-f]{40,}")
+_SHORT = 12
+"""Digits of a hash for people; --json has all."""
+_BY_PATH = ("validation_shards", "validation_bytes")
+"""Fields with an entry for each file, which has another name in each run that has other data."""
+_LINES = ("solid", "dashed", "dotted")
+"""How lines are drawn: the next where the colours begin again."""
 _SEEDS = ("runs that differ by their seed", "mean bits per byte", "95%", "p")
 _WELCH = "95%: of the mean, by Student's t; p: of a mean as low if it is as good as the first (Welch, one-sided)"
 _INTERVAL = f"{CONFIDENCE:.0%} interval"
@@ -25,9 +35,9 @@ _INTERVAL = f"{CONFIDENCE:.0%} interval"
 
 def lines(found: Comparison) -> str:
     """What differs, for a terminal."""
-    parts = []
-    for title, rows in (("setting", found.settings), ("result", found.results)):
-        cells = [[row.name, *(_cut(html.shown(value)) for value in row.values)] for row in rows]
+    parts = [table(HEADERS, [each.cells for each in found.reached])] if found.reached else []
+    for title, rows in (("setting", found.settings), ("result", _by_field(found.results))):
+        cells = [[row.name, *(_cut(_shown(value), len(row.values)) for value in row.values)] for row in rows]
         parts.append(table([title, *found.names], cells) if rows else f"{title}s: all the same")
     if found.differences:
         parts.append(table(_headers(found), [_cells(each) for each in found.differences]) + f"\n{_method(found)}")
@@ -42,22 +52,26 @@ def page(found: Comparison) -> str:
     drawn = [
         Plot("by_step", "Training, by step", partial(_training, found=found, over="step")),
         Plot("by_time", "Training, by time", partial(_training, found=found, over="seconds")),
-        Plot("differences", f"Difference to {found.names[0]}", lambda pen: _intervals(pen, found.differences)),
+        Plot("differences", f"Difference to {found.names[0]}", lambda pen: _intervals(pen, found)),
         Plot("gain", "What adapting gained along the stream", lambda pen: _gains(pen, found)),
     ]
-    said = "".join(f"<li>{escape(name)}</li>" for name in found.names)
     table_of = html.table(_headers(found), [_cells(each) for each in found.differences], numbers=(1, 2, 3, 4))
     sure = f"{table_of}<p>{escape(_method(found))}</p>" if found.differences else ""
     sure += "".join(f"<p>{escape(note)}</p>" for note in found.notes)
+    curves = "Losses of training are told by the bytes of the validation text that a token stands for in each run."
     return html.document(
         " / ".join(found.names),
         [
-            f"<header><h1>Runs compared</h1><ol>{said}</ol></header>",
+            "<header><h1>Runs compared</h1></header>",
+            html.section(
+                "What each reached", html.table(HEADERS, [each.cells for each in found.reached], (2, 3, 4, 5))
+            ),
             html.section("Bits per byte, over documents", sure),
             html.section("Seeds of the same settings", _seeds(found.seeds)),
+            html.section("Curves", f"<p>{curves}</p>") if found.token_bytes else "",
             html.plots([(plot.title, plot.svg()) for plot in drawn]),
             html.section("Settings that differ", _rows(found, found.settings)),
-            html.section("Results that differ", _rows(found, found.results)),
+            html.section("Results that differ", _rows(found, _by_field(found.results))),
         ],
     )
 
@@ -105,25 +119,47 @@ def _method(found: Comparison) -> str:
 def _rows(found: Comparison, rows: Sequence[Row]) -> str:
     if not rows:
         return "<p>All are the same.</p>"
-    return html.table(["field", *found.names], [[row.name, *map(html.shown, row.values)] for row in rows])
+    return html.table(["field", *found.names], [[row.name, *map(_shown, row.values)] for row in rows])
 
 
-def _cut(text: str) -> str:
-    text = text.replace("\n", "; ")
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+def _by_field(rows: Sequence[Row]) -> list[Row]:
+    """The rows, those of files of other names in each run as one for each field."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        field = row.name.partition(".")[0]
+        if field not in _BY_PATH:
+            found[row.name] = row
+            continue
+        before = found[field].values if field in found else [""] * len(row.values)
+        entries = ["" if value is None else _shown(value) for value in row.values]
+        found[field] = Row(field, [", ".join(filter(None, both)) for both in zip(before, entries, strict=True)])
+    return [Row(row.name, [None if value == "" else value for value in row.values]) for row in found.values()]
+
+
+def _shown(value: Any) -> str:
+    """A value for people, of a hash its first digits."""
+    text = html.shown(value)
+    return f"{text[:_SHORT]}..." if _HASH.fullmatch(text) else text
+
+
+def _cut(text: str, beside: int) -> str:
+    """A value in a line, shorter where many stand beside one another."""
+    text, most = text.replace("\n", "; "), min(_SHOWN, max(_LEAST_SHOWN + 3, _IN_ALL // beside))
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _training(pen: Pen, found: Comparison, over: str) -> str:
     held, unit = _losses(found, over)
     if not held:
         return ""
-    with pen.figure(f"compared over {over}") as drawing:
+    with pen.figure(f"compared over {over}", _height(len(held))) as drawing:
         late, ends = [], []
         for place, name, (x, losses) in held:
             colour, course = pen.series(place), smoothed(losses) if dense(losses) else losses
+            line: dict[str, Any] = {"color": colour, "linestyle": _line(place)}
             if dense(losses):
                 drawing.axes.plot(*thinned(x, losses), color=colour, linewidth=0.7, alpha=0.35)
-            drawing.axes.plot(*thinned(x, course), color=colour, label=name)
+            drawing.axes.plot(*thinned(x, course), label=name, **line)
             late += course[min(len(course) - 1, 10 + len(course) // 20) :].tolist()
             ends.append(f"{name} {course[-1]:.3f}")
         # The first steps are far above all that can be told apart later.
@@ -148,24 +184,35 @@ def _losses(found: Comparison, over: str) -> tuple[list[tuple[int, str, tuple[Co
         size = found.token_bytes[place]
         if size:
             told.append((place, name, (x, losses / (size * math.log(2)))))
-    return told, "bits per byte, by the bytes a token of the validation text"
+    return told, "bits per byte"
 
 
-def _intervals(pen: Pen, found: Sequence[Difference]) -> str:
-    if not found:
+def _line(place: int) -> str:
+    return _LINES[place // len(SERIES) % len(_LINES)]
+
+
+def _height(runs: int) -> float:
+    """Inches of a plot whose legend names each run, two in a row."""
+    return 2.7 + 0.2 * max(0, (runs + 1) // 2 - 1)
+
+
+def _intervals(pen: Pen, found: Comparison) -> str:
+    shown = found.differences
+    if not shown:
         return ""
-    with pen.figure("differences", height=1.0 + 0.34 * len(found)) as drawing:
+    with pen.figure("differences", height=1.0 + 0.34 * len(shown)) as drawing:
         axes = drawing.axes
         axes.axvline(0, color=pen["--muted"], linewidth=1)
-        for row, each in enumerate(found):
+        for row, each in enumerate(shown):
+            colour = pen.series(found.names.index(each.run))
             if each.low is not None and each.high is not None:
-                axes.plot([each.low, each.high], [row, row], color=pen.series(row + 1), linewidth=3)
-            axes.plot([each.bpb], [row], "o", color=pen.series(row + 1), markersize=6)
-        axes.set_yticks(range(len(found)), [each.run for each in found])
-        axes.set_ylim(len(found) - 0.4, -0.6)
+                axes.plot([each.low, each.high], [row, row], color=colour, linewidth=3)
+            axes.plot([each.bpb], [row], "o", color=colour, markersize=6)
+        axes.set_yticks(range(len(shown)), [each.run for each in shown])
+        axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.grid(False, axis="y")
         axes.set(xlabel=f"bits per byte, with the {_INTERVAL}; left of 0 is better")
-        said = "; ".join(f"{cells[0]} {cells[1]} ({cells[2]})" for cells in map(_cells, found))
+        said = "; ".join(f"{cells[0]} {cells[1]} ({cells[2]})" for cells in map(_cells, shown))
         return drawing.finish(f"Difference in bits per byte with the {_INTERVAL}: {said}.")
 
 
@@ -173,7 +220,7 @@ def _gains(pen: Pen, found: Comparison) -> str:
     held = [of_kind(records, "gain", "start", "stop", "fixed", "adapting") for records in found.records]
     if found.token_bytes or not any(held):  # tokens of different runs are not the same text
         return ""
-    with pen.figure("gains compared") as drawing:
+    with pen.figure("gains compared", _height(len(held))) as drawing:
         drawing.axes.axhline(0, color=pen["--muted"], linewidth=0.8)
         for place, (name, records) in enumerate(zip(found.names, held, strict=True)):
             total, so_far = 0.0, []
@@ -181,7 +228,8 @@ def _gains(pen: Pen, found: Comparison) -> str:
                 total += (each["stop"] - each["start"]) * (each["fixed"] - each["adapting"])
                 so_far.append((each["stop"], total / max(each["stop"], 1)))
             if so_far:
-                drawing.axes.plot(*zip(*so_far, strict=True), color=pen.series(place), label=name)
+                line: dict[str, Any] = {"color": pen.series(place), "linestyle": _line(place)}
+                drawing.axes.plot(*zip(*so_far, strict=True), label=name, **line)
         drawing.axes.set(xlabel="validation token", ylabel="nats a token gained so far")
         thousands(drawing.axes.xaxis)
         drawing.legend(2)

@@ -99,6 +99,21 @@ def test_the_same_text_in_other_tokens_is_compared_by_its_bytes(hashed: list[Pat
     ]
 
 
+def test_losses_of_a_run_that_was_cut_short_are_told_by_the_bytes_of_one_with_its_data(hashed: list[Path]) -> None:
+    in_other_tokens(hashed[1])
+    early, unlike = leave(hashed[0].parent / "early"), leave(hashed[0].parent / "unlike")
+    for run in (early, unlike):
+        for path in (RunPaths(run).token_losses, RunPaths(run).documents, RunPaths(run).result):
+            path.unlink()
+    for run, text in zip([*hashed, early, unlike], ("a.txt", "b.txt", "a.txt", "c.txt"), strict=True):
+        path = RunPaths(run).config
+        held = json.loads(path.read_text())
+        held["config"]["data"]["text"] = text
+        path.write_text(json.dumps(held))
+    rate = sum(SIZES) / TARGETS
+    assert compare([*hashed, early, unlike], recorded).token_bytes == [rate, rate / 2, rate, None]
+
+
 def test_a_document_that_is_cut_elsewhere_is_left_out(hashed: list[Path]) -> None:
     """The difference is that of the documents before it: 0.5 nats a token in the second of three."""
     in_other_tokens(hashed[1], bytes=[*SIZES[:3], 3990], texts=["a", "b", "c", "other"])
@@ -152,6 +167,7 @@ def test_a_run_that_ended_early_leaves_the_others_compared(runs: list[Path], tmp
         path.unlink()
     found = compare([*runs, early], recorded)
     assert [each.run for each in found.differences] == ["second"]
+    assert found.token_bytes == []
     assert found.notes == ["there is no interval: early left no loss of each token"]
 
 
@@ -179,6 +195,68 @@ def test_a_run_that_ended_early_is_compared_as_far_as_it_came(runs: list[Path]) 
     assert found.notes == ["there is no interval: second left no loss of each token"]
     assert found.notes[0] in show.lines(found)
     assert found.notes[0] in show.page(found)
+
+
+def test_what_an_earlier_version_does_not_say_is_no_difference(runs: list[Path], tmp_path: Path) -> None:
+    """Nor is what a run without a result does not say; a part that an artifact does not have is one."""
+    early, older = leave(tmp_path / "early"), RunPaths(leave(tmp_path / "older")).result
+    RunPaths(early).result.unlink()
+    held = json.loads(older.read_text())
+    del held["resumed"], held["artifact_parts"]["tok_emb"]
+    older.write_text(json.dumps(held))
+    found = compare([runs[0], early, older.parent], recorded)
+    assert [(row.name, row.values) for row in found.results] == [("artifact_parts.tok_emb", [700, None, None])]
+    assert [each.verdict for each in found.reached] == ["legal", "no result", "legal"]
+
+
+def test_what_each_run_reached_is_told_first(runs: list[Path], tmp_path: Path) -> None:
+    ends = {
+        "illegal": replace(RESULT, violations=["V1"]),
+        "early": replace(RESULT, finished=False, val_bpb=None, artifact_bytes=None, not_judged=["it did not finish"]),
+        "large": replace(RESULT, artifact_bytes=16_000_000, not_judged=["V9: unknown"]),
+    }
+    found = compare([*runs, *(leave(tmp_path / name, result) for name, result in ends.items())], recorded)
+    assert [each.cells for each in found.reached] == [
+        ["first", "tiny", "1", "40", "1.23456", "1,000", "legal"],
+        ["second", "tiny", "2", "40", "1.20000", "1,000", "legal"],
+        ["illegal", "tiny", "1", "40", "1.23456", "1,000", "NOT LEGAL (V1)"],
+        ["early", "tiny", "1", "40", "-", "-", "not finished"],
+        ["large", "tiny", "1", "40", "1.23456", "16,000,100, too many", "NOT JUDGED"],
+    ]
+    assert show.lines(found).splitlines()[4].split() == [
+        "illegal",
+        "tiny",
+        "1",
+        "40",
+        "1.23456",
+        "1,000",
+        *["NOT", "LEGAL", "(V1)"],
+    ]
+    assert "16,000,100, too many" in show.page(found)
+    assert found.as_json()["reached"][3]["verdict"] == "not finished"
+
+
+def test_hashes_and_files_of_many_runs_are_told_in_short(runs: list[Path], tmp_path: Path) -> None:
+    shards = [{f"{name}/a.bin": letter * 64, f"{name}/b.bin": "0" * 64} for name, letter in (("x", "a"), ("y", "b"))]
+    for run, held, code in zip(runs, shards, ("c", "d"), strict=True):
+        replace(RESULT, validation_shards=held, code_hash=code * 64).write(RunPaths(run).result)
+    found = compare(runs, recorded)
+    lines = show.lines(found).splitlines()
+    (row,) = [line.split() for line in lines if line.startswith("validation_shards")]
+    assert row == ["validation_shards", "aaaaaaaaaaaa...,", "000000000000...", "bbbbbbbbbbbb...,", "000000000000..."]
+    assert ["code_hash", "cccccccccccc...", "dddddddddddd..."] in [line.split() for line in lines]
+    assert {row.name for row in found.results} >= {"validation_shards.x/a.bin", "validation_shards.y/b.bin"}
+
+
+def test_a_run_whose_documents_are_lost_is_compared_but_for_the_interval(runs: list[Path]) -> None:
+    RunPaths(runs[1]).documents.unlink()
+
+    def lost(run: FinishedRun) -> Documents:
+        raise InputError("no shard")
+
+    found = compare(runs, lost)
+    assert found.differences == []
+    assert found.notes == ["there is no interval: second left no documents, and they cannot be found again: no shard"]
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(runs: list[Path], tmp_path: Path) -> None:
@@ -253,10 +331,12 @@ def test_runs_that_differ_by_their_seed_are_a_group(runs: list[Path], tmp_path: 
         assert text in show.lines(found)
         assert text in show.page(found)
     assert found.as_json()["seeds"][1]["p"] == second.p
+    unscored = leave(tmp_path / "unscored", replace(RESULT, val_bpb=None))
+    assert compare([*folders, unscored], recorded).seeds == found.seeds, "a run without a score is in no group"
     assert compare(runs, recorded).seeds == [], "one run of each setting is no group"
 
 
 def test_an_empty_comparison_has_a_page() -> None:
-    found = Comparison(["a", "b"], [], [], [], [], ["nothing"], [], [[], []])
+    found = Comparison(["a", "b"], [], [], [], [], [], ["nothing"], [], [[], []])
     assert "All are the same." in show.page(found)
     assert show.lines(found) == "settings: all the same\n\nresults: all the same\n\nnothing"

@@ -1,0 +1,80 @@
+"""What each of several runs reached, whatever version left its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from golf_fast.report.html import number, texts
+from golf_fast.rules import in_words
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a run reached; None for what its result does not say.
+
+    Attributes:
+        recipe: its name, "" where neither settings nor result say it.
+        bpb: the score, in bits per byte.
+        total_bytes: of the artifact and its code.
+        verdict: whether the run is legal, in words; that it did not finish; or that it left no result.
+    """
+
+    run: str
+    recipe: str
+    seed: int | None
+    steps: int | None
+    bpb: float | None
+    total_bytes: int | None
+    fits: bool | None
+    verdict: str
+
+    @property
+    def cells(self) -> list[str]:
+        """As a row under `HEADERS`."""
+        size = number(self.total_bytes, ",d")
+        return [
+            self.run,
+            self.recipe or "-",
+            number(self.seed, "d") or "-",
+            number(self.steps, ",d") or "-",
+            number(self.bpb, ".5f") or "-",
+            f"{size}, too many" if size and self.fits is False else size or "-",
+            self.verdict,
+        ]
+
+
+HEADERS = ("run", "recipe", "seed", "steps", "bits per byte", "bytes", "verdict")
+
+
+def reached(name: str, result: Mapping[str, Any], settings: Mapping[str, Any]) -> Reached:
+    """What a run reached.
+
+    Args:
+        result: its result.json, empty where there is none.
+        settings: dotted name -> value.
+    """
+    return Reached(
+        name,
+        str(result.get("recipe") or settings.get("recipe") or ""),
+        _whole(result.get("seed", settings.get("seed"))),
+        _whole(result.get("steps")),
+        result.get("val_bpb") if isinstance(result.get("val_bpb"), float) else None,
+        _whole(result.get("total_bytes")),
+        result.get("fits") if isinstance(result.get("fits"), bool) else None,
+        _verdict(result),
+    )
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _verdict(result: Mapping[str, Any]) -> str:
+    if not result:
+        return "no result"
+    said = in_words(texts(result.get("violations")), texts(result.get("not_judged")))
+    if result.get("finished") is False:
+        return f"not finished, {said}" if result.get("violations") else "not finished"
+    return said
