@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import functools
 import io
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from golf_fast.errors import InputError
+from golf_fast.errors import InputError, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,6 +21,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; {self.prog} --help shows all")
+
+
+def count(text: str) -> int:
+    """A number of things, for `add_argument(type=...)`: at least 1 and below a million million."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text[:40]!a}: it must be a whole number, at least 1")
+    return int(text)
+
+
+def existing_folder(text: str) -> Path:
+    """A folder that is there, for `add_argument(type=...)`."""
+    if not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{printable(text)}: there is no such folder")
+    return Path(text)
 
 
 @contextlib.contextmanager
@@ -60,7 +78,15 @@ def call(
     """
     import tyro
 
-    with in_one_line(prog):
+    given = sys.argv[1:] if args is None else args
+    if not callable(program) and given and not given[0].startswith("-"):
+        if given[0] not in program:
+            nearest = difflib.get_close_matches(given[0], program, n=1, cutoff=0)[0]
+            raise InputError(f"{given[0]}: no such command; did you mean {nearest}? There are {', '.join(program)}")
+        named = f"{prog} {given[0]}"
+    else:
+        named = prog
+    with in_one_line(named):
         if callable(program):
             chosen = tyro.cli(_later(program), prog=prog, description=description, args=args)
         else:

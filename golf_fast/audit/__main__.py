@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from golf_fast import machine
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, count, existing_folder
 from golf_fast.audit.run.judge import Audit, audit
 from golf_fast.audit.run.replay import TARGETS, Sample
 from golf_fast.audit.script import unpack
@@ -27,10 +27,16 @@ from golf_fast.model.backends import resolve_backends
 from golf_fast.runs import RunPaths
 from golf_fast.submit.check import built_source
 
+_OF_SCRIPTS = ("smoke", "env")
+_OF_RUNS = ("full", "targets", "seed", "data", "device")
+"""Options that only judge the one or the other."""
+
 
 def main() -> None:
     """Judge what the command line names."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    _require_of_its_kind(arguments, parser)
     verdict = _run(arguments) if arguments.path.is_dir() else _script(arguments)
     if arguments.json:
         print(json.dumps(verdict.as_json(), indent=1))
@@ -38,6 +44,15 @@ def main() -> None:
         say("\n".join(verdict.lines()))
     if verdict.flagged:
         sys.exit(1)
+
+
+def _require_of_its_kind(arguments: argparse.Namespace, parser: Parser) -> None:
+    """Refuse what is said of a run where a script is named, and what is said of a script where a run is."""
+    is_run = arguments.path.is_dir()
+    for name in _OF_SCRIPTS if is_run else _OF_RUNS:
+        if getattr(arguments, name) != parser.get_default(name):
+            other, this = ("script", "the folder of a run") if is_run else ("run", "a script")
+            raise InputError(f"--{name}: is for a {other}, and {arguments.path} is {this}; leave it out")
 
 
 def _script(arguments: argparse.Namespace) -> ScriptVerdict:
@@ -95,7 +110,7 @@ def _parser() -> Parser:
     run.add_argument("--full", action="store_true", help="score every target again, instead of a sample")
     run.add_argument(
         "--targets",
-        type=_count,
+        type=count,
         default=TARGETS,
         metavar="N",
         help="targets of the sample, about (default %(default)s): spread over the split where a place can be scored by "
@@ -103,7 +118,10 @@ def _parser() -> Parser:
     )
     run.add_argument("--seed", type=_seed, help="seed of the sample's places (default: drawn anew, and said)")
     run.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="the run's validation shards, if they are not where they were"
+        "--data",
+        type=existing_folder,
+        metavar="FOLDER",
+        help="the run's validation shards, if they are not where they were",
     )
     run.add_argument(
         "--device",
@@ -125,13 +143,6 @@ def _seed(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise argparse.ArgumentTypeError(f"{text[:40]!a}: a whole number from 0 to {10**19 - 1} is needed")
     return int(text)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
 
 
 if __name__ == "__main__":

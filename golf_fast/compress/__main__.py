@@ -111,6 +111,9 @@ def make(checkpoint: Annotated[Path, tyro.conf.Positional], output: Path | None 
     """
     folder = checkpoint if checkpoint.is_dir() else checkpoint.absolute().parent.parent
     run = FinishedRun(folder)
+    if not run.paths.config.exists():
+        weights = run.paths.weights.relative_to(folder)
+        raise InputError(f"{checkpoint}: is of no run; name the directory of one, or {weights} in it")
     weights, config = run.paths.weights if checkpoint.is_dir() else checkpoint, run.config
     output = output or run.paths.artifact
     refuse_to_replace(output)

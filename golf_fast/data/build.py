@@ -20,7 +20,7 @@ from golf_fast.checks import require
 from golf_fast.data.case_ops import CaseOps
 from golf_fast.data.documents import Corpus, Progress, no_progress, split
 from golf_fast.data.shards import SHARD_TOKENS, Tokens, side_car, write_shard
-from golf_fast.data.tokenizer import Tokenizer, train_tokenizer
+from golf_fast.data.tokenizer import Tokenizer, require_vocab_size, train_tokenizer
 from golf_fast.data.validation import count_bytes
 from golf_fast.errors import InputError, printable
 from golf_fast.files import locked, reason, replacing, sha256, sync_folder
@@ -71,6 +71,7 @@ def build_corpus(
     Raises:
         InputError: too little text, wrong text, or a folder that cannot be written.
     """
+    require_vocab_size(vocab_size, case_ops)
     key = f"{_FORMAT} {corpus.sha256} {vocab_size} {val_fraction} {sentencepiece.__version__}"
     if case_ops:
         key += f" {case_ops!a}"

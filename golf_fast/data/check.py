@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from golf_fast import json_files
+from golf_fast.checks import require
 from golf_fast.data.build import MANIFEST, TOKENIZER, listed_hashes
 from golf_fast.data.dataset import DOUBTED_TOKENS
 from golf_fast.data.documents import Progress, no_progress
@@ -125,10 +126,12 @@ def check(
         progress: is told of shards that were read.
 
     Raises:
-        InputError: no such folder, no shard in it, an unknown variant, or a tokenizer that cannot be used.
+        InputError: no such folder, no shard in it, no workers, an unknown variant, or a tokenizer that cannot be used.
     """
     if variant and variant not in VALIDATION_TARGETS:
         raise InputError(f"variant {variant}: it must be one of {', '.join(VALIDATION_TARGETS)}")
+    if workers is not None:
+        require(workers >= 1, "workers", workers, "at least 1")
     found = Check(folder, variant_of(folder.resolve().name) if variant is None else variant)
     paths = {
         "train": visible(folder, "*_train_*.bin"),

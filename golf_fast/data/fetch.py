@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from golf_fast import json_files
+from golf_fast.checks import require
 from golf_fast.data.documents import Progress, no_progress
 from golf_fast.data.download import About, Server
 from golf_fast.data.shards import HEADER_BYTES, shard_tokens, side_car, visible
@@ -136,7 +137,8 @@ def fetch(hub: Hub, variant: str, train_shards: int, out: Path, progress: Progre
             in the folder that are from somewhere else.
     """
     if not re.fullmatch(r"sp\d+|byte260", variant) and variant not in _CASE_OPS:
-        raise InputError(f"variant {variant}: it must be sp and digits, byte260, or {', '.join(_CASE_OPS)}")
+        raise InputError(f"variant {variant!a}: it must be sp and digits, byte260, or {', '.join(_CASE_OPS)}")
+    require(train_shards >= 1, "train shards", train_shards, "at least 1")
     lock = out / ".lock"
     try:
         out.mkdir(parents=True, exist_ok=True)

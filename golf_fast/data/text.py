@@ -220,9 +220,13 @@ def _json_lines(file: Path, content: bytes) -> list[str]:
 
 
 def _text_of(record: object, where: str) -> str:
-    text = record.get("text") if isinstance(record, dict) else None
-    if not isinstance(text, str):
+    if not isinstance(record, dict):
+        raise InputError(f"{where} is no object; {_RECORDS}")
+    if "text" not in record:
         raise InputError(f'{where} has no "text"; {_RECORDS}')
+    text = record["text"]
+    if not isinstance(text, str):
+        raise InputError(f'{where}: its "text" is no string; {_RECORDS}')
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -34,6 +34,17 @@ _OPERATORS = frozenset("".join(kind.characters for kind in KINDS))
 _NEVER_PIECES = frozenset({"\0", SPACE_MARK, "\u2585"}) | _OPERATORS  # SentencePiece keeps the first for itself
 
 
+def require_vocab_size(vocab_size: int, case_ops: CaseOps | None = None) -> None:
+    """Refuse a vocabulary that no tokenizer of ours can have, whatever the text.
+
+    Raises:
+        InputError: it is too small for the fixed pieces and a character, or too large for 16-bit tokens.
+    """
+    least = _FIXED_PIECES + len(case_ops.characters if case_ops else "") + 1
+    if not least <= vocab_size <= 65536:
+        raise InputError(f"vocabulary size {vocab_size}: it must be from {least} to 65536")
+
+
 def train_tokenizer(documents: Iterable[str], vocab_size: int, path: Path, case_ops: CaseOps | None = None) -> None:
     """Train a BPE tokenizer with byte fallback and write its model; the same documents give the same bytes.
 
@@ -49,10 +60,9 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int, path: Path, case_
     Raises:
         InputError: the vocabulary is too small, or too large for this text; or the file cannot be written.
     """
+    require_vocab_size(vocab_size, case_ops)
     operators = case_ops.characters if case_ops else ""
     fixed = _FIXED_PIECES + len(operators)
-    if not fixed < vocab_size <= 65536:
-        raise InputError(f"vocabulary size {vocab_size}: it must be from {fixed + 1} to 65536")
     texts = _at_most(documents, TRAINING_BYTES)
     if case_ops:
         texts = [case_ops.transform(text) for text in texts]

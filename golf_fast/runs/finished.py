@@ -44,7 +44,14 @@ class FinishedRun:
     @cached_property
     def settings(self) -> settings.Settings:
         """Every setting, and where it is from."""
+        self._require_there()
         return settings.read(self.paths.config)
+
+    def _require_there(self) -> None:
+        folder = self.paths.folder
+        if not folder.is_dir():
+            found = "is a file" if folder.exists() else "there is no such folder"
+            raise InputError(f"{folder}: {found}; name the directory of a run")
 
     @property
     def config(self) -> RunConfig:
@@ -57,6 +64,7 @@ class FinishedRun:
 
     def result(self) -> result.Result:
         """The score, the sizes, and what they depend on."""
+        self._require_there()
         return result.read(self.paths.result)
 
     def schedule(self) -> schedule.RecordedSchedule:

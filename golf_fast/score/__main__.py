@@ -10,6 +10,7 @@ import tyro
 
 from golf_fast import machine
 from golf_fast.arguments import call
+from golf_fast.compress import read_artifact
 from golf_fast.config import ScoreConfig, compiles
 from golf_fast.console import exit_with
 from golf_fast.distributed import Ranks
@@ -18,7 +19,7 @@ from golf_fast.model.backends import resolve_backends
 from golf_fast.report import RunLog, table
 from golf_fast.rules import in_words
 from golf_fast.runs import FinishedRun
-from golf_fast.score.loading import Scorable, load_artifact, load_run
+from golf_fast.score.loading import Scorable, load_artifact, load_run, require_there
 from golf_fast.score.scorer import score_tokens
 from golf_fast.watched_peers import WatchedPeers
 
@@ -53,10 +54,12 @@ def rescore(
             raise InputError(f"--tokens is {tokens} and --data {data}: name one of both")
         named = tokens or data
         if not run.is_file():
+            require_there(run)
             loaded = load_run(FinishedRun(run), ranks.device, named, tokenizer)
         elif named and (tokenizer or data):
             loaded = load_artifact(run, ranks.device, named, tokenizer)
         else:
+            read_artifact(run)  # what is none is not asked for its tokens
             raise InputError(
                 f"{run}: an artifact without its run needs --tokens SHARD and --tokenizer MODEL, or --data"
             )

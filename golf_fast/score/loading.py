@@ -133,13 +133,30 @@ def load_for_sampling(path: Path, device: torch.device, tokenizer: Path | None =
         InputError: a file is missing or damaged, or they do not fit together.
     """
     if path.is_file():
-        return _model_and_tokenizer(path, tokenizer or _tokenizer_beside(path.parent), "auto", device)
+        if tokenizer is None:
+            try:
+                tokenizer = _tokenizer_beside(path.parent)
+            except InputError:
+                read_artifact(path)  # a file that is none is not asked for its tokenizer
+                raise
+        return _model_and_tokenizer(path, tokenizer, "auto", device)
+    require_there(path)
     run = FinishedRun(path)
     recorded = run.result()
     for own in (run.paths.artifact, *([] if tokenizer else [run.paths.tokenizer])):
         if recorded.file_hashes:
             _require_own(own, recorded)
     return _model_and_tokenizer(run.paths.artifact, tokenizer or run.paths.tokenizer, "auto", device)
+
+
+def require_there(path: Path) -> None:
+    """Refuse a name under which there is neither the directory of a run nor an artifact.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder; name the directory of a run, or an artifact")
 
 
 def _shards(tokens: Path) -> list[Path]:

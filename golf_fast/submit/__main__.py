@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from golf_fast import machine
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, count, existing_folder
 from golf_fast.console import exit_with, say
 
 _COMMANDS = ("build", "check", "stats")
@@ -34,15 +34,17 @@ def main() -> None:
 def _build(arguments: argparse.Namespace) -> None:
     from golf_fast.audit.run.replay import Sample
     from golf_fast.model.backends import resolve_backends
-    from golf_fast.submit.folder import Author, write
-    from golf_fast.submit.record import examine
+    from golf_fast.submit.folder import Author, place, write
+    from golf_fast.submit.record import examine, require_different
 
+    date = arguments.date or time.strftime("%Y-%m-%d")
+    place(arguments.out, arguments.name, date)  # before the runs are examined, which takes a while
+    require_different(arguments.runs)
     device, _ = machine.choose_device(arguments.device)
     resolve_backends(device)
     sample = Sample(targets=arguments.targets)
     candidates = [examine(run, sample, device, arguments.data) for run in arguments.runs]
     author = Author(arguments.author, arguments.github_id, arguments.blurb)
-    date = arguments.date or time.strftime("%Y-%m-%d")
     folder = write(candidates, arguments.out, arguments.name, date, author, record=not arguments.non_record)
     say("\n".join([str(folder), *(f"  {path.name:20}{path.stat().st_size:>12,}" for path in sorted(folder.iterdir()))]))
 
@@ -88,9 +90,11 @@ def _parser() -> Parser:
     build.add_argument(
         "--non-record", action="store_true", help="write it whatever speaks against a record, and say in it what does"
     )
-    build.add_argument("--data", type=Path, metavar="FOLDER", help="the validation shards, if not where they were")
     build.add_argument(
-        "--targets", type=_count, default=4096, metavar="N", help="targets that are scored again (default %(default)s)"
+        "--data", type=existing_folder, metavar="FOLDER", help="the validation shards, if not where they were"
+    )
+    build.add_argument(
+        "--targets", type=count, default=4096, metavar="N", help="targets that are scored again (default %(default)s)"
     )
     build.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     build.set_defaults(run=_build)
@@ -112,12 +116,6 @@ def _date(text: str) -> str:
         return time.strftime("%Y-%m-%d", time.strptime(text, "%Y-%m-%d"))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text[:40]!a}: it must be a date as 2026-04-27") from None
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:12]) > 0):
-        raise argparse.ArgumentTypeError(f"{text[:40]!a}: it must be a whole number, at least 1")
-    return int(text[:12])
 
 
 def _rate(text: str) -> float:

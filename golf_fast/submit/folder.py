@@ -43,6 +43,20 @@ class Author:
     blurb: str = ""
 
 
+def place(out: Path, name: str, date: str) -> Path:
+    """Where the folder of a record goes: `out/DATE_NAME`.
+
+    Raises:
+        InputError: no folder can have this name, or there is something already.
+    """
+    folder = out / f"{date}_{name}"
+    if not FOLDER_NAME.fullmatch(folder.name):
+        raise InputError(f"--name is {name!r}: it must be letters, digits, '.', '_' and '-', a letter or digit first")
+    if folder.exists():
+        raise InputError(f"{folder}: is there already, and stays as it is; choose another --name or --out")
+    return folder
+
+
 def write(
     candidates: Sequence[Candidate], out: Path, name: str, date: str, author: Author, *, record: bool = True
 ) -> Path:
@@ -56,15 +70,11 @@ def write(
     Raises:
         InputError: something speaks against a record; the folder is there, or cannot be written.
     """
-    folder = out / f"{date}_{name}"
-    if not FOLDER_NAME.fullmatch(folder.name):
-        raise InputError(f"--name is {name!r}: it must be letters, digits, '.', '_' and '-', a letter or digit first")
+    folder = place(out, name, date)
     reasons = against(candidates)
     if record and reasons:
         more = f" (and {len(reasons) - 1} more: {'; '.join(reasons[1:])})" if len(reasons) > 1 else ""
         raise InputError(f"no record: {reasons[0]}{more}; --non-record writes it with that label")
-    if folder.exists():
-        raise InputError(f"{folder}: is there already, and stays as it is; choose another --name or --out")
     made = submission(candidates, name, date, author, record=record, reasons=reasons or ["it is not meant as one"])
     temporary = new_neighbour(folder)
     try:

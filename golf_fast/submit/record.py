@@ -77,6 +77,24 @@ def examine(folder: Path, sample: Sample, device: torch.device, data: Path | Non
     return Candidate(run, evidence.config, result, judged, code, len(artifact), digest)
 
 
+def require_different(folders: Sequence[Path]) -> None:
+    """Refuse runs that cannot stand beside one another in a folder: one that is named twice, or two of one seed.
+
+    Raises:
+        InputError: there are such, or a folder that is no run.
+    """
+    named: dict[Path, Path] = {}
+    seeds: dict[int, Path] = {}
+    for folder in folders:
+        if folder.resolve() in named:
+            raise InputError(f"{folder}: is named twice; name each run once")
+        named[folder.resolve()] = folder
+        seed = FinishedRun(folder).config.seed
+        if seed in seeds:
+            raise InputError(f"{folder}: has seed {seed}, as {seeds[seed]} has; each run needs a seed of its own")
+        seeds[seed] = folder
+
+
 def against(candidates: Sequence[Candidate]) -> list[str]:
     """What speaks against a record, in words; empty for nothing."""
     found = [reason for candidate in candidates for reason in _against_one(candidate)]

@@ -157,7 +157,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         needed = test["seeds_needed"]
         shown = f"{needed} seeds would show it at p < {RECORD_P_VALUE}"
         seeds = shown if needed else "no number of seeds would show it"
-        said.append(f"{what}: t = {test['t']:.3f}, {test['freedom']:.2f} degrees, p = {test['p']:.3g}; {seeds}")
+        freedom = f"{test['freedom']:.2f} degrees of freedom"
+        said.append(f"{what}: t = {test['t']:.3f}, {freedom}, p = {test['p']:.3g}; {seeds}")
     if len(found["tests"]) == 1:
         said.append("the margin of a record is in nats: name a run, or --bytes-per-token")
     return [*said, *found["notes"]]

@@ -244,7 +244,11 @@ def test_bytes_beside_the_tokens_are_those_of_the_text(text_folder: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"variant": "sp3"}, "variant sp3: it must be one of sp1024"), ({"tokenizer": Path("no.model")}, "no.model")],
+    [
+        ({"variant": "sp3"}, "variant sp3: it must be one of sp1024"),
+        ({"tokenizer": Path("no.model")}, "no.model"),
+        ({"workers": 0}, "workers is 0: it must be at least 1"),
+    ],
 )
 def test_what_cannot_be_checked_is_an_error(folder: Path, options: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):

@@ -201,9 +201,9 @@ def test_a_damaged_remote_file_never_gets_its_name(hub: Hub, remote: Path, tmp_p
     ("variant", "count", "says"),
     [
         ("sp320", 4, "train shards 4: sp320 has 3"),
-        ("sp320", 0, "train shards 0"),
+        ("sp320", 0, "train shards is 0: it must be at least 1"),
         ("sp9", 1, "no dataset fineweb10B_sp9; it lists fineweb10B_sp320"),
-        ("../x", 1, r"variant \.\./x"),
+        ("../x", 1, r"variant '\.\./x'"),
     ],
 )
 def test_what_is_not_there_is_an_error(hub: Hub, tmp_path: Path, variant: str, count: int, says: str) -> None:

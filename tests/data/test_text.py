@@ -54,8 +54,8 @@ def test_the_hash_follows_contents_and_names(tmp_path: Path) -> None:
         ("latin.jsonl", b'{"text": "\xff"}', r"latin\.jsonl: not UTF-8 at byte 10"),
         ("a.jsonl", b'{"text": "x"}\n{"text": \n', r"a\.jsonl: line 2: is not JSON"),
         ("a.jsonl", b'{"text": "x"}\n\n{"txt": "x"}', r'a\.jsonl: line 3 has no "text"'),
-        ("a.jsonl", b'{"text": 3}', r'a\.jsonl: line 1 has no "text"'),
-        ("a.jsonl", b'["text"]', r'a\.jsonl: line 1 has no "text"'),
+        ("a.jsonl", b'{"text": 3}', r'a\.jsonl: line 1: its "text" is no string'),
+        ("a.jsonl", b'["text"]', r"a\.jsonl: line 1 is no object"),
         ("a.jsonl", json.dumps({"text": "ab\ud800"}).encode(), r"a\.jsonl: line 1 holds half a surrogate pair at .* 2"),
     ],
 )

@@ -185,8 +185,11 @@ def test_a_run_that_was_cut_short_has_a_page(tmp_path: Path) -> None:
     assert any("not finished" in text for text in reader.texts)
 
 
-def test_an_empty_folder_has_a_page_and_a_missing_one_is_refused(tmp_path: Path) -> None:
-    assert "svg" not in Reader(write_html(tmp_path).read_text()).tags
+def test_a_folder_of_no_run_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(InputError, match=r"has no config\.json; name the directory of a run"):
+        write_html(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(InputError, match="is no folder"):
         write_html(tmp_path / "nothing")
 
@@ -261,5 +264,6 @@ def test_pictures_stand_beside_the_page(tmp_path: Path) -> None:
     written = write_pictures(leave(tmp_path))
     assert [path.parent for path in written] == [tmp_path / "plots"] * 8
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
-    (tmp_path / "nothing").mkdir()
-    assert write_pictures(tmp_path / "nothing") == []
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.json").write_text("{}")
+    assert write_pictures(tmp_path / "begun") == []

@@ -20,7 +20,7 @@ from golf_fast.runs import Result
 from golf_fast.score.verdict import Verdict
 from golf_fast.submit import schema
 from golf_fast.submit.folder import Author, write
-from golf_fast.submit.record import Candidate, against, examine
+from golf_fast.submit.record import Candidate, against, examine, require_different
 
 AUTHOR = Author("A Person", "aperson", "what it is")
 LEGAL = Verdict([], [], "B", "stream")
@@ -85,6 +85,15 @@ def test_each_reason_is_refused_by_itself(pair: list[Candidate], tmp_path: Path,
 def test_one_run_is_not_two_seeds(pair: list[Candidate]) -> None:
     copied = replace(pair[1], artifact_sha256=pair[0].artifact_sha256)
     assert against([pair[0], copied]) == ["two runs have one artifact: each seed needs a run of its own"]
+
+
+def test_a_run_or_a_seed_that_is_named_twice_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    require_different(runs)
+    with pytest.raises(InputError, match="is named twice"):
+        require_different([*runs, runs[0] / ".." / runs[0].name])
+    shutil.copytree(runs[0], tmp_path / "copy")
+    with pytest.raises(InputError, match="has seed 42, as "):
+        require_different([*runs, tmp_path / "copy"])
 
 
 def test_a_size_at_the_limit_fits(pair: list[Candidate]) -> None:

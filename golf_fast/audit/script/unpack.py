@@ -56,6 +56,8 @@ def read(path: Path) -> Source:
     text = _text(path)
     size, layers = len(text.encode()), []
     tree = _parse(path, text)
+    if not any(isinstance(node, ast.Call | ast.FunctionDef | ast.Import | ast.ImportFrom) for node in ast.walk(tree)):
+        raise InputError(f"{path}: calls, defines and imports nothing, so it trains nothing; name a Python script")
     for _ in range(MOST_LAYERS):
         found = _inner(path, tree)
         if found is None:

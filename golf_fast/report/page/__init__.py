@@ -21,7 +21,7 @@ def write_html(run_dir: Path) -> Path:
     """Write the page into `run_dir` and return its path.
 
     Raises:
-        InputError: `run_dir` is no folder, cannot be written, or its settings or result are not JSON.
+        InputError: `run_dir` is not the directory of a run, cannot be written, or its settings or result are not JSON.
     """
     run = _opened(run_dir)
     page = _page(run)
@@ -51,7 +51,10 @@ def write_pictures(run_dir: Path) -> list[Path]:
 def _opened(run_dir: Path) -> FinishedRun:
     if not run_dir.is_dir():
         raise InputError(f"{run_dir}: is no folder; name the directory of a run")
-    return FinishedRun(run_dir)
+    run = FinishedRun(run_dir)
+    if not any(path.exists() for path in (run.paths.config, run.paths.metrics, run.paths.result)):
+        raise InputError(f"{run_dir}: has no {run.paths.config.name}; name the directory of a run")
+    return run
 
 
 def _page(run: FinishedRun) -> str:
