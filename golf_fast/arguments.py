@@ -1,4 +1,4 @@
-"""The arguments of a program: what is wrong with them is one line and exit code 2, not a box or a page of usage."""
+"""Parses the arguments of programs: an error is one line and exit code 2, not a box or a page of usage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from golf_fast.errors import InputError, printable
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of the standard library that raises an `InputError` in place of printing its usage and ending."""
+    """An `ArgumentParser` that raises an `InputError` instead of printing its usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; {self.prog} --help shows all")
@@ -39,17 +39,17 @@ def existing_folder(text: str) -> Path:
 
 @contextlib.contextmanager
 def in_one_line(prog: str = "") -> Iterator[None]:
-    """Where tyro would draw a box on stderr and end the program, raise an `InputError` with what the box says.
+    """A context in which tyro, instead of drawing a box on stderr and exiting, raises an `InputError` with its message.
 
     Args:
-        prog: how the program is called, to name its help; "": the help is not named.
+        prog: how the program is called, to point to its help; "": the help is not mentioned.
     """
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             yield
     except SystemExit as stop:
-        if not stop.code:  # the help, which was asked for and printed
+        if not stop.code:  # the help was requested and is printed
             raise
         cause: BaseException | None = stop
         while cause is not None and not isinstance(cause, InputError):
@@ -64,17 +64,17 @@ def call(
     description: str | None = None,
     args: Sequence[str] | None = None,
 ) -> None:
-    """Call a function, or the one that a subcommand names, with what the command line says of its parameters.
+    """Call a function, or that of a subcommand, with arguments from the command line.
 
     Args:
-        program: the function, or subcommand -> function.
+        program: the function, or functions by subcommand.
         prog: how the program is called.
-        description: for the help; default: the function's docstring.
-        args: the command line; default: the process's.
+        description: text for the help; default: the function's docstring.
+        args: the command line; default: that of the process.
 
     Raises:
-        InputError: an unknown or missing argument, or a value that a parameter cannot have.
-        SystemExit: with 0, after the help was asked for and printed.
+        InputError: an argument is unknown or missing, or has an invalid value.
+        SystemExit: with code 0, after the help was requested and printed.
     """
     import tyro
 
@@ -96,7 +96,7 @@ def call(
 
 
 def _later(function: Callable[..., None]) -> Callable[..., Any]:
-    """A function of the same parameters that returns the call instead of making it."""
+    """A function with the same parameters that returns a deferred call."""
 
     @functools.wraps(function)
     def bind(*arguments: object, **named: object) -> Callable[[], None]:
@@ -106,7 +106,7 @@ def _later(function: Callable[..., None]) -> Callable[..., Any]:
 
 
 def _sentence(box: str) -> str:
-    """What a box that tyro drew says, on one line: the text between its title and the first rule after it."""
+    """The message of a box that tyro drew, on one line: the text between its title and the first rule after it."""
     said: list[str] = []
     for line in box.splitlines()[1:]:
         text = line.strip("│| ")

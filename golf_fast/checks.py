@@ -1,4 +1,4 @@
-"""What the fields of a configuration are checked with, and the mark of those that were added later."""
+"""Checks of configuration fields, and the mark for fields that were added to a dataclass later."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from golf_fast.errors import InputError
 Value = TypeVar("Value")
 
 MOST = 2**31 - 1
-"""Greatest magnitude of a number that has no closer limit of its own: whole numbers fit into 32 bits."""
+"""Greatest magnitude of a number without a tighter limit of its own: whole numbers fit into 32 bits."""
 
 
 def later(default: Value) -> Value:
-    """A field that was added after files with its dataclass were written: where a file lacks it, `default` is meant."""
+    """A field that was added after files with its dataclass were written; a file without it means `default`."""
     made: Value = dataclasses.field(default=default, metadata={"later": True})
     return made
 
 
 def for_file(config: Any) -> dict[str, Any]:
-    """The fields of a flat dataclass for a file, but for those that were added later and have the value that is meant
-    where a file lacks them: so a file that has no use for them is the same to the byte as before they were there."""
+    """The fields of a flat dataclass to be written to a file, without those that were added later and have their
+    default
+    value: a file that does not use them is byte-identical to one written before they existed."""
     unused = {
         field.name
         for field in dataclasses.fields(config)
@@ -32,10 +33,10 @@ def for_file(config: Any) -> dict[str, Any]:
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
-    """Refuse a value.
+    """Check a condition on a value.
 
     Raises:
-        InputError: `condition` is false; says that `name` is `value` and must be `expected`.
+        InputError: `condition` is false; the message says that `name` is `value` and must be `expected`.
     """
     if not condition:
         said = str(value)
@@ -59,8 +60,8 @@ def require_not_negative(config: Any, prefix: str, *names: str) -> None:
 def require_numbers(config: Any, prefix: str, **most: int) -> None:
     """Require that every number of a configuration is finite and at most its limit.
 
-    The limit is what `most` says, else `MOST`: no run needs more. What is beyond is a slip, or comes from a stranger,
-    and would take all memory or time of the machine, or leave the range of float32.
+    The limit of a field is given by `most`, else it is `MOST`. No run needs more: a larger value is a mistake or comes
+    from an untrusted file, and would exhaust memory or time, or leave the range of float32.
     """
     for name, value in vars(config).items():
         if isinstance(value, int | float):

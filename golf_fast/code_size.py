@@ -1,4 +1,4 @@
-"""The code that a run ships, and its bytes: the one place that counts them."""
+"""The code that a run ships, and its size in bytes; no other place counts it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from golf_fast.config import RunConfig
 
 @dataclass(frozen=True)
 class Code:
-    """What ships as code: one file, whose bytes count."""
+    """The shipped code: one file, whose bytes count."""
 
     content: bytes
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """Its size in bytes."""
         return len(self.content)
 
     @property
     def hash(self) -> str:
-        """Hexadecimal SHA-256 of it: equal for runs with the same code."""
+        """Hexadecimal SHA-256 of the code."""
         return hashlib.sha256(self.content).hexdigest()
 
 
 def code(config: RunConfig) -> Code:
-    """The `train_gpt.py` of a run: known before it begins, and the same for every seed."""
-    from golf_fast.submit.single_file import build  # it is not needed where the file is there already
+    """The `train_gpt.py` of a run, which is known before the run begins and the same for every seed."""
+    from golf_fast.submit.single_file import build  # imported here, since a run that is resumed does not need it
 
     return Code(build(config))

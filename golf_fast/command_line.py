@@ -1,4 +1,5 @@
-"""The command line of a run: a recipe's name, flags for every field, the environment, and where each value is from."""
+"""The command line of a run: the name of a recipe, a flag for every field, environment variables, and the origin of
+each value."""
 
 from __future__ import annotations
 
@@ -27,12 +28,12 @@ Config = TypeVar("Config", bound=Any)
 
 @dataclass(frozen=True)
 class Parsed:
-    """A run's configuration and where it is from.
+    """The configuration of a run and the origin of its values.
 
     Attributes:
         config: the configuration.
-        origins: dotted field -> "command line", "environment NAME" or "recipe", for every field.
-        lines: what to print: the recipe with the reason for it, then every value that is not the recipe's.
+        origins: for every dotted field, "command line", "environment NAME" or "recipe".
+        lines: lines to print: the recipe with the reason for it, then every value that differs from the recipe.
     """
 
     config: RunConfig
@@ -40,7 +41,7 @@ class Parsed:
     lines: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `config.json` of a run directory holds: the configuration as nested plain values, and the origins."""
+        """The content of `config.json`: the configuration as nested plain values, and the origins."""
         return {"config": self.config.as_dict(), "origins": self.origins}
 
 
@@ -63,17 +64,17 @@ def parse(
     prog: str,
     default_recipe: Callable[[], tuple[str, str]],
 ) -> Parsed:
-    """The configuration that a command line asks for; it goes before the environment, and that before the recipe.
+    """The configuration of a command line, whose flags override the environment, which overrides the recipe.
 
     Args:
         argv: the arguments after the program's name: optionally a recipe, then flags.
-        environ: environment variables; `golf_fast.environment` says which are read.
+        environ: environment variables; `golf_fast.environment` lists those that are read.
         prog: how the program is called, for the help.
-        default_recipe: gives a recipe's name and the reason for it, where none is named.
+        default_recipe: returns the name of a recipe and the reason for it, if none is given.
 
     Raises:
-        InputError: an unknown recipe, flag or value, or values that do not go together.
-        SystemExit: with 0, after the help was asked for and printed.
+        InputError: a recipe, flag or value is unknown or invalid, or values are inconsistent.
+        SystemExit: with code 0, after the help was requested and printed.
     """
     arguments = list(argv)
     if arguments and not arguments[0].startswith("-"):
@@ -86,7 +87,7 @@ def parse(
     added = {field: setting for field, setting in environment.items() if field not in given}
     if {"-h", "--help"} & set(arguments):
         _show_help(prog, name, recipe, quiet=environ.get("RANK", "0") != "0")
-    # What the environment sets goes in as flags, so that only the values in force are checked, and all together.
+    # Values of the environment are added as flags, so that only the resulting values are checked, all together.
     flags = [flag for field, setting in added.items() for flag in as_flags(field, setting.value)]
     try:
         config = _from_flags([*arguments, *flags], recipe, prog)
@@ -110,14 +111,16 @@ def parse(
 
 
 def beside(arguments: Sequence[str], config: RunConfig, allowed: Collection[str], prog: str) -> RunConfig:
-    """A configuration with the few flags that may be given beside it.
+    """An existing configuration, changed by the few flags that are allowed with it.
 
     Args:
         arguments: flags.
-        allowed: dotted fields that they may set.
+        config: the existing configuration.
+        allowed: dotted fields that the flags may set.
+        prog: how the program is called, for error messages.
 
     Raises:
-        InputError: another flag, or a wrong value.
+        InputError: a flag is not allowed, or a value is invalid.
     """
     names = ", ".join(flag for field in allowed for flag in flag_names(field))
     for argument in arguments:
@@ -128,12 +131,12 @@ def beside(arguments: Sequence[str], config: RunConfig, allowed: Collection[str]
 
 
 def field_names() -> tuple[str, ...]:
-    """The dotted names of all fields of `RunConfig` that have a flag, in their order."""
+    """The dotted names of all fields of `RunConfig` that have a flag, in order."""
     return tuple(_walk(_DEFAULT, ""))
 
 
 def flag_names(field: str) -> list[str]:
-    """The flags of a dotted field: one, or for a switch the one that turns it on and the one that turns it off."""
+    """The flag of a dotted field, or for a boolean the flag that turns it on and the one that turns it off."""
     names = [field]
     if isinstance(_get(_DEFAULT, field), bool):
         stage, _, name = field.rpartition(".")
@@ -142,7 +145,7 @@ def flag_names(field: str) -> list[str]:
 
 
 def as_flags(field: str, value: Any) -> list[str]:
-    """The words of a command line that set a dotted field to a value."""
+    """The command-line arguments that set a dotted field to a value."""
     names = flag_names(field)
     if isinstance(value, bool):
         return [names[0] if value else names[1]]
@@ -165,10 +168,10 @@ def _get(config: RunConfig, field: str) -> Any:
 
 
 def named(name: str) -> RunConfig:
-    """The configuration that a recipe is.
+    """The configuration of a recipe.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: there is no recipe of this name.
     """
     if name not in RECIPES:
         nearest = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0)[0]
@@ -177,10 +180,10 @@ def named(name: str) -> RunConfig:
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
-    """A configuration, or a part of one, with other values of some dotted fields, all changed together.
+    """A configuration, or a part of one, with new values of some dotted fields, all changed together.
 
     Raises:
-        InputError: they do not go together.
+        InputError: the values are inconsistent.
     """
     own, inner = dict[str, Any](), dict[str, dict[str, Any]]()
     for field, value in values.items():
@@ -194,13 +197,13 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def differences(config: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Dotted field -> its value in `config` and in `other`, of every field with a flag in which they differ."""
+    """The values in `config` and in `other` of every field with a flag in which they differ, by dotted name."""
     pairs = ((field, _get(config, field), _get(other, field)) for field in field_names())
     return {field: (value, others) for field, value, others in pairs if value != others}
 
 
 def _spelled(argument: str) -> str:
-    """A flag without its value, in the spelling of the help: tyro takes `_` for `-`."""
+    """A flag without its value, spelled as in the help: tyro accepts `_` for `-`."""
     return argument.partition("=")[0].replace("_", "-")
 
 
@@ -233,7 +236,7 @@ def _unknown(argument: str, prog: str) -> str:
 
 
 def _culprits(message: str, added: Mapping[str, Setting], environ: Mapping[str, str]) -> str:
-    """Which variables set a field that an error message names."""
+    """A text that names the environment variables that set a field named in an error message."""
     words = set(re.findall(r"\w+", message))
     names = {setting.variable for field, setting in added.items() if field.rpartition(".")[2] in words}
     said = ", ".join(f"{name}={environ[name]}" for name in sorted(names))
@@ -241,7 +244,7 @@ def _culprits(message: str, added: Mapping[str, Setting], environ: Mapping[str, 
 
 
 def shown(value: Any) -> str:
-    """A value of a field, for people."""
+    """The value of a field as a text for people."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     if isinstance(value, tuple):
@@ -259,7 +262,7 @@ def _origin_text(field: str, origins: Mapping[str, str], environment: Mapping[st
 
 
 def _show_help(prog: str, name: str, recipe: RunConfig, quiet: bool) -> None:
-    """Print the help and end the program; other ranks than the first end without a word."""
+    """Print the help on the first rank, and end the program."""
     if not quiet:
         width = min(shutil.get_terminal_size().columns, 100)
         about = f"{_ABOUT}\n{prog} {_RESUME}"

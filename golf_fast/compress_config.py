@@ -1,4 +1,4 @@
-"""How weights become an artifact: the settings of compression, checked when they are made.
+"""The configuration of compression, checked on construction.
 
 `golf_fast.config` has the rest of what a run is, and gives these names too.
 """

@@ -1,4 +1,4 @@
-"""What a run is: one frozen dataclass per stage, checked when it is made.
+"""The configuration of a run: one frozen dataclass per stage, checked on construction.
 
 Defaults are those of the seed (the published 25.5 M-parameter submission, with legal test-time training).
 The named variants are in `golf_fast.recipes`. Importing this module imports no stage.

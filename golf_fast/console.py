@@ -1,7 +1,7 @@
-"""How a program of this package speaks and ends.
+"""Output, signals and exit codes of the programs of this package.
 
-What is printed only accompanies what a program does: a terminal that is closed, a full disk behind `>`, a reader that
-went away or an encoding without some character costs the rest of the output and never the run.
+A failure to print never ends a run: if a terminal is closed, the disk behind `>` is full, the reader of a pipe has gone
+or an encoding lacks a character, only the rest of the output is lost.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from golf_fast.errors import InputError, StoppedError, printable
 
 _LEAST_COLUMNS = 20
 _NO_PATH = (errno.ENAMETOOLONG, errno.EACCES)
-"""What the system answers to the question whether there is such a file, beside yes and no."""
+"""Error numbers of a system call that cannot tell whether a file exists."""
 
 
 class Stream(io.TextIOBase):
-    """A text stream that is given up at its first failure: later writes do nothing, and no write raises OSError.
+    """A text stream that is abandoned at its first failure: later writes do nothing, and no write raises OSError.
 
     Attributes:
-        lost: why it was given up; None while it works.
+        lost: why it was abandoned; None while it works.
 
     Args:
-        under: the stream to write to; None (Python's for a closed descriptor) is one that was given up already.
+        under: the stream to write to; None (as Python has it for a closed descriptor): it is abandoned from the start.
     """
 
     def __init__(self, under: IO[str] | None) -> None:
@@ -47,7 +47,7 @@ class Stream(io.TextIOBase):
         if text and self._under is not None and self.lost is None:
             try:
                 self._under.write(text)
-            except UnicodeEncodeError:  # it could not be told to escape what it has no code for
+            except UnicodeEncodeError:  # the stream could not be configured to escape what it cannot encode
                 self.write(text.encode("ascii", "backslashreplace").decode())
             except (OSError, ValueError) as error:
                 self._give_up(error)
@@ -65,7 +65,7 @@ class Stream(io.TextIOBase):
                 self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        """Point the descriptor at nothing, or the interpreter complains when it flushes what is left at the end."""
+        """Redirect the descriptor to the null device, or the interpreter reports an error when it flushes at exit."""
         self.lost = error
         assert self._under is not None
         with contextlib.suppress(OSError, ValueError):
@@ -102,12 +102,12 @@ class Stream(io.TextIOBase):
         return getattr(self._under, "buffer", None)
 
     def close(self) -> None:
-        """Leave the stream below open: it is the interpreter's."""
+        """Do not close the underlying stream, which belongs to the interpreter."""
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[tuple[Stream, Stream]]:
-    """`sys.stdout` and `sys.stderr` as streams that a failure ends without ending the program, while the block runs."""
+    """Replace `sys.stdout` and `sys.stderr` by `Stream`s while the block runs."""
     _fill_closed_descriptors()
     before = sys.stdout, sys.stderr
     out, err = Stream(before[0]), Stream(before[1])
@@ -121,19 +121,19 @@ def guarded() -> Iterator[tuple[Stream, Stream]]:
 
 
 def _fill_closed_descriptors() -> None:
-    """Point closed descriptors of the standard streams at nothing: else the next file to be opened becomes one."""
+    """Open the null device on closed standard descriptors, which the next opened file would take otherwise."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came: a program ends as after Ctrl-C, with what it knows written down.
+    """SIGTERM or SIGHUP was received: the program ends as after Ctrl-C, and saves its state.
 
     Attributes:
-        number: of the signal.
+        number: number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -142,20 +142,20 @@ class Terminated(KeyboardInterrupt):
 
 
 _SIGNALS = ("SIGTERM", "SIGHUP")
-"""What is taken like Ctrl-C, where the system has it."""
+"""Signals that are treated like Ctrl-C, if the system has them."""
 HANG_SECONDS = 25.0
-"""How long a rank of several may take to end after a signal; torchrun kills it after 30."""
+"""Seconds within which a rank of several must end after a signal; torchrun kills it after 30."""
 _ONE_PRESS_SECONDS = 1.0
-"""Signals that come so soon after the first are one wish: a terminal that closes sends two, and so may a launcher."""
+"""Seconds within which several signals count as one: a terminal that closes sends two, and so may a launcher."""
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Terminated` while the block runs; one that the caller ignores (nohup) stays ignored.
+    """Let SIGTERM and SIGHUP raise `Terminated` while the block runs; a signal that is ignored (nohup) stays ignored.
 
-    After the first, further ones wait for nothing: a terminal that closes sends two. Ranks other than the first write
-    nothing that could be lost, and end at once. A rank of several that waits for another when a signal comes, where no
-    Python runs, is ended after `HANG_SECONDS`.
+    Further signals are ignored for a second, since a terminal that closes sends two. Ranks other than the first, which
+    write no files, end at once. A rank that is blocked in a collective, where no Python code runs, is ended after
+    `HANG_SECONDS`.
     """
     previous: dict[signal.Signals, Any] = {}
 
@@ -167,7 +167,7 @@ def interruptible() -> Iterator[None]:
     in_main = threading.current_thread() is threading.main_thread()
     if in_main and os.environ.get("RANK", "0") == "0":
         for name in _SIGNALS:
-            which = getattr(signal, name, None)  # not every system has both
+            which = getattr(signal, name, None)  # some systems lack one
             if which is not None and signal.getsignal(which) == signal.SIG_DFL:
                 previous[which] = signal.signal(which, stop)
     several = in_main and os.environ.get("WORLD_SIZE", "1") != "1"
@@ -181,7 +181,7 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ending_within(seconds: float) -> Iterator[None]:
-    """End the process that long after a signal for which Python has a handler, whatever its main thread waits for."""
+    """End the process `seconds` after a signal with a Python handler, whatever the main thread is waiting for."""
     receiving, sending = os.pipe()
     os.set_blocking(sending, False)
     before = signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
@@ -208,11 +208,11 @@ def _ending_within(seconds: float) -> Iterator[None]:
 
 
 class Deferral:
-    """A signal that came and waits for the end of a step.
+    """A received signal that is deferred to the end of a step.
 
     Attributes:
-        number: of the signal; 0 for none.
-        holding: whether the next signal waits; else it ends the program as always.
+        number: number of the signal; 0: none was received.
+        holding: whether the next signal is deferred; otherwise it ends the program at once.
     """
 
     def __init__(self) -> None:
@@ -220,10 +220,10 @@ class Deferral:
         self.holding = False
 
     def end(self, number: int = 0) -> NoReturn:
-        """End the program as the signal wants.
+        """End the program as the signal would have.
 
         Args:
-            number: of the signal, where it came to another process.
+            number: number of the signal, if another process received it.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C.
@@ -236,9 +236,9 @@ class Deferral:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Deferral]:
-    """Ctrl-C, SIGTERM and SIGHUP can be held back while the block runs: the first one, where `Deferral.holding` is set.
+    """Defer the first Ctrl-C, SIGTERM or SIGHUP while the block runs and `Deferral.holding` is set.
 
-    A second one ends the program as always. Every rank of several takes part.
+    A second signal ends the program at once. Every rank does this.
     """
     deferral = Deferral()
     previous: dict[int, Any] = {}
@@ -269,15 +269,13 @@ def deferred() -> Iterator[Deferral]:
 
 
 def say(text: str = "") -> None:
-    """Print a line, or several, for people: control characters in names that are from files or servers are escaped."""
+    """Print text with control characters escaped, as it may contain names from files or servers."""
     print(printable(text, keep="\n\t"), flush=True)
 
 
 def as_meant(word: str) -> str:
-    """A word of a command line as its shell would have passed it on from another place.
-
-    `~` is the home after `=` too, where most shells leave it, and a carriage return at the end is a script's line end.
-    """
+    """An argument with `~` after `=` expanded, which most shells do not do, and without a trailing carriage return,
+    which comes from a script with other line ends."""
     word = word.rstrip("\r")
     name, equals, value = word.partition("=")
     if equals and (value == "~" or value.startswith("~/")):
@@ -286,19 +284,19 @@ def as_meant(word: str) -> str:
 
 
 def exit_with(main: Callable[[], None], *, prints: bool = True) -> NoReturn:
-    """Run `main` and exit: with 2 and one line on stderr after an `InputError`, 1 after a `StoppedError`, 128 + n after
-    signal n.
+    """Run `main` and exit: with code 2 and one line on stderr after an `InputError`, 1 after a `StoppedError`, 128 + n
+    after signal n (130 after Ctrl-C).
 
-    Ctrl-C is 130. Where the output is what the program is for, losing it is a failure, exit code 1: in silence after a
-    reader that goes away (`| head`), else with the reason on stderr.
+    If the output is the purpose of the program, losing it is a failure with exit code 1: silently if the reader of a
+    pipe has gone (`| head`), else with the reason on stderr.
 
     Args:
         main: the program.
-        prints: whether its output is what it is for; else its files are.
+        prints: whether its output is its purpose, and not its files.
     """
     sys.argv[1:] = map(as_meant, sys.argv[1:])
     if shutil.get_terminal_size().columns < _LEAST_COLUMNS:
-        os.environ["COLUMNS"] = str(_LEAST_COLUMNS)  # in fewer, tyro looks without end for a place to break a line
+        os.environ["COLUMNS"] = str(_LEAST_COLUMNS)  # with fewer, tyro loops for ever to find a line break
     with guarded() as (out, err), interruptible():
         code = _run(main)
         out.flush()
@@ -324,7 +322,7 @@ def _run(main: Callable[[], None]) -> int:
         print("interrupted" if number == signal.SIGINT else f"interrupted: {stop}", file=sys.stderr, flush=True)
         return 128 + number
     except OSError as error:
-        # A path that cannot even be asked about; what reads and writes files has named its own errors.
+        # A path that cannot be queried; code that reads and writes files reports its own errors.
         if error.errno not in _NO_PATH or error.filename is None:
             raise
         name = printable(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else error.filename

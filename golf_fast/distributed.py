@@ -1,4 +1,4 @@
-"""The ranks of a run and what they say to each other. A single process never touches torch.distributed."""
+"""The ranks of a run and their collectives. A single process never uses torch.distributed."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _BUCKET_BYTES = 32 << 20  # large enough to fill the links, small enough for the
 _LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 Wait = Callable[[], None]
-"""Waits for an exchange that was begun: for one between GPUs the stream does, not the host."""
+"""Waits for a collective that was begun; between GPUs the stream waits, not the host."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """One process's place among the processes of a run.
+    """The rank of this process in a run, and its collectives.
 
-    Collectives must be called by every rank, in one order, with tensors of equal shapes. Tensors on a GPU go through
-    NCCL; tensors on the CPU, and the numbers and barriers of the host, through gloo, so that they wait for no GPU.
+    Collectives must be called by every rank in the same order with tensors of equal shapes. Tensors on a GPU use NCCL;
+    tensors on the CPU, and the numbers and barriers of the host, use gloo, so that they do not wait for a GPU.
     """
 
     rank: int
     world_size: int
     device: torch.device
     peers: Peers | None = None
-    """The others; None where there are none."""
+    """The other ranks; None: there are none."""
     local_rank: int = 0
-    """Its number among the ranks of its machine."""
+    """Number of this rank among the ranks of its machine."""
 
     @staticmethod
     def single(device: torch.device | str = "cpu") -> Ranks:
@@ -44,18 +44,18 @@ class Ranks:
 
     @staticmethod
     def from_environment(device_kind: str, micro_batches: int | None = None, peers: type[Peers] = Peers) -> Ranks:
-        """Join the run that torchrun describes in the environment; without its names this is the only process.
+        """Join the run that torchrun describes in environment variables; without them this is the only process.
 
         Args:
             device_kind: "cpu", or "cuda": every rank takes the GPU of its local rank.
-            micro_batches: what the world size must divide, if anything (`train.micro_batches`).
-            peers: how the others are met; `golf_fast.watched_peers.WatchedPeers` watches them too.
+            micro_batches: number that the world size must divide (`train.micro_batches`); None: no check.
+            peers: class that connects to the other ranks; `golf_fast.watched_peers.WatchedPeers` also watches them.
 
         Raises:
-            InputError: some of torchrun's names are missing or no numbers, the world size does not divide
+            InputError: some of torchrun's variables are missing or invalid, the world size does not divide
                 `micro_batches`, or there are fewer GPUs than local ranks.
-            StoppedError: another rank does not come; says which. Every later exchange raises it too, where a rank is
-                waited for longer than GOLF_FAST_PEER_SECONDS.
+            StoppedError: another rank did not join; the message names it. Later collectives raise it too, if a rank
+                does not respond within GOLF_FAST_PEER_SECONDS.
         """
         assert device_kind in ("cpu", "cuda"), device_kind
         world_size = 1
@@ -79,22 +79,23 @@ class Ranks:
 
     @property
     def main(self) -> bool:
-        """Whether this rank writes the files and the lines."""
+        """Whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
     @property
     def turn(self) -> int:
-        """When this rank does what one has to do before the others: rank 0 in turn 0, then, where machines do not share
-        their files, one rank of each in turn 1, and the rest in turn 2."""
+        """The turn of this rank in work that some ranks must do before others: 0 for rank 0, 1 for the first rank of
+        each other machine (which may not share its files), 2 for the rest."""
         return 0 if self.main else 1 if self.local_rank == 0 else 2
 
     def share(self, start: int, stop: int) -> tuple[int, int]:
-        """This rank's contiguous piece `(start, stop)` of a range; sizes differ by one at most."""
+        """This rank's contiguous part `(start, stop)` of a range; sizes differ by one at most."""
         count = stop - start
         return start + count * self.rank // self.world_size, start + count * (self.rank + 1) // self.world_size
 
     def all_mean_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each floating tensor (any shape, one device) by its mean over the ranks, the same bits on all."""
+        """Replace each floating-point tensor (any shape, all on one device) by its mean over the ranks, bit-identical
+        on all ranks."""
         if self.world_size == 1:
             return
         with torch.no_grad():
@@ -116,7 +117,7 @@ class Ranks:
         assert tensor.is_contiguous()
         data = tensor.detach()
         if data.device.type == "cpu" and data.dtype in (torch.bfloat16, torch.float16):
-            wide = data.float()  # gloo would round to 16 bits after every addition, or refuse
+            wide = data.float()  # gloo would round to 16 bits after every addition, or not support the dtype
             self._exchange(lambda: dist.all_reduce(wide))
             data.copy_(wide)
         else:
@@ -148,7 +149,7 @@ class Ranks:
 
     def start_reduce_scatter(self, out: Tensor, tensor: Tensor) -> Wait:
         """Begin to fill `out` `[n, ...]` with this rank's rows of the sum over the ranks of `tensor`
-        `[world_size * n, ...]`, which must not change before it is done. Both are contiguous, float32 or float64."""
+        `[world_size * n, ...]`, which must not change until the wait. Both are contiguous, float32 or float64."""
         assert out.is_contiguous()
         assert tensor.is_contiguous()
         assert out.dtype == tensor.dtype
@@ -158,7 +159,7 @@ class Ranks:
         return self._start(lambda: scatter(out, tensor.detach(), async_op=True))
 
     def start_all_gather(self, out: Tensor, shard: Tensor) -> Wait:
-        """Begin what `all_gather_into` does."""
+        """As `all_gather_into`, but return before it is complete."""
         assert out.is_contiguous()
         assert shard.is_contiguous()
         assert out.dtype == shard.dtype
@@ -172,7 +173,7 @@ class Ranks:
         return lambda: self._exchange(works[0].wait)
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
-        """Every rank's bytes, of any length, in rank order. They travel between the hosts: no GPU is waited for."""
+        """Every rank's bytes, of any length, in rank order, exchanged between the hosts without waiting for a GPU."""
         if self.world_size == 1:
             return [data]
         lengths = torch.zeros(self.world_size, dtype=torch.int64)
@@ -185,7 +186,7 @@ class Ranks:
         return [row[:length].numpy().tobytes() for row, length in zip(rows, lengths.tolist(), strict=True)]
 
     def broadcast_float(self, x: float) -> float:
-        """Rank 0's number, exactly. It travels between the hosts: no GPU is waited for."""
+        """Rank 0's number, exactly, sent between the hosts without waiting for a GPU."""
         if self.world_size == 1:
             return x
         number = torch.tensor([x], dtype=torch.float64)
@@ -193,12 +194,12 @@ class Ranks:
         return float(number.item())
 
     def barrier(self) -> None:
-        """Wait until every rank's host is here. Work queued on a GPU is not waited for."""
+        """Wait until the host of every rank has called this; work queued on a GPU is not waited for."""
         if self.world_size > 1:
             self._exchange(lambda: dist.all_reduce(torch.zeros(1)))
 
     def _exchange(self, collective: Callable[[], object]) -> None:
-        """Run a collective of torch; where it waits in vain, say for whom."""
+        """Run a collective of torch; if it times out, raise an error that names the missing rank."""
         try:
             collective()
         except RuntimeError as error:
@@ -210,7 +211,7 @@ class Ranks:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Leave the run; after an error tell the others, each of which ends too, soon, and says it."""
+        """Leave the run; after an error, inform the other ranks, which then end and report it too."""
         if error is None:
             self.close()
         elif self.peers is not None:
@@ -281,6 +282,6 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def _as_bytes(tensor: Tensor) -> Tensor:
-    """The memory of a contiguous tensor as uint8 `[bytes]`: what is only moved needs no support for its dtype."""
+    """The memory of a contiguous tensor as uint8 `[bytes]`, for collectives that only move data, of any dtype."""
     assert tensor.is_contiguous()
     return tensor.detach().reshape(-1).view(torch.uint8)

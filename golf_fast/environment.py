@@ -1,7 +1,7 @@
-"""The environment names that users of the published scripts already type, and the fields that they set.
+"""The environment variables of the published scripts, and the fields that they set.
 
-`VARIABLES` is the one table. MATCHED_FINEWEB_REPO_ID, MATCHED_FINEWEB_REMOTE_ROOT_PREFIX and MATCHED_FINEWEB_BASE_URL
-are not in it: they say where data are fetched from and are no part of what a run is.
+The table is `VARIABLES`. MATCHED_FINEWEB_REPO_ID, MATCHED_FINEWEB_REMOTE_ROOT_PREFIX and MATCHED_FINEWEB_BASE_URL are
+not in it: they say where data are fetched from, which is not part of a run's configuration.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Kind:
     """How the text of a variable becomes a value.
 
     Attributes:
-        expected: what a right value is, for people.
+        expected: description of valid values, for error messages.
         parse: (text, the recipe's value) -> value; raises ValueError.
     """
 
@@ -55,14 +55,14 @@ def _names(text: str, _: Any) -> tuple[str, ...]:
 
 
 def _protocol(text: str, protocol: str) -> str:
-    """On keeps the recipe's protocol; a recipe without one gets the legal one."""
+    """If on, keep the recipe's protocol, or select the legal one if the recipe has none."""
     if not _switch(text):
         return "off"
     return "chunked" if protocol == "off" else protocol
 
 
 def _smear(text: str, smear: str) -> str:
-    """On keeps the recipe's smear; a recipe without one gets that of the scripts with this name."""
+    """If on, keep the recipe's smear, or select that of the scripts with this variable if the recipe has none."""
     if not _switch(text):
         return "off"
     return "before_norm" if smear == "off" else smear
@@ -91,7 +91,7 @@ class Variable:
     """An environment name, the fields of `RunConfig` (dotted) that it sets, and the kind of its value.
 
     Attributes:
-        also: fields that get a fixed value wherever the variable is set.
+        also: fields that get a fixed value whenever the variable is set.
     """
 
     name: str
@@ -100,12 +100,12 @@ class Variable:
     also: Mapping[str, str] = field(default_factory=dict)
 
     def settings(self, text: str, recipe: RunConfig) -> dict[str, Any]:
-        """Dotted field -> value for the text of the variable.
+        """The values of dotted fields for the text of the variable.
 
         Raises:
             InputError: the text is not of the variable's kind.
         """
-        text = text.rstrip("\r\n")  # of a script or an env file with other line ends
+        text = text.rstrip("\r\n")  # left by a script or env file with other line ends
         try:
             values = {name: self.kind.parse(text, attrgetter(name)(recipe)) for name in self.fields}
         except ValueError:
@@ -236,10 +236,10 @@ class Setting:
 
 
 def settings(environ: Mapping[str, str], recipe: RunConfig) -> dict[str, Setting]:
-    """Dotted field -> what the environment sets it to.
+    """The settings that the environment makes, by dotted field.
 
     Raises:
-        InputError: a value that is not of its variable's kind.
+        InputError: a value is not of its variable's kind.
     """
     return {
         name: Setting(value, variable.name)

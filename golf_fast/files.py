@@ -1,4 +1,4 @@
-"""Files that are read only where they are files, and written so that they are either whole or not there."""
+"""Reads regular files only, and writes files so that they are either complete or absent."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EACCES, errno.EPERM, errno.EBADF, errno.ENOSYS)
-"""What a file system answers that cannot wait for its disk."""
+"""Error numbers of file systems that do not support fsync."""
 
 
 def open_regular(path: Path, needed: str) -> io.BufferedReader:
-    """Open a file for reading; what is no file (a folder, a pipe, a device) is refused and never waited on.
+    """Open a regular file for reading; folders, pipes and devices are refused without blocking.
 
     Args:
-        path: where it lies.
-        needed: what the error asks for, such as "a token shard is needed".
+        path: path of the file.
+        needed: end of error messages, such as "a token shard is needed".
 
     Raises:
-        InputError: it is missing, may not be read, or is no file.
+        InputError: the file is missing, may not be read, or is not a regular file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -59,12 +59,12 @@ def read_bytes(path: Path, needed: str, most: int | None = None) -> bytes:
     """The whole content of a file.
 
     Args:
-        path: where it lies.
-        needed: what the error asks for.
-        most: bytes that it may have; None for any number.
+        path: path of the file.
+        needed: end of error messages.
+        most: greatest size in bytes; None: any.
 
     Raises:
-        InputError: as `open_regular`; it is larger than `most` or than the memory, or reading it fails.
+        InputError: as `open_regular`; or the file is larger than `most` or than the memory, or reading it fails.
     """
     with open_regular(path, needed) as file:
         try:
@@ -81,21 +81,21 @@ def read_bytes(path: Path, needed: str, most: int | None = None) -> bytes:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, without the path that the message names already."""
+    """The reason of an error, without the path, which the message names already."""
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 def new_neighbour(path: Path) -> Path:
-    """A name for a temporary file or folder beside `path`, hidden, that no other process takes."""
+    """A unique path for a hidden temporary file or folder in the folder of `path`."""
     return path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}")
 
 
 @contextmanager
 def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary neighbour of `path` for writing; rename it to `path` when the block ends without an error.
+    """Open a temporary file in the folder of `path` for writing, and rename it to `path` if the block succeeds.
 
-    A reader never sees half a file, an error in the block leaves an earlier `path` untouched, and once the block has
-    ended the file is on the disk, as far as the file system can say.
+    A reader never sees a partial file, an error in the block leaves an existing `path` untouched, and after the block
+    the file is on the disk, as far as the file system can tell.
 
     Raises:
         InputError: the folder cannot be made or written, or its disk is full.
@@ -105,7 +105,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = new_neighbour(path)
-        # The system gives it the mode that the user wants for new files; there is nothing to change afterwards.
+        # Created with the user's default mode for new files, so that it need not be changed afterwards.
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be written ({reason(error)}); name a folder that can") from error
@@ -125,27 +125,27 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Failures of the disk as errors that name the file."""
+    """Turn OSErrors of the block into InputErrors that name the file."""
     try:
         yield
     except OSError as error:
-        if error.filename not in (None, str(path)):  # another file's, that the block reads
+        if error.filename not in (None, str(path)):  # an error of another file, which the block reads
             raise
         raise InputError(f"{path}: cannot be written ({reason(error)}); make room, or name another folder") from error
 
 
 def write_all(file: IO[bytes], content: bytes) -> None:
-    """Write to a file that holds nothing back: a disk that fills takes a part first, and says so when it gets the rest.
+    """Write all bytes to an unbuffered file, whose `write` may write a part only, as on a disk that becomes full.
 
     Raises:
-        OSError: it does.
+        OSError: the disk is full, or writing fails otherwise.
     """
     while content:
         content = content[file.write(content) :]
 
 
 def _sync(descriptor: int) -> None:
-    """Wait until a file is on the disk, where there is a disk to wait for."""
+    """Wait until a file is on the disk, if its file system supports that."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -155,7 +155,7 @@ def _sync(descriptor: int) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk."""
-    with contextlib.suppress(OSError):  # the file itself is whole, and not every system opens folders
+    with contextlib.suppress(OSError):  # the file itself is complete, and some systems cannot open folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -168,10 +168,10 @@ Holder = Literal["us", "another", "nobody"]
 
 @contextmanager
 def locked(path: Path) -> Iterator[Holder]:
-    """Hold the lock of a file or folder while the block runs; its death gives a process's locks back.
+    """Try to hold the lock of a file or folder while the block runs; the system releases it if the process dies.
 
     Yields:
-        Who has it: "us", "another" process, or "nobody" where there is no such file or the file system has no locks.
+        The holder: "us", "another" process, or "nobody" if the file does not exist or its file system has no locks.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)

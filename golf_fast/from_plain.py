@@ -1,4 +1,4 @@
-"""From plain JSON values to a frozen dataclass, strictly: what a configuration or a record in a file must be."""
+"""Strict conversion of plain JSON values to frozen dataclasses, for configurations and records in files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from golf_fast.errors import InputError
 Kind = TypeVar("Kind")
 
 _SHOWN = 60
-"""Characters of a wrong value that a message shows."""
+"""Number of characters of a wrong value that an error message shows."""
 _WORDS = {
     int: "a whole number",
     float: "a number",
@@ -28,21 +28,21 @@ _WORDS = {
 
 
 def from_plain(kind: type[Kind], value: object, path: Path, name: str = "", *, lenient: bool = False) -> Kind:
-    """Make a dataclass of the plain values in a file, whose fields may be dataclasses in turn.
+    """Make a dataclass, whose fields may be dataclasses, of the plain values in a file.
 
-    No value is turned into another but a list into a tuple, a text into a path and a whole number into a float: true
-    is no number, 3.0 no whole number, and what a `Literal` does not list is refused.
+    The only conversions are from a list to a tuple, from a text to a path and from a whole number to a float: true is
+    not a number, 3.0 is not a whole number, and a value that a `Literal` does not list is refused.
 
     Args:
         kind: the dataclass.
         value: plain JSON values.
-        path: the file they are from, which errors name.
-        name: dotted name of `value` in the file, if it is not all of it.
-        lenient: pass over fields that `kind` does not have, and take the defaults of those that the file does not
-            have. Without it both are errors, but for the fields that `golf_fast.checks.later` marks.
+        path: the file that they are from, for error messages.
+        name: dotted name of `value` in the file; "": it is the whole content.
+        lenient: whether to ignore unknown fields, and to use defaults for missing ones. If false both are errors,
+            except for missing fields that are marked by `golf_fast.checks.later`.
 
     Raises:
-        InputError: names the file, the dotted field, its value, and what would be right.
+        InputError: a field is wrong; the message names the file, the dotted field, its value, and what would be right.
     """
     assert dataclasses.is_dataclass(kind)
     if not isinstance(value, dict):
@@ -70,7 +70,7 @@ def _field(hint: Any, value: object, path: Path, dotted: str, lenient: bool) -> 
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
         return from_plain(hint, value, path, dotted, lenient=lenient)
-    import msgspec  # here, so that what only carries a config or a schedule does without it
+    import msgspec  # imported here, so that programs that read no file with a dataclass do not need it
 
     try:
         return msgspec.convert(value, hint, strict=True, dec_hook=_to_path)
@@ -79,7 +79,7 @@ def _field(hint: Any, value: object, path: Path, dotted: str, lenient: bool) -> 
 
 
 def _to_path(wanted: type, value: object) -> object:
-    """The one kind of value that is neither JSON's nor a dataclass. A null character is in no path."""
+    """Convert a text to a path, the only type that is neither JSON's nor a dataclass; a path has no null character."""
     if wanted is Path and isinstance(value, str) and "\0" not in value:
         return Path(value)
     raise TypeError(value)
@@ -103,7 +103,7 @@ def _wrong(path: Path, dotted: str, value: object, right: str) -> InputError:
 
 
 def _shown(value: object) -> str:
-    """A value as the file spells it, on one line and not too long."""
+    """A value as in the file, on one line and shortened."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     text = json.dumps(value)
@@ -111,7 +111,7 @@ def _shown(value: object) -> str:
 
 
 def _words(hint: Any) -> str:
-    """What a value of this type is, for people."""
+    """A description of the values of a type, for error messages."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return f"one of {', '.join(map(json.dumps, arguments))}"

@@ -1,4 +1,4 @@
-"""JSON from files and servers: the one strict reader, whose errors name the file and the line."""
+"""A strict JSON reader for files and servers, whose errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from golf_fast.errors import InputError
 from golf_fast.files import read_bytes
 
 MAX_BYTES = 64 << 20
-"""Bytes of a file that is read whole; a line of a file of lines may be as long."""
+"""Greatest size in bytes of a file that is read at once, and of a line of a file that is read by lines."""
 MAX_DEPTH = 64
-"""Objects and lists inside of one another, the outermost included."""
+"""Greatest nesting depth of objects and lists, including the outermost."""
 _INTEGER_DIGITS = 20
 _DIGITS_AS_0 = bytes(ord("0") if chr(byte).isdecimal() else 1 for byte in range(256))
 _MANY_DIGITS = b"0" * 19
@@ -25,24 +25,24 @@ _Scalar = None | bool | int | float | str
 
 
 class _Wrong(ValueError):
-    """A value that JSON allows and this reader does not; the message says which."""
+    """A value that JSON allows but this reader refuses; the message names it."""
 
 
 def parse(content: bytes | str, where: str, *, numbers: bool = True, depth: int = MAX_DEPTH) -> Any:
-    """The plain value (None, bool, int, float, str, list, dict) that a JSON text spells.
+    """Parse a JSON text into plain values (None, bool, int, float, str, list, dict).
 
-    Refused beside what is not JSON: bytes that are not UTF-8, an object with a key twice, NaN and infinities, whole
+    Besides invalid JSON it refuses bytes that are not UTF-8, objects with duplicate keys, NaN and infinities, whole
     numbers beyond 64 bits, and nesting deeper than `depth`.
 
     Args:
         content: the text.
-        where: what errors begin with: a path, an address, a line of a file.
-        numbers: whether numbers mean something. If not, any is taken: NaN too, and all as floats; and of a key that
-            stands twice the last counts.
-        depth: objects and lists that may be inside of one another.
+        where: beginning of error messages: a path, an address, or a line of a file.
+        numbers: whether numbers matter. If false, any number is accepted (also NaN) as a float, and of duplicate keys
+            the last counts.
+        depth: greatest nesting depth of objects and lists.
 
     Raises:
-        InputError: one line that begins with `where` and says what is wrong, and in which line of several.
+        InputError: the text is refused; the message begins with `where` and names the line, if there are several.
     """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
@@ -63,11 +63,11 @@ def parse(content: bytes | str, where: str, *, numbers: bool = True, depth: int 
 
 
 def quick(line: bytes) -> dict[str, Any] | None:
-    """The plain object that a short JSON text spells, as `parse` reads it; None where only `parse` can tell.
+    """The result of `parse` for a short line with a flat object, or None if `parse` must decide.
 
-    Much faster, for files of many lines. The decoder takes no object inside of the object and no list deeper than
-    pairs. What else it would take and `parse` does not is left to `parse`: a key that stands twice adds a colon, and so
-    does a text with one; numbers beyond 64 bits have many digits.
+    It is much faster, for files of many lines. Its decoder accepts no nested object and no list deeper than pairs.
+    Where it might accept what `parse` refuses, the decision is left to `parse`: a duplicate key or a text with a colon
+    shows as an additional colon, and a number beyond 64 bits as a long run of digits.
     """
     decode, failures = _decoder()
     try:
@@ -80,23 +80,23 @@ def quick(line: bytes) -> dict[str, Any] | None:
 
 @cache
 def _decoder() -> tuple[Callable[[bytes], dict[str, Any]], tuple[type[Exception], ...]]:
-    """The fast decoder, and what it ends with on a text that is no flat object."""
-    import msgspec  # here, so that what reads no file of many lines does without it
+    """The fast decoder, and the exceptions that it raises on a text that is not a flat object."""
+    import msgspec  # imported here, so that programs that read no file of many lines do not need it
 
     flat = dict[str, _Scalar | list[_Scalar | list[_Scalar]]]
     return msgspec.json.Decoder(flat).decode, (msgspec.MsgspecError, UnicodeDecodeError)
 
 
 def read(path: Path, needed: str, most: int = MAX_BYTES) -> Any:
-    """The plain value in a JSON file.
+    """The plain values in a JSON file.
 
     Args:
         path: the file.
-        needed: what the error asks for, such as "the result.json of a run is needed".
-        most: bytes that it may have.
+        needed: end of error messages, such as "the result.json of a run is needed".
+        most: greatest size in bytes.
 
     Raises:
-        InputError: it cannot be read, is too large, or `parse` refuses it.
+        InputError: the file cannot be read, is too large, or `parse` refuses it.
     """
     return parse(read_bytes(path, needed, most), str(path))
 
@@ -114,12 +114,12 @@ def read_object(path: Path, needed: str, most: int = MAX_BYTES) -> dict[str, Any
 
 
 def lines(path: Path, needed: str, *, whole: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file that has one a line, with the numbers of their lines; blank lines are passed over.
+    """The objects of a file with one object per line, with their line numbers; blank lines are skipped.
 
     Args:
         path: the file.
-        needed: what the error asks for.
-        whole: whether the last line must be whole; a run that was killed leaves half a line.
+        needed: end of error messages.
+        whole: whether the last line must be complete; a killed run may leave a partial line.
 
     Raises:
         InputError: as `read_object`, for the line that is wrong.
@@ -169,7 +169,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _deeper(value: Any, depth: int) -> bool:
-    """Whether lists and objects are inside of one another more than `depth` deep, found without recursion."""
+    """Whether lists and objects are nested deeper than `depth`, determined without recursion."""
     level = [value]
     for _ in range(depth):
         held = [item for item in level if isinstance(item, dict | list)]
@@ -182,7 +182,7 @@ def _too_deep(depth: int) -> str:
 
 
 def _with_line(where: str, line: int) -> str:
-    """`where`, with a line that is not the only one."""
+    """`where`, with the number of the line unless it is the first."""
     return where if line == 1 else f"{where}: line {line}"
 
 

@@ -1,4 +1,5 @@
-"""The device and the number format that a run computes in, chosen by what the machine has and never by timing."""
+"""Chooses the device and the compute dtype of a run by what the machine has, never by timing; and facts about the
+machine for results."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ from golf_fast.errors import InputError
 
 
 def choose_device(wanted: str) -> tuple[torch.device, str]:
-    """The device for "auto", "cpu" or "cuda", and the reason. A process that gets a CPU keeps its memory from then on.
+    """The device for "auto", "cpu" or "cuda", and the reason. For a CPU it also calls `keep_freed_memory`.
 
     Raises:
-        InputError: a GPU is asked for and there is none.
+        InputError: a GPU is requested and there is none.
     """
     has_gpu = torch.cuda.is_available()
     if wanted == "cuda" and not has_gpu:
@@ -33,11 +34,11 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep what is freed, up to 32 MiB a block, for the next tensor of that size, and say whether it does.
+    """Let glibc keep freed blocks of up to 32 MiB for later tensors; returns whether it does.
 
-    By default it gives large blocks back to the system, which then clears every page of the next one: a fifth of a
-    training step of the recipe `tiny`. The most memory that is held stays what it was. Not where the environment
-    configures malloc, nor with another C library.
+    By default it returns large blocks to the system, which then clears every page of the next one: a fifth of a
+    training step of the recipe `tiny`. Peak memory does not change. It is not done if the environment configures
+    malloc, nor with another C library.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
         return False
@@ -79,14 +80,14 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """What the device calls itself."""
+    """The name that the device reports."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory that this process held: on the GPU where it uses one, else of the machine."""
+    """Peak memory of this process in bytes: on the GPU if it uses one, else in main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -94,7 +95,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Versions of the software that a result depends on."""
     found = {"golf_fast": golf_fast.__version__, "python": platform.python_version(), "torch": torch.__version__}
     for package in ("triton", "numpy", "sentencepiece", "zstandard"):
         try:

@@ -1,4 +1,4 @@
-"""The shape of the model, checked when it is made. Importing this module imports no stage."""
+"""The configuration of the model, checked on construction. Importing this module imports no stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the ranks of a run meet, and who is missing when one of them is waited for in vain."""
+"""The rendezvous of the ranks of a run, and the detection of ranks that do not respond."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ import torch.distributed as dist
 from golf_fast.errors import InputError, StoppedError
 
 VARIABLE = "GOLF_FAST_PEER_SECONDS"
-"""How long a rank waits for another, in seconds, at the start and in every exchange."""
+"""Environment variable with the seconds that a rank waits for another, at the start and in every collective."""
 MEETING_SECONDS = 300.0
-"""The same at the start, without the variable: ranks are started together, and a rank's import takes a minute."""
+"""Default timeout of the rendezvous in seconds: ranks are started together, and the imports of a rank take a minute."""
 EXCHANGE_SECONDS = 1800.0
-"""The same afterwards: rank 0 builds the data and accounts for the compression while the others wait."""
+"""Default timeout of a collective in seconds: others wait while rank 0 builds data and measures compression."""
 _GRACE_SECONDS = 5.0
-"""How much later than the first another rank may notice that somebody is missing."""
+"""Seconds by which ranks may differ in noticing that one is missing."""
 
 
 class Peers:
-    """The other ranks of a run, and a store in which they leave notes.
+    """The other ranks of a run, and the key-value store through which they communicate.
 
     Args:
-        rank, world_size: this one's place.
-        address, port: of the store, which rank 0 or the launcher holds.
+        rank: this rank.
+        world_size: number of ranks.
+        address: address of the store, which rank 0 or the launcher hosts.
+        port: port of the store.
 
     Raises:
-        InputError: the port or the variable is no such number.
-        StoppedError: a rank did not come in time; says which.
+        InputError: the port or GOLF_FAST_PEER_SECONDS is invalid.
+        StoppedError: a rank did not join in time; the message names it.
     """
 
     def __init__(self, rank: int, world_size: int, address: str, port: int) -> None:
@@ -42,7 +44,7 @@ class Peers:
         self.exchange = timedelta(seconds=asked or EXCHANGE_SECONDS)
         seconds = asked or MEETING_SECONDS
         self.with_rank_0 = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-        """Whether rank 0 holds the store: torchrun does it itself."""
+        """Whether rank 0 hosts the store; torchrun may do so itself."""
         self.store = self.open(address, port, seconds, self.with_rank_0 and rank == 0)
         self._meet(seconds)
 
@@ -50,14 +52,14 @@ class Peers:
         """A connection to the store.
 
         Raises:
-            StoppedError: there is none within that time.
+            StoppedError: no connection was possible within `seconds`.
         """
         limit = timedelta(seconds=seconds)
         try:
             store = dist.TCPStore(  # type: ignore[attr-defined]
                 address, port, self.world_size, holds, timeout=limit, wait_for_workers=False, multi_tenant=True
             )
-            # torchrun starts the ranks again after a failure, with the same store.
+            # torchrun restarts the ranks after a failure, with the same store.
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             return dist.PrefixStore(f"golf_fast/{attempt}", store)  # type: ignore[attr-defined]
         except RuntimeError as error:
@@ -77,14 +79,14 @@ class Peers:
             ) from error
 
     def about(self) -> str:
-        """What others are told of this rank: its name."""
+        """The description of this rank for the others: its name."""
         return f"rank {self.rank} (process {os.getpid()} on {platform.node()})"
 
     def failed(self, error: BaseException) -> None:
-        """Called when an error ends this rank."""
+        """Report that an error ends this rank."""
 
     def close(self) -> None:
-        """Leave: nobody is to wait for this rank any more."""
+        """Leave, so that no other rank waits for this one."""
 
     def _has(self, key: str) -> bool:
         try:
@@ -93,7 +95,7 @@ class Peers:
             return False
 
     def lost(self, error: RuntimeError) -> StoppedError:
-        """What to raise after an exchange has failed: whoever still answers notices it, the others are named."""
+        """The error to raise after a failed collective, which names the ranks that do not respond."""
         said = str(error).partition("\n")[0]
         others = [rank for rank in range(self.world_size) if rank != self.rank]
         names = {rank: f"rank {rank}" for rank in others}
@@ -110,11 +112,11 @@ class Peers:
 
 
 def unanswered(absent: Sequence[str], said: str) -> StoppedError:
-    """The error after an exchange that failed.
+    """The error for a failed collective.
 
     Args:
-        absent: names of the ranks that do not answer.
-        said: what torch said.
+        absent: names of the ranks that do not respond.
+        said: message of torch.
     """
     if absent:
         return StoppedError(f"{', '.join(absent)} does not answer: it has stopped, hangs, or has ended ({said})")

@@ -1,4 +1,4 @@
-"""The challenge's limits and the ways in which a submission breaks its rules: each stands here once."""
+"""The limits of the challenge, and the violations of its rules; each is defined only here."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SIZE_LIMIT_BYTES = 16_000_000
-"""Code and compressed model together, counting the files that ship. One byte over is out."""
+"""Greatest total size in bytes of the shipped files, code and compressed model; one byte more is too large."""
 TRAIN_LIMIT_SECONDS = 600.0
-"""Training, with quantization and its calibration where they read training data, on `RANKED_DEVICES`."""
+"""Time limit in seconds, on `RANKED_DEVICES`, of training including calibration and quantization if these read training
+data."""
 EVALUATION_LIMIT_SECONDS = 600.0
-"""Evaluation, after the training."""
+"""Time limit in seconds of the evaluation after training, on `RANKED_DEVICES`."""
 RANKED_DEVICES = "8xH100"
-"""The machine on which the limits of time are meant."""
+"""The machine for which the time limits are defined."""
 RECORD_MARGIN_NATS = 0.005
-"""Nats a token by which a record beats the best before it; a pure speed-up that leaves the model as it is need not."""
+"""Nats per token by which a record must beat the previous one, unless it is a pure speed-up of the same model."""
 RECORD_P_VALUE = 0.01
-"""Significance at which a record shows its margin, normally by three seeds."""
+"""Significance level at which a record must show its margin, normally with three seeds."""
 
 SCORED_ROW_TOKENS = 2048
-"""Targets of a row: the published scripts cut the validation split to whole rows of this length."""
+"""Length of a row in targets: the published scripts cut the validation split to whole rows of this length."""
 VALIDATION_TARGETS = {
     "sp1024": 62_021_632,
     "sp4096": 45_508_608,
     "sp8192": 40_540_160,
     "sp8192_caseops": 47_851_520,
 }
-"""Targets that are scored, by the variant of the tokens: the split cut to whole rows of `SCORED_ROW_TOKENS`."""
+"""Number of targets that are scored, by variant of the tokens: the split cut to whole rows of `SCORED_ROW_TOKENS`."""
 
 VALIDATION_BYTES = {"sp1024": 151_080_363}
-"""UTF-8 bytes of text that those targets stand for, by the variants whose tokenizer tells."""
+"""Number of UTF-8 bytes that those targets stand for, for variants whose tokenizer determines it."""
 
 
 def variant_of(folder: str) -> str:
@@ -46,11 +47,11 @@ class Violation:
     """A way in which a submission breaks the rules."""
 
     number: str
-    """V1 to V14, as results, ledgers and reviewers write it."""
+    """V1 to V14, as used in results, ledgers and reviews."""
     name: str
-    """A few words for a table."""
+    """A short name for tables."""
     text: str
-    """One sentence: what it is that breaks the rules."""
+    """One sentence that describes the violation."""
 
 
 VIOLATIONS = {
@@ -95,23 +96,23 @@ VIOLATIONS = {
 
 
 def is_legal(violations: Sequence[str], not_judged: Sequence[str]) -> bool:
-    """Whether no rule is broken, and none left open: by a run that did not finish, or that set itself no limit.
+    """Whether no rule is broken and none is undecided, as for a run that did not finish or had no time limit.
 
     Args:
-        violations: numbers of the rules broken.
-        not_judged: sentences on what could not be judged; one that leaves a rule open begins with its number.
+        violations: numbers of the broken rules.
+        not_judged: sentences on what could not be judged; one that leaves a rule undecided begins with its number.
     """
     return not violations and not any(re.match(r"V\d|the run", said) for said in not_judged)
 
 
 def in_words(violations: Sequence[str], not_judged: Sequence[str]) -> str:
-    """The same for people: legal, NOT LEGAL with the rules broken, or not judged."""
+    """The verdict as a text: legal, NOT LEGAL with the broken rules, or not judged."""
     if violations:
         return f"NOT LEGAL ({', '.join(violations)})"
     return "legal" if is_legal(violations, not_judged) else "NOT JUDGED"
 
 
 def sentence(number: str) -> str:
-    """A violation in words, as `V1 (train, then score): Validation tokens change ...`."""
+    """A violation as a sentence, such as `V1 (train, then score): Validation tokens change ...`."""
     violation = VIOLATIONS[number]
     return f"{number} ({violation.name}): {violation.text}"

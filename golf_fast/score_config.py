@@ -1,4 +1,4 @@
-"""How a model is scored and adapts meanwhile: one frozen dataclass a strategy, checked when it is made.
+"""The configuration of scoring and of test-time training: one frozen dataclass per strategy, checked on construction.
 
 `golf_fast.config` has the rest of what a run is, and gives `ScoreConfig` too.
 """

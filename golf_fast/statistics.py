@@ -1,4 +1,4 @@
-"""Student's t distribution, and what is read off a few runs with it. Importing this module imports nothing heavy."""
+"""Student's t distribution, and confidence intervals and tests for a few runs. Importing this module is cheap."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def incomplete_beta(a: float, b: float, x: float) -> float:
 
 
 def upper_tail(t: float, freedom: float) -> float:
-    """The probability that Student's t of this many degrees of freedom is above `t`."""
+    """The probability that Student's t with `freedom` degrees of freedom exceeds `t`."""
     half = incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t)) / 2
     return half if t > 0 else 1 - half
 
 
 def critical(p: float, freedom: float) -> float:
-    """The value above which Student's t is with probability `p`, between 0 and a half."""
+    """The value that Student's t exceeds with probability `p`, which is between 0 and a half."""
     return _solve(lambda t: upper_tail(t, freedom) <= p)
 
 
 def _solve(reached: Callable[[float], bool]) -> float:
-    """The least non-negative number from which on something is true."""
+    """The least non-negative number at which a monotone condition becomes true, by bisection."""
     high = 1.0
     while not reached(high) and high < 1e12:
         high *= 2
@@ -60,18 +60,18 @@ def _solve(reached: Callable[[float], bool]) -> float:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and how far the true one may be from it; `half_width` is None where there is a single value."""
+    """A mean with the half width of its confidence interval, which is None for a single value."""
 
     mean: float
     half_width: float | None
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """The mean of values that are taken to be normal, with the confidence interval of Student's t.
+    """The mean of values that are assumed to be normal, with the confidence interval of Student's t.
 
     Args:
-        values: at least one.
-        level: share of such intervals that hold the true mean.
+        values: at least one value.
+        level: confidence level.
     """
     given = Sample(tuple(values))
     if given.n < 2:
@@ -95,12 +95,12 @@ class Sample:
 
     @property
     def std(self) -> float | None:
-        """Standard deviation of n - 1; None for one value."""
+        """Sample standard deviation (n - 1); None for one value."""
         return stdev(self.values) if self.n > 1 else None
 
     @property
     def error2(self) -> float:
-        """The square of the standard error of the mean; 0 for one value, which is taken as it is."""
+        """The square of the standard error of the mean; 0 for one value, which is assumed to be exact."""
         return (self.std or 0.0) ** 2 / self.n
 
 
@@ -109,10 +109,10 @@ class Test:
     """A one-sided test of whether ours are lower than theirs by more than a margin.
 
     Attributes:
-        lower_by: difference of the means, theirs less ours.
-        t: the statistic; infinite where no value varies.
+        lower_by: difference of the means, theirs minus ours.
+        t: the test statistic; infinite if no value varies.
         freedom: degrees of freedom.
-        p: probability of such a difference if ours were lower by the margin only.
+        p: p value, under the hypothesis that ours are lower by the margin only.
     """
 
     __test__ = False  # not one of pytest's
@@ -143,10 +143,10 @@ def compare(ours: Sample, theirs: Sample, margin: float = 0.0) -> Test | None:
 
 
 def seeds_needed(ours: Sample, theirs: Sample, p: float, margin: float = 0.0) -> int | None:
-    """How many seeds would show a difference as large as this one below `p`, with the spread that was seen.
+    """The number of seeds needed to show a difference of this size at a p value below `p`, given the observed spread.
 
-    As many of theirs as of ours, where there are several of theirs; a single value stays as it is. None where ours are
-    not lower by more than the margin, or one seed says nothing of the spread.
+    The same number is assumed for theirs, unless theirs is a single value. None if ours are not lower by more than the
+    margin, or if the spread is unknown because there is a single seed.
     """
     lower = theirs.mean - ours.mean - margin
     if lower <= 0 or ours.std is None:

@@ -1,4 +1,4 @@
-"""What training is, checked when it is made. Importing this module imports no stage."""
+"""The configuration of training, checked on construction. Importing this module imports no stage."""
 
 from __future__ import annotations
 
