@@ -113,7 +113,10 @@ def _settings(run: FinishedRun) -> dict[str, Any]:
     try:
         return run.config.as_dict()
     except InputError:
-        return as_object(run.as_written(run.paths.config).get("config"))
+        held = as_object(run.as_written(run.paths.config).get("config"))
+        if not held:
+            raise
+        return held
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -18,7 +18,7 @@ class Reached:
         recipe: its name, "" where neither settings nor result say it.
         bpb: the score, in bits per byte.
         total_bytes: of the artifact and its code.
-        verdict: whether the run is legal, in words; that it did not finish; or that it left no result.
+        verdict: whether the run is legal, in words; that it did not finish; or that its result does not say.
     """
 
     run: str
@@ -36,16 +36,16 @@ class Reached:
         size = number(self.total_bytes, ",d")
         return [
             self.run,
-            self.recipe or "-",
-            number(self.seed, "d") or "-",
-            number(self.steps, ",d") or "-",
             number(self.bpb, ".5f") or "-",
-            f"{size}, too many" if size and self.fits is False else size or "-",
             self.verdict,
+            f"{size}, too many" if size and self.fits is False else size or "-",
+            number(self.steps, ",d") or "-",
+            number(self.seed, "d") or "-",
+            self.recipe or "-",
         ]
 
 
-HEADERS = ("run", "recipe", "seed", "steps", "bits per byte", "bytes", "verdict")
+HEADERS = ("run", "bits per byte", "verdict", "bytes", "steps", "seed", "recipe")
 
 
 def reached(name: str, result: Mapping[str, Any], settings: Mapping[str, Any]) -> Reached:
@@ -74,6 +74,8 @@ def _whole(value: Any) -> int | None:
 def _verdict(result: Mapping[str, Any]) -> str:
     if not result:
         return "no result"
+    if not isinstance(result.get("violations"), list):
+        return "not known"
     said = in_words(texts(result.get("violations")), texts(result.get("not_judged")))
     if result.get("finished") is False:
         return f"not finished, {said}" if result.get("violations") else "not finished"

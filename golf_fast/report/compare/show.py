@@ -64,7 +64,7 @@ def page(found: Comparison) -> str:
         [
             "<header><h1>Runs compared</h1></header>",
             html.section(
-                "What each reached", html.table(HEADERS, [each.cells for each in found.reached], (2, 3, 4, 5))
+                "What each reached", html.table(HEADERS, [each.cells for each in found.reached], (1, 3, 4, 5))
             ),
             html.section("Bits per byte, over documents", sure),
             html.section("Seeds of the same settings", _seeds(found.seeds)),
