@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golf_fast.data import BOS_ID, Tokenizer, Validation
+from golf_fast.data.text_hashes import text_hashes
 from golf_fast.files import replacing
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import Inputs
@@ -74,17 +75,9 @@ def find_documents(validation: Validation, losses: npt.NDArray[np.float32], toke
         for document in chosen
     }
     digest = hashlib.sha256(np.ascontiguousarray(tokens, dtype="<u2").data).hexdigest()
-    texts = tuple(
-        _hash(tokens[start : start + length + 1], tokenizer) for start, length in zip(starts, lengths, strict=True)
+    return Documents(
+        digest, count, starts.tolist(), sizes.tolist(), shown, text_hashes(tokens, starts.tolist(), tokenizer)
     )
-    return Documents(digest, count, starts.tolist(), sizes.tolist(), shown, texts)
-
-
-def _hash(tokens: npt.NDArray[np.uint16], tokenizer: Tokenizer) -> str:
-    """The hash of a document's text in `Documents`: over all tokens but the first, which is a BOS or the end of a cut
-    document."""
-    before = len(tokenizer.decode_bytes(tokens[:1]))
-    return hashlib.sha256(tokenizer.decode_bytes(tokens)[before:]).hexdigest()[:16]
 
 
 def _ends(nats: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> list[int]:

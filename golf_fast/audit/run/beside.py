@@ -10,13 +10,14 @@ import numpy as np
 from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.finding import Finding, flagged, passed
 from golf_fast.data import BOS_ID
+from golf_fast.data.text_hashes import text_hashes
 
 _SAME = 1e-9
 """Relative: sums of the same float32 losses in float64."""
 
 
 def documents(evidence: Evidence) -> list[Finding]:
-    """Whether the documents are those of the validation tokens: bounds, bytes, and the text of those that are shown."""
+    """Whether the documents are those of the validation tokens: bounds, bytes, hashes, and the texts that are shown."""
     held, validation, spoken = evidence.documents, evidence.validation, evidence.tokenizer
     name = evidence.paths.documents.name
     if isinstance(held, Missing):
@@ -39,6 +40,8 @@ def documents(evidence: Evidence) -> list[Finding]:
         first = starts[int(number)] + 1
         if spoken.pieces(tokens[first : first + len(text)]) != text:
             return [flagged("result", f"is not the text of document {number}", f"{name} shown")]
+    if held.texts and held.texts != text_hashes(tokens, starts.tolist(), spoken):
+        return [flagged("result", "is not that of the text of the run's documents", f"{name} texts")]
     return [passed("result", f"{len(starts):,} documents are those of the run's tokens", name)]
 
 

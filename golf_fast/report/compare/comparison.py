@@ -84,7 +84,8 @@ def compare(folders: Sequence[Path], of_an_earlier_version: Callable[[FinishedRu
         InputError: a folder is no run or holds what no run writes; or the runs were scored on different texts.
     """
     if len(folders) < 2:
-        raise InputError(f"{len(folders)} run directories named: at least 2 are needed to compare")
+        count = "1 run directory is" if folders else "no run directory is"
+        raise InputError(f"{count} named: at least 2 are needed to compare")
     runs = [FinishedRun(folder) for folder in folders]
     for run in runs:
         if not run.paths.config.is_file():

@@ -264,6 +264,11 @@ FORGERIES: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "result",
         "is not the text of document 0",
     ),
+    "documents of other hashes": (
+        lambda run: of_documents(run, lambda held: held["texts"].__setitem__(0, "0" * 16)),
+        "result",
+        "documents.json texts: is not that of the text",
+    ),
     "no documents": (lambda run: (run / "documents.json").write_text("{"), "result", "documents.json: "),
     "more tokens a second": (
         lambda run: change(run / "result.json", tokens_per_second=1e7),

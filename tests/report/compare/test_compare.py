@@ -172,8 +172,10 @@ def test_a_run_that_ended_early_leaves_the_others_compared(runs: list[Path], tmp
 
 
 def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="1 run directory: at least 2"):
+    with pytest.raises(InputError, match="1 run directory is named: at least 2"):
         compare(runs[:1], recorded)
+    with pytest.raises(InputError, match="no run directory is named: at least 2"):
+        compare([], recorded)
     with pytest.raises(InputError, match="is named twice"):
         compare([runs[0], runs[0]], recorded)
     with pytest.raises(InputError, match=r"nothing: has no config\.json"):
