@@ -18,7 +18,8 @@ if __name__ == "__main__":
 
 from helpers import compare
 
-from golf_fast.ops import backends, registry
+from golf_fast.ops import backends, passes, registry
+from golf_fast.ops.bitpack import native
 from golf_fast.ops.launch import Launch, launches
 
 CASES = registry.load()
@@ -31,6 +32,12 @@ FAULTS = {
 def kernels_of(op: str) -> str:
     """The backend of an op that has its kernels."""
     return "triton" if "triton" in backends.names(op) else "native"
+
+
+def watchable(names: list[str], device_kind: str) -> list[str]:
+    """Those of `names` whose kernels run on a kind of device: the extension's need it, and most of them a CPU."""
+    obstacles = {"bitpack": native.obstacle}
+    return [op for op in names if kernels_of(op) == "triton" or obstacles.get(op, passes.obstacle)(device_kind) is None]
 
 
 def plant(fault: str, device: torch.device) -> None:

@@ -64,7 +64,7 @@ def kernels_ran(names: list[str], said: str) -> bool:
 @pytest.mark.gpu
 @pytest.mark.parametrize("tool", WATCHED)
 def test_kernels_on_a_gpu(tool: str) -> None:
-    names = [op for op in WATCHED[tool] if op != "bitpack" or native.obstacle("cuda") is None]
+    names = sanitized.watchable(WATCHED[tool], "cuda")
     done = watched(tool, names)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     assert kernels_ran(names, done.stdout)
@@ -86,10 +86,17 @@ def test_planted_faults_are_seen_on_a_gpu(tool: str, fault: str, words: str) -> 
 
 @pytest.mark.interpreter
 def test_what_is_watched_runs_interpreted() -> None:
-    names = [op for op in OPS if op != "bitpack" or native.obstacle("cpu") is None]
+    names = sanitized.watchable(OPS, "cpu")
     done = run("cpu", names, [], TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stderr
     assert kernels_ran(names, done.stdout)
+
+
+def test_what_has_no_kernels_for_a_gpu_is_not_watched_there() -> None:
+    names = sanitized.watchable(OPS, "cuda")
+    assert {"window_attention", "exclusive_gate", "update"} <= set(names)
+    assert not {"lane_mix", "gated_smear", "rms_norm"} & set(names)
+    assert ("bitpack" in names) == (native.obstacle("cuda") is None)
 
 
 @pytest.mark.parametrize("where", ["PATH", "CUDA_HOME", "beside nvcc"])
