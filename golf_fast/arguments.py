@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import difflib
 import functools
+import inspect
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -102,6 +104,8 @@ def _later(function: Callable[..., None]) -> Callable[..., Any]:
     def bind(*arguments: object, **named: object) -> Callable[[], None]:
         return functools.partial(function, *arguments, **named)
 
+    # The lines of an argument are one text: tyro would keep their ends and break them once more. It asks `function`.
+    function.__doc__ = re.sub(r"\n {8,}(?=\S)", " ", inspect.cleandoc(function.__doc__ or ""))
     return bind
 
 
@@ -115,4 +119,18 @@ def _sentence(box: str) -> str:
             break
         if not rule:
             said.append(text)
-    return " ".join(said) or box
+    return _in_our_words(" ".join(said) or box)
+
+
+_NO_NUMBER = re.compile(
+    r"Error parsing (?P<flag>\S+): "
+    r"(?:(?P<whole>invalid literal for int\(\) with base 10)|could not convert string to float): (?P<value>.*)"
+)
+
+
+def _in_our_words(said: str) -> str:
+    """What Python says of a text that is no number, as it is said of a value everywhere else."""
+    found = _NO_NUMBER.fullmatch(said)
+    if found is None:
+        return said
+    return f"{found['flag']} is {found['value']}: it must be a {'whole number' if found['whole'] else 'number'}"

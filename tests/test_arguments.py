@@ -15,7 +15,8 @@ from golf_fast.errors import InputError
     ("program", "arguments", "says"),
     [
         ("ablate", "", "a recipe of golf_fast.train"),
-        ("ablate", "tiny --seeds x", "--seeds: invalid literal"),
+        ("ablate", "tiny --seeds x", "--seeds is 'x': it must be a whole number; python"),
+        ("sample", ". --top-p x", "--top-p is 'x': it must be a number; python"),
         ("ablate", "nothing --drop smear", "nothing: no such recipe"),
         ("audit", "--fulll x", "--fulll"),
         ("audit", "there --targets x", "argument --targets: 'x': it must be a whole number, at least 1"),
@@ -79,14 +80,15 @@ def test_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         """Count.
 
         Args:
-            number: How far.
+            number: How far, and this goes on
+                in another line.
         """
 
     for helped in (lambda: call(count, "p", args=["--help"]), lambda: Parser("p").parse_args(["--help"])):
         with pytest.raises(SystemExit) as stop:
             helped()
         assert not stop.value.code
-    assert "How far." in capsys.readouterr().out
+    assert "How far, and this goes on in another line." in " ".join(capsys.readouterr().out.split())
 
 
 def test_every_program_has_this_parser() -> None:

@@ -213,7 +213,7 @@ def test_a_program_ends_with_2_and_one_line(encoding: str) -> None:
     )
     for flag, text in (
         ("--score.stride=0", "score.stride is 0: it must be more than 0 and finite"),
-        ("--seed=x", "Error parsing --seed: invalid literal for int() with base 10: 'x'"),
+        ("--seed=x", "--seed is 'x': it must be a whole number"),
     ):
         command = [sys.executable, "-c", program, "seed", flag]
         environ = {**os.environ, "PYTHONIOENCODING": encoding}

@@ -5,9 +5,9 @@ number of tokens, given by --steps or by what the first run reaches. Leaves a ta
 each. What is there already is not made again, so that an ablation that was cut short goes on with the same command, and
 more seeds or variants can be added to one. A run that was cut short itself is moved aside and made again.
 
-python -m golf_fast.ablate tiny --drop bigram backout --seeds 3
-python -m golf_fast.ablate tiny_top --drop all --steps 150 --jobs 2 -- --score.ttt=off --compress.report-tokens=0
-python -m golf_fast.ablate tiny --change "wide: --model.dim 256" --steps 100 -- --score.ttt off
+    python -m golf_fast.ablate tiny --drop bigram backout --seeds 3
+    python -m golf_fast.ablate tiny_top --drop all --steps 150 --jobs 2 -- --score.ttt=off --compress.report-tokens=0
+    python -m golf_fast.ablate tiny --change "wide: --model.dim 256" --steps 100 -- --score.ttt off
 """
 
 from __future__ import annotations
