@@ -13,7 +13,10 @@ import dataclasses
 from collections.abc import Iterator, Set
 from typing import Any
 
+from golf_fast.submit.scopes import last_name
+
 _PROPERTIES = ("property", "cached_property")
+_PLAIN = (ast.Attribute, ast.Name, ast.expr_context)
 
 
 def inlined(tree: ast.Module, config: Any, changing: Set[str]) -> ast.Module:
@@ -87,7 +90,7 @@ def _changed(node: ast.AST, parts: dict[str, Any]) -> set[str]:
     if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
         return {node.attr}
     if isinstance(node, ast.Call):
-        called = ast.unparse(node.func).rpartition(".")[2].rstrip("_")
+        called = last_name(node.func).rstrip("_")
         if called in parts and (node.args or node.keywords):
             return {each.name for each in dataclasses.fields(parts[called])}
         if called in ("replace", "_replace", "setattr"):
@@ -118,8 +121,7 @@ def _unpacked(tree: ast.Module) -> set[str]:
 def _unpacks(function: ast.FunctionDef) -> bool:
     """Whether it hands a dictionary to `replace`."""
     return any(
-        ast.unparse(node.func).rpartition(".")[2].rstrip("_") == "replace"
-        and any(not each.arg for each in node.keywords)
+        last_name(node.func).rstrip("_") == "replace" and any(not each.arg for each in node.keywords)
         for node in ast.walk(function)
         if isinstance(node, ast.Call)
     )
@@ -158,7 +160,6 @@ class _Inliner(ast.NodeTransformer):
         self.constants = constants
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        plain = all(isinstance(each, ast.Attribute | ast.Name | ast.expr_context) for each in ast.walk(node))
-        if node.attr in self.constants and plain:
+        if node.attr in self.constants and all(isinstance(each, _PLAIN) for each in ast.walk(node)):
             return ast.copy_location(ast.parse(ast.unparse(self.constants[node.attr]), mode="eval").body, node)
         return self.generic_visit(node)

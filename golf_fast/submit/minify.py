@@ -35,6 +35,8 @@ def _is_of_types(statement: ast.stmt) -> bool:
 def _ascii(source: str) -> str:
     """The source with other characters escaped, where they stand in literals that know escapes."""
     escaped = source.encode("ascii", "backslashreplace").decode()
+    if escaped == source:
+        return source
     return escaped if ast.dump(ast.parse(escaped)) == ast.dump(ast.parse(source)) else source
 
 

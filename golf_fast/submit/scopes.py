@@ -75,6 +75,11 @@ class Occurrence:
     rename: Callable[[str], None]
 
 
+def last_name(node: ast.expr) -> str:
+    """The name of a variable or member that an expression asks for; empty for another expression."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
 def occurrences(tree: ast.Module) -> list[Occurrence]:
     """Every variable, argument, function and class of a module where it stands; members and keywords are none."""
     finder = _Finder()

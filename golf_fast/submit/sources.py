@@ -265,7 +265,6 @@ class _Cutter:
                     body = getattr(node, name, None)
                     if isinstance(body, list):
                         setattr(node, name, self._inner_imports(body))
-        ast.fix_missing_locations(self.module.tree)
 
     def _inner_imports(self, body: list[ast.stmt]) -> list[ast.stmt]:
         replaced: list[ast.stmt] = []

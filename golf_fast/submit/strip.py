@@ -7,6 +7,7 @@ import re
 import textwrap
 
 from golf_fast.submit.fold import folded
+from golf_fast.submit.scopes import last_name
 
 SHORTER = {
     "data.dataset:prepare": "return _from_shards(data, vocab_size, 'asked for')",
@@ -112,7 +113,7 @@ class _Briefer(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """A backend goes without its reason."""
-        if ast.unparse(node.func).rpartition(".")[2].lower() == "candidate":
+        if last_name(node.func).lower() == "candidate":
             texts = (ast.Constant, ast.JoinedStr)
             node.args = [*node.args[:1], *(_nothing(e) if isinstance(e, texts) else e for e in node.args[1:])]
         return self.generic_visit(node)
@@ -177,9 +178,10 @@ class _Nativeless(ast.NodeTransformer):
         return ast.Constant(chosen)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if ast.unparse(node.func) in ("passes.chosen", "_use_native"):
+        called = last_name(node.func)
+        if called in ("chosen", "_use_native") and ast.unparse(node.func) in ("passes.chosen", "_use_native"):
             return ast.Constant(False)
-        if ast.unparse(node.func).rpartition(".")[2] == "register":
+        if called == "register":
             node.args = [each for each in node.args if not self._candidate(each)]
         return self.generic_visit(node)
 
@@ -228,9 +230,7 @@ class _Cleaner(ast.NodeTransformer):
         """Whether a statement is nothing but a call of a check."""
         if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
             return False
-        called = node.value.func
-        name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
-        return _CHECKS.fullmatch(name) is not None
+        return _CHECKS.fullmatch(last_name(node.value.func)) is not None
 
     def visit_Assert(self, node: ast.Assert) -> None:
         return None
