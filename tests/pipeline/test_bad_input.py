@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.bare_run import leave_out_the_rest
 from helpers.small_run import text
 from helpers.whole_run import SMALL, exit_code
 
@@ -46,6 +47,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     text(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(codecs, "brotli", None)
+    leave_out_the_rest(monkeypatch.setattr)
     source = [] if any(argument.startswith("--data.") for argument in arguments) else ["--data.text=text.jsonl"]
     assert exit_code(monkeypatch, [*SMALL, *source, *arguments]) == 2
     error = capsys.readouterr().err

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from golf_fast import environment
+from golf_fast.code_size import code
 from golf_fast.command_line import changed
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
@@ -30,7 +31,7 @@ from golf_fast.submit.scopes import occurrences
 from golf_fast.submit.single_file import build, packed, plain_sources, recipe
 
 REFERENCES = "reference,qkv_attention=separate,rms_norm=plain,rans=numpy,trellis=numpy"
-"""The backends that the runs had (conftest.py), which a built file has too."""
+"""The backends that the runs had (conftest.py), and for what gives the same bits those that a built file has."""
 BARE = """
 import runpy, sys
 class Refuse:
@@ -76,12 +77,6 @@ def score(output: str) -> float:
     return float(re.findall(r"^final val_loss:\S+ val_bpb:(\S+)$", output, re.MULTILINE)[-1])
 
 
-def test_eval_only_reproduces_the_score(folder: Path, runs: list[Path]) -> None:
-    done = bare(folder / "train_gpt.py", "--eval-only", **place_of_data(runs[0]))
-    assert done.returncode == 0, done.stderr
-    assert score(done.stdout) == pytest.approx(FinishedRun(runs[0]).result().val_bpb, abs=1e-7)
-
-
 def test_end_to_end_does_so_under_the_replayed_schedule(folder: Path, runs: list[Path]) -> None:
     schedule = str(runs[0] / "schedule.json")
     named = {"RUN_ID": "again", "GOLF_FAST_BACKENDS": REFERENCES}
@@ -102,6 +97,24 @@ def place(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def called(folder: Path, place: Path) -> str:
+    """What a script begins with that does what the built file does once it has unpacked itself, which takes seconds."""
+    return f"""
+import sys
+sys.path.insert(0, {str(place)!r})
+import golf_fast
+def call():
+    golf_fast.main({str(folder / "train_gpt.py")!r})
+"""
+
+
+def test_eval_only_reproduces_the_score(folder: Path, place: Path, runs: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(called(folder, place) + "call()\n")
+    done = bare(tmp_path / "main.py", "--eval-only", **place_of_data(runs[0]))
+    assert done.returncode == 0, done.stderr
+    assert score(done.stdout) == pytest.approx(FinishedRun(runs[0]).result().val_bpb, abs=1e-7)
+
+
 def test_a_kernel_of_it_runs_under_the_interpreter(place: Path, tmp_path: Path) -> None:
     """Triton reads the sources of its kernels: they are those that were unpacked."""
     script = tmp_path / "kernel.py"
@@ -120,21 +133,33 @@ def test_a_kernel_of_it_runs_under_the_interpreter(place: Path, tmp_path: Path) 
     assert float(done.stdout.split()[-1]) < 5e-3
 
 
+WRONG = (
+    ({"DATA_PATH": "/nowhere"}, "/nowhere: DATA_PATH must be a folder of"),
+    ({"EVAL_BATCH_SEQS": "0"}, "environment EVAL_BATCH_SEQS is 0: it must be from 1 to"),
+    ({"SEED": "x"}, "environment SEED is 'x': it must be a whole number"),
+    ({"NUM_LAYERS": "4", "TTT_LR": "0.1"}, "environment NUM_LAYERS, TTT_LR is set, but the recipe is fixed"),
+    ({"VOCAB_SIZE": "1024"}, "VOCAB_SIZE is 1024: this file was built for 320"),
+)
+
+
 def test_wrong_input_is_said_in_a_line(folder: Path, place: Path, tmp_path: Path) -> None:
-    script = tmp_path / "main.py"
-    built = str(folder / "train_gpt.py")
-    script.write_text(f"import sys; sys.path.insert(0, {str(place)!r})\nimport golf_fast; golf_fast.main({built!r})\n")
-    for names, said in (
-        ({"DATA_PATH": "/nowhere"}, "/nowhere: DATA_PATH must be a folder of"),
-        ({"EVAL_BATCH_SEQS": "0"}, "environment EVAL_BATCH_SEQS is 0: it must be from 1 to"),
-        ({"SEED": "x"}, "environment SEED is 'x': it must be a whole number"),
-        ({"NUM_LAYERS": "4", "TTT_LR": "0.1"}, "environment NUM_LAYERS, TTT_LR is set, but the recipe is fixed"),
-        ({"VOCAB_SIZE": "1024"}, "VOCAB_SIZE is 1024: this file was built for 320"),
-    ):
-        done = bare(script, "--eval-only", **names)
-        assert done.returncode == 2
-        assert said in done.stderr.strip().splitlines()[-1]
-        assert "Traceback" not in done.stderr
+    """One program is called with each: importing torch takes longer than all of them."""
+    (tmp_path / "main.py").write_text(
+        called(folder, place) + "import os\n"
+        f"for values in {[values for values, _ in WRONG]}:\n"
+        "    os.environ.update(values)\n"
+        "    try:\n"
+        "        call()\n"
+        "    except SystemExit as stop:\n"
+        "        print('exit code', stop.code, file=sys.stderr)\n"
+        "    for name in values:\n"
+        "        del os.environ[name]\n"
+    )
+    done = bare(tmp_path / "main.py", "--eval-only")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[1::2] == ["exit code 2"] * len(WRONG)
+    assert all(said in line for line, (_, said) in zip(lines[::2], WRONG, strict=True)), lines
 
 
 def test_values_of_the_environment_are_refused_as_the_configuration_would_which_a_built_file_does_not_ask() -> None:
@@ -190,6 +215,12 @@ def test_it_is_the_same_each_time_and_needs_little(name: str) -> None:
     names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) <= {*NEEDED}
+
+
+@pytest.mark.parametrize(("name", "limit"), [("seed", 50_500), ("top_1855", 55_500)])
+def test_the_size_is_held(name: str, limit: int) -> None:
+    """One in the middle and the largest, whose sources were made above: packing takes seconds."""
+    assert code(RECIPES[name]()).size < limit
 
 
 def literal(node: ast.AST) -> bool:
