@@ -17,7 +17,7 @@ from golf_fast.report.compare.seeds import Seeds, seeds
 from golf_fast.report.html import as_object, flat
 from golf_fast.runs import FinishedRun
 from golf_fast.runs.documents import Documents
-from golf_fast.runs.same_text import of_other_tokens, shared
+from golf_fast.runs.same_text import Shared, of_other_tokens, shared
 
 _NOT_COMPARED = {"run_id", "runs_dir", "track", "profile", "file_hashes"}
 """Fields of the settings and the result that say which run it is, where, and who looked at it, and not what it is."""
@@ -45,10 +45,12 @@ class Comparison:
         reached: what each run reached.
         settings, results: the fields that differ.
         differences: of every other run against the first, over the documents that both were scored on.
-        notes: sentences on what is compared of runs with other tokens, and why some are not compared.
+        shared: what each difference is over.
+        seeds: groups of runs that differ by their seed only, where there are such.
+        notes: sentences on what is compared of runs with other tokens.
+        without: why there are no differences, or not of all runs; "" where there are.
         token_bytes: bytes of validation text that a token stands for in each run, where the tokens of the runs are not
             the same, None for a run that does not say it; empty where they are the same.
-        seeds: groups of runs that differ by their seed only, where there are such.
         records: the metrics of each run.
     """
 
@@ -57,8 +59,10 @@ class Comparison:
     settings: list[Row]
     results: list[Row]
     differences: list[Difference]
+    shared: list[Shared]
     seeds: list[Seeds]
     notes: list[str]
+    without: str
     token_bytes: list[float | None]
     records: list[list[dict[str, Any]]]
 
@@ -67,7 +71,17 @@ class Comparison:
         held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "records"}
         for name in ("settings", "results"):
             held[name] = {row.name: row.values for row in held[name]}
-        held["differences"] = [dataclasses.asdict(each) | {"sure": each.sure} for each in self.differences]
+        held["differences"] = [
+            dataclasses.asdict(each)
+            | {
+                "sure": each.sure,
+                "same_by": both.known_by,
+                "scored_bytes": both.scored,
+                "scored_documents": both.counts,
+            }
+            for each, both in zip(self.differences, self.shared, strict=True)
+        ]
+        del held["shared"]
         held["reached"] = [dataclasses.asdict(each) for each in self.reached]
         held["seeds"] = [dataclasses.asdict(each) for each in self.seeds]
         return held
@@ -94,16 +108,18 @@ def compare(folders: Sequence[Path], of_an_earlier_version: Callable[[FinishedRu
     results = [run.as_written(run.paths.result) for run in runs]
     settings = [_compared(flat(_settings(run))) for run in runs]
     scored, lacking = _scored(names, runs, of_an_earlier_version)
-    found, notes = _differences(scored) if scored and scored[0].name == names[0] else ([], [])
-    notes += lacking
+    found, held = _differences(scored) if scored and scored[0].name == names[0] else ([], [])
+    unlike = of_other_tokens((each.run, its) for each, its in zip(found, held, strict=True))
     return Comparison(
         names,
         [reached(*each) for each in zip(names, results, settings, strict=True)],
         _rows(settings),
         _rows([_compared(flat(result)) for result in results], [set(result) for result in results]),
         found,
+        held,
         seeds(names, settings, [result.get("val_bpb") for result in results]),
-        notes,
+        [each.compared(names[0], joined) for joined, each in unlike],
+        "; ".join(lacking),
         _token_bytes(names, settings, results, scored),
         [run.records() for run in runs],
     )
@@ -194,8 +210,8 @@ def _hashed(held: _Scored, of_an_earlier_version: Callable[[FinishedRun], Docume
     return dataclasses.replace(held, documents=found) if same else held
 
 
-def _differences(scored: Sequence[_Scored]) -> tuple[list[Difference], list[str]]:
-    """Of every run against the first, and what to know of them."""
+def _differences(scored: Sequence[_Scored]) -> tuple[list[Difference], list[Shared]]:
+    """Of every run against the first, and what each is over."""
     first, *others = scored
     held = [shared(first.documents, each.documents, (first.name, each.name)) for each in others]
     sums = [each.run.document_losses(each.documents) for each in scored]
@@ -207,8 +223,7 @@ def _differences(scored: Sequence[_Scored]) -> tuple[list[Difference], list[str]
         columns = [sums[0][chosen], *(sums[place + 1][chosen] for place in places)]
         names = [first.name, *(others[place].name for place in places)]
         found |= {each.run: each for each in differences(names, columns, sizes[chosen])}
-    unlike = of_other_tokens((other.name, each) for other, each in zip(others, held, strict=True))
-    return [found[each.name] for each in others], [each.compared(first.name, name) for name, each in unlike]
+    return [found[each.name] for each in others], held
 
 
 def _token_bytes(

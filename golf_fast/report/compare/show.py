@@ -41,7 +41,7 @@ def lines(found: Comparison) -> str:
         parts.append(table([title, *found.names], cells) if rows else f"{title}s: all the same")
     if found.differences:
         parts.append(table(_headers(found), [_cells(each) for each in found.differences]) + f"\n{_method(found)}")
-    parts += found.notes
+    parts += [*found.notes, *filter(None, [found.without])]
     if found.seeds:
         parts.append(table(_SEEDS, _groups(found.seeds)) + f"\n{_WELCH}")
     return "\n\n".join(parts)
@@ -57,7 +57,7 @@ def page(found: Comparison) -> str:
     ]
     table_of = html.table(_headers(found), [_cells(each) for each in found.differences], numbers=(1, 2, 3, 4))
     sure = f"{table_of}<p>{escape(_method(found))}</p>" if found.differences else ""
-    sure += "".join(f"<p>{escape(note)}</p>" for note in found.notes)
+    sure += "".join(f"<p>{escape(note)}</p>" for note in (*found.notes, found.without) if note)
     curves = "Losses of training are told by the bytes of the validation text that a token stands for in each run."
     return html.document(
         " / ".join(found.names),

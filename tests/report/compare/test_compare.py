@@ -121,7 +121,8 @@ def test_a_document_that_is_cut_elsewhere_is_left_out(hashed: list[Path]) -> Non
     (difference,) = found.differences
     assert difference.bpb == pytest.approx(-0.5 * (STARTS[2] - STARTS[1]) / sum(SIZES[:3]) / math.log(2), rel=1e-5)
     assert (difference.documents, difference.bytes) == (3, 11_300)
-    assert found.as_json()["differences"][0]["bytes"] == 11_300
+    told = found.as_json()["differences"][0]
+    assert (told["bytes"], told["same_by"], told["scored_bytes"]) == (11_300, "text", (15_300, 15_290))
     for shown in (show.lines(found), show.page(found)):
         assert "15,290 against 15,300 bytes of it scored; compared over 3 of 4 documents, 11,300 bytes, the" in shown
         assert "paired bootstrap over 3 documents" in shown
@@ -168,7 +169,7 @@ def test_a_run_that_ended_early_leaves_the_others_compared(runs: list[Path], tmp
     found = compare([*runs, early], recorded)
     assert [each.run for each in found.differences] == ["second"]
     assert found.token_bytes == []
-    assert found.notes == ["there is no interval: early left no loss of each token"]
+    assert found.without == "there is no interval: early left no loss of each token"
 
 
 def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) -> None:
@@ -208,9 +209,9 @@ def test_a_run_that_ended_early_is_compared_as_far_as_it_came(runs: list[Path]) 
         path.unlink()
     found = compare(runs, recorded)
     assert found.differences == []
-    assert found.notes == ["there is no interval: second left no loss of each token"]
-    assert found.notes[0] in show.lines(found)
-    assert found.notes[0] in show.page(found)
+    assert found.without == "there is no interval: second left no loss of each token"
+    assert found.without in show.lines(found)
+    assert found.without in show.page(found)
 
 
 def test_what_an_earlier_version_does_not_say_is_no_difference(runs: list[Path], tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_a_run_whose_documents_are_lost_is_compared_but_for_the_interval(runs: l
 
     found = compare(runs, lost)
     assert found.differences == []
-    assert found.notes == ["there is no interval: second left no documents, and they cannot be found again: no shard"]
+    assert found.without == "there is no interval: second left no documents, and they cannot be found again: no shard"
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(runs: list[Path], tmp_path: Path) -> None:
@@ -303,17 +304,22 @@ def test_the_command_writes_a_page_or_json(
 
 
 @pytest.mark.skipif(BINARY is None, reason="there is no Chromium")
-def test_the_page_fits_a_window(runs: list[Path], tmp_path: Path) -> None:
-    page = tmp_path / "compare.html"
-    page.write_text(show.page(compare(runs, recorded)))
+def test_the_page_fits_a_window(hashed: list[Path], tmp_path: Path) -> None:
+    """Of two runs of the same tokens, and of eight with others."""
+    pages = {tmp_path / "two.html": (compare(hashed, recorded), 4)}
+    in_other_tokens(hashed[1])
+    more = [leave(tmp_path / f"run-with-a-name-that-is-long-{number}") for number in range(6)]
+    pages[tmp_path / "eight.html"] = (compare([*hashed, *more], recorded), 3)
     with chromium() as browser:
-        for width in (390, 1280):
-            browser.open(page, width)
-            assert browser.value("document.documentElement.scrollWidth") <= width
-            assert browser.requests == [page.as_uri()]
-            sizes = browser.value("[...document.querySelectorAll('svg')].map(plot => plot.clientHeight)")
-            assert min(sizes) > 40
-            assert len(sizes) == 4
+        for page, (found, plots) in pages.items():
+            page.write_text(show.page(found))
+            for width in (390, 1280):
+                browser.open(page, width)
+                assert browser.value("document.documentElement.scrollWidth") <= width
+                assert browser.requests == [page.as_uri()]
+                sizes = browser.value("[...document.querySelectorAll('svg')].map(plot => plot.clientHeight)")
+                assert min(sizes) > 40
+                assert len(sizes) == plots
 
 
 def test_runs_that_differ_by_their_seed_are_a_group(runs: list[Path], tmp_path: Path) -> None:
@@ -345,6 +351,6 @@ def test_runs_that_differ_by_their_seed_are_a_group(runs: list[Path], tmp_path: 
 
 
 def test_an_empty_comparison_has_a_page() -> None:
-    found = Comparison(["a", "b"], [], [], [], [], [], ["nothing"], [], [[], []])
+    found = Comparison(["a", "b"], [], [], [], [], [], [], [], "nothing", [], [[], []])
     assert "All are the same." in show.page(found)
     assert show.lines(found) == "settings: all the same\n\nresults: all the same\n\nnothing"
