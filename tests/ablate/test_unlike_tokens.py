@@ -10,21 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.left_behind import RESULT, SIZES, STARTS, TARGETS, leave
+from helpers.left_behind import RESULT, SIZES, STARTS, TARGETS, TEXTS, leave
 
 from golf_fast.ablate import findings, unlike_tokens
 from golf_fast.ablate.runs import Outcome
 from golf_fast.ablate.variants import WHOLE
 from golf_fast.runs import RunPaths
 
-TEXTS = ["a", "b", "c", "d"]
-
 
 def outcome(folder: Path, variant: str, seed: int, worse: float, **change: Any) -> Outcome:
     """A run that is worse by so many nats a token than a straight line of losses; changed as its documents say."""
     result = replace(RESULT, seed=seed, val_tokens=change.get("targets", TARGETS))
     run = RunPaths(leave(folder / f"{variant}-{seed}", result))
-    run.documents.write_text(json.dumps(json.loads(run.documents.read_text()) | {"texts": TEXTS, "shown": {}} | change))
+    run.documents.write_text(json.dumps(json.loads(run.documents.read_text()) | {"shown": {}} | change))
     np.repeat((np.linspace(4, 2, TARGETS) + worse) / result.val_tokens * TARGETS, result.val_tokens // TARGETS).astype(
         "<f4"
     ).tofile(run.token_losses)

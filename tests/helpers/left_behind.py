@@ -16,6 +16,8 @@ from golf_fast.runs.schedule import RecordedSchedule
 TARGETS = 6000
 STARTS = [0, 100, 2000, 4500]
 SIZES = [300, 5000, 6000, 4000]
+TEXTS = ("a", "b", "c", "d")
+"""In place of the hashes of the documents."""
 PIECES = [" the", "\n", "</span><script>", "é", "<0xE2>", ""]
 
 RESULT = Result(
@@ -81,7 +83,7 @@ def leave(run_dir: Path, result: Result = RESULT) -> Path:
     after.tofile(paths.token_losses)
     (after + np.float32(0.25)).tofile(paths.token_losses_before)
     digest = hashlib.sha256(b"tokens").hexdigest()
-    Documents(digest, TARGETS, STARTS, SIZES, {"1": PIECES, "3": PIECES}).write(paths.documents)
+    Documents(digest, TARGETS, STARTS, SIZES, {"1": PIECES, "3": PIECES}, TEXTS).write(paths.documents)
     check = {"check": "V1", "outcome": "pass", "findings": [{"where": "ledger.jsonl", "text": "<all> in order"}]}
     paths.audit.write_text(json.dumps({"flagged": [], "checks": [check]}))
     result.write(paths.result)

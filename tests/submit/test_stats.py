@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.left_behind import RESULT, SIZES, STARTS, TARGETS, leave
+from helpers.left_behind import RESULT, SIZES, STARTS, TARGETS, TEXTS, leave
 
 from golf_fast.errors import InputError
 from golf_fast.runs import RunPaths
@@ -35,15 +35,14 @@ def test_what_is_no_score_is_named(given: str) -> None:
 @pytest.fixture
 def unlike(tmp_path: Path) -> list[str]:
     """A run, and one of the same text in twice the tokens, of which it scored 10 bytes less."""
-    texts = ["a", "b", "c", "d"]
     changes = [
-        {"texts": texts},
+        {},
         {
             "tokens_sha256": "0",
             "targets": 2 * TARGETS,
             "starts": [2 * start for start in STARTS],
             "bytes": [*SIZES[:3], SIZES[3] - 10],
-            "texts": [*texts[:3], "cut"],
+            "texts": [*TEXTS[:3], "cut"],
             "shown": {},
         },
     ]

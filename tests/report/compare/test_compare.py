@@ -63,33 +63,21 @@ def test_losses_are_read_in_pieces(runs: list[Path], monkeypatch: pytest.MonkeyP
         assert compare(runs, recorded) == whole
 
 
-TEXTS = ["a", "b", "c", "d"]
-"""Hashes of the documents that `leave` leaves, as far as they matter here."""
-
-
 def in_other_tokens(run: Path, **change: Any) -> None:
     """Exchange what a run recorded of its documents as if each token were two, each with half of its loss."""
     paths = RunPaths(run)
     held = json.loads(paths.documents.read_text())
     losses = np.repeat(np.fromfile(paths.token_losses, "<f4") / 2, 2)
     told = {"tokens_sha256": "f" * 64, "targets": 2 * TARGETS, "starts": [2 * start for start in STARTS], "shown": {}}
-    paths.documents.write_text(json.dumps(held | told | {"texts": TEXTS} | change))
+    paths.documents.write_text(json.dumps(held | told | change))
     losses.tofile(paths.token_losses)
 
 
-@pytest.fixture
-def hashed(runs: list[Path]) -> list[Path]:
-    """The two runs, the first with hashes of its documents."""
-    path = RunPaths(runs[0]).documents
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"texts": TEXTS}))
-    return runs
-
-
-def test_the_same_text_in_other_tokens_is_compared_by_its_bytes(hashed: list[Path]) -> None:
-    same = compare(hashed, recorded)
+def test_the_same_text_in_other_tokens_is_compared_by_its_bytes(runs: list[Path]) -> None:
+    same = compare(runs, recorded)
     assert (same.notes, same.token_bytes) == ([], [])
-    in_other_tokens(hashed[1])
-    found = compare(hashed, recorded)
+    in_other_tokens(runs[1])
+    found = compare(runs, recorded)
     assert found.differences[0].bpb == pytest.approx(same.differences[0].bpb, rel=1e-6)
     assert (found.differences[0].documents, found.differences[0].bytes) == (4, sum(SIZES))
     assert found.token_bytes == [sum(SIZES) / TARGETS, sum(SIZES) / TARGETS / 2]
@@ -99,25 +87,25 @@ def test_the_same_text_in_other_tokens_is_compared_by_its_bytes(hashed: list[Pat
     ]
 
 
-def test_losses_of_a_run_that_was_cut_short_are_told_by_the_bytes_of_one_with_its_data(hashed: list[Path]) -> None:
-    in_other_tokens(hashed[1])
-    early, unlike = leave(hashed[0].parent / "early"), leave(hashed[0].parent / "unlike")
+def test_losses_of_a_run_that_was_cut_short_are_told_by_the_bytes_of_one_with_its_data(runs: list[Path]) -> None:
+    in_other_tokens(runs[1])
+    early, unlike = leave(runs[0].parent / "early"), leave(runs[0].parent / "unlike")
     for run in (early, unlike):
         for path in (RunPaths(run).token_losses, RunPaths(run).documents, RunPaths(run).result):
             path.unlink()
-    for run, text in zip([*hashed, early, unlike], ("a.txt", "b.txt", "a.txt", "c.txt"), strict=True):
+    for run, text in zip([*runs, early, unlike], ("a.txt", "b.txt", "a.txt", "c.txt"), strict=True):
         path = RunPaths(run).config
         held = json.loads(path.read_text())
         held["config"]["data"]["text"] = text
         path.write_text(json.dumps(held))
     rate = sum(SIZES) / TARGETS
-    assert compare([*hashed, early, unlike], recorded).token_bytes == [rate, rate / 2, rate, None]
+    assert compare([*runs, early, unlike], recorded).token_bytes == [rate, rate / 2, rate, None]
 
 
-def test_a_document_that_is_cut_elsewhere_is_left_out(hashed: list[Path]) -> None:
+def test_a_document_that_is_cut_elsewhere_is_left_out(runs: list[Path]) -> None:
     """The difference is that of the documents before it: 0.5 nats a token in the second of three."""
-    in_other_tokens(hashed[1], bytes=[*SIZES[:3], 3990], texts=["a", "b", "c", "other"])
-    found = compare(hashed, recorded)
+    in_other_tokens(runs[1], bytes=[*SIZES[:3], 3990], texts=["a", "b", "c", "other"])
+    found = compare(runs, recorded)
     (difference,) = found.differences
     assert difference.bpb == pytest.approx(-0.5 * (STARTS[2] - STARTS[1]) / sum(SIZES[:3]) / math.log(2), rel=1e-5)
     assert (difference.documents, difference.bytes) == (3, 11_300)
@@ -128,38 +116,38 @@ def test_a_document_that_is_cut_elsewhere_is_left_out(hashed: list[Path]) -> Non
         assert "paired bootstrap over 3 documents" in shown
 
 
-def test_of_other_tokens_nothing_is_drawn_by_the_token(hashed: list[Path]) -> None:
-    in_other_tokens(hashed[1])
-    page = show.page(compare(hashed, recorded))
+def test_of_other_tokens_nothing_is_drawn_by_the_token(runs: list[Path]) -> None:
+    in_other_tokens(runs[1])
+    page = show.page(compare(runs, recorded))
     assert page.count("<svg") == 3
     assert "What adapting gained" not in page
     assert "nats a token" not in page
     assert "Training loss at the end, in bits per byte" in page
 
 
-def test_another_text_is_refused_in_a_line(hashed: list[Path]) -> None:
-    in_other_tokens(hashed[1], texts=["a", "x", "y", "z"])
+def test_another_text_is_refused_in_a_line(runs: list[Path]) -> None:
+    in_other_tokens(runs[1], texts=["a", "x", "y", "z"])
     with pytest.raises(
         InputError, match=r"^second: was scored on another text than first, as far as is known: 1 of 3 documents"
     ) as error:
-        compare(hashed, recorded)
+        compare(runs, recorded)
     assert "\n" not in str(error.value)
 
 
-def test_hashes_that_a_run_did_not_record_are_looked_for(hashed: list[Path]) -> None:
+def test_hashes_that_a_run_did_not_record_are_looked_for(runs: list[Path]) -> None:
     """The documents of an earlier version: with its shards they are hashed, without them their bytes must do."""
-    in_other_tokens(hashed[1], texts=["a", "b", "c", "d"])
-    whole = FinishedRun(hashed[1]).documents()
-    in_file = json.loads(RunPaths(hashed[1]).documents.read_text())
+    in_other_tokens(runs[1], texts=["a", "b", "c", "d"])
+    whole = FinishedRun(runs[1]).documents()
+    in_file = json.loads(RunPaths(runs[1]).documents.read_text())
     del in_file["texts"]
-    RunPaths(hashed[1]).documents.write_text(json.dumps(in_file))
-    found = compare(hashed, lambda run: whole)
+    RunPaths(runs[1]).documents.write_text(json.dumps(in_file))
+    found = compare(runs, lambda run: whole)
     assert found.notes[0].endswith("over 4 of 4 documents, 15,300 bytes")
 
     def lost(run: FinishedRun) -> Documents:
         raise InputError("no shard")
 
-    assert compare(hashed, lost).notes[0].endswith("only the bytes of each document say that the text is the same")
+    assert compare(runs, lost).notes[0].endswith("only the bytes of each document say that the text is the same")
 
 
 def test_a_run_that_ended_early_leaves_the_others_compared(runs: list[Path], tmp_path: Path) -> None:
@@ -304,12 +292,12 @@ def test_the_command_writes_a_page_or_json(
 
 
 @pytest.mark.skipif(BINARY is None, reason="there is no Chromium")
-def test_the_page_fits_a_window(hashed: list[Path], tmp_path: Path) -> None:
+def test_the_page_fits_a_window(runs: list[Path], tmp_path: Path) -> None:
     """Of two runs of the same tokens, and of eight with others."""
-    pages = {tmp_path / "two.html": (compare(hashed, recorded), 4)}
-    in_other_tokens(hashed[1])
+    pages = {tmp_path / "two.html": (compare(runs, recorded), 4)}
+    in_other_tokens(runs[1])
     more = [leave(tmp_path / f"run-with-a-name-that-is-long-{number}") for number in range(6)]
-    pages[tmp_path / "eight.html"] = (compare([*hashed, *more], recorded), 3)
+    pages[tmp_path / "eight.html"] = (compare([*runs, *more], recorded), 3)
     with chromium() as browser:
         for page, (found, plots) in pages.items():
             page.write_text(show.page(found))
