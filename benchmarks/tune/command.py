@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.measure import Comparison
 from benchmarks.ops.registry import Case
 from benchmarks.ops.runner import measure_cases, measuring
 from benchmarks.tune.kernels import ARCH, Kernel, Shapes, kernels
@@ -24,6 +25,24 @@ from golf_fast.arguments import Parser
 from golf_fast.errors import InputError
 from golf_fast.ops.absent_gpu import SHARED_LIMIT, Compiled, compile_launch
 from golf_fast.ops.launch import Launch
+
+MARGIN = 0.01
+"""Share by which a choice must be faster in four of five pairs to be taken: medians of 51 pairs differ by less."""
+_MLP, _QK, _MIX = (f"golf_fast/ops/{op}/triton.py" for op in ("relu2_mlp", "qk_norm_rope", "residual_mix"))
+_ATTENTION = "choose_tiles of golf_fast/ops/window_attention/launches.py"
+PLACES = {
+    "mlp-up": f"TILES of {_MLP}",
+    "mlp-dpre": f"TILES of {_MLP}",
+    "linear-residual": "TILES of golf_fast/ops/linear_residual/triton.py",
+    "attention": _ATTENTION,
+    "attention-dq": _ATTENTION,
+    "attention-dkv": _ATTENTION,
+    "qk": f"choose_block of {_QK}",
+    "qk-backward": f"choose_block of {_QK}",
+    "residual-mix": f"choose_block of {_MIX}",
+    "residual-mix-backward": f"choose_block of {_MIX}",
+}
+"""Kernel -> where its launch parameters are chosen."""
 
 
 def describe(choice: Any) -> str:
@@ -94,6 +113,27 @@ def as_text(made: Compiled) -> str:
     return f"{text}, HAZARD: {made.hazards[0]}" if made.hazards else text
 
 
+def summary(found: Sequence[tuple[str, Comparison]]) -> list[str]:
+    """A line for each kernel: the choice to take in place of the present one, or that there is none.
+
+    Args:
+        found: kernel and comparison of the present choice with another, in any order.
+    """
+    lines = []
+    for kernel in dict.fromkeys(kernel for kernel, _ in found):
+        pairs = [pair for name, pair in found if name == kernel and pair.theirs and pair.ratio and pair.ratio_p80]
+        better = [pair for pair in pairs if (pair.ratio_p80 or 1.0) <= 1 - MARGIN]
+        if not better:
+            lines.append(f"{kernel}: keep the present one of {len(pairs) + 1}")
+            continue
+        best = min(better, key=lambda pair: pair.ratio or 1.0)
+        assert best.theirs is not None
+        assert best.ratio is not None
+        times = f"{best.ours.median:.3f} -> {best.theirs.median:.3f} ms"
+        lines.append(f"{kernel}: take {best.peer}: {times}, {1 / best.ratio:.3f} x as fast ({PLACES[kernel]})")
+    return lines
+
+
 def main(arguments: Sequence[str]) -> None:
     if importlib.util.find_spec("triton") is None:
         raise InputError("triton is not installed, and these are its kernels: pip install -r requirements.txt")
@@ -122,6 +162,17 @@ def main(arguments: Sequence[str]) -> None:
             report_compiled(kernel)
         return
     options = argparse.Namespace(peer=None, implementation=None, list=False, json=options.json)
+    found: list[tuple[str, Comparison]] = []
     with measuring("cuda") as (compare, conditions):
-        if not measure_cases(map(as_case, wanted), options, compare, conditions):
-            sys.exit("wrong results, so no times")
+
+        def noting(case: Case, peer: str) -> Comparison:
+            found.append((case.label, compare(case, peer)))
+            return found[-1][1]
+
+        try:
+            good = measure_cases(map(as_case, wanted), options, noting, conditions)
+        finally:  # also of what was cut off
+            if not options.json:
+                print("\n".join(summary(found)), flush=True)
+    if not good:
+        sys.exit("wrong results, so no times")

@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from benchmarks.measure import Comparison, Timing
 from benchmarks.tune import command as tune
+from benchmarks.tune.kernels import Shapes, kernels
 from golf_fast.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -51,3 +54,31 @@ def test_bad_input_is_one_line(
     monkeypatch.setenv("TRITON_INTERPRET", interpret)
     with pytest.raises(InputError, match=f"^{message}$"):
         tune.main(arguments)
+
+
+def pair(peer: str, ratio: float, ratio_p80: float) -> Comparison:
+    now, other = Timing(0.8, 0.8, 0.8), Timing(0.8 * ratio, 0.1, 0.9)
+    return Comparison(peer, now, other, ratio, ratio - 0.05, ratio_p80, 51)
+
+
+def test_the_summary_takes_what_noise_does_not_reach() -> None:
+    found = [
+        ("attention-dq", pair("two heads", 0.9, 0.985)),
+        ("attention-dq", pair("fastest", 0.75, 0.8)),
+        ("mlp-up", pair("often slower", 0.9, 1.02)),
+        ("mlp-up", pair("by a hair", 0.99, 0.995)),
+    ]
+    assert tune.summary(found) == [
+        "attention-dq: take fastest: 0.800 -> 0.600 ms, 1.333 x as fast (choose_tiles of "
+        "golf_fast/ops/window_attention/launches.py)",
+        "mlp-up: keep the present one of 3",
+    ]
+    assert tune.summary([]) == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_every_kernel_has_a_place_where_it_is_chosen() -> None:
+    assert {kernel.name for kernel in kernels(Shapes(), torch.device("meta"))} == set(tune.PLACES)
+    for place in tune.PLACES.values():
+        chooser, _, path = place.partition(" of ")
+        assert chooser in (Path(__file__).parents[3] / path).read_text()
