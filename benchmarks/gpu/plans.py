@@ -144,7 +144,7 @@ PLANS = {
         _step("beside the record script", 200, "seed", "--only", "whole", "--upstream", "{upstream}"),
         EXTENSION,
         TRAIN,
-        _step("step of top_1855", 220, "top_1855", "--kernels", "40", on_a_cpu="tiny_top"),
+        _step("step of top_1855", 260, "top_1855", "--kernels", "40", on_a_cpu="tiny_top"),
         _tests("full size of top_1855", 150, "full_size", k="top_1855", at_once=False),
         _op("heads that are gated", 40, "exclusive_gate", "none"),
         _tests(
