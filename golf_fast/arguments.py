@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that raises an `InputError` instead of printing its usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; {self.prog} --help shows all")
+        raise InputError(f"{_in_our_words(message)}; {self.prog} --help shows all")
 
 
 def count(text: str) -> int:
@@ -123,8 +123,8 @@ def _sentence(box: str) -> str:
 
 
 _NO_NUMBER = re.compile(
-    r"Error parsing (?P<flag>\S+): "
-    r"(?:(?P<whole>invalid literal for int\(\) with base 10)|could not convert string to float): (?P<value>.*)"
+    r"(?:Error parsing|argument) (?P<flag>\S+): (?:invalid (?:literal for )?(?P<whole>int)(?:\(\) with base 10| value)"
+    r"|could not convert string to float|invalid float value): (?P<value>.*)"
 )
 
 

@@ -26,6 +26,7 @@ from golf_fast.errors import InputError
         ("compress", "make nowhere", "nowhere: is of no run"),
         ("compress", "inspect", "python -m golf_fast.compress inspect --help shows all"),
         ("data", "chek", "chek: no such command; did you mean check? There are build, inspect, check, fetch"),
+        ("doctor", "--seconds x", "argument --seconds: 'x': it must be a number of seconds, more than 0"),
         ("doctor", "--preflite", "unrecognized arguments: --preflite"),
         ("recipes", "tiny --jsonn", "unrecognized arguments: --jsonn; python -m golf_fast.recipes --help shows all"),
         ("report", "page tests", "tests: has no config.json; name the directory of a run"),
@@ -54,6 +55,14 @@ def test_a_wrong_argument_is_one_line(
     assert said.err.startswith("error: ")
     assert said.err.count("\n") == 1
     assert says.lower() in said.err.lower()
+
+
+@pytest.mark.parametrize(("kind", "what"), [(int, "whole number"), (float, "number")])
+def test_a_text_that_is_no_number_is_said_as_other_wrong_values(kind: type, what: str) -> None:
+    parser = Parser("p")
+    parser.add_argument("--steps", type=kind)
+    with pytest.raises(InputError, match=f"^--steps is 'x': it must be a {what}; p --help shows all$"):
+        parser.parse_args(["--steps", "x"])
 
 
 def test_a_program_is_called_after_its_arguments_were_read(capsys: pytest.CaptureFixture[str]) -> None:
