@@ -1,4 +1,4 @@
-"""The machine: what will run where and why, and whether it is as fast as it should be."""
+"""Examines the machine: which backends will run and why, and whether it is as fast as it should be."""
 
 from golf_fast.doctor.probes import Finding, examine
 

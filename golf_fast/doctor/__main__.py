@@ -16,7 +16,7 @@ _BEGAN = time.monotonic()
 
 
 def main() -> None:
-    """Print what was asked for; exit with 1 where --preflight finds the machine slow, busy or broken."""
+    """Print what was requested; exit with code 1 if --preflight finds the machine slow, busy or broken."""
     # argparse: it works where the packages that this program looks for are broken.
     parser = Parser(
         "python -m golf_fast.doctor",

@@ -1,4 +1,4 @@
-"""What nvidia-smi says of the GPUs: clocks, what slows them down, and whose processes are on them. Needs no torch."""
+"""The state of the GPUs according to nvidia-smi: clocks, throttling, and other processes. Needs no torch."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ THROTTLES = {
     0x02: "clocks that were set for applications",
     0x10: "other GPUs (sync boost)",
 }
-"""Bit of the reasons -> what holds the clocks down. The lowest bit, idle, is none."""
+"""Reasons for throttled clocks, by bit of the mask. The lowest bit, idle, is not one."""
 _HARMLESS = 0x04
-"""A GPU at work under its power limit is as it should be."""
+"""The bit of the power limit, at which a busy GPU is expected to be."""
 _SECONDS = 15
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU, by nvidia-smi's names of its fields; what it does not know is missing."""
+    """A GPU, with fields by nvidia-smi's names; unknown ones are missing."""
 
     fields: dict[str, str]
     reasons: int
-    """Bits of what holds its clocks down."""
+    """Bit mask of the reasons for throttled clocks."""
 
     def number(self, name: str) -> float | None:
         try:
@@ -51,7 +51,7 @@ class Gpu:
 
 
 def query() -> tuple[list[Gpu], str]:
-    """All GPUs of the machine, or none and why."""
+    """All GPUs of the machine; or an empty list and the reason."""
     why = ""
     for reasons in _REASONS:
         rows, why = _ask(f"--query-gpu={','.join((*_FIELDS, reasons))}")
@@ -70,7 +70,7 @@ def _gpu(row: list[str]) -> Gpu:
 
 
 def others() -> Iterator[Trouble]:
-    """Processes on the GPUs that are not this one."""
+    """Other processes on the GPUs."""
     names = {gpu.fields.get("uuid", ""): gpu.label for gpu in query()[0]}
     rows, _ = _ask("--query-compute-apps=gpu_uuid,pid,process_name,used_gpu_memory")
     for row in rows:
@@ -80,10 +80,11 @@ def others() -> Iterator[Trouble]:
 
 
 def state(gpus: list[Gpu], at_work: bool) -> Iterator[Trouble]:
-    """What is wrong with GPUs.
+    """Problems of GPUs.
 
     Args:
-        at_work: whether they were computing for this program when they were asked.
+        gpus: the GPUs, as `query` returned them.
+        at_work: whether they were computing for this program at the time.
     """
     for gpu in gpus:
         for bit, why in THROTTLES.items():
@@ -108,7 +109,7 @@ def state(gpus: list[Gpu], at_work: bool) -> Iterator[Trouble]:
 
 
 def _ask(query: str) -> tuple[list[list[str]], str]:
-    """Rows of cells, or none and why."""
+    """The rows of nvidia-smi's answer; or an empty list and the reason."""
     try:
         said = subprocess.run(
             ["nvidia-smi", query, "--format=csv,noheader,nounits"],

@@ -1,4 +1,5 @@
-"""Short measurements of what a run leans on: products, memory, exchanges, the disk, and a step of a small model."""
+"""Short measurements of what determines the speed of a run: matrix products, memory, collectives, the disk, and a step
+of a small model."""
 
 from __future__ import annotations
 
@@ -24,15 +25,15 @@ _MOST_FILE = 1 << 30
 
 @dataclass(frozen=True)
 class Figure:
-    """A rate that was measured.
+    """A measured rate.
 
     Attributes:
-        what: as in `references.EXPECTED`, or "disk write", "disk read".
-        value: median of the runs.
-        unit: of the value.
-        spread: of the runs between the slowest and the fastest tenth, as a share of the median.
-        runs: how many.
-        note: on what.
+        what: name of the measurement: a key of `references.EXPECTED`, "disk write" or "disk read".
+        value: median over the repetitions.
+        unit: unit of the value.
+        spread: range between the slowest and the fastest tenth of the repetitions, as a share of the median.
+        runs: number of repetitions.
+        note: details of the measurement.
     """
 
     what: str
@@ -46,7 +47,8 @@ class Figure:
 def _rate(
     what: str, unit: str, amount: float, work: Callable[[], object], seconds: float, device: torch.device
 ) -> Figure:
-    """How much of `amount` a second `work` does, measured for at most about that long, a first time included."""
+    """The rate of `work`, which processes `amount` units, in units per second, measured for about `seconds` at most
+    including a warm-up."""
     end = time.perf_counter() + seconds
     first = _seconds(work, device)
     rates: list[float] = []
@@ -97,9 +99,10 @@ def host_to_device(device: torch.device, seconds: float, size: int = 256 << 20) 
 
 
 def all_reduce(ranks: Ranks, seconds: float, size: int | None = None) -> Figure | str:
-    """GB/s that each rank sends and receives in a sum over all, or over the GPUs of this machine; a reason for neither.
+    """GB/s that each rank sends and receives in an all-reduce over all ranks, or over the GPUs of this machine; or a
+    text with the reason why neither is possible.
 
-    What is counted is the least that a ring sends, 2 (n - 1) / n of the tensor.
+    It counts the traffic of a ring all-reduce, 2 (n - 1) / n of the tensor.
     """
     count = size or (256 << 20 if ranks.device.type == "cuda" else 8 << 20)
     if ranks.world_size > 1:
@@ -107,7 +110,7 @@ def all_reduce(ranks: Ranks, seconds: float, size: int | None = None) -> Figure 
         moved = 2e-9 * count * (ranks.world_size - 1) / ranks.world_size
         runs = max(_LEAST_RUNS, int(ranks.broadcast_float(_runs(lambda: ranks.all_sum_(tensor), seconds, ranks))))
         rates = []
-        for _ in range(runs):  # the same number on all, or some would wait for ever
+        for _ in range(runs):  # the same number on all ranks, or some would wait for ever
             tensor.fill_(1.0)
             rates.append(moved / _seconds(lambda: ranks.all_sum_(tensor), ranks.device))
         note = f"{count >> 20:,} MiB over {ranks.world_size} ranks"
@@ -137,13 +140,13 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _runs(work: Callable[[], object], seconds: float, ranks: Ranks) -> float:
-    """How many runs take about that long, after the first, in which ranks find each other."""
+    """The number of repetitions that take about `seconds`, after a first one in which the ranks connect."""
     _seconds(work, ranks.device)
     return min(1000.0, seconds / max(_seconds(work, ranks.device), 1e-6))
 
 
 def disk(folder: Path, seconds: float, size: int | None = None) -> Iterator[Figure | str]:
-    """GB/s of writing a file and of reading it back, without what the system keeps in memory; a reason where it cannot
+    """GB/s of writing a file and of reading it back, bypassing the page cache; or a text with the reason why it cannot
     be written. The file is removed."""
     path = new_neighbour(folder / "preflight")
     try:
@@ -158,7 +161,7 @@ def disk(folder: Path, seconds: float, size: int | None = None) -> Iterator[Figu
             took = time.perf_counter() - began
         yield Figure("disk write", 1e-9 * written / took, "GB/s", 0.0, 1, f"{written >> 20:,} MiB to {folder}")
         with path.open("rb", buffering=0) as file:
-            if hasattr(os, "posix_fadvise"):  # what was just written is to come from the disk
+            if hasattr(os, "posix_fadvise"):  # drop the page cache, so that the file is read from the disk
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             began, read = time.perf_counter(), 0
             while (got := len(file.read(_BLOCK))) and time.perf_counter() - began < seconds / 2:
@@ -173,7 +176,7 @@ def disk(folder: Path, seconds: float, size: int | None = None) -> Iterator[Figu
 
 
 def micro_step(device: torch.device, seconds: float, tokens: int = 2048) -> Figure:
-    """Tokens a second in the forward and backward passes of the model of the recipe tiny."""
+    """Tokens per second of forward and backward passes of the model of the recipe tiny."""
     config = recipes.RECIPES["tiny"]()
     dtype, _ = machine.choose_compute_dtype("auto", device)
     model = GPT(config.model, compute_dtype=dtype, embedding_dtype=dtype, seed=1).to(device)
@@ -185,7 +188,7 @@ def micro_step(device: torch.device, seconds: float, tokens: int = 2048) -> Figu
         for parameter in model.parameters():
             parameter.grad = None
 
-    work()  # kernels are compiled
+    work()  # compiles the kernels
     count = batch.shape[0] * length
     figure = _rate("micro-step", "tokens/s", count, work, seconds, device)
     return replace(figure, note=f"recipe tiny, {count:,} tokens, {machine.dtype_name(dtype)}{_threads(device)}")

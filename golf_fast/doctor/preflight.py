@@ -1,4 +1,4 @@
-"""A minute's look at a machine before a run is paid for: is it as fast as it should be, and has anybody else got it?"""
+"""The preflight check: measures for a minute whether a machine is as fast as it should be and not in use by others."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:  # torch is loaded when something is measured
     from golf_fast.doctor.measure import Figure
 
 SHARES = {"GEMM": 0.15, "memory copy": 0.1, "host to device": 0.1, "all-reduce": 0.15, "disk": 0.15, "micro-step": 0.15}
-"""What each measurement may take of the time; the rest is for starting, and for compiling kernels."""
+"""Share of the time for each measurement; the rest is for starting up and compiling kernels."""
 _UNSTEADY = 0.3
 
 
 @dataclass
 class Report:
-    """What was found.
+    """The result of a preflight check.
 
     Attributes:
-        device: on which the figures are, by its name.
-        figures: over several ranks, those of the slowest.
-        skipped: what was not measured -> why.
+        device: name of the measured device.
+        figures: the measured rates; over several ranks, those of the slowest.
+        skipped: reasons for measurements that were not made, by their names.
         troubles: what is slow, busy or broken, and settings that cost speed.
-        seconds: that it took.
+        seconds: duration of the check.
     """
 
     device: str = ""
@@ -47,12 +47,12 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is slow, busy or broken; a setting that is known to cost speed is only said."""
+        """Whether nothing is slow, busy or broken; settings that cost speed do not count."""
         return all(trouble.kind == "trap" for trouble in self.troubles)
 
     @property
     def reference(self) -> Reference | None:
-        """How fast such a device is."""
+        """The reference rates of such a device; None: there are none."""
         return reference(self.device)
 
     def as_dict(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Report:
         }
 
     def lines(self) -> Iterator[str]:
-        """The same for people."""
+        """The report as lines for people."""
         known = self.reference
         yield f"{self.device}, {self.seconds:.0f} s"
         rows = []
@@ -88,7 +88,7 @@ class Report:
 
 
 def _peak(figure: Figure, known: Reference | None) -> float | None:
-    """What the device does at best, where it is known."""
+    """The peak rate of the device for a measurement; None: unknown."""
     if known is None:
         return None
     rate = {
@@ -103,19 +103,19 @@ def _peak(figure: Figure, known: Reference | None) -> float | None:
 
 
 def preflight(seconds: float, folder: Path, began: float) -> Report | None:
-    """Look at the machine for at most about that long; over the ranks where torchrun started several.
+    """Check the machine for about `seconds` at most; if torchrun started several ranks, all of them are checked.
 
     Args:
-        seconds: from `began` on.
-        folder: where the disk is measured.
+        seconds: time limit in seconds, counted from `began`.
+        folder: folder on the disk that is measured.
         began: `time.monotonic()` at the start of the program.
 
     Returns:
-        What was found; None on other ranks than the first.
+        The report; None on all ranks but the first.
 
     Raises:
-        InputError: torchrun's names are not whole.
-        StoppedError: a rank does not come.
+        InputError: some of torchrun's variables are missing or invalid.
+        StoppedError: a rank did not join.
     """
     report = Report()
     report.troubles += [*surroundings.settings(os.environ), *surroundings.machine()]
@@ -174,7 +174,7 @@ def _measure(report: Report, ranks: Ranks, folder: Path, began: float, seconds: 
 
 
 def _watched(report: Report, work: Callable[[], Figure], on_gpu: bool) -> Figure:
-    """Ask for the GPUs' clocks while they are at work."""
+    """Make a measurement, and query the GPUs' clocks meanwhile."""
     if not on_gpu:
         return work()
     seen: list[Trouble] = []
@@ -187,7 +187,7 @@ def _watched(report: Report, work: Callable[[], Figure], on_gpu: bool) -> Figure
 
 
 def _over_ranks(report: Report, ranks: Ranks) -> Report:
-    """One report of all ranks': of each figure the slowest, and every trouble once."""
+    """The combined report of all ranks: the slowest value of each figure, and every trouble once."""
     if ranks.world_size == 1:
         return report
     from golf_fast.doctor.measure import Figure
@@ -221,7 +221,7 @@ def _over_ranks(report: Report, ranks: Ranks) -> Report:
 
 
 def _slow(report: Report) -> Iterator[Trouble]:
-    """What the figures say."""
+    """The figures that are too slow for the device."""
     known = report.reference
     for each in report.figures:
         peak = _peak(each, known)

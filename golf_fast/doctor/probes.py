@@ -1,6 +1,6 @@
-"""What this machine has, what a run will use of it, and why.
+"""Finds out what this machine has, what a run will use of it, and why.
 
-Each finding is looked for on its own, so that a part that is missing or broken is told and the others still are.
+Each finding is determined independently, so that a part that is missing or broken does not hide the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REMEDY = "pip install -r requirements.txt -e ."
 
 
 class Finding(NamedTuple):
-    """A thing that was looked for, what was found, and what follows or what is the reason."""
+    """A property of the machine: its name, its value, and the consequence or the reason."""
 
     what: str
     found: str
@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Everything that can be found out; never raises for a part that is missing."""
+    """All findings; a missing part does not raise an error."""
     findings: list[Finding] = []
     for what, probe in PROBES.items():
         try:
@@ -68,7 +68,7 @@ def _cpu() -> Iterator[Finding]:
 
 
 def cpu_name() -> str:
-    """What the CPU calls itself."""
+    """The name that the CPU reports."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

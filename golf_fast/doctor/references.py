@@ -1,4 +1,4 @@
-"""How fast machines are: public data sheets for GPUs, and one CPU as it was measured."""
+"""Reference rates of devices: from public data sheets for GPUs, and measured for one CPU."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ MEASURED = "measured"
 
 @dataclass(frozen=True)
 class Reference:
-    """What a device does at best, and the share of it below which it is called slow.
+    """The reference rates of a device.
 
     Attributes:
-        name: of the device.
-        source: where the figures are from, `DATA_SHEET` or `MEASURED`.
-        matches: words that the device's name must have, in lower case.
-        gemm: TFLOP/s of dense bfloat16 products; of a CPU for each thread.
-        copy: GB/s of device memory, reads and writes together; of a CPU with any number of threads.
-        links: GB/s of NVLink in one direction; 0 for none.
+        name: name of the device.
+        source: origin of the rates, `DATA_SHEET` or `MEASURED`.
+        matches: lower-case words that the device's name must contain.
+        gemm: TFLOP/s of dense bfloat16 products; per thread for a CPU.
+        copy: GB/s of device memory, reads and writes together; for a CPU with any number of threads.
+        links: GB/s of NVLink in one direction; 0: there is none.
         host: GB/s from the host in one direction.
-        step: tokens a second in forward and backward of the small model, for each thread; 0 where it is not known.
+        step: tokens per second in forward and backward passes of the small model, per thread; 0: unknown.
     """
 
     name: str
@@ -44,7 +44,7 @@ REFERENCES = (
     # One thread of a virtual machine of two cores, with other work beside it.
     Reference("AMD EPYC with AVX512_BF16", MEASURED, ("amd epyc with", "avx512_bf16"), 0.48, 37.0, step=17_000.0),
 )
-"""The first that matches counts. Peaks of data sheets are reached by nobody: see `EXPECTED`."""
+"""The references, of which the first match counts. No machine reaches the peaks of data sheets; see `EXPECTED`."""
 
 EXPECTED = {
     "GEMM": {DATA_SHEET: 0.60, MEASURED: 0.6},
@@ -53,14 +53,14 @@ EXPECTED = {
     "host to device": {DATA_SHEET: 0.60},
     "micro-step": {MEASURED: 0.6},
 }
-"""Share of a reference below which a device is called slow, by what is measured and where the reference is from. Those
-of data sheets are what a sound machine commonly exceeds, with some room; this package has not measured them."""
+"""Share of a reference rate below which a device counts as slow, by measurement and origin of the reference. The shares
+for data sheets are what a sound machine commonly exceeds with some margin; this package has not measured them."""
 
 DISK_WRITE, DISK_READ = 0.1, 0.2
-"""GB/s below which a disk is called slow: a checkpoint or a shard of 200 MB would take seconds."""
+"""GB/s below which a disk counts as slow, as a checkpoint or a shard of 200 MB would take seconds."""
 
 
 def reference(name: str) -> Reference | None:
-    """The reference of a device, by what it calls itself; None where there is none."""
+    """The reference of a device, by the name that it reports; None: there is none."""
     words = name.lower().replace("-", " ")
     return next((each for each in REFERENCES if all(word in words for word in each.matches)), None)

@@ -1,4 +1,5 @@
-"""What around a run makes it slow: other work, limits of a container, and settings that cost speed. Needs no torch."""
+"""Causes of slow runs outside the program: other load, limits of a container, and environment settings. Needs no
+torch."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ TRAPS = {
     "TORCHDYNAMO_DISABLE": ("1", "nothing is compiled"),
     "TORCH_COMPILE_DISABLE": ("1", "nothing is compiled"),
 }
-"""Environment name -> the value that costs speed, and how."""
+"""Environment variables whose value can cost speed: the value, and the effect."""
 OLDEST, NEWEST = (2, 11), (2, 14)
 """Versions of torch that this package is tested with."""
 _SHARED_MEMORY = 1 << 30
@@ -35,13 +36,13 @@ class Trouble(NamedTuple):
     """Something that costs speed, or may."""
 
     kind: Literal["slow", "busy", "fault", "trap"]
-    """A trap is a setting that is known to cost speed; the others are seen to."""
+    """A "trap" is a setting that is known to cost speed; the other kinds are observed."""
     what: str
     text: str
 
 
 def settings(environment: Mapping[str, str]) -> Iterator[Trouble]:
-    """Names in the environment that are known to cost speed."""
+    """Environment variables that are known to cost speed."""
     for name, (value, costs) in TRAPS.items():
         if environment.get(name, "").strip().upper() == value:
             yield Trouble("trap", name, f"is {value}: {costs}; unset it")
@@ -52,11 +53,11 @@ def settings(environment: Mapping[str, str]) -> Iterator[Trouble]:
 
 
 def torch_version(version: str, debug: bool = False) -> Iterator[Trouble]:
-    """Builds of torch whose speed is doubtful.
+    """Troubles with the build of torch.
 
     Args:
-        version: as `torch.__version__`.
-        debug: whether it was built for debugging.
+        version: the value of `torch.__version__`.
+        debug: whether it is a debug build.
     """
     numbers = tuple(int(part) for part in version.partition("+")[0].split(".")[:2] if part.isdigit())
     if debug:
@@ -69,13 +70,13 @@ def torch_version(version: str, debug: bool = False) -> Iterator[Trouble]:
 
 
 def cores() -> float:
-    """Cores that this process may use: by its affinity, and by the quota of its container."""
+    """Number of cores that this process may use, by its affinity and by the quota of its container."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(float(mine), quota() or float(mine))
 
 
 def quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Cores that the container may use in the mean; None for no limit."""
+    """Number of cores that the container may use on average; None: no limit."""
     try:
         if (root / "cpu.max").exists():
             granted, period = _text(root / "cpu.max").split()[:2]
@@ -91,7 +92,7 @@ def machine(root: Path = Path("/"), load: float | None = None) -> Iterator[Troub
 
     Args:
         root: where `sys`, `proc` and `dev` are.
-        load: processes that want to run, in the mean of the last minute; None: as the system says.
+        load: load average of the last minute; None: that of the system.
     """
     there, may = os.cpu_count() or 1, cores()
     limit = quota(root / "sys/fs/cgroup")
@@ -131,7 +132,7 @@ def machine(root: Path = Path("/"), load: float | None = None) -> Iterator[Troub
 
 
 def _memory(path: Path) -> dict[str, int]:
-    """KiB by name."""
+    """The values of a `meminfo` file in KiB, by name."""
     try:
         lines = _text(path).splitlines()
     except OSError:

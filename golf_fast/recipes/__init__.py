@@ -275,11 +275,11 @@ BUILT_ON = {
     "top": "top_1855",
     "tiny_top": "tiny",
 }
-"""Recipe -> the one that it is best read beside; the seed is the first of all."""
+"""For each recipe, the one that it is described relative to; the seed has none."""
 
 
 def choose(has_gpu: bool) -> tuple[str, str]:
-    """The recipe that runs where none is named, and the reason: `seed` needs a GPU and FineWeb shards."""
+    """The default recipe and the reason for it: `seed` needs a GPU and FineWeb shards."""
     shards = DataConfig().shards
     if not has_gpu:
         return "tiny", "torch sees no GPU"

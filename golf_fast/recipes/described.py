@@ -1,4 +1,4 @@
-"""A recipe as people and programs read it: what it is, what it builds on, and what it changes."""
+"""Descriptions of recipes, for people and programs: what each is, what it builds on, and what it changes."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ TRAIN = "python -m golf_fast.train"
 
 @dataclass(frozen=True)
 class Described:
-    """What is known of a recipe.
+    """The description of a recipe.
 
     Attributes:
         text: its docstring on one line; empty under python -OO.
-        built_on: another recipe; "" for the first of all.
-        changes: dotted field -> the value there and the value here, for every one that differs.
-        parameters: how many numbers its model has.
-        variant: of the challenge's tokens, to fetch; "" where the text inside Python is trained on.
-        measured: the newest runs of it on record.
-        gained: their bits per byte less those of what it builds on, where both were measured alike.
+        built_on: the recipe that it builds on; "": none.
+        changes: for every dotted field that differs from that recipe, the value there and the value here.
+        parameters: number of parameters of its model.
+        variant: the variant of the challenge's tokens to fetch; "": it trains on the documentation inside Python.
+        measured: the newest recorded runs of it.
+        gained: their bits per byte minus those of the recipe that it builds on, if both were measured alike.
     """
 
     name: str
@@ -51,22 +51,22 @@ class Described:
 
     @property
     def flags(self) -> list[str]:
-        """Words of a command line that make it of what it builds on."""
+        """The flags that turn the recipe that it builds on into this one."""
         return [word for field, (_, value) in self.changes.items() for word in as_flags(field, value)]
 
     @property
     def command(self) -> str:
-        """What trains it."""
+        """The command that trains it."""
         return f"{TRAIN} {self.name}"
 
     @property
     def command_of_parent(self) -> str:
-        """What trains the same by flags; empty for the first of all."""
+        """The command that trains it by flags of the recipe that it builds on; "": it builds on none."""
         return shlex.join([*TRAIN.split(), self.built_on, *self.flags]) if self.built_on else ""
 
     @property
     def by_stage(self) -> dict[str, list[str]]:
-        """Stage -> its fields that differ, without the stage in front."""
+        """The fields that differ, without the prefix of their stage, by stage."""
         found: dict[str, list[str]] = {}
         for field in self.changes:
             stage, _, name = field.partition(".")
@@ -75,7 +75,7 @@ class Described:
 
 
 def describe(name: str, runs: Sequence[Measured]) -> Described:
-    """What is known of the recipe `name`.
+    """The description of the recipe `name`.
 
     Raises:
         InputError: there is no such recipe.
@@ -97,20 +97,20 @@ def describe(name: str, runs: Sequence[Measured]) -> Described:
 
 
 def _variant(config: RunConfig) -> str:
-    """What is to be fetched: a recipe of the challenge's size is meant for its data."""
+    """The variant of tokens to fetch, for a recipe of the challenge's size, which is meant for its data; else ""."""
     sized = config.train.batch_tokens >= TrainConfig().batch_tokens
     return variant_of(config.data.shards.name) if sized else ""
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """How many numbers the parameters of a model are."""
+    """Number of parameters of a model."""
     count: int = _parameters().count(config)
     return count
 
 
 @cache
 def _parameters() -> ModuleType:
-    """The table of parameters, without the package around it: that loads torch, which takes seconds."""
+    """The module of the table of parameters, loaded without its package, which would load torch (seconds)."""
     name = f"{__name__}._parameters"
     source = Path(golf_fast.__file__).with_name("model") / "parameters.py"
     spec = importlib.util.spec_from_file_location(name, source)

@@ -1,4 +1,4 @@
-"""What runs of the recipes reached: a line for each in measured.jsonl, which `python -m benchmarks recipes` writes."""
+"""Recorded results of runs of the recipes, in measured.jsonl, which `python -m benchmarks recipes` writes."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from golf_fast.statistics import Interval, mean_interval
 
 PATH = Path(__file__).with_name("measured.jsonl")
 _PLACES = ("run_id", "runs_dir", "device", "track", "profile", "seed")
-"""Fields that say where and how often a recipe is run."""
+"""Fields that say where and how often a recipe is run, and not what it computes."""
 _STAGE_PLACES = ("train.checkpoint_", "data.shards", "data.tokenizer", "data.built")
-"""Beginnings of dotted fields of that kind."""
+"""Prefixes of dotted fields of that kind."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A finished run of a recipe as it is."""
+    """A finished run of an unchanged recipe."""
 
     recipe: str
     settings: str
-    """`settings_hash` of the recipe when it ran."""
+    """`settings_hash` of the recipe at the time of the run."""
     seed: int
     time: str
-    """When it was recorded, ISO 8601."""
+    """Time of the record, ISO 8601."""
     command: str
     commit: str
-    """Of the checkout, with a + if it was changed since."""
+    """Commit of the checkout, with a + if there were uncommitted changes."""
     device: str
-    """As the run names it."""
+    """Name of the device in the run's result."""
     cpu: str
     """Name of the processor."""
     world_size: int
@@ -64,20 +64,21 @@ class Measured:
 
     @property
     def text(self) -> str:
-        """What text was scored, whatever the tokens: the challenge's documents, or those of a version of Python."""
+        """The text that was scored, whatever the tokenizer: the challenge's, or the documentation of a Python
+        version."""
         corpus = re.split("[-_]", self.data)[0]
         return f"{corpus} {self.versions.get('python', '')}" if corpus == "embedded" else corpus
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one recipe by the same code on the same machine and data, a seed each."""
+    """Runs of one recipe with different seeds, by the same code on the same machine and data."""
 
     runs: tuple[Measured, ...]
 
     @property
     def first(self) -> Measured:
-        """One that stands for what they have in common."""
+        """The first run, for the properties that all have in common."""
         return self.runs[0]
 
     @cached_property
@@ -87,7 +88,7 @@ class Group:
 
     @property
     def total_bytes(self) -> int:
-        """Mean of artifact and code."""
+        """Mean size of artifact and code in bytes."""
         return round(fmean(run.total_bytes for run in self.runs))
 
     @property
@@ -95,13 +96,13 @@ class Group:
         return all(run.legal for run in self.runs)
 
     def mean(self, name: str) -> float | None:
-        """The mean of a field; None where a run lacks it."""
+        """The mean of a field; None if a run lacks it."""
         values = [getattr(run, name) for run in self.runs]
         return None if None in values else fmean(values)
 
 
 def read(path: Path = PATH) -> list[Measured]:
-    """The lines of the record, in their order; none where there is no file.
+    """The lines of the record in order; an empty list if there is no file.
 
     Raises:
         InputError: a line is no record of this kind.
@@ -115,7 +116,7 @@ def read(path: Path = PATH) -> list[Measured]:
 
 
 def newest(runs: Iterable[Measured], recipe: str, settings: str) -> Group | None:
-    """The newest runs of a recipe with these settings, and all of the same kind; of a seed that ran twice the later."""
+    """The group of the newest run of a recipe with these settings; of a seed that ran twice it has the later run."""
     own = [run for run in runs if (run.recipe, run.settings) == (recipe, settings)]
     if not own:
         return None
@@ -129,7 +130,7 @@ def _kind(run: Measured) -> Sequence[object]:
 
 
 def difference(ours: Group | None, theirs: Group | None) -> Interval | None:
-    """Our bits per byte less theirs, paired by seed; None where they were not measured on one text and machine."""
+    """Our bits per byte minus theirs, paired by seed; None if they were measured on different texts or machines."""
     if ours is None or theirs is None:
         return None
     if any(getattr(ours.first, name) != getattr(theirs.first, name) for name in ("text", "cpu", "device")):
@@ -140,7 +141,7 @@ def difference(ours: Group | None, theirs: Group | None) -> Interval | None:
 
 
 def settings_hash(config: RunConfig) -> str:
-    """Twelve hexadecimal digits of a hash of all that a recipe sets: fields that were added since do not change it."""
+    """A hash of the settings of a recipe, 12 hexadecimal digits; fields that were added later do not change it."""
     own = {field: value for field, (value, _) in differences(config, RunConfig()).items() if not is_place(field)}
     return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:12]
 

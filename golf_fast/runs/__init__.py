@@ -1,4 +1,4 @@
-"""What a run leaves behind: its files by name, their content, and a directory to leave it in. Needs no torch."""
+"""Run directories: the names and the content of their files, for writing and reading. Needs no torch."""
 
 from golf_fast.runs.directory import RunDirectory, new_run_directory, run_folder
 from golf_fast.runs.finished import FinishedRun

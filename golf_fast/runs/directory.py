@@ -1,4 +1,4 @@
-"""Where a run leaves what it leaves: a directory that it takes by creating it."""
+"""Creates the directory of a run, exclusively."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ _MOST_IN_A_SECOND = 1000
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A directory that this process took: no other run is or will be in it."""
+    """A directory that belongs to the run of this process exclusively."""
 
     path: Path
     number: int
-    """The how-manieth it is of its name, from 1; a name that the user gave has no other."""
+    """Number that distinguishes directories of the same name, from 1; a name that the user gave is not numbered."""
     made: bool
-    """Whether this process made it; else it was there and empty."""
+    """Whether this process created it; else it existed and was empty."""
 
     def discard(self) -> None:
-        """Take back what a run left in it that came to nothing, and the directory if it was made for the run.
+        """Remove the files of a failed run, and the directory if it was created for the run.
 
-        Only the files that a run writes are removed: the directory was taken when none of them was in it.
+        Only files that a run writes are removed; none of them existed when the directory was taken.
         """
         for path in vars(RunPaths(self.path)).values():
             if path != self.path:
                 with contextlib.suppress(OSError):
                     path.unlink()
         if self.made:
-            with contextlib.suppress(OSError):  # somebody else's file is in it
+            with contextlib.suppress(OSError):  # it contains other files
                 self.path.rmdir()
 
 
 def run_folder(config: RunConfig, began: float, number: int = 1) -> Path:
-    """Where a run's directory is.
+    """The path of a run's directory.
 
     Args:
-        began: seconds since the epoch; names a run that has no name.
-        number: tells runs apart that began in the same second.
+        config: the configuration of the run.
+        began: start of the run in seconds since the epoch, for the name of a run without a run id.
+        number: number that distinguishes runs that began in the same second.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(began))
     run_id = config.run_id or f"{config.recipe}-{stamp}" + (f"-{number}" if number > 1 else "")
@@ -53,13 +54,14 @@ def run_folder(config: RunConfig, began: float, number: int = 1) -> Path:
 
 
 def new_run_directory(config: RunConfig, began: float) -> RunDirectory:
-    """Take the directory of a run, for one process of all that might want it; a name of ours gets a number if need be.
+    """Create the directory of a run; a name that the user did not choose gets a number if it is taken.
 
     Args:
-        began: seconds since the epoch; names a run that has no name.
+        config: the configuration of the run.
+        began: start of the run in seconds since the epoch, for the name of a run without a run id.
 
     Raises:
-        InputError: it cannot be made or written, or holds another run.
+        InputError: the directory cannot be created or written, or holds another run.
     """
     for number in range(1, 2 if config.run_id else _MOST_IN_A_SECOND):
         folder = run_folder(config, began, number)
@@ -83,7 +85,7 @@ def _make(folder: Path) -> bool:
 
 
 def _take(folder: Path, made: bool) -> bool:
-    """Whether a directory that is empty, or was just made, is ours: only one process can make the first file in it."""
+    """Take a directory that is empty or new; succeeds for one process only, which creates the first file in it."""
     if not made and any(folder.iterdir()):
         return False
     try:

@@ -16,22 +16,23 @@ from golf_fast.from_plain import from_plain
 
 @dataclass(frozen=True)
 class Documents:
-    """What the file holds. Target i is validation token i + 1; a document begins at its BOS token, and its targets are
-    the tokens after that, with the BOS of the next."""
+    """The content of the file. Target i is validation token i + 1. A document begins at its BOS token; its targets are
+    the following tokens, up to and including the BOS of the next document."""
 
     tokens_sha256: str
     """SHA-256 of the validation tokens, as little-endian 16-bit words."""
     targets: int
-    """How many targets were scored."""
+    """Number of scored targets."""
     starts: list[int]
     """The first target of each document, in order; the first document begins at 0, cut or not."""
     bytes: list[int]
-    """Bytes of the text of each document."""
+    """Number of bytes of the text of each document."""
     shown: dict[str, list[str]]
-    """Number of a document, from 0 -> the text of each of its first targets, hardest document first, easiest last."""
+    """For some documents, by their number from 0, the text of each of their first targets; the hardest document comes
+    first, the easiest last."""
     texts: tuple[str, ...] = later(())
-    """The first 16 hexadecimal digits of the SHA-256 of the text of each document, as its bytes are decoded, which is
-    the same whatever the tokenizer; none where an earlier version wrote the file."""
+    """The first 16 hexadecimal digits of the SHA-256 of the decoded text of each document, which does not depend on the
+    tokenizer; empty in files of earlier versions."""
 
     def __post_init__(self) -> None:
         require(0 < len(self.starts) == len(self.bytes), "starts", len(self.starts), f"{len(self.bytes)}, as of bytes")
@@ -43,7 +44,7 @@ class Documents:
             require(known, "shown", number, f"the number of a document, below {len(self.starts)}")
 
     def span(self, document: int) -> tuple[int, int]:
-        """The first target of a document, and the first after it."""
+        """The range of targets `(first, stop)` of a document, `stop` exclusive."""
         return self.starts[document], [*self.starts[document + 1 : document + 2], self.targets][0]
 
     def write(self, path: Path) -> None:

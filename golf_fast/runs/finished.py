@@ -1,4 +1,4 @@
-"""What a run left behind, read back: checked, typed, and each file only when it is asked for."""
+"""Reads the directory of a run: checked and typed, each file only when it is needed."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 _NEEDED = "a file that a run left is needed"
 _OF_A_STEP = ("train", "val", "step")
-"""Kinds of records that belong to a step of the training."""
+"""Kinds of records that belong to a training step."""
 _COSTS = "what compression cost"
-"""The stage that leaves a record of each step of the compression and of each tensor."""
+"""Name of the stage that writes a record for each step of compression and for each tensor."""
 _TOKENS_AT_A_TIME = 1 << 24
 _MOST_BYTES = 1 << 30
-"""Bytes of the metrics, or of the losses of a validation text; the challenge's has 62 million tokens."""
+"""Greatest size in bytes of the metrics and of a file of losses; the challenge's text has 62 million tokens."""
 
 
 class FinishedRun:
-    """The directory of a run, to read from; one that was cut short has fewer files.
+    """A reader of the directory of a run; an interrupted run has fewer files.
 
-    What reads a file raises an `InputError` that names it where it is missing or is not what a run writes.
+    Methods raise an `InputError` that names a file which is missing or is not as a run writes it.
 
     Args:
-        folder: what `python -m golf_fast.train` left behind.
+        folder: the run directory.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class FinishedRun:
 
     @cached_property
     def settings(self) -> settings.Settings:
-        """Every setting, and where it is from."""
+        """Every setting, and its origin."""
         self._require_there()
         return settings.read(self.paths.config)
 
@@ -59,28 +59,28 @@ class FinishedRun:
         return self.settings.config
 
     def as_written(self, path: Path) -> dict[str, Any]:
-        """The object in one of the JSON files, whatever version wrote it; empty where the run left none."""
+        """The object in one of the JSON files, whatever version wrote it; empty if the file does not exist."""
         return json_files.read_object(path, _NEEDED) if path.exists() else {}
 
     def result(self) -> result.Result:
-        """The score, the sizes, and what they depend on."""
+        """The result: the score, the sizes, and what they depend on."""
         self._require_there()
         return result.read(self.paths.result)
 
     def schedule(self) -> schedule.RecordedSchedule:
-        """The rates of every step, and how the time was shared out."""
+        """The recorded schedule: the rates of every step, and the time budget."""
         return schedule.read(self.paths.schedule)
 
     def records(self) -> list[dict[str, Any]]:
         """The records of the metrics, in order.
 
-        A run that was killed may have left half a line: it is passed over, and so are the records of what it did again
-        when it went on.
+        The partial line that a killed run may leave is skipped, as are records of work that was repeated after the run
+        was resumed.
         """
         return self.metrics()[0]
 
     def metrics(self) -> tuple[list[dict[str, Any]], int]:
-        """The `records`, and how many lines of their file are none."""
+        """The `records`, and the number of lines of the file that are not records."""
         path, others = self.paths.metrics, 0
         records: list[dict[str, Any]] = []
         for line in read_bytes(path, _NEEDED, _MOST_BYTES).split(b"\n") if path.exists() else ():
@@ -97,7 +97,7 @@ class FinishedRun:
         return records, others
 
     def documents(self) -> documents.Documents:
-        """Where the validation documents begin, the bytes of each, and the text of some."""
+        """The validation documents: the start and the bytes of each, and the text of some."""
         return documents.read(self.paths.documents)
 
     def losses_between(self, path: Path, start: int, stop: int) -> npt.NDArray[np.float32]:
@@ -144,7 +144,7 @@ class FinishedRun:
 
 
 def _made_again(record: dict[str, Any], resumed: dict[str, Any]) -> bool:
-    """Whether a run did what a record says again, after it was resumed as that record says."""
+    """Whether the work of a record was repeated after the run was resumed as `resumed` says."""
     kind, after, done = record.get("kind"), resumed.get("step"), resumed.get("done")
     done = done if isinstance(done, list) else []
     if kind in _OF_A_STEP:

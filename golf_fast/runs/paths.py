@@ -1,4 +1,4 @@
-"""The files of a run directory, each named here and nowhere else."""
+"""The paths of the files of a run directory, which are defined only here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class RunPaths:
-    """Where the files of a run are, whether or not they are there yet.
+    """The paths of the files of a run, whether or not they exist.
 
     Args:
         folder: the directory of the run.
@@ -15,47 +15,47 @@ class RunPaths:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config = folder / "config.json"
-        """Every setting, and where it is from."""
+        """Every setting, and its origin."""
         self.log = folder / "log.txt"
-        """The lines that were printed."""
+        """The printed lines."""
         self.metrics = folder / "metrics.jsonl"
-        """The numbers behind the lines, one JSON object a line (`golf_fast.report.run_log` says which)."""
+        """Metric records, one JSON object per line (`golf_fast.report.run_log` lists them)."""
         self.ledger = folder / "ledger.jsonl"
-        """What was scored and what was trained on while scoring, in order."""
+        """What was scored and what was trained on during scoring, in order."""
         self.token_losses = folder / "token_losses"
         """The loss of each validation token in nats, raw little-endian float32."""
         self.token_losses_before = folder / "token_losses_before"
-        """The same without adapting, where the run adapted while it was scored."""
+        """The losses without adapting, in the same format, if the run adapted while it was scored."""
         self.documents = folder / "documents.json"
-        """Where the validation documents begin, the bytes of each, and the text of the hardest and easiest."""
+        """The start and the bytes of each validation document, and the text of the hardest and easiest."""
         self.tokenizer = folder / "tokenizer.model"
         """The SentencePiece model of the tokens."""
         self.code = folder / "train_gpt.py"
-        """The code that ships: one file that does the run again."""
+        """The shipped code: one file that repeats the run."""
         self.weights = folder / "checkpoint" / "weights.safetensors"
         """The averaged weights before compression, under public names."""
         self.resume = folder / "resume"
-        """The folder of what a run that was cut short goes on from; a finished run has none."""
+        """The folder with the state that an interrupted run is resumed from; a finished run has none."""
         self.artifact = folder / "artifact.golf"
         """The compressed model (docs/artifact.md)."""
         self.schedule = folder / "schedule.json"
-        """The rates of every step, and how the time was shared out."""
+        """The rates of every step, and the time budget."""
         self.result = folder / "result.json"
         """The score, the sizes, and what they depend on."""
         self.report = folder / "report.html"
-        """The same as a page."""
+        """The report of the run as one page."""
         self.plots = folder / "plots"
-        """A folder of the plots of the page, as PNG files."""
+        """A folder with the plots of the page, as PNG files."""
         self.profile_trace = folder / "profile.json.gz"
-        """A trace of some training steps, for Perfetto or Chrome, where one was asked for."""
+        """A trace of some training steps for Perfetto or Chrome, if it was requested."""
         self.profile_table = folder / "profile.txt"
-        """The kernels that took the time of these steps."""
+        """A table of the kernels that took the most time in these steps."""
         self.events = folder / "events"
-        """A folder of event files, where the run was tracked by TensorBoard."""
+        """A folder of event files, if the run was tracked by TensorBoard."""
         self.audit = folder / "audit.json"
-        """What an audit found, if somebody left it here."""
+        """The findings of an audit, if they were saved here."""
 
     @property
     def evidence(self) -> tuple[Path, ...]:
-        """The files that the result follows from: it has their hashes."""
+        """The files that the result depends on, and whose hashes it contains."""
         return self.artifact, self.tokenizer, self.config, self.schedule, self.ledger, self.token_losses

@@ -1,4 +1,4 @@
-"""Values as JSON can hold them."""
+"""Conversion of values to plain types that JSON can represent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """`value` in plain Python types: NaN and infinities, which JSON has not, become None; paths and the like, text."""
+    """`value` in plain Python types: NaN and infinities become None, paths and other objects become text."""
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
@@ -17,6 +17,6 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if callable(getattr(value, "item", None)):  # a number of NumPy, or a tensor of one element
+    if callable(getattr(value, "item", None)):  # a NumPy number, or a tensor of one element
         return plain(value.item())
     return str(value)

@@ -1,4 +1,4 @@
-"""`result.json`: what a run reached, and whether it counts."""
+"""`result.json`: the result of a run, and whether it is legal."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Result:
     recipe: str
     seed: int
     params: int
-    """How many numbers the parameters are."""
+    """Number of parameters."""
     steps: int
     train_seconds: float
     tokens_per_second: float | None
-    """Training tokens a second, over all ranks."""
+    """Training tokens per second, over all ranks."""
     val_loss: float | None
-    """The loss behind the score, in nats a token."""
+    """The loss of the score, in nats per token."""
     val_bpb: float | None
-    """Bits per byte of the artifact, with test-time training if the run has it: the score."""
+    """The score: bits per byte of the artifact, with test-time training if the run uses it."""
     val_tokens: int | None
     val_bytes: int | None
     bpb_before_compression: float | None
@@ -43,16 +43,16 @@ class Result:
     artifact_bytes: int | None
     code_bytes: int
     track: Literal["A", "B"]
-    """A: a fixed predictor. B: it adapts while it is scored."""
+    """Track "A" for a fixed predictor, "B" for one that adapts while it is scored."""
     violations: list[str]
-    """The rules that the run breaks, by their number."""
+    """Numbers of the rules that the run breaks."""
     eval_seconds: float | None
     device: str
     world_size: int
     versions: dict[str, str]
     data_fingerprint: str
     backends: dict[str, dict[str, str]]
-    """op -> {"name", "reason"}"""
+    """The "name" and the "reason" of the backend of each op."""
     compute_dtype: str
     recompiles: int
     peak_memory_bytes: int
@@ -60,25 +60,25 @@ class Result:
     code_hash: str = ""
     """SHA-256 of the sources that code_bytes counts."""
     artifact_parts: dict[str, int] = field(default_factory=dict)
-    """Group of tensors, or "header" -> bytes of the artifact; they add up to it."""
+    """Bytes of the artifact by group of tensors, and of the "header"; they add up to its size."""
     baselines: dict[str, float] = field(default_factory=dict)
-    """General compressor -> bits per byte of the same validation text."""
+    """Bits per byte of general-purpose compressors on the same validation text, by compressor."""
     file_hashes: dict[str, str] = field(default_factory=dict)
-    """Name of a file of the run directory -> SHA-256, of each that the result follows from: artifact, tokenizer,
-    settings, schedule, ledger and losses."""
+    """SHA-256 of each file of the run directory that the result depends on (artifact, tokenizer, settings, schedule,
+    ledger and losses), by file name."""
     validation_shards: dict[str, str] = field(default_factory=dict)
-    """Path of each shard that was scored, in order -> SHA-256."""
+    """SHA-256 of each scored shard by its path, in order."""
     validation_bytes: dict[str, str] = field(default_factory=dict)
-    """Path of each file beside them that says how many bytes their tokens stand for -> SHA-256."""
+    """SHA-256 of each side-car with the bytes of the shards' tokens, by its path."""
     not_judged: list[str] = field(default_factory=list)
-    """What could not be judged, and why. One that begins with the number of a rule leaves open whether it is legal."""
+    """What could not be judged, and why. An entry that begins with the number of a rule leaves the verdict open."""
     score_order: Literal["stream", "length"] = "stream"
     """Order in which the validation documents were scored."""
     resumed: int = 0
-    """How often the run was cut short and went on."""
+    """Number of times that the run was interrupted and resumed."""
     repeated_seconds: float = 0.0
-    """Seconds of work that were done again because of it. Of compression and of the final scoring they count as time
-    of the run too; training goes on with its clock where its checkpoint was taken."""
+    """Seconds of work that were repeated because of that. Those of compression and of the final scoring count as time
+    of the run; the training clock is restored with the checkpoint."""
     total_bytes: int | None = field(init=False)
     fits: bool = field(init=False)
     legal: bool = field(init=False)
@@ -101,10 +101,10 @@ class Result:
 
 
 def read(path: Path) -> Result:
-    """The result in `path`. Fields that are not known here are passed over.
+    """The result in `path`; unknown fields are ignored.
 
     Raises:
-        InputError: the file is missing, is no result, or its totals and verdicts do not follow from its numbers.
+        InputError: the file is missing, is not a result, or its totals and verdicts contradict its numbers.
     """
     held = json_files.read_object(path, "the result.json of a run is needed")
     result = from_plain(Result, held, path, lenient=True)
