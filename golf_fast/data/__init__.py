@@ -1,7 +1,8 @@
-"""Text to tokens to shards to batches.
+"""Data: text to tokens to shards to batches.
 
 A corpus (`embedded_corpus`, `text_corpus`) is built into a tokenizer and shards (`build_corpus`); `prepare` decides
-which data a run uses; `TokenStream` and `Batches` read it; `TokenBytes` says how many bytes of text a token stands for.
+which data a run uses; `TokenStream` and `Batches` read them; `TokenBytes` has the bytes of text that a token stands
+for.
 """
 
 from golf_fast.data.batch import Batch

@@ -26,7 +26,7 @@ from golf_fast.errors import InputError, printable
 
 
 class Display:
-    """Progress on stderr: one line that moves on a terminal, elsewhere a line when a stage begins and ends."""
+    """Progress on stderr: a live line on a terminal, elsewhere a line when a stage begins and ends."""
 
     def __init__(self) -> None:
         self._stage = ""

@@ -1,4 +1,4 @@
-"""What travels from the loader, the calibration and the scorer to the model."""
+"""The batch: the rows of tokens that the loader, calibration and the scorer give to the model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Batch(NamedTuple):
 
     Attributes:
         tokens: `[B, T]` int64.
-        targets: `[B, T]` int64, the token after each.
-        documents: `cu_seqlens` `[n + 1]` int32, where the documents of a single row (B = 1) start and the last ends,
-            some of them empty; None: each row is one.
+        targets: `[B, T]` int64, the token that follows each of `tokens`.
+        documents: `cu_seqlens` `[n + 1]` int32 of a single row (B = 1): the start of each document, then the end of the
+            last; documents may be empty. None: each row is one document.
     """
 
     tokens: torch.Tensor
@@ -27,11 +27,11 @@ class Batch(NamedTuple):
     documents: torch.Tensor | None = None
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
-        """The same on a device; from pinned memory it may travel while the device works."""
+        """The batch on a device; from pinned memory it can be transferred asynchronously."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The same in pinned memory."""
+        """The batch in pinned memory."""
         return self._each(torch.Tensor.pin_memory)
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
@@ -39,12 +39,12 @@ class Batch(NamedTuple):
         return Batch(change(self.tokens), change(self.targets), documents)
 
     def joined(self, others: Sequence[Batch]) -> Batch:
-        """The rows of this one, then those of others, a single row of them all where there are documents.
+        """The rows of this batch followed by those of `others`; with documents, all joined into a single row.
 
-        This one itself where there are no others.
+        Without others it is this batch itself.
 
         Raises:
-            ValueError: some have documents, and others have not.
+            ValueError: some batches have documents and others do not.
         """
         if not others:
             return self
@@ -60,21 +60,21 @@ class Batch(NamedTuple):
         return Batch(tokens, targets, torch.cat(shifted))
 
     def with_documents(self, longest: int) -> Batch:
-        """The rows as a single one, with the bounds of the documents in it: see `document_bounds`."""
+        """The rows joined into a single row, with the bounds of its documents; see `document_bounds`."""
         bounds = torch.from_numpy(document_bounds(self.tokens.flatten().cpu().numpy(), longest))
         return Batch(self.tokens.view(1, -1), self.targets.view(1, -1), bounds.to(self.tokens.device))
 
 
 def document_bounds(tokens: npt.NDArray[np.integer[Any]], longest: int) -> npt.NDArray[np.int32]:
-    """`cu_seqlens` of a row of tokens: each document starts at its BOS, and is cut where it is longer than `longest`.
+    """`cu_seqlens` of a row of tokens: each document starts at its BOS, and is cut into pieces of at most `longest`.
 
-    Their number changes from row to row, and with it the shape that a compiled model is compiled for. So the length of
-    the row is repeated at the end, for documents without tokens, up to a multiple of 64, or of a 64th of the row where
-    that is more: documents of 64 tokens in the mean, or longer, all give one shape.
+    The number of documents varies between rows, and a compiled model would be recompiled for each shape. So the length
+    of the row is repeated at the end (as empty documents) up to a multiple of 64, or of a 64th of the row if that is
+    more: rows whose documents have 64 tokens or more on average all have the same shape.
 
     Args:
-        tokens: `[T]`; what is before the first BOS belongs to a document that started earlier.
-        longest: tokens.
+        tokens: `[T]`; those before the first BOS belong to a document that started earlier.
+        longest: greatest length of a document in tokens.
 
     Returns:
         int32 `[n + 1]`, from 0 to T.

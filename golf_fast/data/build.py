@@ -1,4 +1,4 @@
-"""From documents to a folder with a tokenizer, shards and a manifest."""
+"""Builds a folder with a tokenizer, shards and a manifest from documents."""
 
 import contextlib
 import hashlib
@@ -29,19 +29,19 @@ from golf_fast.from_plain import from_plain
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.model"
 _FULL_HASH_BYTES = 64 * 1024 * 1024
-"""Built folders of at most this many bytes are read and checked against their hashes before they are used again."""
+"""Greatest size in bytes of built folders whose files are checked against their hashes before they are reused."""
 
 _BUILDING, _DAMAGED = ".building-", ".damaged-"
 _SWEEP_SECONDS = 60
-"""A folder of another builder is left alone for this long, whoever holds its lock."""
+"""Age in seconds below which a temporary folder of another builder is never removed."""
 
 _FORMAT = 1
-"""Goes up when the same corpus would give other files."""
+"""Version of the built files, which is raised when the same corpus would give different files."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """A built folder, its manifest, and whether it was there already."""
+    """A built folder, its manifest, and whether it existed already."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -56,17 +56,17 @@ def build_corpus(
     progress: Progress = no_progress,
     case_ops: CaseOps | None = None,
 ) -> Built:
-    """Train a tokenizer on a corpus, write both parts as shards, or find that it was done before.
+    """Train a tokenizer on a corpus and write both parts as shards, unless this was done before.
 
-    The folder below `root` is named after what determines its contents, appears all at once, and two runs that
-    build it at the same time do not disturb each other. Its files are the same for the same corpus.
+    The folder below `root` is named after what determines its content and appears atomically; two runs that build it at
+    the same time do not interfere. The same corpus gives the same files.
 
     Args:
-        corpus: at least two documents.
-        vocab_size: entries of the tokenizer, which sees only the training part.
+        corpus: the corpus, of at least two documents.
+        vocab_size: number of entries of the tokenizer, which is trained on the training part only.
         val_fraction: share of the bytes to hold out.
-        root: where built folders are kept.
-        case_ops: the transform that the text goes through; the bytes of each held-out token are written beside.
+        root: the folder of all built folders.
+        case_ops: transform of the text; the bytes of each held-out token are then written to a side-car.
 
     Raises:
         InputError: too little text, wrong text, or a folder that cannot be written.
@@ -82,7 +82,7 @@ def build_corpus(
     _sweep(root)
     work = _new_folder(root, _BUILDING)
     try:
-        with locked(work):  # by which another builder knows that this one lives
+        with locked(work):  # tells other builders that this one is alive
             manifest = _fill(work, corpus, vocab_size, val_fraction, progress, case_ops)
             _install(work, folder)
     finally:
@@ -91,7 +91,7 @@ def build_corpus(
 
 
 def _new_folder(root: Path, prefix: str) -> Path:
-    """A folder that this process made, with the mode that the user wants for new ones."""
+    """Create a folder with a unique name and the user's default mode."""
     folder = root / f"{prefix}{secrets.token_hex(6)}"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def _new_folder(root: Path, prefix: str) -> Path:
 
 
 def _sweep(root: Path) -> None:
-    """Remove what builders that were killed left in `root`: nobody holds its lock, and it is not just being made."""
+    """Remove temporary folders of killed builders in `root`: those that are unlocked and not just being created."""
     with contextlib.suppress(OSError):
         for folder in [*root.glob(f"{_BUILDING}*"), *root.glob(f"{_DAMAGED}*")]:
             if time.time() - folder.stat().st_mtime > _SWEEP_SECONDS:
@@ -112,7 +112,7 @@ def _sweep(root: Path) -> None:
 
 
 def _install(work: Path, folder: Path) -> None:
-    """Rename `work` to `folder`; a sound one that another run put there first stays, a damaged one goes."""
+    """Rename `work` to `folder`; if another run was first, its folder is kept if it is sound, and else replaced."""
     for _ in range(3):
         try:
             work.rename(folder)
@@ -127,7 +127,7 @@ def _install(work: Path, folder: Path) -> None:
         try:
             folder.rename(damaged / folder.name)
         except FileNotFoundError:
-            continue  # another run is at it too
+            continue  # another run is installing it too
         finally:
             shutil.rmtree(damaged, ignore_errors=True)
     raise InputError(f"{folder}: cannot be replaced; remove it")
@@ -143,7 +143,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Manifest:
-    """What is relied on of a manifest."""
+    """The fields of a manifest that are used."""
 
     corpus: str
     corpus_sha256: str
@@ -159,7 +159,7 @@ class _Manifest:
 
 
 def sound_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest, if every file it lists is there with its size and (in folders that are not large) its hash."""
+    """The manifest, if every file that it lists exists with its size and, in small folders, its hash; else None."""
     try:
         manifest = json_files.read_object(folder / MANIFEST, "the manifest of a built folder is needed")
         from_plain(_Manifest, manifest, folder / MANIFEST, lenient=True)
@@ -176,7 +176,7 @@ def sound_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def listed_hashes(path: Path) -> dict[str, str]:
-    """File name -> SHA-256, as a manifest of a built folder lists them; empty where there is no such manifest."""
+    """The SHA-256 of each file, by name, in the manifest of a built folder; empty if there is no such manifest."""
     try:
         files = json_files.read_object(path, "a manifest is needed")["files"]
         return {name: printable(entry["sha256"]) for name, entry in files.items()}
@@ -235,7 +235,7 @@ def _fill(
 
 
 def _encoded(tokenizer: Tokenizer, documents: list[str], part: str, progress: Progress) -> Iterator[Tokens]:
-    """The tokens of each document after BOS."""
+    """The tokens of each document, preceded by BOS."""
     for number, text in enumerate(documents, start=1):
         yield _encode(tokenizer, text, f"{part} document {number}")
         if number % 32 == 0 or number == len(documents):
@@ -243,13 +243,13 @@ def _encoded(tokenizer: Tokenizer, documents: list[str], part: str, progress: Pr
 
 
 def _bytes_of(tokenizer: Tokenizer, text: str) -> Tokens:
-    """How many bytes of a document each of its tokens stands for, BOS first."""
+    """The number of bytes of a document that each of its tokens stands for, starting with BOS."""
     tokens = np.array([tokenizer.bos_id, *tokenizer.encode(text)], np.uint16)
     return np.concatenate([np.zeros(1, np.uint16), count_bytes(tokens, tokenizer.token_bytes())])
 
 
 def _sharded(arrays: Iterator[Tokens]) -> Iterator[Tokens]:
-    """Arrays joined, in arrays of `SHARD_TOKENS` and a last shorter one."""
+    """The tokens of all arrays, regrouped into arrays of `SHARD_TOKENS` and a shorter last one."""
     held: list[Tokens] = []
     size = 0
     for tokens in arrays:
@@ -264,7 +264,7 @@ def _sharded(arrays: Iterator[Tokens]) -> Iterator[Tokens]:
 
 
 def _encode(tokenizer: Tokenizer, text: str, name: str) -> Tokens:
-    """BOS and the tokens of a document, which must give back its bytes and count as many."""
+    """BOS and the tokens of a document, after a check that they decode to its bytes and count as many."""
     tokens = np.array([tokenizer.bos_id, *tokenizer.encode(text)], np.uint16)
     content = text.encode()
     counted = int(tokenizer.token_bytes().along(tokens).sum())

@@ -1,4 +1,5 @@
-"""A reversible transform that takes capitals out of text: lower letters, and operators that say what was upper case.
+"""A reversible transform that removes capitals from text: lower-case letters, and operators that mark what was upper
+case.
 
 A tokenizer of such text needs no second piece for a word at the start of a sentence. Each
 maximal run of ASCII letters becomes its lower-case letters and operators:
@@ -9,8 +10,8 @@ maximal run of ASCII letters becomes its lower-case letters and operators:
 | two or more, all upper case | ALL_CAPS, the letters |
 | any other | TITLE if the first is upper case, then the letters with NEXT before each later one that is |
 
-An operator is one character; where the text itself holds such a character, ESCAPE stands before it. What is no ASCII
-letter stays as it is, so the transform can be undone for every text.
+An operator is one character; if the text itself contains such a character, ESCAPE is put before it. Other characters
+are not changed, so the transform is reversible for every text.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class CaseOps:
-    """The four operators, and where those that begin a run stand.
+    """The four operators, and the position of those that begin a run.
 
     Attributes:
         title, all_caps, next, escape: one character each, of three UTF-8 bytes.
-        before_space: TITLE and ALL_CAPS stand before the space in front of their run, not behind it, so that a
-            tokenizer sees space and letters together, as in text without capitals.
+        before_space: whether TITLE and ALL_CAPS are put before the space that precedes their run, so that a tokenizer
+            sees space and letters together, as in text without capitals.
     """
 
     title: str
@@ -48,7 +49,7 @@ class CaseOps:
     def restore(self, text: bytes) -> bytes:
         """The UTF-8 text that was transformed.
 
-        Bytes that no transform makes are taken as they come: an operator that has nothing to act on is left out.
+        Bytes that no transform produces are accepted: an operator without letters to act on is dropped.
         """
         return self._operators.sub(_upper, text)
 
@@ -85,7 +86,7 @@ def _upper(match: re.Match[bytes]) -> bytes:
 
 
 PUBLISHED = CaseOps("\ue001", "\ue002", "\ue003", "\ue004", before_space=False)
-"""As in the tokenizers that were published (#1729)."""
+"""The operators of the published tokenizers (#1729)."""
 OURS = CaseOps("\ue011", "\ue012", "\ue013", "\ue014", before_space=True)
-"""As in the tokenizers that this package trains."""
+"""The operators of the tokenizers that this package trains."""
 KINDS = (PUBLISHED, OURS)

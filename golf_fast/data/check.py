@@ -1,4 +1,4 @@
-"""Whether a folder of shards is whole and what it is taken for: nothing is written, every fault is named."""
+"""Checks a folder of shards for damage and against its variant; reports every fault and writes nothing."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ from golf_fast.files import sha256
 from golf_fast.rules import SCORED_ROW_TOKENS, VALIDATION_BYTES, VALIDATION_TARGETS, variant_of
 
 SHARED_DOCUMENTS = 0.01
-"""Share of the validation documents beyond which those that are trained on too are a fault: the public text has a few
-pages twice."""
+"""Greatest share of validation documents that may also be training documents; the public text has a few pages twice."""
 _NORMALIZED = 0.005
-"""Share of the bytes by which a side-car may differ from the pieces of a tokenizer that normalizes its text."""
+"""Greatest relative difference of bytes between a side-car and the pieces of a tokenizer that normalizes its text."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +48,22 @@ class Part:
 
 @dataclass
 class Check:
-    """What was looked at, and what was found.
+    """The result of a check.
 
     Attributes:
-        folder: of the shards.
-        variant: of the challenge's data, a key of `rules.VALIDATION_TARGETS`; "" for other data.
-        tokenizer: its file; None where there is none, and then no bytes are counted.
-        train, val: what the parts hold.
-        targets: validation tokens that are scored: whole rows of `rules.SCORED_ROW_TOKENS`.
-        target_bytes: UTF-8 bytes that they stand for, and `val_bytes` those of all validation tokens but the first.
-        shared: validation documents that are training documents too, token for token; None where one part lacks.
-        compared: validation documents that were looked for.
-        faults: sentences that begin with the file or folder: what makes the data unfit, or not what it is taken for.
-        warnings: sentences alike: what is to be known.
+        folder: the folder of the shards.
+        variant: variant of the challenge's data, a key of `rules.VALIDATION_TARGETS`; "" for other data.
+        tokenizer: file of the tokenizer; None: there is none, and no bytes are counted.
+        train, val: content of the two parts.
+        targets: number of validation tokens that are scored, in whole rows of `rules.SCORED_ROW_TOKENS`.
+        target_bytes: number of UTF-8 bytes that they stand for; `val_bytes` is that of all validation tokens but the
+            first.
+        shared: number of validation documents that are also training documents, token for token; None: a part is
+            missing.
+        compared: number of validation documents that were compared.
+        faults: sentences, each beginning with a file or folder, on what makes the data unusable or contradicts the
+            variant.
+        warnings: sentences of the same form on what does not make the data unusable.
     """
 
     folder: Path
@@ -87,7 +89,7 @@ class Check:
         }
 
     def lines(self) -> Iterator[str]:
-        """The same for people."""
+        """The result as lines for people."""
         yield f"{self.folder}: {self.variant or 'no known variant'}, {self._tokenizer_in_words()}"
         for name, part in (("train", self.train), ("val", self.val)):
             ids = f", ids {part.smallest} to {part.largest}" if part.tokens else ""
@@ -116,17 +118,18 @@ def check(
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> Check:
-    """Read every shard of a folder once, several at a time, and compare what is in them with what should be.
+    """Read every shard of a folder once, several at a time, and compare the content with what is expected.
 
     Args:
-        folder: of `*_train_*.bin` and `*_val_*.bin` shards.
-        tokenizer: the SentencePiece model; None: the one beside the shards, or where `fetch` puts it.
-        variant: a key of `rules.VALIDATION_TARGETS`, "" for none; None: by the folder's name.
-        workers: shards that are read at a time; None: as many as there are cores, at most 16.
-        progress: is told of shards that were read.
+        folder: the folder of `*_train_*.bin` and `*_val_*.bin` shards.
+        tokenizer: the SentencePiece model; None: the one in the folder, or where `fetch` puts it.
+        variant: a key of `rules.VALIDATION_TARGETS`, or "" for other data; None: by the folder's name.
+        workers: number of shards that are read at a time; None: the number of cores, at most 16.
+        progress: called with the number of shards that were read.
 
     Raises:
-        InputError: no such folder, no shard in it, no workers, an unknown variant, or a tokenizer that cannot be used.
+        InputError: the folder does not exist or has no shard, `workers` is less than 1, the variant is unknown, or the
+            tokenizer cannot be used.
     """
     if variant and variant not in VALIDATION_TARGETS:
         raise InputError(f"variant {variant}: it must be one of {', '.join(VALIDATION_TARGETS)}")
@@ -168,7 +171,7 @@ def check(
 def _read(
     part: str, path: Path, vocab_size: int | None, model: Tokenizer | None, hashes: dict[str, tuple[str, Path]]
 ) -> tuple[Scan | None, list[str]]:
-    """What is in a shard, and what is wrong with it by itself."""
+    """The content of a shard, and the faults that it has by itself."""
     faults = []
     try:
         found = scan(path, vocab_size, model.token_bytes() if model and part == "val" else None)
@@ -190,7 +193,7 @@ def _read(
 
 
 def _beside(folder: Path, variant: str) -> Path | None:
-    """The one tokenizer in the folder, else the one of the variant where `fetch` puts it."""
+    """The only tokenizer in the folder, else that of the variant where `fetch` puts it."""
     beside = visible(folder, "*.model")
     if beside:
         return beside[0] if len(beside) == 1 else None
@@ -210,7 +213,8 @@ def _vocab_size(variant: str, model: Tokenizer | None) -> int | None:
 
 
 def _recorded_hashes(folder: Path) -> dict[str, tuple[str, Path]]:
-    """File name -> its SHA-256 and who says so: the manifest of a built folder, or what `fetch` wrote down."""
+    """The recorded SHA-256 of each file and the file that records it (a manifest, or the record of `fetch`), by
+    name."""
     found = {name: (wanted, folder / MANIFEST) for name, wanted in listed_hashes(folder / MANIFEST).items()}
     sources = folder.resolve().parents[1] / SOURCES if len(folder.resolve().parents) > 1 else folder / SOURCES
     if sources.is_file():
@@ -280,7 +284,7 @@ def _check_tokenizer(found: Check, model: Tokenizer, paths: list[Path], scans: l
 
 
 def _count(found: Check, paths: list[Path], scans: list[Scan | None], model: Tokenizer | None) -> None:
-    """Targets that are scored and their bytes, over all validation shards, where every one could be read."""
+    """Count the scored targets and their bytes over all validation shards, if all could be read."""
     there = [each for each in scans if each is not None]
     if not there or len(there) < len(scans):
         return
@@ -297,7 +301,7 @@ def _count(found: Check, paths: list[Path], scans: list[Scan | None], model: Tok
 
 
 def _compare_with_side_cars(found: Check, paths: list[Path]) -> None:
-    """Take the bytes of the side-cars, which a score takes too, and compare them with the tokenizer's."""
+    """Use the bytes of the side-cars, as a score does, and compare them with those of the tokenizer."""
     try:
         beside = side_cars(paths)
         if not beside:

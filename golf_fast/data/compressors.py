@@ -1,4 +1,4 @@
-"""What general compressors make of the same text: the mark that a model has to beat."""
+"""General-purpose compressors on the same text, as baselines for a model."""
 
 import lzma
 import time
@@ -11,12 +11,12 @@ import zstandard
 
 @dataclass(frozen=True)
 class Baseline:
-    """A compressor's result on the validation text.
+    """The result of a compressor on the validation text.
 
     Attributes:
-        name: the compressor, and whether it saw the training text first.
-        bits_per_byte: of the validation text.
-        seconds: wall time it took, two of them at a time.
+        name: name of the compressor, and whether it saw the training text first.
+        bits_per_byte: compressed bits per byte of the validation text.
+        seconds: wall time in seconds, with two compressors running at a time.
     """
 
     name: str
@@ -25,10 +25,10 @@ class Baseline:
 
 
 def byte_compressors(train_text: bytes | None, val_text: bytes) -> list[Baseline]:
-    """zstd -22 and xz -9e on the validation text alone, then (if given) after the training text.
+    """Results of zstd -22 and xz -9e on the validation text by itself and, if it is given, after the training text.
 
-    After the training text: the size of both together less that of the training text. zstd's window spans both;
-    xz -9e looks 64 MiB back.
+    After the training text means: the compressed size of both together minus that of the training text. The window of
+    zstd spans both; that of xz -9e is 64 MiB.
 
     Args:
         train_text: UTF-8 bytes, or None to leave those two out.
@@ -47,7 +47,7 @@ def byte_compressors(train_text: bytes | None, val_text: bytes) -> list[Baseline
         size = compressors[name](text + val_text) - compressors[name](text)
         return Baseline(f"{name} after the training text", 8 * size / len(val_text), time.perf_counter() - start)
 
-    with ThreadPoolExecutor(2) as threads:  # both libraries let go of the interpreter lock
+    with ThreadPoolExecutor(2) as threads:  # both libraries release the interpreter lock
         jobs = [threads.submit(alone, name) for name in compressors]
         if train_text is not None:
             jobs += [threads.submit(after, name, train_text) for name in compressors]

@@ -1,6 +1,6 @@
-"""The corpus that every Python carries: its help topics and the docstrings of its standard library.
+"""The embedded corpus of every Python installation: its help topics and the docstrings of its standard library.
 
-The sources are parsed, never imported, so what they would do on import does not happen.
+The sources are parsed and never imported, so that nothing in them is executed.
 """
 
 import ast
@@ -22,9 +22,9 @@ _TOPICS = "pydoc_data/topics.py"
 _SKIPPED = frozenset({"site-packages", "dist-packages", "lib-dynload", "test", "tests", "idle_test", "__pycache__"})
 _SKIPPED_PREFIXES = ("config-", "_sysconfigdata", "_sysconfig_vars", "sitecustomize", "usercustomize", ".")
 _REPEATED_CHARACTERS = 40
-"""A paragraph this long that was seen before is left out: else what is held out would also be trained on."""
+"""Length from which repeated paragraphs are dropped, as they could be both trained on and held out."""
 _MIN_CHARACTERS = 200
-"""A module with less to say than this is left out."""
+"""Least number of characters of docstrings of a module that is included."""
 
 _Node = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -58,7 +58,7 @@ def embedded_corpus(root: Path | None = None) -> Corpus:
 
 @contextmanager
 def _collector_at_rest() -> Iterator[None]:
-    """Syntax trees have no cycles, and looking for some takes as long as the parsing itself."""
+    """Pause the garbage collector: syntax trees have no cycles, and searching them takes as long as parsing."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -99,7 +99,7 @@ def _documents(sources: dict[str, bytes], progress: Progress) -> list[str]:
 
 
 def _parse(content: bytes) -> ast.Module | None:
-    """None for a file that this Python cannot parse: some exist to show just that."""
+    """The syntax tree of a file; None if this Python cannot parse it, as for deliberately broken test files."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -109,7 +109,7 @@ def _parse(content: bytes) -> ast.Module | None:
 
 
 def _topics(tree: ast.Module) -> list[str]:
-    """The texts in the dictionaries that the module assigns, in the order of their names."""
+    """The texts in the dictionaries that the module assigns, in the order of their keys."""
     topics: dict[str, str] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
@@ -120,13 +120,13 @@ def _topics(tree: ast.Module) -> list[str]:
 
 
 def _docstrings(node: ast.AST) -> Iterator[str]:
-    """Of a module, its classes and functions, in source order; those that no UTF-8 can hold are passed over."""
+    """The docstrings of a module, its classes and functions in source order, without those that UTF-8 cannot encode."""
     if isinstance(node, _Node):
         text = ast.get_docstring(node)
         if text and not any("\ud800" <= character <= "\udfff" for character in text):
             yield text
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt | ast.excepthandler):  # expressions hold no docstrings, and are most of a tree
+        if isinstance(child, ast.stmt | ast.excepthandler):  # expressions contain no docstrings, and are most of a tree
             yield from _docstrings(child)
 
 

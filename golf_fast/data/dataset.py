@@ -1,4 +1,4 @@
-"""Where a run's tokens come from: decided once, checked, and said with its reason."""
+"""Chooses the data of a run, with a reason, and checks them."""
 
 import contextlib
 import hashlib
@@ -20,10 +20,11 @@ from golf_fast.errors import InputError
 from golf_fast.files import open_regular, sha256
 
 _FULL_HASH_BYTES = 64 * 1024 * 1024
-"""Up to this size, all shards together, the fingerprint is over their contents; beyond, over sizes and headers."""
+"""Greatest total size in bytes of shards whose fingerprint covers their content; for more it covers sizes and
+headers."""
 
 DOUBTED_TOKENS = 200_000
-"""Tokens at the beginning of a shard by which it is seen whether they are the tokenizer's."""
+"""Number of tokens at the beginning of a shard by which it is checked that the tokenizer matches."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class Dataset:
     """Shards to train on, shards held out, and their tokenizer.
 
     Attributes:
-        name: of the corpus or the shard folder.
-        train_shards, val_shards: in name order.
-        tokenizer_path: the SentencePiece model.
-        vocab_size: entries of the tokenizer; no token is as large.
-        fingerprint: hexadecimal SHA-256 that two runs share if they had the same data.
-        why: one sentence on where the data comes from and why.
+        name: name of the corpus or of the folder of shards.
+        train_shards, val_shards: paths of the shards, in name order.
+        tokenizer_path: path of the SentencePiece model.
+        vocab_size: number of entries of the tokenizer; all token ids are smaller.
+        fingerprint: hexadecimal SHA-256 that is equal for the same data.
+        why: one sentence on the source of the data and the reason for it.
     """
 
     name: str
@@ -48,11 +49,11 @@ class Dataset:
     why: str
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, read anew."""
+        """The tokenizer, read from its file."""
         return Tokenizer(self.tokenizer_path)
 
     def train_tokens(self) -> int:
-        """Tokens in the training shards."""
+        """Number of tokens in the training shards."""
         return sum(shard_tokens(path) for path in self.train_shards)
 
     def train_stream(self) -> TokenStream:
@@ -76,10 +77,10 @@ class Dataset:
     def validation(self, window: int) -> Validation:
         """The validation tokens as in `val_tokens`, with the bytes that each stands for.
 
-        The bytes are those of the side-cars beside the shards where there are some, else the tokenizer's.
+        The bytes are those of the shards' side-cars if there are any, else those of the tokenizer.
 
         Raises:
-            InputError: as `val_tokens`; or side-cars that do not fit to their shards.
+            InputError: as `val_tokens`; or side-cars do not match their shards.
         """
         tokens = self.val_tokens(window)
         beside = side_cars(self.val_shards)
@@ -89,7 +90,7 @@ class Dataset:
 
     def train_text(self, limit_bytes: int) -> bytes | None:
         """The training text as UTF-8, documents joined with nothing between; None if it is longer than the limit."""
-        if self.train_tokens() > limit_bytes:  # a token is a byte at the least, but for the few that start documents
+        if self.train_tokens() > limit_bytes:  # every token except BOS stands for at least a byte
             return None
         text = self.tokenizer().decode_bytes(self.train_stream().take(self.train_tokens()))
         return text if len(text) <= limit_bytes else None
@@ -102,18 +103,18 @@ class Dataset:
 
 
 def prepare(data: DataConfig, vocab_size: int, has_gpu: bool, progress: Progress = no_progress) -> Dataset:
-    """Decide on the source, build what has to be built, and check it against the model's vocabulary.
+    """Choose the source of the data, build them if necessary, and check them against the model's vocabulary.
 
-    Calling it again finds what the first call built, so the ranks of a run may call it one after the other.
+    A second call finds what the first has built, so the ranks of a run can call it one after the other.
 
     Args:
-        data: what the user asked for.
-        vocab_size: the model's; a built tokenizer gets it, another must have it.
-        has_gpu: whether this run will use one; then `auto` does not fall back on the embedded corpus.
+        data: the data settings.
+        vocab_size: vocabulary size of the model, which a built tokenizer gets and an existing one must have.
+        has_gpu: whether the run uses a GPU, in which case `auto` does not fall back to the embedded corpus.
         progress: called with stage, done and total.
 
     Raises:
-        InputError: a source that is missing, damaged, too small, or made for another vocabulary.
+        InputError: the source is missing, damaged, too small, or made for another vocabulary.
     """
     source, reason = _resolve(data, has_gpu)
     if source == "shards":
@@ -124,9 +125,9 @@ def prepare(data: DataConfig, vocab_size: int, has_gpu: bool, progress: Progress
 
 
 def find(data: DataConfig, fingerprint: str) -> Dataset | None:
-    """The data that have this fingerprint, if they are shards or a built folder where `data` says; nothing is built.
+    """Existing data with this fingerprint, among the shards and built folders that `data` names; nothing is built.
 
-    No text is read: a built folder says itself what is in it.
+    No text is read, since the manifest of a built folder describes its content.
     """
     found: list[Dataset] = []
     with contextlib.suppress(InputError):
@@ -188,10 +189,10 @@ def _from_shards(data: DataConfig, vocab_size: int, reason: str) -> Dataset:
 
 
 def _compare_with_manifest(shards: list[Path], tokenizer: Tokenizer) -> None:
-    """That shards beside a manifest of ours are those that it lists, and the tokenizer is theirs.
+    """Check that shards in a built folder, and the tokenizer, are those that its manifest lists.
 
     Raises:
-        InputError: names the manifest and what is not as it says.
+        InputError: they are not; the message names the manifest and the difference.
     """
     path = shards[0].parent / MANIFEST
     hashes = listed_hashes(path)

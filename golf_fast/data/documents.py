@@ -1,4 +1,4 @@
-"""A corpus is a list of documents; here they are cut to size, freed of repeats and split in two."""
+"""Corpora as lists of documents, which are cut to size, deduplicated and split into training and validation."""
 
 import hashlib
 import re
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from golf_fast.errors import InputError
 
 Progress = Callable[[str, float, float], None]
-"""Called with the name of a stage, how much of it is done, and of how much."""
+"""Called with the name of a stage, the amount done, and the total amount."""
 
 DOCUMENT_BYTES = 20_000
-"""Long texts are cut into documents of about this many UTF-8 bytes."""
+"""Approximate size in UTF-8 bytes of the documents that long texts are cut into."""
 
 _ENDS = (
     re.compile(r"(?<=\n)(?=[ \t]*\r?\n)"),  # a blank line
     re.compile(r"(?<=\n)"),
-    re.compile(r"(?<=[\r\v\f\x1c-\x1e\x85\u2028\u2029])(?!\n)"),  # the other ends of lines that Unicode knows
+    re.compile(r"(?<=[\r\v\f\x1c-\x1e\x85\u2028\u2029])(?!\n)"),  # the other line ends of Unicode
     re.compile(r"(?<=[ \t])"),
 )
-"""Where a text may be cut, best first."""
+"""Patterns of places where a text may be cut, the best first."""
 
 
 def no_progress(stage: str, done: float, total: float) -> None:
-    """Say nothing."""
+    """Report no progress."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Corpus:
     """Documents that have a name and a hash before they are read.
 
     Attributes:
-        name: a short plain name, part of a folder's name.
-        origin: what a person would call the source.
-        sha256: of the source's raw bytes and of how they are cut, cheap to compute.
-        documents: reads them, in source order.
-        left_out: what of the source is not read, with counts, for people; "" if that is nothing.
+        name: a short plain name, used as part of a folder's name.
+        origin: name of the source for people.
+        sha256: hash of the source's raw bytes and of how they are cut.
+        documents: function that reads the documents, in source order.
+        left_out: text on what of the source is not read, with counts; "": nothing is left out.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Split:
-    """Documents to train on and documents held out, both in shuffled order, and how many repeats were dropped."""
+    """Training documents and held-out documents, both in shuffled order, and the number of dropped duplicates."""
 
     train: list[str]
     val: list[str]
@@ -57,8 +57,8 @@ class Split:
 def cut(text: str, limit: int = DOCUMENT_BYTES) -> list[str]:
     """Cut a text of more than twice `limit` UTF-8 bytes into pieces of at least `limit`, at blank lines.
 
-    Where a blank line is too far away it is cut at the end of a line of any kind, else at a space, and where there is
-    none of them either, between two characters. The pieces joined are the text.
+    If there is no blank line within reach, it is cut at any line end, else at a space, else between two characters. The
+    pieces joined are the text.
     """
     pieces = [text]
     for end in (*_ENDS, None):
@@ -77,7 +77,7 @@ def _short(text: str, limit: int) -> bool:
 
 
 def _split(text: str, end: re.Pattern[str] | None, limit: int) -> list[str]:
-    """The text in parts that may not be cut themselves; without an `end`, in runs of characters."""
+    """The text split at `end` into parts that are not cut further; without an `end`, into runs of characters."""
     if end is not None:
         return end.split(text)
     step = max(1, limit // 4)  # of at most four bytes each
@@ -102,14 +102,14 @@ def _gather(parts: Iterable[str], limit: int) -> list[str]:
 
 
 def split(documents: list[str], val_fraction: float, origin: str) -> Split:
-    """Drop exact repeats, order the rest by hash, and hold out the first of them up to `val_fraction` of the bytes.
+    """Drop exact duplicates, order the rest by hash, and hold out the first ones up to `val_fraction` of the bytes.
 
-    The order by SHA-256 is a shuffle that needs no generator: it is the same on every machine and version.
+    Ordering by SHA-256 is a shuffle without a generator, which is the same on every machine and version.
 
     Args:
-        documents: at least two different ones.
-        val_fraction: share of the UTF-8 bytes to hold out; at least one document stays on each side.
-        origin: what the error names.
+        documents: at least two different documents.
+        val_fraction: share of the UTF-8 bytes to hold out; each part gets at least one document.
+        origin: name of the source for error messages.
 
     Raises:
         InputError: fewer than two different documents.

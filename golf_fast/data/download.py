@@ -1,4 +1,4 @@
-"""Bringing one file from a web server: what the server says of it, its bytes, and what to do when it is busy."""
+"""Downloads single files from web servers: metadata, resumable transfers, and retries."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from golf_fast.files import reason, replacing
 Answer = TypeVar("Answer")
 
 ATTEMPTS = 5
-"""Failures in a row, without a byte between them, after which a file is given up."""
+"""Number of consecutive failures without progress after which a download is given up."""
 TIMEOUT_SECONDS = 60.0
-"""Silence after which a connection is given up."""
+"""Seconds without data after which a connection is closed."""
 STALL_BYTES = 64 << 10
-"""A body that does not bring this much in `TIMEOUT_SECONDS` has stalled, however steadily it drips."""
+"""Least number of bytes per `TIMEOUT_SECONDS`; a slower transfer counts as stalled."""
 LONGEST_WAIT_SECONDS = 300.0
-"""A server that asks for a longer pause is not waited for."""
+"""Longest pause in seconds that is made at a server's request."""
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _NO_HEAD = frozenset({405, 501})
 _BLOCK = 1 << 20
@@ -39,13 +39,13 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class About:
-    """What a server says of a file before it is fetched; None for what it does not say.
+    """Metadata of a file from the server; None for what it does not provide.
 
     Attributes:
-        validator: a strong ETag, or the date of the last change: while it is the same, so are the bytes.
-        size: bytes.
-        sha256: hexadecimal, of the content.
-        commit: of the repository that the file is in.
+        validator: a strong ETag, or the date of the last change; while it is the same, so is the content.
+        size: size in bytes.
+        sha256: hexadecimal SHA-256 of the content.
+        commit: commit of the repository that the file belongs to.
     """
 
     validator: str | None = None
@@ -56,12 +56,12 @@ class About:
 
 @dataclass(frozen=True)
 class Part:
-    """What a part of a file is a part of, kept beside it.
+    """The origin of a partially downloaded file, stored in a file beside it.
 
     Attributes:
-        url: where it is from.
-        validator: what the server said of the whole file.
-        if_range: the validator of the answer that brought it: the server goes on with that answer or starts anew.
+        url: address of the file.
+        validator: validator of the whole file.
+        if_range: validator of the response, with which the server either continues that response or starts anew.
     """
 
     url: str
@@ -70,11 +70,12 @@ class Part:
 
 
 class Server:
-    """Web servers, with a token for one host and patience for all.
+    """Access to web servers with retries, and with a token for one host.
 
     Args:
-        token: goes to `token_host` and nowhere else, also not where that redirects to.
-        progress: is told of bytes that come and of waiting.
+        token: access token, which is sent to `token_host` only, and not to hosts that it redirects to.
+        token_host: host that the token is for.
+        progress: called with bytes that were received, and before pauses.
     """
 
     def __init__(self, token: str | None = None, token_host: str = "", progress: Progress = no_progress) -> None:
@@ -84,10 +85,10 @@ class Server:
         self._opener = urllib.request.build_opener(_Redirects)
 
     def about(self, url: str) -> About:
-        """What the server says of a file; nothing if it answers no such question.
+        """The metadata of a file; empty if the server does not support HEAD requests.
 
         Raises:
-            InputError: there is no such file, it may not be had, or the server cannot be reached.
+            InputError: the file does not exist, access is denied, or the server cannot be reached.
         """
 
         def ask() -> About:
@@ -104,26 +105,26 @@ class Server:
         return self._persist(url, ask)
 
     def get(self, url: str, part: Path, about: About, most: int) -> None:
-        """Bring a file to `part`, going on with what is there of the same file.
+        """Download a file to `part`, resuming an earlier download of the same file.
 
         Args:
-            url: the file.
-            part: gets the bytes; beside it, with `.json` added to its name, lies what it is a part of.
-            about: what `about` said.
-            most: bytes that such a file has at the most.
+            url: address of the file.
+            part: path that is written; its origin (`Part`) is stored beside it, with `.json` added to the name.
+            about: metadata from `about`.
+            most: greatest acceptable size in bytes.
 
         Raises:
-            InputError: as `about`; the file is too large, it broke off again and again, or it cannot be written.
+            InputError: as `about`; or the file is too large, its download failed repeatedly, or it cannot be written.
         """
         note = part.with_name(f"{part.name}.json")
         self._persist(url, lambda: self._append(url, part, note, about, most), lambda: _size(part))
         note.unlink(missing_ok=True)
 
     def _append(self, url: str, part: Path, note: Path, about: About, most: int) -> None:
-        """Get what `part` lacks.
+        """Download the rest of `part`.
 
         Raises:
-            OSError, http.client.HTTPException: the connection broke; `part` holds what came.
+            OSError, http.client.HTTPException: the connection failed; `part` contains the bytes received so far.
         """
         begun = _begun(part, note, url, about)
         have = _size(part) if begun else 0
@@ -131,7 +132,7 @@ class Server:
         try:
             answer = self._open(url, headers)
         except urllib.error.HTTPError as error:
-            if error.code == 416 and have == about.size:  # nothing is lacking
+            if error.code == 416 and have == about.size:  # the file is complete
                 return
             if error.code == 416:
                 part.unlink(missing_ok=True)
@@ -152,7 +153,7 @@ class Server:
             raise ConnectionError(f"{done} of {total} bytes came")
 
     def _copy(self, answer: Any, file: IO[bytes], url: str, done: int, total: int | None, most: int) -> int:
-        """Bytes that `file` has in the end."""
+        """Copy the response to `file`; returns the size of `file` afterwards."""
         since, then = time.monotonic(), done
         name = printable(url.rpartition("/")[2])
         while block := answer.read1(_BLOCK):
@@ -178,7 +179,7 @@ class Server:
         return self._opener.open(request, timeout=TIMEOUT_SECONDS)
 
     def _persist(self, url: str, attempt: Callable[[], Answer], size: Callable[[], int] = lambda: 0) -> Answer:
-        """Try until it works, or until it has failed `ATTEMPTS` times with nothing gained between."""
+        """Retry until `attempt` succeeds, or has failed `ATTEMPTS` times in a row without progress."""
         failures, best = 0, size()
         while True:
             try:
@@ -207,13 +208,13 @@ class Server:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects as before, but asks for the head where that was asked for, and never leaves https."""
+    """Follows redirects like its base class, but keeps HEAD requests, and never redirects from https to http."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
         if req.get_method() == "HEAD" and headers.get("X-Linked-Etag"):
-            return None  # a hub: it has said what there is to know, and the store behind it knows less
+            return None  # a hub, whose own response has the metadata that its storage lacks
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise InputError(f"{req.full_url}: the server sends us to {newurl}, which is not https")
         request = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
@@ -236,7 +237,7 @@ def _about(headers: Message) -> About:
 
 
 def _asked_to_wait(headers: Message) -> float | None:
-    """Seconds of a Retry-After, which holds a number or a date."""
+    """Seconds of a Retry-After header, which contains a number or a date."""
     text = (headers.get("Retry-After") or "").strip()
     if text.isdecimal():
         return float(text)
@@ -247,13 +248,13 @@ def _asked_to_wait(headers: Message) -> float | None:
 
 
 def _said(error: urllib.error.HTTPError) -> str:
-    """The server's words, which may be anything."""
+    """The error message of the server, which is untrusted text."""
     hint = "; a repository that is not public needs HF_TOKEN" if error.code in (401, 403) else ""
     return f"the server says {error.code} {printable(error.reason)[:200]}".rstrip() + hint
 
 
 def _failure(error: BaseException, url: str) -> tuple[bool, str]:
-    """Whether trying again is of no use, and what happened."""
+    """Whether retrying is useless, and a description of the error."""
     cause = getattr(error, "reason", error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         host = urlsplit(url).hostname
@@ -265,7 +266,7 @@ def _failure(error: BaseException, url: str) -> tuple[bool, str]:
 
 
 def _begun(part: Path, note: Path, url: str, about: About) -> Part | None:
-    """What `part` is a part of, if the server would go on with it; else it is started anew."""
+    """The origin of `part` if its download can be resumed; else None, and it is started anew."""
     if not part.exists() or not note.exists():
         return None
     try:

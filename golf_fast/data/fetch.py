@@ -1,4 +1,4 @@
-"""The challenge's shards and tokenizers from the hub: each file checked against what the hub says of it."""
+"""Fetches the challenge's shards and tokenizers from the hub, and checks each file against the hub's metadata."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from golf_fast.files import locked, reason, replacing, sha256, sync_folder
 
 ENDPOINT = "https://huggingface.co"
 SOURCES = "sources.json"
-"""Where each file of a folder is from, its size and its hash."""
+"""Name of the file that records the source, the size and the hash of each fetched file."""
 _SOURCES_NEEDED = "remove it to fetch all again"
 _FIRST_REPOSITORY = "willdepueoai/parameter-golf"  # sp1024
 _LARGER_REPOSITORY = "kevclark/parameter-golf"  # sp4096 and sp8192
 _CASE_OPS_REPOSITORY = "romeerp/parameter-golf-caseops-v1"
 _CASE_OPS = {"sp8192_caseops": "sp8192_lossless_caps_caseops_v1_reserved"}
-"""Variants of text without capitals, and how their folder calls them. The bytes of their tokens lie beside these."""
+"""Folder names of the variants of text without capitals, whose shards have side-cars with the bytes of their tokens."""
 _MAX_MANIFEST_BYTES = 16 << 20
 _MAX_SHARD_BYTES = HEADER_BYTES + 2 * (2**31 - 1)
-"""The header counts tokens in 31 bits."""
+"""Greatest size in bytes of a shard, whose header counts tokens in 31 bits."""
 _MAX_SHARDS = 100_000
 _REVISION = re.compile(r"/resolve/([^/]+)/")
 _POLL_SECONDS = 0.2
-"""Between two looks at whether another download has ended."""
+"""Seconds between two checks whether another download has ended."""
 
 
 @dataclass(frozen=True)
 class Hub:
-    """Where the files of a repository lie.
+    """The location of the files of a repository.
 
     Attributes:
-        root: their address, which ends in a slash and includes the prefix.
-        endpoint: the hub's, whose token is used; "" for another server.
-        repository, prefix: their names on the hub.
+        root: address of the files, which ends in a slash and includes the prefix.
+        endpoint: address of the hub, whose token is used; "": another server.
+        repository, prefix: name of the repository and prefix of the files on the hub.
     """
 
     root: str
@@ -59,7 +59,7 @@ class Hub:
 
     @classmethod
     def from_environment(cls, variant: str, base_url: str | None = None, revision: str | None = None) -> Hub:
-        """The repository of a variant, unless the MATCHED_FINEWEB_ variables, HF_ENDPOINT or `base_url` say another.
+        """The repository of a variant, unless the MATCHED_FINEWEB_ variables, HF_ENDPOINT or `base_url` name another.
 
         Args:
             variant: tokenizer of the shards.
@@ -67,7 +67,7 @@ class Hub:
             revision: a branch, tag or commit of the repository; None: its main branch.
 
         Raises:
-            InputError: an address that is none, or a revision of what has none.
+            InputError: an address is invalid, or a revision is given for a server without revisions.
         """
         larger = _LARGER_REPOSITORY if variant in ("sp4096", "sp8192") else _FIRST_REPOSITORY
         default = _CASE_OPS_REPOSITORY if variant in _CASE_OPS else larger
@@ -92,18 +92,18 @@ class Hub:
 
     @property
     def library(self) -> bool:
-        """Whether huggingface_hub brings the files: it is installed, and they are on a hub."""
+        """Whether huggingface_hub downloads the files, as it is installed and they are on a hub."""
         return bool(self.endpoint) and find_spec("huggingface_hub") is not None
 
     def at(self, commit: str | None) -> Hub:
-        """The same files as of one commit, so that none changes between two of them."""
+        """The location of the files at one commit, so that all are consistent."""
         if not commit or not re.fullmatch(r"[0-9a-f]{40}", commit):
             return self
         root = _REVISION.sub(f"/resolve/{commit}/", self.root, count=1)
         return Hub(root, self.endpoint, self.repository, self.prefix)
 
     def pinned(self, out: Path) -> Hub:
-        """The same files as of the commit that a folder has them of; this one where it has none of them."""
+        """The location at the commit that the files of a folder are from; unchanged if the folder has none."""
         if not (out / SOURCES).exists():
             return self
         entry = json_files.read_object(out / SOURCES, _SOURCES_NEEDED).get("manifest.json")
@@ -119,22 +119,21 @@ def _variable(name: str) -> str:
 def fetch(hub: Hub, variant: str, train_shards: int, out: Path, progress: Progress = no_progress) -> tuple[Path, Path]:
     """Download a variant's validation shards, its first training shards and its tokenizer.
 
-    What is there already stays where the server says that it is the same file, and is replaced where it is another. One
-    process downloads into a folder; others that begin meanwhile wait for it, and then take what it brought without
-    asking the server again.
+    Existing files are kept if the server has the same file, and else replaced. One process downloads into a folder;
+    others that start meanwhile wait for it, and then use its files without asking the server again.
 
     Args:
-        hub: where the files lie.
+        hub: location of the files.
         variant: `sp<digits>`, `byte260` or `sp8192_caseops`.
-        train_shards: how many, at least 1.
-        out: gets `manifest.json`, `sources.json`, `datasets/fineweb10B_<variant>/` and `tokenizers/`.
+        train_shards: number of training shards, at least 1.
+        out: folder for `manifest.json`, `sources.json`, `datasets/fineweb10B_<variant>/` and `tokenizers/`.
 
     Returns:
         The folder of the shards, and the tokenizer's file.
 
     Raises:
-        InputError: an unknown variant, more shards than there are, a file that cannot be had or is damaged, or shards
-            in the folder that are from somewhere else.
+        InputError: the variant is unknown, there are fewer shards, a file cannot be downloaded or is damaged, or the
+            folder has shards from another source.
     """
     if not re.fullmatch(r"sp\d+|byte260", variant) and variant not in _CASE_OPS:
         raise InputError(f"variant {variant!a}: it must be sp and digits, byte260, or {', '.join(_CASE_OPS)}")
@@ -144,7 +143,7 @@ def fetch(hub: Hub, variant: str, train_shards: int, out: Path, progress: Progre
         out.mkdir(parents=True, exist_ok=True)
         lock.touch()
     except OSError as error:
-        if not (out / SOURCES).exists():  # what is there may be all that is wanted
+        if not (out / SOURCES).exists():  # otherwise the existing files may be all that is wanted
             raise InputError(f"{out}: cannot be made or written ({reason(error)}); name a folder that can") from error
     waited = False
     while True:
@@ -173,7 +172,7 @@ def _fetch(folder: _Folder, variant: str, train_shards: int) -> tuple[Path, Path
         if path.name not in offered:
             raise InputError(f"{path}: {folder.hub.root} has no such shard; move it away, or name another --out")
         if path.name not in wanted:
-            wanted.append(path.name)  # training would read it too
+            wanted.append(path.name)  # training would also read this file
     tokenizer = f"tokenizers/{model.name}"
     folder.bring(tokenizer, str(model), Tokenizer, MAX_TOKENIZER_BYTES)
     for shard in wanted:
@@ -182,14 +181,14 @@ def _fetch(folder: _Folder, variant: str, train_shards: int) -> tuple[Path, Path
 
 
 class _Folder:
-    """A folder of fetched files, and where each is from.
+    """A folder of fetched files and their recorded sources.
 
     Attributes:
-        hub: what they are fetched from; once its commit is known, as of that.
+        hub: location of the files, at a fixed commit once that is known.
         out: the folder.
 
     Args:
-        fresh: what is recorded was recorded just now, so the server need not be asked again.
+        fresh: whether the records were just written, so that the server need not be asked again.
     """
 
     def __init__(self, hub: Hub, out: Path, progress: Progress, fresh: bool = False) -> None:
@@ -202,7 +201,7 @@ class _Folder:
         self._sources = json_files.read_object(path, _SOURCES_NEEDED) if path.exists() else {}
 
     def bring(self, name: str, remote: str, check: Callable[[Path], object], most: int) -> None:
-        """Bring a file, unless what is there is the same; it gets its name when it is whole and `check` takes it."""
+        """Download a file unless the existing one is the same; it is renamed once it is complete and passes `check`."""
         url, path = self.hub.root + remote, self.out / name
         if self._fresh and self._unchanged(path, name).get("url") == url:
             return
@@ -228,7 +227,7 @@ class _Folder:
         self._record(name, url, about, found)
 
     def _is_there(self, path: Path, name: str, url: str, about: About, check: Callable[[Path], object]) -> bool:
-        """Whether the file is the server's: by its hash, else by what the server said when it came from there."""
+        """Whether the existing file is that of the server, by its hash or else by the recorded metadata."""
         if not path.exists() or about.size not in (None, path.stat().st_size):
             return False
         known, unchanged = self._known(name), bool(self._unchanged(path, name))
@@ -248,21 +247,21 @@ class _Folder:
         return same
 
     def _known(self, name: str) -> dict[str, Any]:
-        """What is recorded of a file."""
+        """The record of a file."""
         known = self._sources.get(name)
         return known if isinstance(known, dict) else {}
 
     def _unchanged(self, path: Path, name: str) -> dict[str, Any]:
-        """What is recorded of a file, if it is still as it was then; else nothing."""
+        """The record of a file if the file is unchanged since; else empty."""
         known = self._known(name)
         there = bool(known) and path.exists() and all(known.get(key) == each for key, each in _state(path).items())
         return known if there else {}
 
     def _accept(self, part: Path, url: str, about: About, check: Callable[[Path], object]) -> str:
-        """The hash of a part that is whole and what the server said; another is removed.
+        """The hash of a downloaded file that is complete and matches the server's metadata; any other is removed.
 
         Raises:
-            InputError: it is not.
+            InputError: it does not match.
         """
         try:
             size, found = part.stat().st_size, sha256(part)
@@ -286,7 +285,7 @@ class _Folder:
             raise InputError(f"{path}: needs {about.size:,} bytes, and its disk has {free:,}; make room")
 
     def _record(self, name: str, url: str, about: About, found: str) -> None:
-        """Write down where a file is from, and of which commit."""
+        """Record the source and the commit of a file."""
         commit = {"commit": about.commit} if about.commit else {}
         state = _state(self.out / name)
         self._sources[name] = {"url": url, "validator": about.validator, "sha256": found, **commit, **state}
@@ -296,17 +295,17 @@ class _Folder:
 
 
 def _state(path: Path) -> dict[str, int]:
-    """By which a file is known to be unchanged without reading it."""
+    """File attributes that tell without reading a file whether it was changed."""
     about = path.stat()
     return {"bytes": about.st_size, "modified_ns": about.st_mtime_ns}
 
 
 def _by_library(hub: Hub, remote: str, about: About, out: Path, part: Path) -> None:
-    """Bring a file with huggingface_hub, which knows the hub's faster ways; 1.x and 2.x."""
+    """Download a file with huggingface_hub (1.x or 2.x), which supports the hub's faster protocols."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    # Its errors derive from those of its HTTP library, which is another one from version to version.
+    # Its errors derive from those of its HTTP library, which differs between versions.
     failures = (*HfHubHTTPError.__bases__, EntryNotFoundError, OSError, ValueError, RuntimeError)
     at = _REVISION.search(hub.root)
     try:
@@ -333,7 +332,7 @@ def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _listed(path: Path, name: str) -> tuple[int, int, PurePosixPath]:
-    """Numbers of training and validation shards of a dataset, and where its tokenizer lies."""
+    """Numbers of training and validation shards of a dataset, and the path of its tokenizer."""
     manifest = _read_manifest(path)
     if name not in manifest["datasets"]:
         listed = ", ".join(sorted(map(str, manifest["datasets"]))) or "none"

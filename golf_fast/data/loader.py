@@ -1,4 +1,4 @@
-"""From shards to batches, in the challenge's order: name order, cycled, no shuffle, spans across shards."""
+"""The data loader: shards to batches in the challenge's order (by name, repeated, not shuffled, across shards)."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from golf_fast.errors import InputError
 
 
 class TokenStream:
-    """The tokens of shards one after the other, again and again.
+    """The endless stream of the tokens of shards, which starts over after the last shard.
 
     Attributes:
-        tokens: how many there are before they repeat.
-        position: tokens passed since the beginning; it grows beyond `tokens`.
+        tokens: number of tokens before the stream repeats.
+        position: number of tokens passed since the beginning; it grows beyond `tokens`.
 
     Args:
-        paths: shards, in order.
-        vocab_size: ids from here on are errors.
+        paths: the shards in order.
+        vocab_size: vocabulary size; larger ids are errors.
 
     Raises:
-        InputError: a shard is missing, foreign or truncated.
+        InputError: a shard is missing, truncated or of another format.
     """
 
     def __init__(self, paths: Sequence[Path], vocab_size: int) -> None:
@@ -38,22 +38,22 @@ class TokenStream:
         self.position = 0
 
     def seek(self, position: int) -> None:
-        """Go to a position from the beginning, 0 or more."""
+        """Move to a position, counted from the beginning, 0 or more."""
         assert position >= 0, position
         self.position = position
 
     def take(self, count: int) -> Tokens:
-        """The next `count` tokens, uint16 [count], read-only where they lie in one shard.
+        """The next `count` tokens, uint16 [count], read-only if they are in one shard.
 
         Raises:
-            InputError: an id beyond the vocabulary, or a file that became shorter; the position stays where it was.
+            InputError: an id is beyond the vocabulary, or a file has become shorter; the position does not change.
         """
         tokens = self.read(self.position, count)
         self.position += count
         return tokens
 
     def read(self, position: int, count: int) -> Tokens:
-        """`count` tokens from `position`, as `take`, but the stream stays where it is."""
+        """`count` tokens from `position`, as `take`, without moving the stream."""
         pieces = []
         while count > 0:
             offset = position % self.tokens
@@ -81,20 +81,22 @@ class TokenStream:
 class Batches:
     """The batches of one rank (seed.md section 4).
 
-    Each micro-step takes `world_size * (N + 1)` consecutive tokens, N = batch_tokens / micro_batches; rank r has
+    Each micro-step takes `world_size * (N + 1)` consecutive tokens, N = batch_tokens / micro_batches; rank r gets
     the r-th piece. So 1, 2, 4 or 8 ranks together see the same pieces in a step.
 
     Args:
-        stream: the tokens; its position is left alone.
-        rank, world_size: which piece.
-        batch_tokens: of a step, over all ranks and micro-batches.
-        micro_batches: pieces of a step; the world size must divide it.
-        seq_len: length of a row; it must divide N.
-        separate: a batch is one row of N tokens, with `documents` cut at each BOS and every `seq_len` from there.
-        pin: prepare the next batch in a thread, in pinned memory where CUDA is there.
+        stream: the tokens; its position is not changed.
+        rank: this rank.
+        world_size: number of ranks.
+        batch_tokens: tokens of a step, over all ranks and micro-batches.
+        micro_batches: number of pieces of a step; the world size must divide it.
+        seq_len: length of a row in tokens; it must divide N.
+        separate: whether a batch is one row of N tokens, with `documents` cut at each BOS and every `seq_len` from
+            there.
+        pin: whether the next batch is prepared by a thread, in pinned memory if there is CUDA.
 
     Raises:
-        InputError: the numbers do not divide.
+        InputError: one of these numbers does not divide the other.
     """
 
     def __init__(
@@ -131,10 +133,10 @@ class Batches:
         self._ahead: tuple[tuple[int, int], Future[Batch]] | None = None
 
     def next(self) -> Batch:
-        """The batch of the next micro-step, its rows [N / seq_len, seq_len] or, with documents, [1, N]; on the CPU.
+        """The batch of the next micro-step on the CPU, with rows [N / seq_len, seq_len] or, with documents, [1, N].
 
         Raises:
-            InputError: an id beyond the vocabulary; the position stays where it was.
+            InputError: an id is beyond the vocabulary; the position does not change.
         """
         wanted = self._position, self.seq_len
         ahead, self._ahead = self._ahead, None
@@ -154,9 +156,9 @@ class Batches:
         return batch.pin_memory() if self._pinned else batch
 
     def state(self) -> dict[str, int]:
-        """Where the ranks are, for `restore`: the same on every rank."""
+        """The position of the ranks, for `restore`; the same on every rank."""
         return {"position": self._position}
 
     def restore(self, state: dict[str, int]) -> None:
-        """Go on from a `state`."""
+        """Restore a `state`."""
         self._position = state["position"]

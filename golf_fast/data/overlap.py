@@ -1,4 +1,4 @@
-"""What of the validation text stands in the training text too."""
+"""Finds validation text that also occurs in the training text."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from golf_fast.data.shards import Shard
 from golf_fast.data.tokenizer import BOS_ID, Tokenizer
 
 TEXT_TOKENS = 1 << 23
-"""Up to this number of tokens in all, the text itself is compared, without its spaces and capitals."""
+"""Greatest total number of tokens for which the texts themselves are compared, without spaces and capitals."""
 SAMPLED_TOKENS = 1 << 26
-"""Beyond, spans of tokens are: of this number of training tokens, spread evenly over the shards."""
+"""Number of training tokens, spread evenly over the shards, whose spans are compared if there are more."""
 SAMPLED_VALIDATION_TOKENS = 1 << 23
 
 _PIECES = 64
-"""Places of a shard that a sample is taken from: what was put in the middle of one would be missed at its beginning."""
+"""Number of places of a shard that are sampled, so that text in its middle is found too."""
 _LEAST_PIECE = 256
 
 Hashes = npt.NDArray[np.uint64]
@@ -29,15 +29,15 @@ Hashes = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Overlap:
-    """What was compared, and what was found.
+    """The result of a comparison.
 
     Attributes:
-        documents: of the validation text, those compared as a whole; 0 where only spans of tokens were.
-        documents_found: those of them that are training documents too, but for spaces and capitals.
-        spans: sampled pieces of the validation text; what is in them decides where they are taken, so that the same
-            text gives the same pieces anywhere.
-        spans_found: those of them that stand in the training text too.
-        left_out: what was not looked at; empty where all was.
+        documents: number of validation documents that were compared as a whole; 0 if only spans were compared.
+        documents_found: number of those that are also training documents, apart from spaces and capitals.
+        spans: number of sampled spans of the validation text, whose positions depend on their content, so that the same
+            text gives the same spans anywhere.
+        spans_found: number of those that also occur in the training text.
+        left_out: text on what was not compared; "": everything was.
     """
 
     documents: int
@@ -58,7 +58,7 @@ class Overlap:
 
     @property
     def partial(self) -> str:
-        """What is to be said of it short of a verdict; empty where nothing is shared and all was looked at."""
+        """A text on partial overlap or an incomplete comparison; empty if nothing is shared and all was compared."""
         said = []
         if self.documents_found:
             said.append(f"{self.documents_found} of {self.documents} held-out documents are training documents too")
@@ -129,7 +129,8 @@ def _sampled(paths: list[Path], most: int) -> Iterator[npt.NDArray[np.uint16]]:
 
 
 def _spans(values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], anchor: int, length: int) -> Hashes:
-    """Hashes of the spans of `length` values after every anchor: `anchor` values whose hash is a multiple of 64."""
+    """Hashes of the spans of `length` values after each anchor, which is `anchor` values whose hash is a multiple of
+    64."""
     if len(values) < anchor + length:
         return np.zeros(0, np.uint64)
     factors = np.random.default_rng(1).integers(0, 1 << 63, anchor + length, dtype=np.uint64) | np.uint64(1)

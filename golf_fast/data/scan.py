@@ -1,4 +1,4 @@
-"""What is in one shard, in a single pass over its tokens."""
+"""Scans one shard in a single pass over its tokens."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from golf_fast.data.token_bytes import TokenBytes
 from golf_fast.data.tokenizer import BOS_ID
 
 PIECE_TOKENS = 1 << 20
-"""Tokens that are read at a time: they stay in the cache of a core while they are looked at."""
+"""Number of tokens that are read at a time, which fit into the cache of a core."""
 BLOCK_TOKENS = 2048
-"""A block of this many zeros is a hole that a broken copy left: no text has as many unknown tokens in a row."""
+"""Length of a block of zeros that counts as a hole left by a broken copy; no text has so long a run of id 0."""
 _MOST_HEAD_BYTES = 16 << 20
-"""No document goes on for longer in the next shard; what begins no document at all is not kept whole."""
+"""Greatest number of bytes that are kept of the end of a document that began in the previous shard."""
 
 Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
 class Beyond:
-    """The first token that is not in the vocabulary, and how many are not."""
+    """The first token that is not in the vocabulary, and the number of such tokens."""
 
     position: int
     token: int
@@ -36,20 +36,19 @@ class Beyond:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a pass over a shard found.
+    """The result of a scan.
 
     Attributes:
-        tokens: how many it holds.
-        documents: how many begin in it.
-        smallest, largest: ids.
-        first, last: ids of its first and last token.
-        beyond: of the ids that the vocabulary lacks; None where it has all.
-        hole: position of the first block of zeros; None where there is none.
-        text_bytes: that all tokens but the first stand for; None without a table of bytes, or where an id is
-            beyond it.
-        hashes: of the documents that begin and end in it, uint64 `[n]`, in their order.
-        head: the tokens before the first document, as bytes: the end of a document of the shard before.
-        tail: the hash, still open, of the last document, which may go on in the next shard; None where none begins.
+        tokens: number of tokens.
+        documents: number of documents that begin in the shard.
+        smallest, largest: smallest and largest id.
+        first, last: ids of the first and last token.
+        beyond: the ids that are not in the vocabulary; None: all are.
+        hole: position of the first block of zeros; None: there is none.
+        text_bytes: bytes that all tokens but the first stand for; None: there is no table of bytes, or it lacks an id.
+        hashes: hashes of the documents that begin and end in the shard, uint64 `[n]`, in order.
+        head: the tokens before the first document as bytes, which end a document of the previous shard.
+        tail: the unfinished hash of the last document, which may continue in the next shard; None: no document begins.
     """
 
     tokens: int
@@ -67,12 +66,12 @@ class Scan:
 
 
 def scan(path: Path, vocab_size: int | None = None, table: TokenBytes | None = None) -> Scan:
-    """Read a shard once, in pieces; another thread may read another meanwhile.
+    """Read a shard once, in pieces; threads can scan several shards at a time.
 
     Args:
         path: the shard.
-        vocab_size: ids from here on are not in the vocabulary; None: any id is.
-        table: bytes by id, to count them.
+        vocab_size: vocabulary size; None: ids are not checked.
+        table: table of bytes by id; None: bytes are not counted.
 
     Raises:
         InputError: as `Shard`.
@@ -117,14 +116,14 @@ def scan(path: Path, vocab_size: int | None = None, table: TokenBytes | None = N
 def _hole(piece: Tokens) -> int | None:
     """Position of the first block that is all zeros."""
     whole = piece[: len(piece) // BLOCK_TOKENS * BLOCK_TOKENS].reshape(-1, BLOCK_TOKENS)
-    # One token of a block tells nearly always; only blocks that have a zero there are looked at whole.
+    # One token nearly always rules a block out; only blocks with a zero there are checked in full.
     suspects = np.flatnonzero(whole[:, 0] == 0)
     empty = suspects[~whole[suspects].any(axis=1)]
     return int(empty[0]) * BLOCK_TOKENS if len(empty) else None
 
 
 class _Documents:
-    """The documents of a shard, hashed as its pieces come."""
+    """Hashes the documents of a shard incrementally."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -159,13 +158,13 @@ def _hash(content: memoryview | bytes) -> Any:
 
 
 _NO_TEXT = np.frombuffer(_hash(np.array([BOS_ID], "<u2").tobytes()).digest(), np.uint64)
-"""Of a document without a token."""
+"""Hash of an empty document."""
 
 
 def joined(scans: list[Scan]) -> Hashes:
-    """Hashes of the documents of shards that follow each other, each once, in the order of the numbers.
+    """Distinct hashes of the documents of consecutive shards, in numerical order.
 
-    A document that begins in one and ends in the next is one; those without a token are none.
+    A document that spans shards counts as one; empty documents are ignored.
     """
     ends = []
     tail = None

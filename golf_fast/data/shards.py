@@ -18,7 +18,7 @@ MAGIC = 20240520
 VERSION = 1
 HEADER_BYTES = 1024
 SHARD_TOKENS = 100_000_000
-"""Tokens in each full shard of a longer stream."""
+"""Number of tokens in each full shard of a longer stream."""
 
 _NEEDED = "a token shard is needed"
 
@@ -26,7 +26,7 @@ Tokens = npt.NDArray[np.uint16]
 
 
 def write_shard(path: Path, tokens: npt.ArrayLike) -> None:
-    """Write a shard, whole or not at all.
+    """Write a shard atomically.
 
     Args:
         path: the file; an earlier one is replaced.
@@ -45,17 +45,17 @@ def write_shard(path: Path, tokens: npt.ArrayLike) -> None:
 
 
 class Shard:
-    """The tokens of a shard, read when they are asked for.
+    """The tokens of a shard, read on demand.
 
-    The file is held open and read, never mapped: a file that is replaced meanwhile stays the same to its readers, and
-    one that is truncated is an error that names it, where a mapping would end the process with a signal.
+    The file is held open and read, not memory-mapped: if it is replaced meanwhile, readers still see the old content,
+    and if it is truncated, that is an error that names the file, where a mapping would end the process with a signal.
 
     Attributes:
         path: the file.
-        tokens: how many it holds.
+        tokens: number of tokens.
 
     Raises:
-        InputError: the file is missing, foreign, truncated, too long, without a token, or no file.
+        InputError: the file is missing, not a regular file, of another format, truncated, too long, or has no token.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,10 +68,10 @@ class Shard:
             raise
 
     def read(self, start: int, count: int) -> Tokens:
-        """Tokens `start` to `start + count`, uint16 [count], read-only; fewer where the shard ends.
+        """Tokens `start` to `start + count`, uint16 [count], read-only; fewer at the end of the shard.
 
         Raises:
-            InputError: the file became shorter since it was opened, or reading it fails.
+            InputError: the file has become shorter since it was opened, or reading it fails.
         """
         count = max(0, min(count, self.tokens - start))
         content = self._read(HEADER_BYTES + 2 * start, 2 * count)
@@ -128,10 +128,10 @@ def read_shard(path: Path) -> Tokens:
 
 
 def find_shards(folder: Path, part: Literal["train", "val"]) -> list[Path]:
-    """The shards `*_train_*.bin` or `*_val_*.bin` of a folder, in name order; side-cars and hidden files are none.
+    """The shards `*_train_*.bin` or `*_val_*.bin` of a folder in name order, without side-cars and hidden files.
 
     Raises:
-        InputError: no such folder, one that may not be read, or none in it.
+        InputError: the folder does not exist, may not be read, or has no such shard.
     """
     shards = [path for path in visible(folder, f"*_{part}_*.bin") if not path.match(f"*_{part}_bytes_*.bin")]
     if not shards:
@@ -140,19 +140,19 @@ def find_shards(folder: Path, part: Literal["train", "val"]) -> list[Path]:
 
 
 def side_car(shard: Path) -> Path:
-    """The file beside a shard of validation tokens that says how many bytes of text each of them stands for.
+    """The path of a validation shard's side-car, which has the number of bytes of text that each token stands for.
 
-    Beside `x_val_000000.bin` it is `x_val_bytes_000000.bin`: in the format of a shard, with a number of bytes in place
-    of each token, 0 for BOS.
+    For `x_val_000000.bin` it is `x_val_bytes_000000.bin`, in the format of a shard, with a number of bytes in place of
+    each token (0 for BOS).
     """
     return shard.with_name("_val_bytes_".join(shard.name.rsplit("_val_", 1)))
 
 
 def side_cars(shards: list[Path]) -> list[Path]:
-    """The side-car of each shard; none where there are none.
+    """The side-car of each shard; an empty list if no shard has one.
 
     Raises:
-        InputError: only some of the shards have one, or one has another length.
+        InputError: only some of the shards have a side-car, or one has another length than its shard.
     """
     beside = [side_car(path) for path in shards]
     there = [path != shard and path.exists() for path, shard in zip(beside, shards, strict=True)]
@@ -171,10 +171,10 @@ def side_cars(shards: list[Path]) -> list[Path]:
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:
-    """The entries of a folder that a pattern matches and that are not hidden, in name order.
+    """The entries of a folder that match a pattern and are not hidden, in name order.
 
     Raises:
-        InputError: no such folder, or one that may not be read.
+        InputError: the folder does not exist or may not be read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of shards; name one with *_train_*.bin and *_val_*.bin files")

@@ -1,4 +1,4 @@
-"""Documents from a person's own files: text, JSON records, or a folder of them."""
+"""Reads documents from a user's own files: text, JSON records, or a folder of them."""
 
 import hashlib
 import os
@@ -15,12 +15,12 @@ from golf_fast.files import read_bytes, reason, sha256
 
 _RECORD_SUFFIXES = frozenset({".jsonl", ".ndjson", ".jsonlines"})
 TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst", ".text", ".json", "", *_RECORD_SUFFIXES})
-"""Which files of a folder are read; a file that is named itself is read whatever its suffix."""
+"""Suffixes of the files of a folder that are read; a file that is named directly is read whatever its suffix."""
 
 _NEEDED = "a file of text is needed"
 _RECORDS = 'each line is an object with a string named "text"'
 _BLANK = b"\xef\xbb\xbf \t\r\n"
-"""A byte order mark, and what may stand before JSON."""
+"""The bytes of a byte order mark and of the white space that may precede JSON."""
 _PACKED = {
     b"\x1f\x8b": "gzip-compressed",
     b"\x28\xb5\x2f\xfd": "zstd-compressed",
@@ -32,15 +32,15 @@ _PACKED = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
-"""What people try that holds text and is none, by its first bytes."""
+"""Descriptions of packed formats that are not plain text, by their first bytes, for error messages."""
 
 
 def text_corpus(path: Path) -> Corpus:
     """The documents of a text file, of JSON records (objects with a "text"), or of a folder of such files.
 
-    A text file is a document, unless it is long: then it is cut at blank lines. JSON records, one a line or in one
-    list, are recognised by what is in the file. Files of a folder are taken recursively, in name order, through
-    symbolic links too; hidden ones and those without a suffix of `TEXT_SUFFIXES` are left out, and counted.
+    A text file is one document; if it is long, it is cut at blank lines. JSON records, one per line or in one list, are
+    recognised by the content of the file. Folders are read recursively, in name order, following symbolic links; hidden
+    files and those without a suffix in `TEXT_SUFFIXES` are left out and counted.
 
     Raises:
         InputError: nothing there, an empty file, a folder without text, a file or folder that may not be read or is a
@@ -61,7 +61,7 @@ def text_corpus(path: Path) -> Corpus:
 
 @dataclass
 class _Found:
-    """The files of text in a folder, in name order, and how many others there are, by what they are."""
+    """The text files of a folder in name order, and the numbers of other files by kind."""
 
     files: list[Path] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
@@ -98,7 +98,7 @@ def _found(path: Path) -> _Found:
 
 
 def _walk(root: Path, others: Counter[str]) -> Iterator[Path]:
-    """Every file below a folder that is not hidden; each folder once, by whatever links it is reached."""
+    """Every file below a folder that is not hidden; each folder is visited once, whatever links lead to it."""
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
@@ -122,7 +122,7 @@ def _walk(root: Path, others: Counter[str]) -> Iterator[Path]:
 
 
 def _not_text(file: Path) -> str:
-    """What a file of a folder is, if it is no text; else ""."""
+    """The kind of a file that is not text; "" for a text file."""
     suffix = file.suffix.lower()
     if suffix not in TEXT_SUFFIXES:
         return f"ending in {suffix}"
@@ -138,10 +138,10 @@ def _not_text(file: Path) -> str:
 def read_documents(files: list[Path], progress: Progress = no_progress) -> list[str]:
     """All documents of the files, in order.
 
-    So that a small text can be split too, what counts as long shrinks to a fiftieth of the whole, not below 1 kB.
+    So that a small text can be split too, a text counts as long from a fiftieth of the total size (at least 1 kB).
 
     Raises:
-        InputError: bytes that are not UTF-8, a wrong JSON record, or nothing but white space in all files.
+        InputError: a file is not UTF-8, a JSON record is wrong, or all files contain only white space.
     """
     total = sum(file.stat().st_size for file in files)
     limit = min(DOCUMENT_BYTES, max(1_000, total // 50))
@@ -172,10 +172,10 @@ def _decode(file: Path, content: bytes) -> str:
 
 
 def _json_texts(file: Path, content: bytes) -> list[str] | None:
-    """The texts of JSON records, or None where the file holds none: then it is text itself.
+    """The texts of JSON records; None if the file does not contain records, and is a text itself.
 
     Raises:
-        InputError: it begins as records do and does not go on so, or its name says that it holds them.
+        InputError: the file begins with records or has a suffix of record files, and is not valid throughout.
     """
     suffix = file.suffix.lower()
     if suffix in _RECORD_SUFFIXES or _first_line_is_a_record(content):

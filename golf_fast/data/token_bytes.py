@@ -1,4 +1,4 @@
-"""How many bytes of text a token stands for: what turns nats per token into bits per byte."""
+"""The number of bytes of text that each token stands for, which converts nats per token to bits per byte."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ import sentencepiece
 from golf_fast.data.case_ops import CaseOps
 
 SPACE_MARK = "\u2581"
-"""What SentencePiece writes for a space."""
+"""The character that SentencePiece uses for a space."""
 OPERATOR_BYTES = 3
-"""UTF-8 bytes of a character that `CaseOps` takes for an operator."""
+"""Number of UTF-8 bytes of an operator of `CaseOps`."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class TokenBytes:
 
     Attributes:
         base: int16 [V], UTF-8 bytes of the piece without its leading space; 1 for a byte token, 0 for a boundary.
-        leading_space: bool [V], the piece begins with a space.
-        boundary: bool [V], control, unknown and unused tokens, and ids beyond the tokenizer: a space after one
-            of them is not in the text.
-        operators: bool [V], operators of `CaseOps`, which stand for nothing, but for 3 bytes where they are escaped;
-            None: there are none.
-        escape: the id of the operator that escapes one; -1: there is none.
+        leading_space: bool [V], whether the piece begins with a space.
+        boundary: bool [V], whether the id is a control, unknown or unused token or is beyond the tokenizer; a space
+            after such a token is not part of the text.
+        operators: bool [V], whether the token is an operator of `CaseOps`, which stands for no text, or for 3 bytes if
+            it is escaped; None: there are none.
+        escape: id of the operator that escapes others; -1: there is none.
     """
 
     base: npt.NDArray[np.int16]
@@ -38,14 +38,14 @@ class TokenBytes:
         assert self.base.shape == self.leading_space.shape == self.boundary.shape
 
     def count(self, previous: npt.ArrayLike, targets: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Bytes of each target after the token before it.
+        """The bytes of each target, given the token before it.
 
-        Where several escapes of `CaseOps` follow each other, that cannot be told from one token before: then `along`
-        counts right.
+        If several escapes of `CaseOps` follow each other, one previous token does not suffice; `along` counts those
+        correctly.
 
         Args:
-            previous: ids, any shape.
-            targets: ids, the same shape.
+            previous: ids of the previous tokens, any shape.
+            targets: ids of the targets, the same shape.
 
         Returns:
             int64, the same shape.
@@ -58,11 +58,11 @@ class TokenBytes:
         return np.where(self.operators[after] & (before == self.escape), OPERATOR_BYTES, counts)
 
     def along(self, tokens: npt.ArrayLike, escaped: bool = False) -> npt.NDArray[np.int64]:
-        """Bytes of each token of a stream but the first, whose bytes depend on what was before.
+        """The bytes of each token of a stream except the first, whose bytes depend on the token before it.
 
         Args:
             tokens: ids [n], n at least 1.
-            escaped: the first token is an operator that stands for itself, so that it escapes nothing.
+            escaped: whether the first token is itself escaped, so that it does not escape the second.
 
         Returns:
             int64 [n - 1].
@@ -74,14 +74,14 @@ class TokenBytes:
             for at in np.flatnonzero(ids[:-1] == self.escape).tolist():
                 if not self.operators[ids[at + 1]]:
                     continue
-                if at == taken:  # it is escaped itself, and escapes nothing
+                if at == taken:  # it is escaped itself, so it does not escape the next
                     counts[at] = 0
                 else:
                     taken = at + 1
         return counts
 
     def is_literal_escape(self, token: int, size: int) -> bool:
-        """Whether a token that stands for `size` bytes is an escape that stands for itself, and escapes nothing."""
+        """Whether a token that stands for `size` bytes is an escaped escape, which does not escape the next token."""
         return token == self.escape and size > 0
 
 
@@ -90,12 +90,13 @@ def token_bytes(
 ) -> TokenBytes:
     """Byte lengths of a SentencePiece model's pieces.
 
-    A space mark inside a piece is one byte, like the one in front. The challenge's tokenizers, and ours, have none
-    there, so their numbers are the published ones.
+    A space mark inside a piece counts as one byte, like a leading one. The challenge's tokenizers and ours have no such
+    pieces, so their numbers are the published ones.
 
     Args:
-        vocab_size: entries of the tables if more than the model has pieces; the rest are boundaries.
-        case_ops: the operators among the pieces.
+        model: the SentencePiece model.
+        vocab_size: number of entries of the tables, if larger than the number of pieces; the rest are boundaries.
+        case_ops: the operators among the pieces; None: there are none.
     """
     pieces = model.get_piece_size()
     size = max(pieces, vocab_size or 0)

@@ -1,4 +1,4 @@
-"""SentencePiece tokenizers: training one that keeps every byte of its text, and using any."""
+"""SentencePiece tokenizers: training lossless ones, and using any."""
 
 import hashlib
 import io
@@ -19,13 +19,13 @@ from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, replacing
 
 BOS_ID = 1
-"""Starts each document."""
+"""Id of the token that starts each document."""
 
 MAX_BYTES = 64 << 20
-"""Of a model. One with 65,536 pieces takes 1 to 2 MB."""
+"""Greatest size in bytes of a model; one with 65,536 pieces takes 1 to 2 MB."""
 
 TRAINING_BYTES = 64_000_000
-"""No more text than this is looked at in training; the rest would hardly move the merges."""
+"""Greatest number of bytes of text that a tokenizer is trained on; more would hardly change the merges."""
 
 _FIXED_PIECES = 258  # unknown, BOS and the 256 bytes
 _CHARACTER_COVERAGE = 0.9995
@@ -35,10 +35,10 @@ _NEVER_PIECES = frozenset({"\0", SPACE_MARK, "\u2585"}) | _OPERATORS  # Sentence
 
 
 def require_vocab_size(vocab_size: int, case_ops: CaseOps | None = None) -> None:
-    """Refuse a vocabulary that no tokenizer of ours can have, whatever the text.
+    """Check that a tokenizer can have this vocabulary size, whatever the text.
 
     Raises:
-        InputError: it is too small for the fixed pieces and a character, or too large for 16-bit tokens.
+        InputError: it is too small for the fixed pieces and one character, or too large for 16-bit tokens.
     """
     least = _FIXED_PIECES + len(case_ops.characters if case_ops else "") + 1
     if not least <= vocab_size <= 65536:
@@ -48,14 +48,14 @@ def require_vocab_size(vocab_size: int, case_ops: CaseOps | None = None) -> None
 def train_tokenizer(documents: Iterable[str], vocab_size: int, path: Path, case_ops: CaseOps | None = None) -> None:
     """Train a BPE tokenizer with byte fallback and write its model; the same documents give the same bytes.
 
-    Nothing is normalized and no piece holds a space but in front, so that decoding gives back the text and the
-    byte lengths of `TokenBytes` sum to the text's.
+    Text is not normalized and pieces contain spaces only at their beginning, so that decoding restores the text and the
+    byte lengths of `TokenBytes` add up to its length.
 
     Args:
-        documents: texts; beyond `TRAINING_BYTES` they are not read.
-        vocab_size: entries, at least 259 (unknown, BOS, 256 bytes and one character), with operators 263.
-        path: the .model file.
-        case_ops: the transform that documents go through; its operators become pieces, which the `Tokenizer` knows by.
+        documents: the texts, of which at most `TRAINING_BYTES` are read.
+        vocab_size: number of entries, at least 259 (unknown, BOS, 256 bytes and one character), with operators 263.
+        path: path of the .model file.
+        case_ops: transform of the documents; its operators become pieces, by which `Tokenizer` recognises it.
 
     Raises:
         InputError: the vocabulary is too small, or too large for this text; or the file cannot be written.
@@ -84,7 +84,7 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int, path: Path, case_
             eos_id=-1,
             pad_id=-1,
             user_defined_symbols=list(operators),
-            character_coverage=1.0,  # rare characters are left out of the text instead, so that any size works
+            character_coverage=1.0,  # rare characters are removed from the text instead, so that any size works
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
             add_dummy_prefix=True,
@@ -116,7 +116,7 @@ def _at_most(documents: Iterable[str], limit: int) -> list[str]:
 
 
 def _frequent_characters(texts: list[str], room: int) -> set[str]:
-    """The characters that get a piece: a space, then the most frequent up to the coverage or as many as fit."""
+    """The characters that get a piece: the space, then the most frequent ones up to the coverage, or that fit."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
@@ -133,19 +133,19 @@ def _frequent_characters(texts: list[str], room: int) -> set[str]:
 
 
 _DOUBTED, _DOUBT_FROM, _DOUBTED_TOKENS = 50, 4, 20_000
-"""Most and fewest documents that are looked at to doubt a tokenizer, and most tokens of each."""
+"""Greatest and least number of documents by which it is checked that a tokenizer matches, and most tokens of each."""
 MAX_PIECE_BYTES = 4096
-"""UTF-8 bytes of the longest piece that is read: the counts of `TokenBytes` have 16 bits."""
+"""Greatest number of UTF-8 bytes of a piece, as the counts of `TokenBytes` have 16 bits."""
 
 
 class Tokenizer:
     """A SentencePiece model read from a file.
 
     Attributes:
-        case_ops: the transform that its text goes through, known by its four operators; None: it takes text as it is.
+        case_ops: the transform of its text, recognised by its four operators; None: text is not transformed.
 
     Raises:
-        InputError: the file is missing or is no SentencePiece model.
+        InputError: the file is missing or is not a SentencePiece model.
     """
 
     def __init__(self, path: Path) -> None:
@@ -171,7 +171,7 @@ class Tokenizer:
         return not self._model.is_unknown(ids[0]) and ids == list(range(ids[0], ids[0] + len(ids)))
 
     def _check_piece(self, token: int) -> None:
-        """That a piece is text of a length that can be counted, and that of a byte names one."""
+        """Check that a piece is text of acceptable length, and that a byte piece names a byte."""
         try:
             piece = self._model.id_to_piece(token)
         except UnicodeDecodeError as error:
@@ -187,7 +187,7 @@ class Tokenizer:
         """The ids of a document, without BOS.
 
         Raises:
-            InputError: the text has half a surrogate pair, which no UTF-8 has.
+            InputError: the text has a lone surrogate, which UTF-8 cannot encode.
         """
         if (half := re.search("[\ud800-\udfff]", text)) is not None:
             raise InputError(f"character {half.start()} of the text is {half[0]!a}: it must be one that UTF-8 has")
@@ -195,8 +195,8 @@ class Tokenizer:
             text = self.case_ops.transform(text)
         if SPACE_MARK not in text or self._mark_ids is None:
             return list(self._model.encode(text))
-        # The model would take the mark for a space. A character that it cannot know becomes three bytes, which
-        # are then exchanged for the mark's three.
+        # The model would take the mark for a space. So it is replaced by a character that is not in any piece, whose
+        # three byte tokens are then replaced by those of the mark.
         stand_in = self._stand_in(text)
         wanted, unwanted = self._mark_ids, self._byte_ids(stand_in)
         ids = list(self._model.encode(text.replace(SPACE_MARK, stand_in)))
@@ -210,7 +210,7 @@ class Tokenizer:
         return ids
 
     def _stand_in(self, text: str) -> str:
-        """A character of three bytes that is neither in the text nor in a piece."""
+        """A character of three UTF-8 bytes that is neither in the text nor in a piece."""
         used = self._characters.union(text)
         for code in (*_PRIVATE_USE, *range(0x800, 0xD800), *range(0xF900, 0xFFFE)):
             if chr(code) not in used:
@@ -218,13 +218,13 @@ class Tokenizer:
         raise InputError("a text uses every character of three UTF-8 bytes, and U+2581 too; take that one out")
 
     def decode(self, ids: npt.ArrayLike) -> str:
-        """The text of ids, as of the start of a document; bytes that are not UTF-8 become U+FFFD."""
+        """The text of ids from the start of a document; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: npt.ArrayLike) -> bytes:
-        """The bytes of ids [n], as of the start of a document; documents are joined with nothing between.
+        """The bytes of ids [n] from the start of a document; documents are joined without a separator.
 
-        Their number is what `TokenBytes.along` sums to, with BOS before the first.
+        Their number is the sum of `TokenBytes.along` with BOS before the first id.
         """
         tokens = np.asarray(ids, dtype=np.int64)
         if self.case_ops is None:
@@ -242,7 +242,7 @@ class Tokenizer:
         )
 
     def pieces(self, ids: npt.ArrayLike) -> list[str]:
-        """The text of each of the ids [n] by itself; a byte that is no character by itself as `<0xE2>`."""
+        """The text of each of the ids [n] by itself; a byte that is not a character by itself as `<0xE2>`."""
         texts = []
         for token in np.asarray(ids, dtype=np.int64).tolist():
             piece = self._pieces[0][token]
@@ -253,9 +253,10 @@ class Tokenizer:
         return texts
 
     def doubt(self, tokens: npt.NDArray[np.uint16]) -> str:
-        """A clause on why `tokens` [n] are hardly this tokenizer's; empty where they are, or where nothing tells.
+        """A clause on why `tokens` [n] are probably not from this tokenizer; empty if they are, or if it is unclear.
 
-        The text of a document gives its own tokens back. Under another tokenizer of the same size it almost never does.
+        Encoding the text of a document restores its tokens. With another tokenizer of the same size it almost never
+        does.
         """
         starts = np.flatnonzero(tokens == self.bos_id) if self.bos_id >= 0 else np.empty(0, np.int64)
         documents = [tokens[first + 1 : stop] for first, stop in itertools.pairwise(starts.tolist())]
@@ -275,7 +276,7 @@ class Tokenizer:
             return False
 
     def token_bytes(self, vocab_size: int | None = None) -> TokenBytes:
-        """Byte lengths by id; for `vocab_size` ids where a model has more than the tokenizer."""
+        """Byte lengths by id, for `vocab_size` ids if that is more than the tokenizer has."""
         return self._token_bytes if vocab_size is None else token_bytes(self._model, vocab_size, self.case_ops)
 
     @cached_property
@@ -284,7 +285,7 @@ class Tokenizer:
 
     @cached_property
     def _pieces(self) -> tuple[list[bytes], list[bytes]]:
-        """The bytes of every piece, and without its leading space, as after a boundary."""
+        """The bytes of every piece, and those without its leading space, which count after a boundary."""
         table = self._token_bytes
         plain, spaceless = [], []
         for token in range(self.vocab_size):

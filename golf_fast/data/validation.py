@@ -1,4 +1,4 @@
-"""What is scored: tokens, and how many bytes of text each of them stands for."""
+"""The validation tokens to be scored, and the number of bytes of text that each stands for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COUNTED_AT_ONCE = 1 << 22  # tokens whose bytes are looked up at a time, to kee
 
 @dataclass(frozen=True)
 class Validation:
-    """Tokens to score, and the bytes that each target stands for. All but the first token are targets.
+    """Tokens to be scored, and the bytes that each target stands for. All tokens except the first are targets.
 
     Attributes:
         tokens: uint16 `[targets + 1]`.
@@ -41,12 +41,12 @@ class Validation:
 
     @property
     def targets(self) -> int:
-        """How many tokens are scored."""
+        """Number of tokens that are scored."""
         return len(self.byte_counts)
 
     @property
     def bytes(self) -> int:
-        """Bytes of text that they stand for together."""
+        """Total number of bytes of text that the targets stand for."""
         return int(self.byte_counts.sum(dtype=np.int64))
 
     @classmethod
@@ -61,7 +61,7 @@ class Validation:
 
     @classmethod
     def recorded(cls, tokens: npt.NDArray[np.uint16], numbers: npt.NDArray[np.uint16]) -> Validation:
-        """`tokens` with the bytes that their side-car says, a number for each token.
+        """`tokens` with the byte counts of their side-car, a number for each token.
 
         Raises:
             InputError: there are fewer than 2 tokens, a document's first token stands for bytes, or there are no bytes.
@@ -78,7 +78,7 @@ class Validation:
 
 
 def count_bytes(tokens: npt.NDArray[np.uint16], token_bytes: TokenBytes) -> npt.NDArray[np.uint16]:
-    """Bytes of each of `tokens` [n] but the first: uint16 [n - 1].
+    """The bytes of each of `tokens` [n] except the first: uint16 [n - 1].
 
     Raises:
         InputError: an id is not in `token_bytes`.

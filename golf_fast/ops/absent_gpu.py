@@ -1,6 +1,6 @@
-"""Compile launches for a GPU that is not there, and read off what the compiler made of them.
+"""Compiles launches for a GPU that is not present, and reads resource usage and machine code from the result.
 
-Not in a process where TRITON_INTERPRET=1: there triton compiles nothing.
+It does not work in a process with TRITON_INTERPRET=1, where triton compiles nothing.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from golf_fast.ops import wgmma
 from golf_fast.ops.launch import Launch
 
 REGISTERS = 65536
-"""Of a multiprocessor, of compute capability 8.0 and 9.0 alike."""
+"""Registers of a multiprocessor, for compute capability 8.0 and 9.0."""
 SHARED = {90: 233472, 80: 167936}
-"""Bytes of shared memory of a multiprocessor; a program takes 1024 besides its own."""
+"""Bytes of shared memory of a multiprocessor; each program takes 1024 in addition to its own."""
 SHARED_LIMIT = {90: 232448, 80: 166912}
-"""Bytes of shared memory that a program can have; triton's compiler does not refuse more."""
+"""Greatest number of bytes of shared memory of a program, which triton's compiler does not enforce."""
 WARPS = 64
-"""That a multiprocessor holds."""
+"""Greatest number of warps of a multiprocessor."""
 
 
 class AbsentGpu:
-    """A driver for triton that knows its target and has no device."""
+    """A driver for triton with a target but without a device."""
 
     def __init__(self, arch: int) -> None:
         from triton.backends.compiler import GPUTarget
@@ -45,15 +45,15 @@ class AbsentGpu:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What the compiler made of a launch.
+    """The result of compiling a launch.
 
     Attributes:
-        registers: of a thread.
-        shared: bytes of shared memory of a program.
-        stack: bytes of a thread that do not fit its registers, or are indexed at run time.
-        programs: how many programs a multiprocessor holds at once.
-        ptx: the program.
-        hazards: registers of matrix products in flight that are touched too early (see `golf_fast.ops.wgmma`), for 9.0.
+        registers: registers per thread.
+        shared: bytes of shared memory per program.
+        stack: bytes per thread that are spilled from registers or indexed at run time.
+        programs: number of programs that fit on a multiprocessor at once.
+        ptx: the PTX code.
+        hazards: uses of registers of matrix products in flight (see `golf_fast.ops.wgmma`), for 9.0.
     """
 
     registers: int
@@ -89,7 +89,7 @@ def compile_launch(launch: Launch, arch: int) -> Compiled:
 
 
 def planned_programs(launch: Launch) -> int:
-    """How many programs a multiprocessor is meant to hold: as many as the limit on registers leaves room for."""
+    """The intended number of programs per multiprocessor, which follows from the limit of registers."""
     if launch.max_registers is None:
         return 1
     return min(_by_registers(launch.max_registers, launch.num_warps), WARPS // launch.num_warps)
@@ -100,5 +100,5 @@ def _programs(registers: int, shared: int, warps: int, arch: int) -> int:
 
 
 def _by_registers(registers: int, warps: int) -> int:
-    """Registers are dealt out to warps, in units of 8 a thread."""
+    """The number of programs that fit by their registers, which are allocated per warp in units of 8 per thread."""
     return REGISTERS // (-(-registers // 8) * 8 * 32 * warps)

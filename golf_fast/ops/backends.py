@@ -1,4 +1,4 @@
-"""Which implementation of each op runs: decided once per device kind, said with its reason, never changed in silence.
+"""Chooses the backend (implementation) of each op, once per device type and with a reason, which is printed.
 
 An op lists its candidates in order of preference; the first that can run on a device is used there. The environment
 variable GOLF_FAST_BACKENDS overrides the choice: `relu2_mlp=reference,window_attention=sdpa` for single ops, or one
@@ -22,10 +22,10 @@ class Candidate:
     """One implementation of an op.
 
     Attributes:
-        name: what GOLF_FAST_BACKENDS and `result.json` call it.
-        reason: why it is taken when it can run.
-        obstacle: for a device kind ("cpu", "cuda"), None if the implementation can run there, else what is missing.
-        on_request: device kinds where it runs only when GOLF_FAST_BACKENDS asks for it.
+        name: name in GOLF_FAST_BACKENDS and `result.json`.
+        reason: why it is preferred when it can run.
+        obstacle: function from a device type ("cpu", "cuda") to None if it can run there, else to what is missing.
+        on_request: device types on which it runs only if GOLF_FAST_BACKENDS names it.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Backend:
-    """The implementation that was chosen for an op on a device kind, and why."""
+    """The implementation chosen for an op on a device type, and the reason."""
 
     name: str
     reason: str
@@ -50,27 +50,27 @@ _decided: dict[tuple[str, str], Backend] = {}
 
 
 def anywhere(device_kind: str) -> None:
-    """The obstacle of an implementation that runs on every device: none."""
+    """The `obstacle` of an implementation that runs on every device."""
 
 
 def register(op: str, *candidates: Candidate) -> None:
-    """Declare the implementations of `op`, best first. The last must run anywhere."""
+    """Declare the implementations of `op`, the preferred first; the last must run on every device."""
     assert candidates[-1].obstacle("cpu") is None, f"{op} has no implementation for a CPU"
     _candidates[op] = candidates
 
 
 def registered() -> tuple[str, ...]:
-    """Names of all ops, sorted."""
+    """The names of all ops, sorted."""
     return tuple(sorted(_candidates))
 
 
 def names(op: str) -> tuple[str, ...]:
-    """Names of the backends of `op`, best first."""
+    """The names of the backends of `op`, the preferred first."""
     return tuple(candidate.name for candidate in _candidates[op])
 
 
 def _requests(text: str) -> dict[str, str]:
-    """GOLF_FAST_BACKENDS as op -> backend name; the key "" holds a request for every op."""
+    """The backend names in GOLF_FAST_BACKENDS by op; the key "" has a request for all ops."""
     requests: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         op, _, name = part.rpartition("=")
@@ -109,7 +109,7 @@ def resolve(op: str, device: torch.device | str) -> Backend:
     """The implementation of `op` on `device`; the same answer for the life of the process.
 
     Raises:
-        ValueError: GOLF_FAST_BACKENDS asks for something unknown or impossible.
+        ValueError: GOLF_FAST_BACKENDS names an unknown op or backend, or one that cannot run.
     """
     kind = device.type if isinstance(device, torch.device) else device.partition(":")[0]
     backend = _decided.get((op, kind))
@@ -118,15 +118,15 @@ def resolve(op: str, device: torch.device | str) -> Backend:
     return backend
 
 
-# torch.compile calls it and takes the answer for a constant: what it asks of the machine cannot be traced, and a guard
-# on the answers of before would fail, and compile again, once this one is among them. This is
+# torch.compile calls it during tracing and treats the result as a constant. It cannot be traced, and a guard on
+# `_decided` would fail, and cause a recompilation, as soon as this result is added to it. This is
 # torch.compiler.assume_constant_result without its import of torch._dynamo and triton, which takes seconds.
 resolve._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @contextmanager
 def requested(text: str) -> Iterator[None]:
-    """What is decided inside is decided by `text` in place of GOLF_FAST_BACKENDS: for tests and benchmarks."""
+    """A context in which GOLF_FAST_BACKENDS is `text`, for tests and benchmarks."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = text
     forget()
@@ -142,8 +142,8 @@ def requested(text: str) -> Iterator[None]:
 
 @contextmanager
 def supposed(name: str, device_kind: str) -> Iterator[None]:
-    """Ops that have a backend `name` choose it inside on this kind of device, whether or not it can run there: for what
-    goes through the shapes of a program, with fake tensors, and computes nothing."""
+    """A context in which ops that have a backend `name` choose it on a device type whether or not it can run there; for
+    programs that only trace shapes, with fake tensors."""
     before = dict(_decided)
     _decided.clear()
     _decided.update(
@@ -157,15 +157,15 @@ def supposed(name: str, device_kind: str) -> Iterator[None]:
 
 
 def is_supposed(op: str, device: torch.device) -> bool:
-    """Whether the choice is that of `supposed`: nothing is computed."""
+    """Whether the choice was made by `supposed`, so that nothing may be computed."""
     return resolve(op, device).reason == _SUPPOSED
 
 
 def forget() -> None:
-    """Decide anew at the next call: for tests that change GOLF_FAST_BACKENDS."""
+    """Discard all choices, so that the next call decides anew; for tests that change GOLF_FAST_BACKENDS."""
     _decided.clear()
 
 
 def describe(device: torch.device | str) -> list[tuple[str, Backend]]:
-    """Every op with its implementation on `device`, by name."""
+    """The name and the backend on `device` of every op, sorted by name."""
     return [(op, resolve(op, device)) for op in registered()]

@@ -1,7 +1,7 @@
-"""What every op demands of its arguments, on every path: one line that names the op, the argument, its value and what
-would be right.
+"""Checks of the arguments of ops, with errors of one line that name the op, the argument, its value and what would be
+right.
 
-Nothing is written before something is wrong, so a call costs comparisons only, and torch.compile traces no text.
+Messages are formatted only when a check fails, so a call costs comparisons only, and torch.compile traces no text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from golf_fast.ops.backends import VARIABLE
 
 
 def refuse(op: str, thing: str, expected: str) -> NoReturn:
-    """Raise the ValueError of one line that says what `thing` is and what it must be."""
+    """Raise a ValueError that says what `thing` is and that it must be `expected`."""
     raise ValueError(f"{op}: {thing}; it must be {expected}")
 
 
@@ -30,12 +30,17 @@ def require_like(
     dtype: torch.dtype | None = None,
     layout: Literal["any", "rows", "contiguous"] = "any",
 ) -> None:
-    """Raise a ValueError unless the argument `name` fits `like`, the argument `of`.
+    """Raise a ValueError unless the argument `name` matches `like`, which is the argument `of`.
 
     Args:
-        shape: what it must have; None: any.
-        dtype: what it must have; None: that of `like`.
-        layout: "rows": a last stride of 1, "contiguous": all strides as in a new tensor.
+        op: name of the op.
+        name: name of the argument.
+        tensor: the argument.
+        like: the argument that determines device and dtype.
+        of: name of the argument `like`.
+        shape: required shape; None: any.
+        dtype: required dtype; None: that of `like`.
+        layout: "rows" requires a last stride of 1, "contiguous" a contiguous tensor.
     """
     if shape is not None and tuple(tensor.shape) != tuple(shape):
         refuse(op, f"{name} is {tuple(tensor.shape)}", f"{tuple(shape)}, as {of} is {tuple(like.shape)}")
@@ -50,17 +55,18 @@ def require_like(
 
 
 def require_dtype(op: str, name: str, dtype: torch.dtype, allowed: Sequence[torch.dtype], other: str = "") -> None:
-    """Raise a ValueError unless a kernel takes `dtype`; `other` is the backend that takes more."""
+    """Raise a ValueError unless `dtype` is allowed; the message recommends the backend `other`, if it is given."""
     if dtype not in allowed:
         refuse(op, f"{name} is {dtype}", " or ".join(map(str, allowed)) + takes_more(op, other))
 
 
 def takes_more(op: str, other: str) -> str:
-    """How a person gets a backend without the limits of this one; nothing if there is none."""
+    """A clause on how to select the backend `other`, which has fewer restrictions; "" if there is none."""
     return f"; {VARIABLE}={op}={other} takes more" if other else ""
 
 
 def product_dtypes(device: torch.device) -> tuple[torch.dtype, ...]:
-    """What kernels with matrix products take: on a GPU those of its tensor cores, in the interpreter float32 too."""
+    """The dtypes that kernels with matrix products support: on a GPU those of tensor cores, in the interpreter also
+    float32."""
     half = (torch.bfloat16, torch.float16)
     return half if device.type == "cuda" else (*half, torch.float32)

@@ -1,11 +1,11 @@
-"""The compiled extension, `golf_fast._C`, where it can be imported."""
+"""The compiled extension `golf_fast._C`, if it can be imported."""
 
 from __future__ import annotations
 
 __all__ = ["C", "missing", "obstacle"]
 
 missing: str | None = None
-"""Why it cannot be imported; None: it can."""
+"""Why the extension cannot be imported; None: it can."""
 try:
     from golf_fast import _C as C
 except ImportError as error:
@@ -13,5 +13,5 @@ except ImportError as error:
 
 
 def obstacle(device_kind: str) -> str | None:
-    """Why nothing of the extension can run, or None: the obstacle of what takes its arguments to the CPU first."""
+    """Why the extension cannot be used, or None; for backends that move their arguments to the CPU first."""
     return missing

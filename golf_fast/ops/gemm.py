@@ -1,7 +1,7 @@
-"""What the persistent GEMMs of several ops share: their launch configuration, and how tiles move.
+"""Shared parts of the persistent GEMMs of several ops: the launch configuration, and loads and stores of tiles.
 
-On compute capability 9.0 tiles move by TMA through descriptors made on the host, and the accumulator is stored in two
-halves, so that half a tile of shared memory is enough for the output and a fourth stage fits beside it.
+On compute capability 9.0 tiles are transferred by TMA through descriptors made on the host, and the accumulator is
+stored in two halves, so that half a tile of shared memory suffices for the output and leaves room for a fourth stage.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class Tiles:
     """Launch configuration of a GEMM.
 
     Attributes:
-        rows: of an output tile.
-        columns: of an output tile.
-        depth: of a step of the product.
-        warps: of a program.
-        stages: depth of the software pipeline of loads.
-        tma: whether tiles move by TMA, or through pointers.
-        programs: how many share a multiprocessor, so that one's epilogue runs beside another's products.
-        registers: limit of a thread, where `programs` asks for one.
+        rows: rows of an output tile.
+        columns: columns of an output tile.
+        depth: size of a step along the reduction dimension.
+        warps: warps per program.
+        stages: stages of the software pipeline of loads.
+        tma: whether tiles are transferred by TMA, else through pointers.
+        programs: programs per multiprocessor, so that the epilogue of one overlaps with the products of another.
+        registers: limit of registers per thread, if `programs` requires one; None: no limit.
     """
 
     rows: int
@@ -42,13 +42,13 @@ class Tiles:
     registers: int | None = None
 
     def count(self, tokens: int, features: int) -> int:
-        """Output tiles of a `[tokens, features]` result."""
+        """Number of output tiles of a `[tokens, features]` result."""
         return -(-tokens // self.rows) * -(-features // self.columns)
 
 
 @triton.jit
 def load_tile(source, row, column, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TMA: tl.constexpr):
-    """The tile `[ROWS, COLUMNS]` at (row, column) of a contiguous `[rows, columns]`; zeros outside of it."""
+    """Load the tile `[ROWS, COLUMNS]` at (row, column) of a contiguous `[rows, columns]` matrix, padded with zeros."""
     if TMA:
         tile = source.load([row, column])
     else:
@@ -78,10 +78,10 @@ def halves_of(tile, ROWS: tl.constexpr, HALF: tl.constexpr):
 
 
 def tile_view(op: str, name: str, tensor: torch.Tensor, rows: int, columns: int, tma: bool) -> Any:
-    """What a kernel reads `[rows, columns]` tiles of a contiguous matrix through: a descriptor, or the tensor."""
+    """The kernel argument for `[rows, columns]` tiles of a contiguous matrix: a TMA descriptor, or the tensor."""
     if not tma:
         return tensor
     if tensor.data_ptr() % 16:
         refuse(op, f"{name} is at {tensor.data_ptr():#x}", "16-byte aligned for TMA")
-    # A matrix of one row is contiguous with any stride between rows, and TMA takes multiples of 16 bytes only.
+    # A matrix of one row is contiguous with any row stride, but TMA requires a multiple of 16 bytes.
     return TensorDescriptor(tensor, list(tensor.shape), [tensor.shape[1], 1], [rows, columns])

@@ -1,7 +1,6 @@
-"""One launch of a Triton kernel as a value: the program runs it, the compile gates compile it without a GPU.
+"""The launch of a Triton kernel as a value, which a program runs and the compile gates compile without a GPU.
 
-Because both use the same value, what is checked for sm_90 and sm_80 is what a GPU gets, down to the specialization of
-each argument.
+As both use the same value, the gates check exactly what a GPU runs, down to the specialization of each argument.
 """
 
 from __future__ import annotations
@@ -16,18 +15,24 @@ from typing import Any
 import torch
 
 launches: Counter[str] = Counter()
-"""Kernel launches of this process by op and kernel: tests and `doctor` prove with it that an op ran."""
+"""Number of kernel launches of this process by op and kernel, by which tests and `doctor` verify that an op ran."""
 
 INTERPRETED_MULTIPROCESSORS = 3
-"""How many programs a persistent kernel starts in the interpreter: few, so that each of them has several tiles."""
+"""Number of programs of a persistent kernel in the interpreter, few so that each processes several tiles."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel with its grid, its arguments by name (constants included) and its options.
+    """A kernel with its grid, arguments and options.
 
-    `op` is the name under which the launch is counted: that of the op, with the kernel behind a dot if it has several.
-    `max_registers` limits the compiler, for each thread; None: it decides.
+    Attributes:
+        op: name under which the launch is counted: the op, followed by a dot and the kernel if it has several.
+        kernel: the Triton kernel.
+        grid: the launch grid.
+        arguments: arguments by name, including constants.
+        num_warps: warps per program.
+        num_stages: stages of the software pipeline.
+        max_registers: limit of registers per thread; None: the compiler decides.
     """
 
     op: str
@@ -40,15 +45,15 @@ class Launch:
 
     @property
     def options(self) -> dict[str, int]:
-        """What triton's compiler is told besides the arguments."""
-        # Fused multiply-adds are said and not left to triton's default, which differs between versions.
+        """The options of triton's compiler."""
+        # Fused multiply-adds are set explicitly, since triton's default differs between versions.
         options = {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
         return options if self.max_registers is None else options | {"maxnreg": self.max_registers}
 
     def __call__(self) -> None:
         """Start the kernel on the current stream of the device of its first tensor."""
         launches[self.op] += 1
-        bases = (getattr(value, "base", value) for value in self.arguments.values())  # a descriptor's, or itself
+        bases = (getattr(value, "base", value) for value in self.arguments.values())  # the tensor of a descriptor
         device, *_ = (base.device for base in bases if isinstance(base, torch.Tensor))
         if device.type == "cuda" and device.index != torch.cuda.current_device():
             with torch.cuda.device(device):
@@ -60,12 +65,13 @@ class Launch:
         self.kernel[self.grid](**self.arguments, **self.options)
 
     def compile(self) -> Any:
-        """Compile for the target of triton's active driver, which need not be real; return the compiled kernel."""
+        """Compile for the target of triton's active driver, which need not exist; returns the compiled kernel."""
         return self.kernel.warmup(**self.arguments, grid=self.grid, **self.options)
 
 
 def triton_obstacle(device_kind: str) -> str | None:
-    """None if Triton kernels can run on `device_kind`, else what is missing (see `backends.Candidate`)."""
+    """The `backends.Candidate.obstacle` of Triton kernels: None if they can run on a device type, else what is
+    missing."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
     if os.environ.get("TRITON_INTERPRET") == "1":
@@ -84,9 +90,9 @@ def triton_obstacle(device_kind: str) -> str | None:
 
 @functools.cache
 def architecture(device: torch.device) -> int:
-    """Which set of launch configurations suits `device`: 90 (TMA, 227 KiB of shared memory) or 80.
+    """The set of launch configurations for `device`: 90 (TMA, 227 KiB of shared memory) or 80.
 
-    Those for 80 stay below 99 KiB, so they also serve 8.6, 8.9 and 12.0. In the interpreter it is 90.
+    Configurations for 80 use less than 99 KiB, so they also suit 8.6, 8.9 and 12.0. In the interpreter it is 90.
     """
     if device.type != "cuda":
         return 90
@@ -95,14 +101,15 @@ def architecture(device: torch.device) -> int:
 
 @functools.cache
 def multiprocessors(device: torch.device) -> int:
-    """How many programs a persistent kernel starts on `device`."""
+    """The number of programs of a persistent kernel on `device`."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).multi_processor_count
     return INTERPRETED_MULTIPROCESSORS
 
 
 def strides(**tensors: torch.Tensor) -> dict[str, int]:
-    """Strides of `[B, T, heads, head_dim]` tensors as kernels call them: `q_batch`, `q_row`, `q_head`."""
+    """Strides of `[B, T, heads, head_dim]` tensors under the names of kernel arguments: `q_batch`, `q_row`,
+    `q_head`."""
     return {
         f"{name}_{axis}": stride
         for name, tensor in tensors.items()

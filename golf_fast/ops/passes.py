@@ -1,7 +1,9 @@
-"""Passes over activations by the extension (csrc/activations), on a CPU: what the ops that use them share.
+"""Access to the C++ passes over activations on a CPU (csrc/activations, docs/kernels/passes.md), for the ops that use
+them.
 
-An op whose backend is "native" leaves matrix products to PyTorch and does the rest in such passes. They take float32
-and bfloat16, compute in float32 and round what they write once; for every other dtype such an op runs its reference.
+A pass reads activations, computes a little and writes the result. An op whose backend is "native" leaves matrix
+products to PyTorch and does the rest in such passes. They take float32 and bfloat16, compute in float32 and round each
+result once; for other dtypes such an op runs its reference.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ _missing = extension.missing or (
 )
 _DTYPES = {torch.float32: False, torch.bfloat16: True}
 View = tuple[int, int, int, int]
-"""Address of heads, and strides of batch, position and head, in elements."""
+"""Address of a tensor of heads, and its strides of batch, position and head in elements."""
 
 _path = ""
 """The instruction set that the passes use, one of `paths()`; empty: the fastest."""
@@ -38,12 +40,12 @@ def obstacle(device_kind: str) -> str | None:
 
 
 def candidate(what: str, others: str = "the reference", missing: Callable[[str], str | None] = obstacle) -> Candidate:
-    """The backend of an op that uses the passes.
+    """The "native" backend of an op that uses the passes.
 
     Args:
-        what: what they do there.
-        others: what float16 and float64 run.
-        missing: its obstacle, which includes that of the passes.
+        what: description of what the passes do in the op.
+        others: description of what runs for float16 and float64.
+        missing: the obstacle of the backend, which must include that of the passes.
     """
     instructions = paths()[-1] if paths() else "no extension"
     if paths() and not extension.C.activations_has_threads():
@@ -52,20 +54,20 @@ def candidate(what: str, others: str = "the reference", missing: Callable[[str],
 
 
 def resolve(op: str, x: torch.Tensor, other: str = "reference") -> str:
-    """The name of the backend that `op` runs with on a tensor: `other` where "native" does not take its dtype."""
+    """The name of the backend of `op` for a tensor: `other` if "native" was chosen but does not support its dtype."""
     name = backends.resolve(op, x.device).name
     return other if name == "native" and x.dtype not in _DTYPES else name
 
 
 def chosen(op: str, x: torch.Tensor) -> bool:
-    """Whether an operator of `op` runs the passes on `x`, or the Triton kernels."""
+    """Whether an operator of `op` runs the passes on `x`; else it runs the Triton kernels."""
     return backends.resolve(op, x.device).name == "native"
 
 
 def run(name: str, x: torch.Tensor, *arguments: torch.Tensor | View | float | None) -> None:
-    """Call `_C.<name>` for numbers as in `x`; a tensor is passed as its address, None as 0.
+    """Call `_C.<name>` for the dtype of `x`; a tensor is passed as its address, None as 0.
 
-    The tensors are contiguous, on the CPU, and of the sizes that the pass expects: the ops see to it.
+    The caller must ensure that the tensors are contiguous, on the CPU, and of the sizes that the pass expects.
     """
     assert not _missing, _missing
     addresses: list[View | float] = []
@@ -80,17 +82,17 @@ def run(name: str, x: torch.Tensor, *arguments: torch.Tensor | View | float | No
 
 
 def rows(x: torch.Tensor) -> tuple[int, int]:
-    """How many rows `x` `[..., D]` has, and D."""
+    """The number of rows of `x` `[..., D]`, and D."""
     return x.numel() // x.shape[-1], x.shape[-1]
 
 
 def parts(count: int) -> int:
-    """How many parts a sum over `count` rows comes in."""
+    """The number of partial sums that a sum over `count` rows is returned in."""
     return extension.C.activations_parts(count)
 
 
 def view(x: torch.Tensor) -> View:
-    """`[B, T, heads, head_dim]` by address and strides; that of the last dimension must be 1."""
+    """The address and strides of `x` `[B, T, heads, head_dim]`, whose last stride must be 1."""
     assert x.device.type == "cpu", x.device
     assert x.ndim == 4, x.shape
     assert x.shape[3] == 1 or x.stride(3) == 1, x.stride()
@@ -99,7 +101,7 @@ def view(x: torch.Tensor) -> View:
 
 @contextmanager
 def using(path: str) -> Iterator[None]:
-    """The passes use the instruction set `path`, one of `paths()`: for tests."""
+    """A context in which the passes use the instruction set `path`, one of `paths()`; for tests."""
     global _path
     before, _path = _path, path
     try:

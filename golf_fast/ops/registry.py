@@ -1,8 +1,8 @@
-"""What the tests need to know of each op, so that none can skip them.
+"""The registry of test cases of all ops, so that no op can go untested.
 
-Every op folder has a `cases.py` with a `CASES`. A test fails if one has not, if an operator of the `golf_fast` library
-is in no `operator_calls`, or if a Triton kernel is in no `builds`. From these come `gradcheck` and `opcheck` for every
-op, and a compilation of every kernel with every configuration for sm_90 and sm_80.
+Every op folder has a `cases.py` with a `CASES`. A test fails if it is missing, if an operator of the `golf_fast`
+library is in no `operator_calls`, or if a Triton kernel is in no `builds`. They drive `gradcheck` and `opcheck` for
+every op, and the compilation of every kernel with every configuration for sm_90 and sm_80.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ from golf_fast.ops.launch import Launch
 class Sample:
     """One call of an op's public function.
 
-    `differentiable` are the positions in `arguments` that have gradients; those tensors are leaves without
-    `requires_grad`, which the user sets.
+    Attributes:
+        label: name of the sample.
+        arguments: positional arguments.
+        keywords: keyword arguments.
+        differentiable: indices of the arguments that have gradients; these tensors are leaves whose `requires_grad` the
+            test sets.
     """
 
     label: str
@@ -34,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class OperatorCall:
-    """One call of `torch.ops.golf_fast.<operator>`; tensors that have gradients already require them."""
+    """One call of `torch.ops.golf_fast.<operator>`; tensors with gradients have `requires_grad` set."""
 
     operator: str
     arguments: tuple[Any, ...]
@@ -42,11 +46,15 @@ class OperatorCall:
 
 @dataclass(frozen=True)
 class Build:
-    """A launch that is compiled without a GPU for `arch` (80 or 90), and what must be true of the result.
+    """A launch that is compiled without a GPU, and the expected properties of the result.
 
-    `launch` is made with tensors on the meta device and shapes that a run has. `tensor_cores`: the PTX uses wgmma
-    (sm_90) or mma.sync (sm_80). `tma`: it uses bulk tensor copies. `stack_bytes`: how much of a thread's registers may
-    spill; 0 wherever the seed's shapes lead on sm_90.
+    Attributes:
+        label: name of the build.
+        arch: compute capability, 80 or 90.
+        launch: the launch, with tensors on the meta device and shapes as in a run.
+        tensor_cores: whether the PTX must use wgmma (sm_90) or mma.sync (sm_80).
+        tma: whether it must use bulk tensor copies.
+        stack_bytes: greatest number of bytes of registers per thread that may spill; 0 for the seed's shapes on sm_90.
     """
 
     label: str
@@ -59,13 +67,16 @@ class Build:
 
 @dataclass(frozen=True)
 class Cases:
-    """What an op gives the tests.
+    """The test cases of an op.
 
-    `function` is the public function and `reference` its plain definition, called with the same arguments. `samples`
-    makes small, odd-sized random calls on a device in a dtype (float64 for `gradcheck`). `operator_calls` makes at
-    least one call of each registered operator (float32 on the CPU, for the interpreter). `builds` lists every kernel
-    with every configuration that its heuristic can return; it may import triton. `rms_factor` is how much larger than
-    the plain version's the root mean square of the kernels' errors may be; what is above 1.1 says why.
+    Attributes:
+        function: the public function.
+        reference: its definition in plain PyTorch, called with the same arguments.
+        samples: makes small, odd-sized random calls on a device in a dtype (float64 for `gradcheck`).
+        operator_calls: makes at least one call of each registered operator (float32 on the CPU, for the interpreter).
+        builds: lists every kernel with every configuration that its heuristic can return; may import triton.
+        rms_factor: greatest ratio of the kernels' root-mean-square error to that of the reference; a comment gives the
+            reason for a value above 1.1.
     """
 
     function: Callable[..., Any]
@@ -77,12 +88,12 @@ class Cases:
 
 
 def op_folders() -> list[str]:
-    """Names of the op folders beside this file, sorted."""
+    """The names of the op folders, sorted."""
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/__init__.py"))
 
 
 def load() -> dict[str, Cases]:
-    """The cases of every op that has them, by op."""
+    """The cases of every op that has a `cases.py`, by op."""
     here = Path(__file__).parent
     return {
         op: importlib.import_module(f"golf_fast.ops.{op}.cases").CASES

@@ -1,8 +1,8 @@
-"""Whether machine code for sm_90 touches registers that a matrix product in flight still needs.
+"""Checks whether machine code for sm_90 uses registers that a matrix product in flight still needs.
 
-`HGMMA`, what `wgmma` becomes, runs beside the instructions after it until `WARPGROUP.DEPBAR.LE gsb0, 0x0`. Until then
-nothing may write the registers that it reads a factor from, nor read or write its accumulator but another product. Some
-releases of ptxas have reused a factor's registers too early (triton issues 9433 and 11366), without a word.
+`HGMMA`, the machine instruction of `wgmma`, runs asynchronously until `WARPGROUP.DEPBAR.LE gsb0, 0x0`. Until then the
+registers of its factor must not be written, and its accumulator must not be used except by another product. Some
+releases of ptxas silently reused the registers of a factor too early (triton issues 9433 and 11366).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _WITHOUT_DESTINATION = (
     "ISETP", "FSETP", "DSETP", "HSETP", "PLOP3", "RED", "BSYNC", "BSSY", "RET", "CALL", "U", "R2UR", "SYNCS", "VOTEU",
     "S2UR", "CREDUX",
 )  # fmt: skip
-"""Beginnings of what writes no register of a thread: memory, barriers, predicates and uniform registers."""
+"""Prefixes of instructions that write no register of a thread: memory, barriers, predicates and uniform registers."""
 _FACTOR_REGISTERS = 4
-"""Of a 64 x 16 factor of half precision, by 128 threads."""
+"""Number of registers per thread of a 64 x 16 factor in half precision, held by 128 threads."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class _Instruction:
 
     @property
     def accumulator(self) -> set[int]:
-        """Of a product of 64 x N, by 128 threads: N / 2 float32 numbers, or N / 4 pairs of float16."""
+        """Registers of the accumulator of a 64 x N product by 128 threads: N / 2 float32, or N / 4 pairs of float16."""
         columns = int(re.search(r"\d+x(\d+)x\d+", self.name)[1])  # type: ignore[index]
         return _span(self.operands.split(",")[0], columns // 2 if ".F32" in self.name else columns // 4)
 
     @property
     def factor(self) -> set[int]:
-        """The registers that a product reads a factor from; none where both factors are in shared memory."""
+        """The registers of a factor of a product; empty if both factors are in shared memory."""
         return _span(self.operands.split(",")[1], _FACTOR_REGISTERS)
 
     @property
@@ -67,7 +67,7 @@ class _Instruction:
 
 
 def _width(name: str) -> int:
-    """How many registers an instruction writes."""
+    """Number of registers that an instruction writes."""
     if name.startswith("LDSM"):
         return 4 if name.endswith(".4") or ".x4" in name else 2 if name.endswith(".2") else 1
     if name.startswith("LD"):
@@ -81,7 +81,7 @@ def _span(operand: str, count: int) -> set[int]:
 
 
 def _parse(text: str) -> tuple[list[_Instruction], dict[str, int]]:
-    """The instructions in their order, and where each label stands among them."""
+    """The instructions in order, and the index of each label."""
     code: list[_Instruction] = []
     labels: dict[str, int] = {}
     for line in text.splitlines():
@@ -95,7 +95,7 @@ def _parse(text: str) -> tuple[list[_Instruction], dict[str, int]]:
 
 
 def _until_it_waits(code: list[_Instruction], labels: dict[str, int], start: int) -> Iterator[_Instruction]:
-    """Every instruction that may run after `start` and before the next wait, once, along all branches."""
+    """Every instruction, once, that may run after `start` and before the next wait, along all branches."""
     seen: set[int] = set()
     waiting = [start]
     while waiting:
@@ -114,7 +114,7 @@ def _until_it_waits(code: list[_Instruction], labels: dict[str, int], start: int
 
 
 def hazards(text: str) -> list[str]:
-    """What goes wrong in a program, as `nvdisasm` prints it, in a line each; empty if nothing does."""
+    """The hazards in the output of `nvdisasm`, one line each; empty if there are none."""
     code, labels = _parse(text)
     found = []
     for i, product in enumerate(code):
@@ -135,5 +135,5 @@ def hazards(text: str) -> list[str]:
 
 
 def products(text: str) -> int:
-    """How many matrix products a program has."""
+    """Number of matrix products of a program."""
     return sum(instruction.product for instruction in _parse(text)[0])

@@ -1,4 +1,4 @@
-"""A matrix product that is added to the residual stream, and the factor of the norm that comes next."""
+"""A matrix product added to the residual stream, and the RMS-norm factor of the sum."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ backends.register(
 def linear_residual(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """`out = residual + x @ w.T` and `rstd = 1 / sqrt(mean(out^2) + eps)`, the factor of a gainless RMS norm of `out`.
 
-    A product by itself writes its result, and a pass reads it and the residual to write `out`. The row factor is what
-    `relu2_mlp` takes: the norm commutes with the product after it.
+    Unfused, the product is written to memory, and a further pass reads it and the residual to write `out`. The row
+    factor is an argument of `relu2_mlp`: the norm commutes with the matrix product that follows it.
 
     Args:
         x: `[..., K]`, any floating dtype.

@@ -1,4 +1,5 @@
-"""What a block does between its two attention products: norm, rotation and attention of packed projections."""
+"""Attention on packed projections: norm and rotation of queries and keys, windowed attention, and the exclusive
+gate."""
 
 from __future__ import annotations
 
@@ -58,10 +59,10 @@ def qkv_attention(
     cu_seqlens: torch.Tensor | None = None,
     exclusive: bool = False,
 ) -> torch.Tensor:
-    """`window_attention(*qk_norm_rope(q, k, gain, cos, sin), v)` of the q, k and v that lie side by side in `qkv`.
+    """`window_attention(*qk_norm_rope(q, k, gain, cos, sin), v)` for q, k and v stored side by side in `qkv`.
 
-    One matrix product makes `qkv` of the residual stream, and one takes its gradient back: the stream is read once
-    in place of three times, and no three gradients of it are added up.
+    A single matrix product computes `qkv` from the residual stream, and a single one its gradient, so the stream is
+    read once instead of three times, and there are no three gradients to add up.
 
     Args:
         qkv: `[B, T, heads + 2 * kv_heads, head_dim]`, any floating dtype: of each position the heads of the queries,
@@ -69,11 +70,11 @@ def qkv_attention(
         gain: `[heads]`, the dtype of `qkv`; multiplies the normalised queries.
         cos: `[T, pairs]`, as in `qk_norm_rope`.
         sin: likewise.
-        window: how many positions a query sees, itself included; None: all before it.
-        gate: `[B, T, heads]`, logits, the dtype of `qkv`, as in `exclusive_gate`, which the result then goes through;
-            None: no gate.
+        window: number of positions that a query sees, including its own; None: all up to its own.
+        gate: `[B, T, heads]`, logits in the dtype of `qkv`, with which `exclusive_gate` is applied to the result; None:
+            there is no gate.
         cu_seqlens: as in `window_attention`.
-        exclusive: whether each head loses what points along the position's own value, as there.
+        exclusive: whether the component of each head along the position's own value is removed, as in `exclusive_gate`.
 
     Returns:
         `[B, T, heads, head_dim]`, the dtype of `qkv`.

@@ -1,4 +1,4 @@
-"""How a block begins: the stream takes up what came before it, and the norm before attention is taken."""
+"""The beginning of a block: residual and skip additions, mixing with the embedding, and the norm before attention."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ def residual_mix(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`stream = x + branch + skip_weight * skip`, `mixed = mix[0] * stream + mix[1] * x0`, `normed = rms_norm(mixed)`.
 
-    The second is what a block adds to, the third what its attention reads. Mixing in the embedding and the skips are
-    those of seed.md section 3; the norm is RMS norm without a gain (Zhang and Sennrich, arXiv 1910.07467).
+    `mixed` is the residual stream of the block, `normed` the input of its attention. The mixing with the embedding and
+    the skips are those of seed.md section 3; the norm is RMS norm without a gain (Zhang and Sennrich, arXiv
+    1910.07467).
 
     Args:
         x: `[..., D]`, any floating dtype.
         x0: the embedding, in the shape and dtype of `x`.
         mix: `[2, D]`, the dtype of `x`.
-        branch: what the block before adds to `x`, as `x`; None: nothing.
-        skip: a tensor of the stream of an earlier block, as `x`; None: nothing.
-        skip_weight: `[D]`, the dtype of `x`; given where `skip` is.
+        branch: the output of the previous block's MLP, in the shape and dtype of `x`; None: 0.
+        skip: the output of an earlier block, in the shape and dtype of `x`; None: 0.
+        skip_weight: `[D]`, the dtype of `x`; given if and only if `skip` is.
 
     Returns:
         stream, mixed and normed, each as `x`; stream is `x` itself if there is nothing to add. The epsilon of the norm

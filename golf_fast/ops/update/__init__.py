@@ -1,4 +1,4 @@
-"""What the update of a training step does on its way to Newton-Schulz: factors from norms, and momentum."""
+"""The first part of the update of a training step: clip factors from gradient norms, and Nesterov momentum."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ backends.register(
 
 
 def update_factors(found: torch.Tensor, doubt: torch.Tensor, grad_clip: float, *, squares: bool) -> Factors:
-    """What a step multiplies its gradients by, and whether it may change anything.
+    """The clip factor of the gradients of a step, and whether the step may change anything.
 
     Args:
-        found: `[n + 1]`, the L2 norm of each gradient, then the loss; float32 (float64 with the plain version).
-        doubt: float32 scalar, 0 until a norm or a loss was not finite, then no number.
-        grad_clip: largest L2 norm over all gradients; 0: any.
-        squares: whether `found` has the squares of the norms.
+        found: `[n + 1]`, the L2 norm of each gradient, then the loss; float32 (the reference also takes float64).
+        doubt: float32 scalar, 0 until a norm or a loss was not finite, then NaN.
+        grad_clip: greatest L2 norm over all gradients; 0: no limit.
+        squares: whether `found` has squared norms.
 
     Returns:
-        Scalars: the new `doubt`; `ok`, bool, whether it is 0; `failed`, float32, 0 where `ok` is true, else 1; `clip`,
-        in the dtype of `found`, `min(grad_clip / (norm + 1e-6), 1)`, and 1 without a `grad_clip`.
+        Scalars: the new `doubt`; `ok`, bool, whether `doubt` is 0; `failed`, float32, 0 where `ok` is true, else 1;
+        `clip`, in the dtype of `found`, `min(grad_clip / (norm + 1e-6), 1)`, or 1 without a `grad_clip`.
 
     Raises:
         ValueError: shapes, dtypes or devices that do not fit.
