@@ -8,6 +8,7 @@ import itertools
 import pytest
 import torch
 from helpers import top_models
+from helpers.random_models import model_of
 
 from golf_fast.config import ModelConfig
 from golf_fast.model import GPT, parameters
@@ -19,16 +20,6 @@ TINY = ModelConfig(vocab_size=30, dim=16, layers=4, heads=4, kv_heads=2, bigram_
 
 
 TOP = top_models.SMALL_TOP
-
-
-def model_of(config: ModelConfig = TINY, dtype: torch.dtype = torch.float64) -> GPT:
-    """A model none of whose parameters is zero."""
-    model = GPT(config, compute_dtype=dtype).to(dtype)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
-    return model
 
 
 def rows(count: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -167,7 +158,7 @@ def test_a_packed_row_is_its_documents_by_themselves(lengths: tuple[int, ...], c
 
 def test_documents_of_several_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="one row"):
-        model_of()(*rows(2, 9), torch.tensor([0, 4, 9], dtype=torch.int32))
+        model_of(TINY)(*rows(2, 9), torch.tensor([0, 4, 9], dtype=torch.int32))
 
 
 @pytest.fixture
@@ -184,7 +175,7 @@ def graphs():
 @pytest.mark.parametrize("eager_first", [False, True])
 def test_an_uncompiled_call_makes_no_graph_anew(eager_first: bool, graphs) -> None:
     """Whatever runs between two compiled steps, of whatever length, dtype of gradients and mode: one graph."""
-    model = model_of(dtype=torch.float32)
+    model = model_of(TINY, torch.float32)
     compiled = torch.compile(model, fullgraph=True, dynamic=False, backend="aot_eager")
     tokens, targets = rows(2, 9)
 
@@ -224,7 +215,7 @@ def test_a_loop_is_a_second_graph_and_no_third(graphs) -> None:
 
 
 def test_other_documents_make_no_graph_anew(graphs) -> None:
-    model = model_of(dtype=torch.float32)
+    model = model_of(TINY, torch.float32)
     compiled = torch.compile(model, fullgraph=True, dynamic=False, backend="aot_eager")
     tokens, targets = rows(1, 9)
     for ends in ([0, 4, 9, 9], [0, 1, 2, 9], [0, 9, 9, 9]):

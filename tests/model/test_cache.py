@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 from helpers import top_models
+from helpers.random_models import model_of
 
 from golf_fast import ops
 from golf_fast.config import ModelConfig
-from golf_fast.model import GPT
 from golf_fast.model.block import rotary_tables
 from golf_fast.model.cache import reach
 from golf_fast.model.plan import plan_of
@@ -26,16 +26,6 @@ MODELS = {
     "top, windows": dataclasses.replace(top_models.SMALL_TOP, window=(3, 9, 2, 1, 6)),
 }
 CUTS = ([1, 1, 1, 7, 30], [40], [13, 27], [2, 38], [39, 1])
-
-
-def model_of(config: ModelConfig, dtype: torch.dtype = torch.float64) -> GPT:
-    """A model none of whose parameters is zero."""
-    model = GPT(config, compute_dtype=dtype).to(dtype)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
-    return model
 
 
 def tokens_of(rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from golf_fast.audit.script import fstrings
+from golf_fast.audit.script.tree import last_name
 from golf_fast.errors import InputError, printable
 from golf_fast.files import read_bytes
 
@@ -171,7 +172,8 @@ def _constants(tree: ast.Module) -> dict[str, ast.expr]:
 def _file_beside(path: Path, node: ast.expr) -> Path | None:
     """The file in the script's folder that `open(...).read()` or `Path(...).read_text()` names."""
     if not any(
-        (isinstance(child, ast.Name) and child.id == "open") or _last(child) == "read_text" for child in ast.walk(node)
+        (isinstance(child, ast.Name) and child.id == "open") or last_name(child) == "read_text"
+        for child in ast.walk(node)
     ):
         return None
     for child in ast.walk(node):
@@ -204,7 +206,7 @@ def _value(node: ast.expr, constants: dict[str, ast.expr], names: list[str], dep
 
 
 def _decoded(node: ast.Call, constants: dict[str, ast.expr], names: list[str], depth: int) -> Any:
-    name = _last(node.func)
+    name = last_name(node.func)
     if name in ("decode", "encode") and isinstance(node.func, ast.Attribute):
         value = _value(node.func.value, constants, names, depth + 1)
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
@@ -270,12 +272,6 @@ def _limited(data: bytes) -> bytes:
     if len(data) > MOST_BYTES:
         raise InputError(f"its wrapping contains more than {MOST_BYTES:,} bytes, the most that can be judged")
     return data
-
-
-def _last(node: ast.AST) -> str:
-    if isinstance(node, ast.Call):
-        return _last(node.func)
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 _Decoder = Callable[[bytes, ast.Call], tuple[bytes, str]]
