@@ -128,8 +128,15 @@ _NO_NUMBER = re.compile(
 )
 
 
+_MISSING = re.compile(r"Missing from [^:]+: (?P<arguments>.+) \(required\)")
+_NAME_AND_HELP = re.compile(r"(--\S+ \S+|\S+) (.*?)\.?")
+
+
 def _in_our_words(said: str) -> str:
-    """What Python says of a text that is no number, as it is said of a value everywhere else."""
+    """Say what is missing, or is no number, as it is said elsewhere; what tyro or argparse says else, as it is."""
+    if found := _MISSING.fullmatch(said):
+        named = (_NAME_AND_HELP.fullmatch(argument) for argument in found["arguments"].split(" (required) "))
+        return f"missing: {', '.join(f'{each[1]} ({each[2]})' for each in named if each)}"
     found = _NO_NUMBER.fullmatch(said)
     if found is None:
         return said

@@ -14,7 +14,7 @@ from golf_fast.errors import InputError
 @pytest.mark.parametrize(
     ("program", "arguments", "says"),
     [
-        ("ablate", "", "a recipe of golf_fast.train"),
+        ("ablate", "", "missing: STR (A recipe of golf_fast.train); python -m golf_fast.ablate --help shows all"),
         ("ablate", "tiny --seeds x", "--seeds is 'x': it must be a whole number; python"),
         ("sample", ". --top-p x", "--top-p is 'x': it must be a number; python"),
         ("ablate", "nothing --drop smear", "nothing: no such recipe"),
@@ -25,6 +25,7 @@ from golf_fast.errors import InputError
         ("audit", "setup.py --full", "--full: is for a run, and setup.py is a script"),
         ("compress", "make nowhere", "nowhere: is of no run"),
         ("compress", "inspect", "python -m golf_fast.compress inspect --help shows all"),
+        ("compress", "import", "zstd or zlib), --output PATH (A new file for the artifact, which is written under"),
         ("data", "chek", "chek: no such command; did you mean check? There are build, inspect, check, fetch"),
         ("doctor", "--seconds x", "argument --seconds: 'x': it must be a number of seconds, more than 0"),
         ("doctor", "--preflite", "unrecognized arguments: --preflite"),

@@ -56,3 +56,15 @@ def test_files_and_folders_of_the_tree_exist() -> None:
         assert (ROOT / "golf_fast" / name).exists(), name
     for name in re.findall(r"^(\w+/)", tree, re.MULTILINE):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_every_file_and_folder_of_the_package_is_in_the_tree(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    stages = {
+        f"{stage}_config.py" for stage in ("model", "train", "compress", "score")
+    }  # named together with config.py
+    for path in (ROOT / "golf_fast").iterdir():
+        name = path.name + "/" * path.is_dir()
+        if not name.startswith(("_", ".")) and name.endswith((".py", "/")) and name not in stages:
+            assert re.search(rf"(?<![\w/]){re.escape(name)}", text), f"{page} does not say what {name} is"
