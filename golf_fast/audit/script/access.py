@@ -100,6 +100,8 @@ def subscript(m: Machine, node: ast.Subscript) -> Value:
     content = m.content(holder)
     index = m.content(key)
     picked = content.stamped(index.stamps)
+    if content.parts and node in m.beyond:
+        picked = picked.with_(parts=picked.parts | content.stamped(_next_turn(m, index.stamps)).parts)
     if content.parts:
         return picked.with_(cell=None if index.parts else holder.cell)
     marks = picked.marks | index.marks & {"bytes"}
@@ -126,6 +128,14 @@ def _neighbour(m: Machine, node: ast.expr, key: Value) -> Value:
             around = {loop for loop, _ in turns}
             return key.with_(stamps=frozenset(stamp for stamp in key.stamps if stamp[0] not in around) | moved)
     return key
+
+
+def _next_turn(m: Machine, stamps: Stamps) -> Stamps:
+    """The stamps of the chunk after this turn's, without the places in the stream at which this one ends."""
+    turns = {(loop.id, loop.turn) for loop in m.loops} & stamps
+    innermost = next(((loop.id, loop.turn) for loop in reversed(m.loops) if (loop.id, loop.turn) in turns), None)
+    kept = frozenset(stamp for stamp in stamps if stamp[0] > 0 and stamp != innermost)
+    return kept if innermost is None else kept | {(innermost[0], innermost[1] + 1)}
 
 
 def _sides(m: Machine, node: ast.Slice, bounds: list[Value | None]) -> Stamps:

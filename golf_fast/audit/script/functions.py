@@ -131,8 +131,10 @@ def _dynamic(m: Machine, node: ast.AST, callee: External, arguments: Arguments) 
 
 
 def _summed(m: Machine, node: ast.AST, callee: External, arguments: Arguments) -> Value:
-    values = [loops.element_of(m, collected(m, value)) if value.things else value for value in arguments[0]]
-    return m.mix(*values)
+    elements = [loops.element_of(m, collected(m, value)) if value.things else value for value in arguments[0]]
+    cells = {cell for value in arguments[0] for cell in (*value.cells, value.cell) if cell is not None}
+    mixed = m.mix(*elements)
+    return mixed.with_(cells=mixed.cells | cells)
 
 
 SPECIAL: dict[str, Callable[[Machine, ast.AST, External, Arguments], Value]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from typing import Any
 
 from golf_fast.audit.script import loops, names, scoring
 from golf_fast.audit.script.functions import SPECIAL, collected, into_files
@@ -24,6 +25,9 @@ from golf_fast.audit.script.values import (
 _COUNTS = frozenset(
     ["numel", "size", "len", "nelement", "dim", "stat", "exists", "nbytes", "qsize", "is_file", "count_nonzero"]
 )
+_COUNTING = frozenset(["index_put_", "scatter_add_", "index_add_", "put_", "scatter_"])
+"""Methods that add at places of a table which tokens name."""
+_FEW = 4
 _PRINTS = frozenset(["print", "log", "info", "write_text", "debug", "warning"])
 _SNAPSHOTS = frozenset(["clone", "deepcopy", "copy"])
 
@@ -56,6 +60,14 @@ def external(m: Machine, node: ast.AST, callee: External, positional: list[Value
         m.trace.weights_read = m.trace.weights_read or "weights" in m.files.marks
     if last in names.IMPURE:
         mixed = mixed.stamped(m.stamps())
+    if last == "functional_call" and positional:
+        return scoring.model_output(m, node, positional[0], everything[1:])
+    if last in ("bincount", "Counter", "histc"):
+        return scoring.counted(m, mixed, mixed).with_(cell=m.new_cell())
+    if callee.path.endswith("add.at") and positional:
+        table = scoring.counted(m, NOTHING, m.mix(*everything[1:]))
+        m.write(positional[0], table)
+        return NOTHING
     if last in names.LOSSES:
         if mixed.parts and not mixed.losses:
             return scoring.model_output(m, node, NOTHING, everything)
@@ -129,7 +141,7 @@ def _common_method(
         return _element_method(m, holder, name, positional)
     if name in _COUNTS:
         return m.content(holder).with_(parts=NOTHING.parts, losses=NOTHING.losses)
-    if name in _PRINTS or name == "write":
+    if (name in _PRINTS and (everything or name != "log")) or name == "write":  # without an argument, a logarithm
         return _write(m, holder, name, everything)
     if name in names.CALLERS:
         return _call_argument(m, node, everything, named)
@@ -156,6 +168,8 @@ def gradient_of(m: Machine, output: Value, arguments: list[Value]) -> Value:
 
 def _added(m: Machine, holder: Value, name: str, everything: list[Value]) -> Value:
     value = join(*everything)
+    if name in _COUNTING and not holder.models:
+        value = scoring.counted(m, value, value)
     scoring.parameter_written(m, holder, m.content(value) if value.marks else value)
     if name in ("append", "extend", "add", "insert", "appendleft", "put"):
         content = m.content(value)
@@ -262,9 +276,19 @@ def _call_argument(m: Machine, node: ast.AST, everything: list[Value], named: di
     if "args" in named:  # a thread's arguments stand in a tuple
         boxes = [thing for thing in named["args"].things if isinstance(thing, Container)]
         others = [value for box in boxes for value in box.items.values()]
+    if len(others) == 1 and len(called) == 1 and (few := _few(others[0])) is not None and "args" not in named:
+        return Value(things=(Container({key: m.call(called[0], [item], {}, node) for key, item in few.items()}),))
     elements = [loops.element_of(m, value) if _is_list(value) and "args" not in named else value for value in others]
     results = [m.call(value, elements, {}, node) for value in called]
     return join(*results) if called else m.mix(*everything)
+
+
+def _few(value: Value) -> dict[Any, Value] | None:
+    """The elements of a tuple or list of a few that are all known, each to be kept apart."""
+    boxes = [thing for thing in value.things if isinstance(thing, Container)]
+    if len(boxes) != 1 or boxes[0].rest is not NOTHING or not 0 < len(boxes[0].items) <= _FEW:
+        return None
+    return boxes[0].items if all(isinstance(key, int) for key in boxes[0].items) else None
 
 
 def _written(m: Machine, positional: list[Value], named: dict[str, Value]) -> None:

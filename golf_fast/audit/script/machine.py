@@ -79,6 +79,8 @@ class Machine:
         """What was written to files."""
         self.streams: set[str] = set()
         """Attributes that are moved on: a position in a stream."""
+        self.beyond: set[ast.AST] = set()
+        """Slices that reach into the next chunk."""
         self.models: dict[int, str] = {}
         self.called: set[ast.AST] = set()
         """Definitions that were run."""

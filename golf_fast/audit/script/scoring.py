@@ -114,6 +114,14 @@ def parameter_written(m: Machine, target: Value, value: Value) -> None:
         m.trace.train(m.where(), "weights", content, target.models)
 
 
+def counted(m: Machine, table: Value, tokens: Value) -> Value:
+    """A table of counts that validation tokens went into: what is predicted with it was learned from them."""
+    content = m.content(tokens)
+    if not content.parts or content.losses or table.losses:
+        return table
+    return table.with_(trained=table.trained | {m.trace.count(m.where(), content)})
+
+
 def load_weights(m: Machine, target: Value, source: Value) -> None:
     """`load_state_dict`: the weights are those of the source now."""
     content = m.content(source)

@@ -6,7 +6,7 @@ import ast
 
 from golf_fast.audit.script import loops, names
 from golf_fast.audit.script.machine import Machine, is_model, known
-from golf_fast.audit.script.scoring import accumulate, parameter_written
+from golf_fast.audit.script.scoring import accumulate, counted, parameter_written
 from golf_fast.audit.script.values import (
     NOTHING,
     WHOLE,
@@ -115,6 +115,8 @@ def _augmented(m: Machine, node: ast.AugAssign) -> None:
         result = accumulate(m, before, addend)
     else:
         result = m.mix(before, addend).with_(things=before.things, cell=before.cell)
+    if isinstance(node.target, ast.Subscript):
+        result = counted(m, result, m.evaluate(node.target.slice))
     bind(m, node.target, result)
 
 

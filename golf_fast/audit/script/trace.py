@@ -9,7 +9,7 @@ from golf_fast.audit.script.values import Ids, Parts, Stamp, Value, overlap
 
 Arm = tuple[str, str]
 """A condition and how it came out."""
-TrainingKind = Literal["update", "calibration", "weights", "parameter"]
+TrainingKind = Literal["update", "calibration", "weights", "parameter", "counts"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,15 @@ class Trace:
         for model in models or {0}:
             self.weights[model] = self.weights.get(model, frozenset()) | {number}
 
+    def count(self, where: Where, value: Value) -> int:
+        """Record that validation tokens of `value` went into a table of counts; the number of that training."""
+        number = len(self.trainings) + 1
+        where = where.behind(value)
+        self.trainings[number] = Training(
+            number, where, "counts", value.parts, frozenset(), frozenset(), len(self.scored)
+        )
+        return number
+
     def score(self, where: Where, value: Value, trained: Ids, cell: int | None) -> None:
         """Record that the loss of validation tokens counts from here on."""
         where = where.behind(value)
@@ -159,11 +168,15 @@ class Trace:
     def _by_its_weights(self, training: Training, scored: Scored) -> bool:
         """Whether a loss in the sum is of the training's tokens and by weights that hold it.
 
-        What was stored and is summed later may have tokens from before it, and others by the weights after it.
+        What was stored and is summed later may have tokens from before it, and others by the weights after it. Of a
+        parameter or a table that went into none of the outputs, but into the loss, they say nothing.
         """
+        if training.kind == "counts":
+            return True
         forwards = [self.forwards[number] for number in scored.losses if number in self.forwards]
-        holding = [forward for forward in forwards if training.id in forward.trained]
-        return not holding or any(overlap(training.parts, forward.parts) for forward in holding)
+        about = [forward for forward in forwards if not training.models or forward.models & training.models]
+        holding = [forward for forward in about if training.id in forward.trained]
+        return not about or any(overlap(training.parts, forward.parts) for forward in holding)
 
     def unused(self) -> list[tuple[Training, Scored]]:
         """Trainings on tokens that no score of the same weights came before, each with a score of those tokens.

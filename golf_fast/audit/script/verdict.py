@@ -121,6 +121,7 @@ _VERBS = {
     "calibration": "calibrates on validation tokens",
     "weights": "makes weights of validation tokens",
     "parameter": "fits a parameter to validation tokens",
+    "counts": "counts validation tokens",
 }
 _PASSES = {
     "V1": "no weights that score validation tokens were made from them before",
@@ -136,8 +137,10 @@ def _finding(trace: Trace, rule: str, pairs: list[tuple[Training, Scored]], noth
     if chosen:
         training, scored = chosen[0]
         text = _TEXT[rule].format(train=_place(training.where), score=_place(scored.where), verb=_VERBS[training.kind])
-        if on:
+        if on and not all(_uncertain(training, scored) for training, scored in on):
             return Finding(rule, "flag", lines, text)
+        if on:
+            return Finding(rule, "unknown", lines, f"{text}, if they are the same tokens")
         names = ", ".join(sorted({name for pair in chosen for name in _gates(pair)}))
         return Finding(rule, "unknown", lines, f"{text}, if {names} says so; by default it does not run")
     if nothing is not None:
@@ -147,6 +150,12 @@ def _finding(trace: Trace, rule: str, pairs: list[tuple[Training, Scored]], noth
             rule, "unknown", (), "whether each token is scored exactly once shows in a run and not in a script"
         )
     return Finding(rule, "pass", (), _PASSES[rule])
+
+
+def _uncertain(training: Training, scored: Scored) -> bool:
+    """Whether tokens are counted in a loop that also scores: which are counted when is followed too coarsely there."""
+    shared = {loop for loop, _ in training.where.loops} & {loop for loop, _ in scored.where.loops}
+    return training.kind == "counts" and bool(shared)
 
 
 def _gates(pair: tuple[Training, Scored]) -> Iterable[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from golf_fast.audit.script import calls, expressions, names, statements
 from golf_fast.audit.script.machine import Machine
+from golf_fast.audit.script.overhang import slices_beyond
 from golf_fast.audit.script.trace import Trace
 from golf_fast.audit.script.values import NOTHING, WHOLE, Value
 
@@ -23,6 +24,7 @@ def walk(tree: ast.Module, environment: Mapping[str, str] | None = None) -> Trac
     m.execute = lambda body: statements.execute(m, body)
     m.call = lambda callee, positional, named, node: calls.call(m, callee, positional, named, node)
     m.streams = _streams(tree)
+    m.beyond = slices_beyond(tree)
     m.execute(tree.body)
     entered = m.called & {node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     if not entered:
