@@ -125,3 +125,25 @@ def test_a_file_of_functions_is_judged_by_the_names_of_their_parameters(tmp_path
 def test_statistics_are_no_second_score() -> None:
     """What a hook adds up is a calibration (V1); the score is the sum that becomes bits per byte."""
     assert judge(FOLDER / "illegal_statistics_of_activations.py").flagged == ["V1"]
+
+
+def test_a_loop_that_stops_at_a_number_leaves_the_split_open(tmp_path: Path) -> None:
+    text = (FOLDER / "legal_one_pass_for_score_and_step.py").read_text()
+    line = "    piece = stream[at : at + SEQ + 1]\n"
+    assert line in text
+    path = tmp_path / "script.py"
+    path.write_text(text.replace(line, "    if at > 4096:\n        break\n" + line))
+    assert {each.rule: each.outcome for each in judge(path).findings}["V8"] == "unknown"
+
+
+def test_tables_that_are_counted_in_the_loop_that_scores_are_left_open_where_they_may_have_the_chunk(
+    tmp_path: Path,
+) -> None:
+    text = (FOLDER / "legal_pairs_of_what_was_scored.py").read_text()
+    counted = "        pairs.index_put_((x, y), torch.ones(len(y)), accumulate=True)\n"
+    first = "        after = pairs / pairs.sum(1, keepdim=True)\n"
+    assert counted in text
+    assert first in text
+    path = tmp_path / "script.py"
+    path.write_text(text.replace(counted, "").replace(first, counted + first))
+    assert {each.rule: each.outcome for each in judge(path).findings}["V1"] == "unknown"

@@ -75,6 +75,7 @@ def subscript(m: Machine, node: ast.Subscript) -> Value:
         key = blend([value for value in bounds if value is not None])
         if bounds[1] is not None and bounds[1].constant == 0 and not isinstance(bounds[1].constant, bool):
             return NOTHING
+        _thinned(m, node, node.slice, holder)
         if bounds[1] is not None:
             _truncated(m, node, holder, bounds[1])
         key = key.with_(stamps=key.stamps | _sides(m, node.slice, bounds))
@@ -152,6 +153,37 @@ def _from_the_begin(node: ast.Subscript) -> bool:
     """Whether a slice keeps the begin."""
     lower = node.slice.lower if isinstance(node.slice, ast.Slice) else None
     return lower is None or (isinstance(lower, ast.Constant) and lower.value == 0)
+
+
+def _thinned(m: Machine, node: ast.Subscript, picked: ast.Slice, holder: Value) -> None:
+    """Every second token, row or window of the split, or its first half: less than all of it."""
+    content = m.content(holder)
+    if not holder.parts or content.losses or holder.models or _OTHER.search(ast.unparse(node.value).lower()):
+        return
+    step = picked.step.value if isinstance(picked.step, ast.Constant) else 1
+    if (isinstance(step, int) and step > 1) or (_from_the_begin(node) and _is_share(picked.upper)):
+        m.trace.truncations.append((m.where(), ast.unparse(node)))
+
+
+def _is_share(node: ast.expr | None) -> bool:
+    """Whether a bound is a length divided by a number, or times one below 1."""
+    match node:
+        case ast.Call(ast.Name("int"), [inner]):
+            return _is_share(inner)
+        case ast.BinOp(left, ast.FloorDiv() | ast.Div(), ast.Constant(int() | float() as number)):
+            return number > 1 and _is_length(left)
+        case ast.BinOp(left, ast.Mult(), ast.Constant(float() as number)):
+            return number < 1 and _is_length(left)
+        case ast.BinOp(ast.Constant(float() as number), ast.Mult(), right):
+            return number < 1 and _is_length(right)
+        case _:
+            return False
+
+
+def _is_length(node: ast.expr) -> bool:
+    return (
+        re.fullmatch(r"len\(.+\)|.+\.(numel|nelement)\(\)|.+\.size\(0\)|.+\.shape\[0\]", ast.unparse(node)) is not None
+    )
 
 
 def _truncated(m: Machine, node: ast.Subscript, holder: Value, upper: Value) -> None:

@@ -9,6 +9,8 @@ from golf_fast.audit.script.patterns import Found
 from golf_fast.audit.script.tree import Definition, calls, definitions, last_name, nodes
 
 _PIECE = frozenset(("id_to_piece", "IdToPiece", "id_to_token", "convert_ids_to_tokens", "decode_single_token_bytes"))
+_NAMED_FOR_SPACES = [rf"\w*{name}\w*" for name in ("leading_space", "has_space", "space_lut", "is_space")]
+_NAMED_FOR_SPACES.append(r"\w*starts_with_space\w*")
 _BYTE_TOKEN = re.compile(r"is_byte|IsByte|<0x|0x%02X|byte_fallback|byte_tokens?\b")
 
 
@@ -27,7 +29,9 @@ def space_counted_twice(tree: ast.Module) -> Found:
     tables = _tables(tree)
     if not tables:
         return "V6", "unknown", [], "no table of bytes by token was found"
-    adds = re.compile(r"(\w*leading_space\w*|\w*has_space\w*|\w*space_lut\w*|\w*is_space\w*|\w*starts_with_space\w*)\[")
+    spaces = {name for table in tables for name in _spaces(table)}
+    named = "|".join([*_NAMED_FOR_SPACES, *map(re.escape, sorted(spaces))])
+    adds = re.compile(rf"\b({named})\[")
     adding = [
         node.lineno
         for node in nodes(tree)
@@ -35,7 +39,7 @@ def space_counted_twice(tree: ast.Module) -> Found:
         if adds.search(ast.unparse(node.value if isinstance(node, ast.AugAssign) else node))
     ]
     for table in tables:
-        kept = _measures_with_space(table)
+        kept = _measures_with_space(table, spaces)
         if kept and adding:
             return (
                 "V6",
@@ -48,7 +52,24 @@ def space_counted_twice(tree: ast.Module) -> Found:
     return "V6", "pass", [tables[0].body[0].lineno], "the space is in the table or added to the sum, once"
 
 
-def _measures_with_space(table: ast.AST) -> list[int]:
+def _spaces(table: ast.AST) -> set[str]:
+    """Names of the tables of which pieces begin with a space."""
+    found = set()
+    for node in nodes(table):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            owner, value = node.targets[0].value, node.value
+        elif isinstance(node, ast.Call) and last_name(node) == "append" and node.args:
+            owner, value = node.func, node.args[0]
+            owner = owner.value if isinstance(owner, ast.Attribute) else owner
+        else:
+            continue
+        begins = [call for call in calls(value, "startswith") if "\u2581" in ast.unparse(call)]
+        if begins and isinstance(owner, ast.Name) and not calls(value, "encode", "len"):
+            found.add(owner.id)
+    return found
+
+
+def _measures_with_space(table: ast.AST, names: set[str]) -> list[int]:
     """Lines that measure a piece from which the mark of the space was not taken."""
     text = ast.unparse(table)
     stripped = re.search(
@@ -57,7 +78,7 @@ def _measures_with_space(table: ast.AST) -> list[int]:
     if stripped:
         return []
     spaces = [n for n in nodes(table) if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Subscript)]
-    if not any("space" in ast.unparse(assignment.targets[0]) for assignment in spaces):
+    if not names and not any("space" in ast.unparse(assignment.targets[0]) for assignment in spaces):
         return []  # nothing to add: its table of spaces stays empty
     lines = []
     for call in calls(table, "len"):

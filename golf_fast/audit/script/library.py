@@ -27,6 +27,7 @@ _COUNTS = frozenset(
 )
 _COUNTING = frozenset(["index_put_", "scatter_add_", "index_add_", "put_", "scatter_"])
 """Methods that add at places of a table which tokens name."""
+_CHANGING = frozenset(["sub_", "mul_", "lerp_", "addcdiv_", "set_", "sub", "setdefault"])
 _FEW = 4
 _PRINTS = frozenset(["print", "log", "info", "write_text", "debug", "warning"])
 _SNAPSHOTS = frozenset(["clone", "deepcopy", "copy"])
@@ -131,7 +132,7 @@ def _common_method(
     m: Machine, node: ast.AST, holder: Value, name: str, positional: list[Value], named: dict[str, Value]
 ) -> Value:
     everything = [*positional, *named.values()]
-    if name in names.ADDING or name in ("sub_", "mul_", "lerp_", "addcdiv_", "set_", "sub", "put_", "setdefault"):
+    if name in names.ADDING or name in _COUNTING or name in _CHANGING:
         return _added(m, holder, name, everything)
     if name == "requires_grad_" and not holder.models and not holder.things:
         return holder.with_(models=frozenset({m.new_model("tensor", parameter=True)}))

@@ -168,7 +168,48 @@ def _smaller_losses(tree: ast.Module) -> list[int]:
             of_a_token = isinstance(kept, ast.Assign) and isinstance(kept.targets[0], ast.Subscript)
             if of_a_token and names_in(kept) & names_in(node.test) and _is_loss(kept):
                 lines.append(node.lineno)
-    return sorted(lines)
+    return sorted({*lines, *_gates(tree)})
+
+
+def _gates(tree: ast.Module) -> list[int]:
+    """Lines that compare two losses of single tokens, where the outcome picks or weighs these losses."""
+    found = []
+    for scope in [*definitions(tree), outside(tree)]:
+        made, _ = _assigned(scope, {})
+        single = {name for name, values in made.items() if any(map(_is_of_tokens, values))}
+        for node in nodes(scope) if len(single) > 1 else ():
+            if not (isinstance(node, ast.Compare) and _are_names(node, single)):
+                continue
+            compared = names_in(node)
+            gates = {name for name, values in made.items() if any(node in nodes(value) for value in values)}
+            for use in nodes(scope):
+                picks = isinstance(use, ast.Call) and last_name(use) == "where" and use.args
+                weighs = isinstance(use, ast.BinOp) and isinstance(use.op, ast.Mult)
+                if not (picks or weighs) or not names_in(use) & compared:
+                    continue
+                chosen_by = use.args[0] if isinstance(use, ast.Call) else use
+                if node in nodes(chosen_by) or names_in(chosen_by) & gates:
+                    found.append(node.lineno)
+    return found
+
+
+def _is_of_tokens(node: ast.expr) -> bool:
+    """Whether an expression is a loss of each token: without a reduction, or gathered from a softmax."""
+    unreduced = [
+        call
+        for call in calls(node, "cross_entropy", "nll_loss")
+        if any(
+            word.arg == "reduction" and isinstance(word.value, ast.Constant) and word.value.value == "none"
+            for word in call.keywords
+        )
+    ]
+    return bool(unreduced) or bool(calls(node, "gather") and calls(node, "log_softmax", "log"))
+
+
+def _are_names(node: ast.Compare, wanted: set[str]) -> bool:
+    sides = [node.left, *node.comparators]
+    ordered = len(node.ops) == 1 and isinstance(node.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE)
+    return ordered and all(isinstance(side, ast.Name) and side.id in wanted for side in sides)
 
 
 def _is_loss(node: ast.AST) -> bool:

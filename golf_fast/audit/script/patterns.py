@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from golf_fast.audit.script import names
@@ -97,9 +97,35 @@ def network_uses(tree: ast.Module) -> list[tuple[int, str]]:
             "urlretrieve",
             "hf_hub_download",
             "snapshot_download",
+            "load_state_dict_from_url",
+            "download_url_to_file",
         ):
             found.append((node.lineno, last_name(node)))
     return sorted(found)
+
+
+def ends_early(tree: ast.Module, scored: Iterable[int]) -> list[int]:
+    """Lines at which a loop that scores is left after a number of turns that stands there."""
+    lines, found = set(scored), []
+    for loop in nodes(tree):
+        if not (
+            isinstance(loop, ast.For | ast.While) and any(loop.lineno <= at <= (loop.end_lineno or 0) for at in lines)
+        ):
+            continue
+        for node in loop.body:
+            match node:
+                case ast.If(test, [*_, ast.Break()]) if _counts_up_to(test):
+                    found.append(node.lineno)
+    return sorted(found)
+
+
+def _counts_up_to(test: ast.expr) -> bool:
+    """Whether a condition is that a name has come up to a number, as `step >= 100`."""
+    match test:
+        case ast.Compare(ast.Name(), [ast.Gt() | ast.GtE() | ast.Eq()], [ast.Constant(int() as number)]):
+            return number > 0
+        case _:
+            return False
 
 
 def _reaches_out(module: str) -> bool:

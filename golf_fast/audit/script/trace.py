@@ -171,9 +171,10 @@ class Trace:
         What was stored and is summed later may have tokens from before it, and others by the weights after it. Of a
         parameter or a table that went into none of the outputs, but into the loss, they say nothing.
         """
-        if training.kind == "counts":
-            return True
         forwards = [self.forwards[number] for number in scored.losses if number in self.forwards]
+        if training.kind == "counts":
+            now = [forward for forward in forwards if _same_turns(forward.where, scored.where)]
+            return not now or any(overlap(training.parts, forward.parts) for forward in now)
         about = [forward for forward in forwards if not training.models or forward.models & training.models]
         holding = [forward for forward in about if training.id in forward.trained]
         return not about or any(overlap(training.parts, forward.parts) for forward in holding)
@@ -208,10 +209,12 @@ class Trace:
         return bool(scored.trained)
 
 
+def _same_turns(first: Where, second: Where) -> bool:
+    """Whether the loops that are around both are in the same turns."""
+    turns = dict(first.loops), dict(second.loops)
+    return all(turns[0][loop] == turns[1][loop] for loop in turns[0].keys() & turns[1].keys())
+
+
 def _exclusive(first: Where, second: Where) -> bool:
     """Whether no run does both. Branches inside of different turns of a loop exclude nothing."""
-    common = {loop for loop, _ in first.loops} & {loop for loop, _ in second.loops}
-    turns = dict(first.loops), dict(second.loops)
-    if any(turns[0][loop] != turns[1][loop] for loop in common):
-        return False
-    return first.excludes(second)
+    return _same_turns(first, second) and first.excludes(second)

@@ -181,6 +181,8 @@ def _split(tree: ast.Module, trace: Trace) -> Finding:
         )
     if not trace.loads:
         return Finding("V8", "unknown", (), "no validation tokens were found")
+    if early := patterns.ends_early(tree, (scored.where.line for scored in trace.counted())):
+        return Finding("V8", "unknown", tuple(early), "a loop that scores ends after a number of turns")
     read = tuple(sorted({where.line for where, _ in trace.loads}))
     return Finding("V8", "pass", read, "what is read of the split is not cut short by a number in the script")
 
