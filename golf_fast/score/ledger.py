@@ -386,11 +386,13 @@ def read(path: Path) -> list[Event]:
         InputError: the file is missing, or a line is no record.
     """
     events = []
-    for number, line in enumerate(read_bytes(path, "the ledger of a run is needed", _MOST_BYTES).splitlines(), 1):
-        event = json_files.quick(line)
-        if event is None:
-            event = json_files.parse(line, f"{path}: line {number}")
-        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-            raise InputError(f"{path}: line {number}: is no record of a ledger")
-        events.append(event)
+    lines = read_bytes(path, "the ledger of a run is needed", _MOST_BYTES).splitlines()
+    with json_files.without_collection():
+        for number, line in enumerate(lines, 1):
+            event = json_files.quick(line)
+            if event is None:
+                event = json_files.parse(line, f"{path}: line {number}")
+            if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+                raise InputError(f"{path}: line {number}: is no record of a ledger")
+            events.append(event)
     return events

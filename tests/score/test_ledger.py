@@ -1,5 +1,6 @@
 """What the ledger refuses, and what it writes."""
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,19 @@ def test_lines_wait_for_hashes_on_a_device_and_keep_their_order(tmp_path: Path) 
     assert len(recorded(path)) == 3 + 16
     ledger.end()
     assert [event["event"] for event in read(path)] == ["begin", "score", "train", *["score"] * 22, "end"]
+
+
+def test_reading_leaves_the_collector_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text('{"event": "end"}\n')
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            assert read(path) == [{"event": "end"}]
+            assert gc.isenabled() is enabled
+        finally:
+            gc.enable()
+    path.write_text("1\n")
+    with pytest.raises(InputError):
+        read(path)
+    assert gc.isenabled()

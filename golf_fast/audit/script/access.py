@@ -160,7 +160,8 @@ def _thinned(m: Machine, node: ast.Subscript, picked: ast.Slice, holder: Value) 
     content = m.content(holder)
     if not holder.parts or content.losses or holder.models or _OTHER.search(ast.unparse(node.value).lower()):
         return
-    step = picked.step.value if isinstance(picked.step, ast.Constant) else 1
+    # `x[0::2]` goes with an `x[1::2]`: nothing is left out.
+    step = picked.step.value if isinstance(picked.step, ast.Constant) and picked.lower is None else 1
     if (isinstance(step, int) and step > 1) or (_from_the_begin(node) and _is_share(picked.upper)):
         m.trace.truncations.append((m.where(), ast.unparse(node)))
 
