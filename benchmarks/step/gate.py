@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from golf_fast.config import ModelConfig
 from golf_fast.model import GPT
 from golf_fast.ops import backends
 
@@ -31,6 +32,22 @@ Results = dict[str, torch.Tensor]
 """The loss of each position and the gradient of each parameter, by name; float64."""
 
 
+Micro = tuple[torch.Tensor, ...]
+"""What the model's mean loss is of: tokens and targets, and perhaps documents."""
+
+
+def as_trained(config: ModelConfig, tokens: torch.Tensor, targets: torch.Tensor) -> Micro:
+    """Rows as a micro-step has them: as they are, or as documents of a single row, where the model keeps those apart.
+
+    Their number is repeated at the end, as that of a training batch, which changes while its shape does not.
+    """
+    if not config.separate_documents:
+        return tokens, targets
+    ends = [*range(0, tokens.numel() + 1, tokens.shape[1]), tokens.numel(), tokens.numel()]
+    documents = torch.tensor(ends, dtype=torch.int32, device=tokens.device)
+    return tokens.view(1, -1), targets.view(1, -1), documents
+
+
 def wrong(model: GPT, loss: Callable[..., torch.Tensor], tokens: torch.Tensor, targets: torch.Tensor) -> str | None:
     """None if losses and gradients are right, else what is wrong.
 
@@ -39,15 +56,19 @@ def wrong(model: GPT, loss: Callable[..., torch.Tensor], tokens: torch.Tensor, t
     plain operations in bfloat16, and its norm within 1.1 of theirs (gradients of few numbers: twice). A NaN is never
     within. A gradient of one number is left out: the plain version may have it right by luck.
 
+    A model that keeps documents apart gets the rows as documents of a single row: with plain operations they give what
+    they give as rows, for the cuts are all that differs.
+
     Then the graph that will be timed, on the tokens that it will be timed on: its mean loss is the model's, and its
     gradients obey the same rule.
     """
     whole = tokens.device.type == "cuda" or loss is not model
     row, after = (tokens, targets) if whole else (tokens[:1, :CPU_LENGTH], targets[:1, :CPU_LENGTH])
     exact, low = plain(model, row, after)
-    if problem := beyond(results(model, model.compute_dtype, row, after), exact, low):
+    ours = results(model, model.compute_dtype, *as_trained(model.config, row, after))
+    if problem := beyond({**ours, "loss": ours["loss"].view(row.shape)}, exact, low):
         return problem
-    return None if loss is model else _compiled_wrong(model, loss, tokens, targets, exact, low)
+    return None if loss is model else _compiled_wrong(model, loss, as_trained(model.config, row, after), exact, low)
 
 
 def plain(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> tuple[Results, Results]:
@@ -62,14 +83,13 @@ def plain(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> tuple[Resu
 def _compiled_wrong(
     model: GPT,
     loss: Callable[..., torch.Tensor],
-    tokens: torch.Tensor,
-    targets: torch.Tensor,
+    micro: Micro,
     exact: Results,
     low: Results,
 ) -> str | None:
     for parameter in model.parameters():
         parameter.grad = None
-    mean = loss(tokens, targets)
+    mean = loss(*micro)
     torch.autograd.backward(mean)
     plain, timed = float(exact["loss"].mean()), float(mean.detach())
     if not abs(timed - plain) <= COMPILED_LOSS * abs(plain):

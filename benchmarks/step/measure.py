@@ -34,7 +34,7 @@ CPU_PRODUCT, CPU_COPY_BYTES = 1024, 64 << 20
 SAME_LOSS = 0.003
 """Models with the same weights are taken for the same function if their losses differ by less than this share."""
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[..., torch.Tensor]
 Row = dict[str, Any]
 
 
@@ -95,7 +95,8 @@ class MicroStep:
         self.watch: Milliseconds = self.stopwatch.milliseconds if self.stopwatch else milliseconds
         self.rounds = rounds or ROUNDS[device.type]
         self.shapes = Shapes(config.model, rows, length, dtype.itemsize)
-        self.run = _step_of(self.model, self.loss, self.x, self.y)
+        self.micro = gate.as_trained(config.model, self.x, self.y)
+        self.run = _step_of(self.model, self.loss, self.micro)
 
     def wrong(self) -> str | None:
         """None if the model computes losses and gradients right here, else what is wrong (see `gate.wrong`)."""
@@ -136,9 +137,7 @@ class MicroStep:
             whole = time_work(self.run, self.watch, self.rounds)
             # What follows can fail; this is the number that a person came for.
             print(f"micro-step: {whole.median:.4g} ms", file=sys.stderr, flush=True)
-            ahead, back = time_passes(
-                self.loss, (self.x, self.y), list(self.model.parameters()), self.watch, self.rounds
-            )
+            ahead, back = time_passes(self.loss, self.micro, list(self.model.parameters()), self.watch, self.rounds)
         yield {
             "section": "whole",
             "micro_step": dataclasses.asdict(whole),
@@ -210,9 +209,9 @@ class MicroStep:
                 found: torch.Tensor = own(x, y)
             return found
 
-        their_step = _step_of(theirs, their_loss, self.x, self.y)
+        their_step = _step_of(theirs, their_loss, (self.x, self.y))
         try:
-            losses = [float(loss(self.x, self.y).detach()) for loss in (self.loss, their_loss)]
+            losses = [float(loss.detach()) for loss in (self.loss(*self.micro), their_loss(self.x, self.y))]
             their_step()
         except Exception as error:
             first_line = (str(error).splitlines() or [""])[0]
@@ -277,14 +276,14 @@ def _cpu_ceilings(dtype: torch.dtype, rounds: int) -> Row:
     }
 
 
-def _step_of(model: torch.nn.Module, loss: Loss, x: torch.Tensor, y: torch.Tensor) -> Callable[[], object]:
+def _step_of(model: torch.nn.Module, loss: Loss, micro: gate.Micro) -> Callable[[], object]:
     """Forward and backward as the trainer does them; leaves gradients."""
     parameters = list(model.parameters())
 
     def run() -> None:
         for parameter in parameters:
             parameter.grad = None
-        torch.autograd.backward(loss(x, y))
+        torch.autograd.backward(loss(*micro))
 
     return run
 

@@ -57,38 +57,31 @@ def test_a_micro_step_at_full_size(recipe: str, use_triton) -> None:
     assert use_triton.total() > 0
 
 
-def documents_wrong(model: GPT, x: torch.Tensor, y: torch.Tensor) -> str | None:
-    """Rows that are the documents of a single row must give what they give as rows: the cuts are all that differs.
-
-    The repeated end is that of a training batch, whose number of documents changes while its shape does not.
-    """
-    exact, low = gate.plain(model, x, y)
-    ends = [*range(0, x.numel() + 1, x.shape[1]), x.numel(), x.numel()]
-    documents = torch.tensor(ends, dtype=torch.int32, device=x.device)
-    found = gate.results(model, model.compute_dtype, x.view(1, -1), y.view(1, -1), documents)
-    return gate.beyond({**found, "loss": found["loss"].view(x.shape)}, exact, low)
-
-
 @pytest.mark.gpu
 def test_documents_at_full_size(use_triton) -> None:
-    """What a micro-step of the recipe trains on: one row of 98,304 tokens, cut into documents."""
+    """One row of 98,304 tokens, cut into documents, not compiled: without what the compiler takes its time for."""
     config = recipes.top_1855()
     model = filled(config.model, "cuda", torch.bfloat16)
-    rows = TOKENS // config.train.seq_len
-    assert documents_wrong(model, *batch(config.model, rows, config.train.seq_len, "cuda")) is None
+    rows = batch(config.model, TOKENS // config.train.seq_len, config.train.seq_len, "cuda")
+    assert len(gate.as_trained(config.model, *rows)) == 3
+    assert gate.wrong(model, model, *rows) is None
     assert use_triton.total() > 0
 
 
 @pytest.mark.interpreter
 def test_documents_of_a_small_micro_step(use_triton, monkeypatch: pytest.MonkeyPatch) -> None:
     model = filled(SMALL_TOP, "cpu", torch.float32)
-    x, y = batch(SMALL_TOP, 3, 20, "cpu")
-    assert documents_wrong(model, x, y) is None
+    rows = batch(SMALL_TOP, 3, 20, "cpu")
+
+    def mean(*micro: torch.Tensor) -> torch.Tensor:  # another than the model, as its compiled form is: all is checked
+        return model(*micro)
+
+    assert gate.wrong(model, mean, *rows) is None
     assert use_triton.total() > 0
     # Without the cuts of the documents the positions after them see too much.
-    honest = model.__class__.token_losses
+    honest = GPT.token_losses
     monkeypatch.setattr(GPT, "token_losses", lambda self, x, y, documents=None: honest(self, x, y))
-    assert "is off by" in str(documents_wrong(model, x, y))
+    assert "is off by" in str(gate.wrong(model, mean, *rows))
 
 
 @pytest.fixture
