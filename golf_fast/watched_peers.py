@@ -1,4 +1,4 @@
-"""How all ranks of a run end when one does, in a time that has a bound, and say which it was."""
+"""A watchdog for ranks: when one rank ends, all others end within a bounded time and report which one it was."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from golf_fast.errors import StoppedError, printable
 from golf_fast.peers import MEETING_SECONDS, Peers, unanswered
 
 _GRACE_SECONDS = 5.0
-"""How much later than the first another rank may notice that somebody is missing."""
+"""Seconds by which ranks may differ in noticing that one is missing."""
 _LOOK_SECONDS = 0.5
-"""Between two looks at the others."""
+"""Seconds between two checks of the other ranks."""
 _END_SECONDS = 3.0
-"""How long a rank may go on after it is known that the run cannot, before it is asked to end; it is ended
-`_GRACE_SECONDS` later."""
+"""Seconds that a rank may continue after the run has failed, before it is asked to end; it is killed `_GRACE_SECONDS`
+later."""
 
 
 class Place(NamedTuple):
-    """Where a rank's process is, as its peers are told."""
+    """The identity of a rank's process, which its peers are told."""
 
     process: int
     host: str
     machine: str
-    """Equal where processes can see each other by their numbers; "" where that is not known."""
+    """Equal for processes that can see each other by process id; "" if unknown."""
     started: str
-    """When the process was started, in ticks of its machine: another process may get its number later."""
+    """Start time of the process in ticks of its machine, since its id may be reused later."""
 
     @staticmethod
     def here() -> Place:
-        """This process's."""
+        """The place of this process."""
         machine = started = ""
-        with contextlib.suppress(OSError):  # no Linux
+        with contextlib.suppress(OSError):  # not on Linux
             boot = _text("/proc/sys/kernel/random/boot_id")
             machine = f"{boot}/{os.readlink('/proc/self/ns/pid')}"
             started = _status(os.getpid())[1]
         return Place(os.getpid(), platform.node(), machine, started)
 
     def state(self, machine: str) -> str:
-        """The state of the process, as Linux writes it (R, S, T, ...), for one on `machine`.
+        """The state of the process in Linux's notation (R, S, T, ...), as seen from `machine`.
 
-        "" where it has ended, "?" where that cannot be seen from there.
+        It is "" if the process has ended, and "?" if it cannot be seen from there.
         """
         if not self.machine or self.machine != machine:
             return "?"
@@ -65,7 +65,7 @@ def _text(path: str) -> str:
 
 
 def _status(process: int) -> tuple[str, str]:
-    """State and start of a process."""
+    """State and start time of a process."""
     fields = _text(f"/proc/{process}/stat").rpartition(")")[2].split()
     return fields[0], fields[19]
 
@@ -73,11 +73,11 @@ def _status(process: int) -> tuple[str, str]:
 class WatchedPeers(Peers):
     """The other ranks of a run, watched by a thread.
 
-    It looks at notes in the store and at processes on this machine. Where the run cannot go on, for a rank has failed,
-    its process is gone, or one waits in vain, it ends this process, unless the main thread has noticed by itself and
-    does. A rank that ends without `close` or a normal end of the interpreter is taken for lost.
+    The thread checks notes in the store and processes on this machine. If the run has failed, because a rank reported a
+    failure, its process is gone, or a collective timed out, the thread ends this process, unless the main thread
+    notices it and ends by itself. A rank that ends without `close` or a normal exit of the interpreter counts as lost.
 
-    Args and errors as of `Peers`.
+    Arguments and errors are those of `Peers`.
     """
 
     def __init__(self, rank: int, world_size: int, address: str, port: int) -> None:
@@ -91,7 +91,7 @@ class WatchedPeers(Peers):
             other: Place(int(process), host, machine, started)
             for other, (process, host, machine, started) in enumerate(told)
         }
-        # A connection of its own: one that waits for a note lets nobody else ask.
+        # A separate connection, as one that waits for a note blocks all other requests.
         notes = self.open(address, port, MEETING_SECONDS)
         self._thread = threading.Thread(target=self._watch, args=(notes,), name="peers", daemon=True)
         self._thread.start()
@@ -105,13 +105,13 @@ class WatchedPeers(Peers):
         return f"rank {rank} (process {place.process} on {place.host})" if place else f"rank {rank}"
 
     def lost(self, error: RuntimeError) -> StoppedError:
-        """What to raise after an exchange has failed: who ended, and why if it said so, else who does not answer."""
+        """The error to raise after a failed collective: it names the rank that ended, and why, or does not respond."""
         self._noticed.set()
         said = str(error).partition("\n")[0]
         absent = [rank for rank in range(self.world_size) if rank != self.rank]
         culprit = self._without_a_word(0) if self.with_rank_0 and self._state(0) == "T" else None
         try:
-            if culprit is not None:  # nor does the store answer
+            if culprit is not None:  # the store does not respond either
                 raise RuntimeError(culprit)
             self.store.set(f"noticed/{self.rank}", "yes")
             self.store.set("vain", self._name(self.rank))
@@ -129,9 +129,9 @@ class WatchedPeers(Peers):
         return unanswered([self._name(rank) + self._hanging.get(rank, "") for rank in absent], said)
 
     def failed(self, error: BaseException) -> None:
-        """Tell the others what ends this rank."""
+        """Tell the other ranks why this rank ends."""
         if isinstance(error, StoppedError) and self._noticed.is_set():
-            return  # it is another that failed
+            return  # another rank has failed
         self._noticed.set()
         said = printable(error)[:1000] or type(error).__name__
         with contextlib.suppress(RuntimeError):
@@ -146,14 +146,14 @@ class WatchedPeers(Peers):
         self._thread.join(timeout=2 * _LOOK_SECONDS)
 
     def _at_exit(self) -> None:
-        """A program that ends well has left."""
+        """Leave the run when the program ends normally."""
         if self._noticed.is_set() or hasattr(sys, "last_value"):
             self._closed.set()
         else:
             self.close()
 
     def _look(self, store: Any) -> str | None:
-        """A sentence on a rank that failed, or on one of this machine that ended or was stopped without a word."""
+        """A sentence on a rank that failed, or on one of this machine that ended or was stopped without a report."""
         others = [rank for rank in self._places if rank != self.rank]
         for rank in others:
             if store.check([f"failed/{rank}"]):
@@ -162,7 +162,7 @@ class WatchedPeers(Peers):
                 self._hanging[rank] = str(store.get(f"hangs/{rank}").decode())
         for rank in others:
             found = self._without_a_word(rank)
-            # One that is stopped may go on, until somebody has waited for it too long.
+            # One that is stopped may continue, until somebody has waited for it too long.
             if found and self._state(rank) == "T" and not store.check(["vain"]):
                 continue
             if found and not store.check([f"closed/{rank}"]) and not store.check([f"noticed/{rank}"]):
@@ -170,14 +170,14 @@ class WatchedPeers(Peers):
         return None
 
     def _without_a_word(self, rank: int) -> str | None:
-        """A sentence on a rank of this machine whose process has ended or stopped, and who did not say so."""
+        """A sentence on a rank of this machine whose process has ended or stopped without a report."""
         state = self._state(rank)
         if not state and rank not in self._hanging:
             return f"{self._name(rank)} has ended without a word; it may have been killed"
         return f"{self._name(rank)} does not answer: a signal has stopped it" if state == "T" else None
 
     def _without_the_store(self) -> str:
-        """A sentence on who held the store, now that it is gone."""
+        """A sentence on the host of the store after the store is lost."""
         end = time.monotonic() + 2 * _LOOK_SECONDS
         while self.with_rank_0 and time.monotonic() < end:
             if (found := self._without_a_word(0)) is not None:
@@ -189,7 +189,7 @@ class WatchedPeers(Peers):
         return self._places[rank].state(self._places[self.rank].machine) if rank in self._places else "?"
 
     def _linger(self) -> None:
-        """Let the others read the notes before the store goes with this rank."""
+        """Wait until the others have read the notes, before the store ends with this rank."""
         if self.with_rank_0 and self.rank == 0:
             time.sleep(3 * _LOOK_SECONDS)
 
@@ -201,15 +201,15 @@ class WatchedPeers(Peers):
                 self._kill_if_stopped(rank)
 
     def _kill_if_stopped(self, rank: int) -> None:
-        if self._state(rank) == "T":  # no other signal would end it
+        if self._state(rank) == "T":  # a stopped process reacts to no other signal
             with contextlib.suppress(OSError):
                 os.kill(self._places[rank].process, signal.SIGKILL)
 
     def _watch(self, store: Any) -> None:
-        """Look at the notes until the run cannot go on, then see that this process ends."""
+        """Check the notes until the run has failed, then make this process end."""
         vain = False
         while self._culprit is None and not vain:
-            # Not of this interpreter: it ends a process whose main thread never lets go of that.
+            # Outside this interpreter: it ends a process whose main thread never releases the interpreter lock.
             _end_later(self.exchange.total_seconds() + _GRACE_SECONDS + _END_SECONDS)
             try:
                 self._culprit = self._look(store)
@@ -219,7 +219,7 @@ class WatchedPeers(Peers):
             if self._closed.wait(_LOOK_SECONDS):
                 break
         _end_later(None)
-        # The main thread most likely sees the same in an exchange, and knows more to say.
+        # The main thread will probably notice the failure in a collective, and can report more.
         if self._closed.wait(_END_SECONDS):
             return
         if not self._noticed.is_set():
@@ -229,7 +229,7 @@ class WatchedPeers(Peers):
             os._exit(1)
 
     def _say_where(self, store: Any) -> None:
-        """That this rank ends, to people; where another waits for it, to that one too."""
+        """Report that this rank ends, to people and to a rank that waits for it."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         where = f" (in {frame.f_code.co_name}, {frame.f_code.co_filename}:{frame.f_lineno})" if frame else ""
         with contextlib.suppress(OSError, ValueError):
@@ -243,7 +243,7 @@ class WatchedPeers(Peers):
 
 
 def _end_later(seconds: float | None) -> None:
-    """Print where this process is and end it after `seconds`, even where no Python runs; None: do not."""
+    """Print the stack of this process and end it after `seconds`, even if no Python code runs; None: cancel that."""
     with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
         faulthandler.cancel_dump_traceback_later()
         if seconds is not None:

@@ -1,1 +1,1 @@
-"""Runs that have ended -> the folder of a record, with one file that does it all again."""
+"""Submissions: finished runs to the folder of a record, with a single file that repeats the run."""

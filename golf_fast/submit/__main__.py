@@ -1,4 +1,4 @@
-"""From runs to the folder of a record, checks of such a folder, and what seeds say about a difference.
+"""Builds the folder of a record from runs, checks such a folder, and tests differences between seeds.
 
     python -m golf_fast.submit RUN_DIR [RUN_DIR ...] --name 10L_int5 --out records/track_10min_16mb
     python -m golf_fast.submit check FOLDER
@@ -38,7 +38,7 @@ def _build(arguments: argparse.Namespace) -> None:
     from golf_fast.submit.record import examine, require_different
 
     date = arguments.date or time.strftime("%Y-%m-%d")
-    place(arguments.out, arguments.name, date)  # before the runs are examined, which takes a while
+    place(arguments.out, arguments.name, date)  # fails early, before the runs are examined
     require_different(arguments.runs)
     device, _ = machine.choose_device(arguments.device)
     resolve_backends(device)

@@ -1,4 +1,4 @@
-"""What stands in a built file for the parts of the package that its recipe does not use."""
+"""The placeholder, in a built file, for parts of the package that its recipe does not use."""
 
 
 class _Absent(type):
@@ -15,4 +15,5 @@ class _Absent(type):
 
 
 class absent(metaclass=_Absent):
-    """Any name of a part that was left out: it can be handed around and asked for members, and called in vain."""
+    """Stands for any name of an omitted part: it can be passed around and has every attribute; calling it raises an
+    error."""

@@ -1,8 +1,8 @@
-"""What of a configuration is the same in every run of a program that is built for it, put in where it is asked for.
+"""Inlines configuration fields that have the same value in every run of a program built for one configuration.
 
-A field is known by its name: the program gives no other class a member of that name, nothing that it imports has one,
-and nothing in it makes a configuration with another value there. A property of a configuration is a constant if it
-asks itself for constants only.
+A field is identified by its name, which requires that no other class of the program and nothing that it imports has a
+member of that name, and that nothing in the program makes a configuration with another value. A property of a
+configuration is a constant if it depends on constants only.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _PLAIN = (ast.Attribute, ast.Name, ast.expr_context)
 
 
 def inlined(tree: ast.Module, config: Any, changing: Set[str]) -> ast.Module:
-    """The program with constants for fields of its configuration, changed in place.
+    """Replace fields of the configuration in a program by constants, in place.
 
     Args:
-        tree: a module with all classes of the configuration in it; a name may end in `_` more than the class's own.
+        tree: a module that contains all classes of the configuration, whose names may have `_` appended.
         config: the configuration that the program makes, a dataclass of dataclasses.
-        changing: names that may have another value in a run, or are members of what is not of the program.
+        changing: names whose value may differ between runs, or that are members of objects outside the program.
     """
     changed = _Inliner(_constants(tree, config, changing)).visit(tree)
     assert isinstance(changed, ast.Module)
@@ -58,7 +58,7 @@ def _constants(tree: ast.Module, config: Any, changing: Set[str]) -> dict[str, a
         for part in dataclasses.fields(parts[name]):
             value = getattr(parts[name], part.name)
             if values.setdefault(part.name, value) is not value:
-                elsewhere.add(part.name)  # of two classes
+                elsewhere.add(part.name)  # a field of two classes
     found = {name: literal for name, value in values.items() if name not in elsewhere and (literal := _literal(value))}
     fields, grown = set(values), True
     while grown:
@@ -74,7 +74,7 @@ def _constants(tree: ast.Module, config: Any, changing: Set[str]) -> dict[str, a
 
 
 def _members(node: ast.ClassDef) -> set[str]:
-    """What a class gives its instances besides what their methods do."""
+    """The members that a class body defines."""
     found = set[str]()
     for each in node.body:
         if isinstance(each, ast.FunctionDef):
@@ -86,7 +86,7 @@ def _members(node: ast.ClassDef) -> set[str]:
 
 
 def _changed(node: ast.AST, parts: dict[str, Any]) -> set[str]:
-    """Members that a piece of the program may give another value than the configuration has."""
+    """Members to which a part of the program may assign a value other than that of the configuration."""
     if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
         return {node.attr}
     if isinstance(node, ast.Call):
@@ -99,7 +99,7 @@ def _changed(node: ast.AST, parts: dict[str, Any]) -> set[str]:
 
 
 def _unpacked(tree: ast.Module) -> set[str]:
-    """Texts that may be keys of what is unpacked for `replace`: those of its function and of the variables there."""
+    """Strings that may be keys of a dictionary that is unpacked for `replace`."""
     of_module = {
         ast.unparse(target): statement.value
         for statement in tree.body
@@ -119,7 +119,7 @@ def _unpacked(tree: ast.Module) -> set[str]:
 
 
 def _unpacks(function: ast.FunctionDef) -> bool:
-    """Whether it hands a dictionary to `replace`."""
+    """Whether a function unpacks a dictionary for `replace`."""
     return any(
         last_name(node.func).rstrip("_") == "replace" and any(not each.arg for each in node.keywords)
         for node in ast.walk(function)
@@ -128,7 +128,7 @@ def _unpacks(function: ast.FunctionDef) -> bool:
 
 
 def _decided(function: ast.FunctionDef, constants: dict[str, ast.expr]) -> bool:
-    """Whether a method is a property that depends on nothing but constants and built-in functions."""
+    """Whether a method is a property that depends only on constants and built-in functions."""
     if not any(ast.unparse(each).rpartition(".")[2].rstrip("_") in _PROPERTIES for each in function.decorator_list):
         return False
     own = function.args.args[0].arg
@@ -144,7 +144,7 @@ def _decided(function: ast.FunctionDef, constants: dict[str, ast.expr]) -> bool:
 
 
 def _literal(value: Any) -> ast.expr | None:
-    """A plain value as it stands in a program; None for another."""
+    """The syntax tree of a plain value; None if it is not plain."""
     if value is None or isinstance(value, bool | str):
         return ast.Constant(value)
     if isinstance(value, int | float) and abs(value) < float("inf"):

@@ -1,4 +1,4 @@
-"""What a program can never reach is taken out of it: branches whose tests are constants, and what follows a return."""
+"""Constant folding and dead-code elimination: removes branches whose tests are constants, and code after a return."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
 
 def folded(tree: _Node) -> _Node:
-    """The program with what its constants decide decided; it is changed in place."""
+    """Fold constants in a program and remove unreachable code, in place."""
     changed: _Node = Folder().visit(tree)
     return changed
 
 
 class NotConstantError(Exception):
-    """An expression is no constant."""
+    """An expression is not constant."""
 
 
 def value_of(node: ast.expr) -> Any:
-    """The value of an expression of constants.
+    """The value of a constant expression.
 
     Raises:
-        NotConstantError: it is none.
+        NotConstantError: the expression is not constant.
     """
     if isinstance(node, ast.Constant):
         return node.value
@@ -47,7 +47,7 @@ def value_of(node: ast.expr) -> Any:
 
 
 class Folder(ast.NodeTransformer):
-    """Decides tests of constants; nothing that could do something is left out unless it is never reached."""
+    """Folds constant tests; code with possible side effects is removed only if it is unreachable."""
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         node.test = self.visit(node.test)
@@ -87,7 +87,7 @@ class Folder(ast.NodeTransformer):
             except NotConstantError:
                 values.append(each)
                 continue
-            if decided or place == len(node.values) - 1:  # the last value is the result, whatever it is
+            if decided or place == len(node.values) - 1:  # the last operand is the result, whatever its value
                 values.append(each)
             if decided:
                 break
@@ -109,7 +109,7 @@ class Folder(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         yields = _yields(node)
         self.generic_visit(node)
-        if yields and not _yields(node):  # without one it would be no generator
+        if yields and not _yields(node):  # without a yield it would no longer be a generator
             node.body.append(ast.Expr(ast.Yield()))
         return node
 
@@ -128,5 +128,5 @@ class Folder(ast.NodeTransformer):
 
 
 def _yields(node: ast.FunctionDef) -> bool:
-    """Whether a function is a generator; a nested one would only keep it as it is."""
+    """Whether a function contains a yield; one in a nested function counts too, which is harmless."""
     return any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in ast.walk(node))

@@ -1,4 +1,4 @@
-"""The folder of a record: written whole or not at all."""
+"""Writes the folder of a record, atomically."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ from golf_fast.submit.schema import (
 from golf_fast.submit.techniques import techniques
 
 NEEDED = "zstandard>=0.23\n"
-"""What the built file needs beside torch with triton, numpy and sentencepiece, which the challenge's image has."""
+"""The requirements of the built file besides torch, triton, numpy and sentencepiece, which the challenge's image
+has."""
 
 
 @dataclass(frozen=True)
 class Author:
-    """Whose record it is, and what is said of it."""
+    """The author of a record, and the description of the record."""
 
     name: str
     github_id: str
@@ -44,10 +45,10 @@ class Author:
 
 
 def place(out: Path, name: str, date: str) -> Path:
-    """Where the folder of a record goes: `out/DATE_NAME`.
+    """The path of the folder of a record, `out/DATE_NAME`.
 
     Raises:
-        InputError: no folder can have this name, or there is something already.
+        InputError: the name is not valid for a folder, or the path exists.
     """
     folder = out / f"{date}_{name}"
     if not FOLDER_NAME.fullmatch(folder.name):
@@ -60,15 +61,18 @@ def place(out: Path, name: str, date: str) -> Path:
 def write(
     candidates: Sequence[Candidate], out: Path, name: str, date: str, author: Author, *, record: bool = True
 ) -> Path:
-    """Write `out/DATE_NAME`; nothing is left where that fails.
+    """Write `out/DATE_NAME`; nothing is left if that fails.
 
     Args:
-        candidates: runs, the first of which gives its artifact.
-        date: YYYY-MM-DD.
-        record: whether it is meant as a record; else what speaks against one stands in every file.
+        candidates: the runs, the first of which provides the artifact.
+        out: parent folder.
+        name: name of the record.
+        date: date as YYYY-MM-DD.
+        author: the author and the description.
+        record: whether it is meant as a record; else every file states what speaks against one.
 
     Raises:
-        InputError: something speaks against a record; the folder is there, or cannot be written.
+        InputError: something speaks against a record, or the folder exists or cannot be written.
     """
     folder = place(out, name, date)
     reasons = against(candidates)
@@ -93,7 +97,7 @@ def write(
 def submission(
     candidates: Sequence[Candidate], name: str, date: str, author: Author, *, record: bool, reasons: Sequence[str]
 ) -> Submission:
-    """What `submission.json` says."""
+    """The content of `submission.json`."""
     first = candidates[0]
     scores = [candidate.bpb for candidate in candidates]
     return Submission(

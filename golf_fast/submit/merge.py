@@ -1,6 +1,6 @@
-"""The modules of a program as one: every name of a module becomes one of its own, so that no import is left among them.
+"""Merges the modules of a program into one: every module-level name becomes unique, and imports between them disappear.
 
-What runs when modules are imported runs in the same order; imports within functions come after all others.
+Module-level statements run in the same order as on import; modules that are imported within functions come last.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Iterator, Mapping
 from golf_fast.submit.scopes import occurrences
 
 _CALLED: dict[tuple[str, str | None], str] = {("triton.language", None): "tl"}
-"""Modules that keep a name: Triton's interpreter knows a constant by the text `tl.constexpr`."""
+"""Modules with a fixed name: Triton's interpreter recognises constants by the text `tl.constexpr`."""
 
 
 def merged(sources: Mapping[str, ast.Module], entry: str) -> ast.Module:
     """One module that does what importing `entry` does.
 
     Args:
-        sources: dotted name -> module; their first part is that of the program.
-        entry: one of them; `main` in it keeps its name, which stands nowhere else.
+        sources: the modules by dotted name, whose first part is that of the program.
+        entry: name of the entry module, whose `main` keeps its name, which must be unique.
 
     Raises:
-        ValueError: a module is used in another way than to ask for its members.
+        ValueError: a module is used for anything but access to its members.
     """
     merger = _Merger(sources, entry)
     body = [statement for name, statement in merger.order(entry) for statement in merger.rewritten(name, statement)]
@@ -50,11 +50,11 @@ class _Merger:
             self._rename(name)
 
     def is_own(self, node: ast.AST) -> bool:
-        """Whether it is an import of the program's own modules."""
+        """Whether a statement imports one of the program's own modules."""
         return isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == self.package
 
     def _gather(self, name: str) -> None:
-        """Note what a module binds itself and what it imports."""
+        """Record the names that a module binds and those that it imports."""
         tree, aliases = self.sources[name], self.aliases.setdefault(name, {})
         tree.body = [each for each in tree.body if getattr(each, "module", "") != "__future__"]
         for node in ast.walk(tree):
@@ -81,14 +81,14 @@ class _Merger:
         elif alias.asname or "." not in alias.name:
             key = (alias.name, None)
             self.names.setdefault(key, self._new(alias.name.rpartition(".")[2]))
-        else:  # it binds the package, and cannot bind another name
+        else:  # `import a.b` binds the package `a`, and cannot bind another name
             key = (alias.name, None)
             self.names.setdefault(key, alias.name.partition(".")[0])
         self.foreign.add(key)
         self.aliases[name][alias.asname or alias.name.partition(".")[0]] = key
 
     def _new(self, name: str) -> str:
-        """A name that stands nowhere in the program: nothing in a function hides it."""
+        """A name that occurs nowhere in the program, so that no local variable shadows it."""
         found, count = f"{name}_", 2
         while found in self.taken:
             found, count = f"{name}_{count}", count + 1
@@ -96,7 +96,8 @@ class _Merger:
         return found
 
     def _resolved(self, target: tuple[str, str | None]) -> tuple[str, str | None]:
-        """What an import binds in the end: a module (without a name), or a name where it is defined."""
+        """The target of an import after following re-exports: a module (None as name), or a name where it is
+        defined."""
         module, name = target
         if module not in self.sources or name is None:
             return target
@@ -133,7 +134,7 @@ class _Merger:
                     found.rename(self._name(target))
 
     def rewritten(self, name: str, statement: ast.stmt) -> Iterator[ast.stmt]:
-        """A statement of the top level without imports of the program's own and with no module asked for anything."""
+        """A top-level statement without own imports, and with accesses to own modules replaced by names."""
         if isinstance(statement, ast.Import | ast.ImportFrom):
             return
         changed = _Rewriter(self, name).visit(statement)
@@ -141,11 +142,12 @@ class _Merger:
             yield changed
 
     def member(self, module: str, name: str) -> tuple[str, str | None]:
-        """What asking a module for a name gives."""
+        """The target of the member `name` of a module."""
         return self._resolved((module, name))
 
     def order(self, entry: str) -> Iterator[tuple[str, ast.stmt]]:
-        """Statements of the top level with their modules, as importing the entry runs them; then those of the rest."""
+        """Top-level statements with their modules, in the order in which importing the entry runs them, then the
+        rest."""
         begun: set[str] = set()
         for name in (entry, *self.sources):
             yield from self._run(name, begun)
@@ -168,7 +170,7 @@ class _Merger:
                 yield name, statement
 
     def imports(self) -> Iterator[ast.stmt]:
-        """What is imported from elsewhere, once."""
+        """The imports of other packages, each once."""
         for module, name in sorted(self.foreign, key=lambda key: (key[1] is not None, key[0], key[1] or "")):
             bound = self.names[module, name]
             if name is not None:
@@ -201,7 +203,7 @@ class _Rewriter(ast.NodeTransformer):
         return ast.copy_location(ast.Name(self.merger._name(found), node.ctx), node)
 
     def _module(self, node: ast.expr) -> str | None:
-        """The module that an expression is."""
+        """The name of the own module that an expression denotes; None: it denotes none."""
         if isinstance(node, ast.Name):
             return self.merger.modules.get(id(node))
         if isinstance(node, ast.Attribute):

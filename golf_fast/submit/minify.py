@@ -1,4 +1,4 @@
-"""Sources as short as they can be without another meaning."""
+"""Minifies sources without changing their meaning."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import python_minifier
 
 
 def minified(tree: ast.Module) -> str:
-    """The source of a module in as few characters as Python reads it in, ASCII if it can be; the tree is changed."""
+    """The minified source of a module, ASCII if possible; the tree is changed."""
     text: str = python_minifier.unparse(ast.parse(ast.unparse(_Shorter().visit(tree))))
     return _ascii(text)
 
 
 def minified_alone(tree: ast.Module, *kept: str) -> str:
-    """The source of a module that nothing else looks at, without its types: only the names that are given stay."""
+    """The minified source of a standalone module without annotations, in which only the names `kept` are not
+    renamed."""
     body = [each for each in tree.body if not _is_of_types(each)]
     text: str = python_minifier.minify(
         ast.unparse(ast.Module(body, [])),
@@ -33,7 +34,7 @@ def _is_of_types(statement: ast.stmt) -> bool:
 
 
 def _ascii(source: str) -> str:
-    """The source with other characters escaped, where they stand in literals that know escapes."""
+    """The source with non-ASCII characters escaped, if they are in literals that support escapes."""
     escaped = source.encode("ascii", "backslashreplace").decode()
     if escaped == source:
         return source
@@ -41,7 +42,7 @@ def _ascii(source: str) -> str:
 
 
 class _Shorter(ast.NodeTransformer):
-    """Other words for the same."""
+    """Replaces statements by shorter equivalents."""
 
     def visit_Pass(self, node: ast.Pass) -> ast.AST:
         return ast.Expr(ast.Constant(0))

@@ -1,10 +1,10 @@
-"""Unpacks text that `golf_fast.submit.pack` packed by context mixing; the built file carries this module.
+"""Decompresses text that `golf_fast.submit.pack` compressed by context mixing; the built file contains this module.
 
-Many small predictors of the next bit are mixed by a network, and all learn meanwhile. The text is cut into equal lanes
-that advance together, so that each step is a few operations on arrays; all lanes share what has been learned. Only
-integers are computed: what is packed on one machine is unpacked on another. Where an assignment has an index of one
-dimension twice, NumPy keeps the last value; what a version did otherwise would be found out, for the coder of each lane
-ends in its first state only if all was predicted as before.
+Many small predictors of the next bit are mixed by a network, and all of them are trained online. The text is cut into
+equal lanes that advance together, so that each step consists of a few array operations; all lanes share the trained
+state. All arithmetic is on integers, so that text packed on one machine can be unpacked on another. If an assignment
+has a repeated index, NumPy keeps the last value; a version that behaved differently would be detected, since the coder
+of each lane ends in its initial state only if every prediction was the same.
 
 After PAQ (Mahoney, "Adaptive Weighing of Context Models for Lossless Data Compression", 2005) and range variants of
 asymmetric numeral systems (Duda, arXiv:1311.2540).
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     Integers: TypeAlias = NDArray[np.int64]
 LANES = 32
 RADIX = 252
-"""Digits of what is packed: all bytes but the four that a string literal of Python would have to escape."""
+"""Number of digits of the packed form: all bytes except the four that a Python string literal would have to escape."""
 WORD = RADIX**2
-"""The coder of a lane moves two digits at a time."""
+"""Radix of a word of two digits, the unit in which the coder of a lane is renormalized."""
 LOW = 1 << 20
 """Least state of the coder of a lane."""
 MOST = 1 << 19
-"""Bytes of a text: more are neither packed nor unpacked."""
+"""Greatest number of bytes of a text that is packed or unpacked."""
 _MASK = (1 << 32) - 1
 _FACTOR = 0x2F0B4C47
 
 
 def unpacked(packed: bytes) -> bytes:
-    """The text of what was packed.
+    """The unpacked text.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the packed bytes are damaged.
     """
     digits = np.frombuffer(packed, np.uint8).astype(int)
     digits -= 1 + (digits > 13) + (digits > 34) + (digits > 92)
@@ -74,10 +74,12 @@ def unpacked(packed: bytes) -> bytes:
 
 
 def run_model(size: int, bits: int, code: Callable[[Integers], Integers]) -> Integers:
-    """Predicts a text of `size` characters of `bits` bits for each lane, and returns it.
+    """Run the model over a text of `size` characters of `bits` bits per lane, and return the text.
 
     Args:
-        code: takes the probabilities [LANES], in 1/65536, that the next bit of each lane is 1, and gives the bits.
+        size: number of characters of each lane.
+        bits: number of bits of a character.
+        code: function from the probabilities [LANES], in 1/65536, that the next bit of each lane is 1, to the bits.
     """
     squash = np.array([int(65536 / (1 + (Decimal(-x) / 256).exp())) for x in range(-2048, 2048)])
     stretch = np.searchsorted(squash, np.arange(4096) * 16 + 8) - 2048
@@ -120,10 +122,10 @@ def run_model(size: int, bits: int, code: Callable[[Integers], Integers]) -> Int
 
 
 def contexts(text: Integers, size: int) -> Generator[tuple[Integers, Integers, Integers, Integers], None, None]:
-    """Yields what is known before each character of the lanes; those before it stand in the text.
+    """Yield the contexts of each character of the lanes, which depend on the characters before it in the text.
 
-    It is hashes of contexts [LANES, count], the character that followed the same five before, how many were as that
-    said, and the character before.
+    They are hashes of contexts [LANES, count], the character that followed the last occurrence of the same five
+    characters, the number of times that such a prediction was right, and the previous character.
     """
     recent = np.zeros((8, LANES), int)
     word, earlier, earliest, called, indent, first, column, place, length = np.zeros((9, LANES), int)

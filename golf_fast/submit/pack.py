@@ -1,4 +1,4 @@
-"""Packs text by context mixing into bytes for a string literal; `golf_fast.submit.mixing` has the model."""
+"""Compresses text by context mixing into bytes for a string literal; `golf_fast.submit.mixing` has the model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALLOWED = np.array([byte for byte in range(256) if byte not in b'\0\r"\\'], np.
 
 
 def pack(text: bytes) -> bytes:
-    """The text in bytes none of which is 0, a carriage return, a double quote or a backslash.
+    """The packed text, as bytes without 0, carriage return, double quote and backslash.
 
     Raises:
         ValueError: the text has more than `MOST` bytes.
@@ -46,7 +46,7 @@ def pack(text: bytes) -> bytes:
 
 
 def _emptied(state: Integers, limit: Integers, words: list[int]) -> Integers:
-    """The states, those from the limit on with a word less each; the words are noted, the last lane's first."""
+    """Renormalize the states at or above the limit by one word each; the words are recorded, the last lane's first."""
     full = state >= limit
     words += (state[full] % WORD)[::-1].tolist()
     return np.where(full, state // WORD, state)

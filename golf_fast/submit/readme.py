@@ -11,7 +11,7 @@ from golf_fast.submit.schema import Submission
 
 
 def text(candidates: Sequence[Candidate], made: Submission) -> str:
-    """The whole file, Markdown."""
+    """The content of the file, as Markdown."""
     return "\n".join([*_head(made), *_results(candidates, made), *_settings(candidates[0].config), *_again(made)])
 
 

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed, examined for a record: what they reached, and what speaks against one."""
+"""Examines runs that differ only in the seed for a record: their results, and what speaks against a record."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from golf_fast.submit.schema import fits
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that ended with a score, and what an audit finds of it.
+    """A finished run with a score, and the findings of its audit.
 
     Attributes:
-        code: the bytes of the file that ships.
-        artifact_bytes: of the file in the run directory, counted.
+        code: content of the shipped file.
+        artifact_bytes: measured size of the artifact in the run directory.
     """
 
     run: FinishedRun
@@ -50,20 +50,21 @@ class Candidate:
 
     @property
     def total(self) -> int:
-        """Bytes of code and artifact."""
+        """Total size of code and artifact in bytes."""
         return len(self.code) + self.artifact_bytes
 
 
 def examine(folder: Path, sample: Sample, device: torch.device, data: Path | None = None) -> Candidate:
-    """Read a run and judge it; nothing in it is written.
+    """Read a run and audit it; nothing in it is written.
 
     Args:
-        sample: what of its targets is scored again.
-        device: where.
-        data: folder with its validation shards, where they are no longer where they were.
+        folder: the run directory.
+        sample: the sample of its targets that is scored again.
+        device: device to score on.
+        data: folder with its validation shards, if they have been moved.
 
     Raises:
-        InputError: it is no run, did not come to its end, or lacks the code or the artifact that would ship.
+        InputError: the folder is not a run, the run did not finish, or the code or the artifact is missing.
     """
     evidence = Evidence(folder, data)
     run, result = FinishedRun(folder), evidence.result
@@ -96,7 +97,7 @@ def require_different(folders: Sequence[Path]) -> None:
 
 
 def against(candidates: Sequence[Candidate]) -> list[str]:
-    """What speaks against a record, in words; empty for nothing."""
+    """What speaks against a record, as texts; empty if nothing does."""
     found = [reason for candidate in candidates for reason in _against_one(candidate)]
     hashes = {hashlib.sha256(candidate.code).hexdigest()[:12] for candidate in candidates}
     if len(hashes) > 1:

@@ -1,9 +1,9 @@
-"""Short names for all that a program of one module defines itself.
+"""Gives short names to everything that a program of one module defines itself.
 
-Variables, functions and classes are renamed by their scopes, members and what is handed by keyword by name only: these
-are changed wherever they stand or nowhere. A member stays if others may ask for it: what is imported from elsewhere and
-its classes have it, a text of the program contains it, it is a field of a dataclass or belongs to a model (these are
-written to files), or it is handed by keyword to what is not of the program.
+Variables, functions and classes are renamed by scope; members and keyword arguments by name only, everywhere or
+nowhere. A member keeps its name if code outside the program may access it: an imported package or one of its classes
+has a member of that name, a string of the program contains it, it is a field of a dataclass or belongs to a model
+(these are written to files), or it is passed by keyword to code outside the program.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _OF_OTHERS = {
     "launches", "num_warps", "num_stages", "num_ctas", "maxnreg", "weight", "bias", "training", "grid", "ctx", "inputs",
     "output", "_dynamo_marked_constant",
 }  # fmt: skip
-"""Names that a caller outside of the program, Triton or torch asks for without a trace of it in the sources."""
+"""Names that Triton, torch or a caller accesses although the sources do not show it."""
 _ASKED_FOR = {"main", "tl"}
-"""Names of the module that others know: its entry, and the language of kernels as it stands in their annotations."""
+"""Module-level names that must not change: the entry, and Triton's language, which annotations of kernels mention."""
 _MODULES = ("torch.nn", "torch.distributed", "torch.cuda", "torch.optim", "torch.autograd")
 _WRITTEN = ("dataclass",)
 _MODELS = ("Module", "NamedTuple", "Enum", "StrEnum", "TypedDict")
-"""Bases of classes whose members are known by name outside of the program."""
+"""Base classes whose members are accessed by name outside the program."""
 _BUILT_IN = (
     object, str, bytes, bytearray, memoryview, dict, list, tuple, set, frozenset, int, float, complex, slice, range,
     type, property, BaseException, FunctionType, CodeType, FrameType, TracebackType, ModuleType, io.TextIOWrapper,
@@ -43,7 +43,7 @@ _BUILT_IN = (
 
 
 def renamed(tree: ast.Module) -> ast.Module:
-    """The program with short names, changed in place: capitals for variables of functions, small letters for others."""
+    """Shorten the names of a program in place: local variables get upper-case letters, other names lower-case ones."""
     found = occurrences(tree)
     members = _Members()
     members.visit(tree)
@@ -64,14 +64,14 @@ def renamed(tree: ast.Module) -> ast.Module:
 
 
 def names_of_others(tree: ast.Module) -> frozenset[str]:
-    """Members that what a program imports has, and the built-in types."""
+    """Names of the members of everything that a program imports, and of the built-in types."""
     members = _Members()
     members.visit(tree)
     return _of_others(members.modules)
 
 
 def _short(taken: set[str], first: str, others: str) -> Iterator[str]:
-    """Names of two letters or more that are not taken."""
+    """Yield names of two letters or more that are not taken."""
     for length in itertools.count(1):
         for letters in itertools.product(first, *[others] * length):
             if (name := "".join(letters)) not in taken:
@@ -80,18 +80,18 @@ def _short(taken: set[str], first: str, others: str) -> Iterator[str]:
 
 @lru_cache(maxsize=64)
 def _of_others(modules: tuple[str, ...]) -> frozenset[str]:
-    """Names of modules, of their classes and of the built-in types."""
+    """Names of the members of modules, of their classes and of the built-in types."""
     found = {*dir(builtins), *keyword.kwlist, *keyword.softkwlist}
     for kind in _BUILT_IN:
         found.update(dir(kind))
     for name in modules:
         try:
             module = importlib.import_module(name)
-        except ImportError:  # it is for a GPU; what is asked of it directly stays, see `_Members`
+        except ImportError:  # a module for GPUs; members that are accessed directly are kept, see `_Members`
             continue
         found.update(dir(module))
         for value in vars(module).values():
-            kind = type(value)  # nothing is asked of the value itself: a deprecated one would warn
+            kind = type(value)  # attributes of the value itself are not read: a deprecated one would warn
             if issubclass(kind, type):
                 found.update(dir(value))
             elif kind is FunctionType:
@@ -101,13 +101,13 @@ def _of_others(modules: tuple[str, ...]) -> frozenset[str]:
 
 
 def _is_signature(node: ast.AST) -> bool:
-    """Whether others read the names of the arguments of a function: it is a kernel, or an operator of torch."""
+    """Whether the argument names of a function are used outside the program, as for kernels and torch operators."""
     words = [ast.unparse(each) for each in getattr(node, "decorator_list", [])]
     return any("jit" in word or "custom_op" in word for word in words)
 
 
 class _Members(ast.NodeVisitor):
-    """What a program asks things for and calls its own members."""
+    """Collects the members that a program accesses and those that it defines."""
 
     def __init__(self) -> None:
         self.counts = Counter[str]()
@@ -122,7 +122,7 @@ class _Members(ast.NodeVisitor):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """What the program imports, and parts of torch that it asks for."""
+        """The modules that the program imports, and the parts of torch that it accesses."""
         return tuple(sorted({*_MODULES, *self.imported}))
 
     def visit_Import(self, node: ast.Import) -> None:
@@ -185,12 +185,12 @@ class _Members(ast.NodeVisitor):
 
 
 class _Handed:
-    """Names that are handed by keyword.
+    """Names of keyword arguments in calls.
 
     Attributes:
-        to: function or class of the program -> names.
-        elsewhere: names that are handed to what may not be of the program, or takes any.
-        unpacked: functions, and "" for what is not known, that get a dictionary for their arguments.
+        to: names that are passed to each function or class of the program.
+        elsewhere: names that are passed to code that may be outside the program, or that accepts any name.
+        unpacked: functions that get an unpacked dictionary; "" stands for unknown functions.
     """
 
     def __init__(self, tree: ast.Module, members: _Members, others: frozenset[str]) -> None:
@@ -218,7 +218,7 @@ class _Handed:
         self._classes_unpacked = not self.unpacked.isdisjoint(members.classes)
 
     def _called(self, node: ast.expr) -> tuple[str, bool]:
-        """The last name of what is called, and whether it is asked of what is imported."""
+        """The last name of a called expression, and whether it is a member of an import."""
         while isinstance(node, ast.Subscript):
             node = node.value
         root: ast.expr = node
@@ -229,7 +229,7 @@ class _Handed:
         return name, foreign and name.rstrip("_") != "partial"
 
     def is_argument(self, function: ast.AST, name: str) -> bool:
-        """Whether an argument of a function may be handed over by its name."""
+        """Whether an argument of a function may be passed by name."""
         called = getattr(function, "name", "")
         words, unpacked = self.members.words, self.unpacked
         if name in _OF_OTHERS or name in self.to[""] or name in self.to[called]:
@@ -242,12 +242,12 @@ class _Handed:
 
 
 class _Variables:
-    """The names of a program that have scopes.
+    """The scoped names of a program.
 
     Attributes:
-        of_module: names of the module that may change, and how often they stand there.
-        handed: arguments that are handed over by name, which are named as members are.
-        counts: how often these stand there.
+        of_module: module-level names that may be renamed, with their numbers of occurrences.
+        handed: arguments that are passed by name, which are renamed like members.
+        counts: numbers of occurrences of these arguments.
     """
 
     def __init__(self, found: list[Occurrence], handed: _Handed) -> None:
@@ -284,7 +284,7 @@ class _Variables:
             self.counts.update(each.name for each in inside if each.name in self._fixed[root])
 
     def rename(self, of_module: dict[str, str], of_members: dict[str, str]) -> None:
-        """Give all their new names."""
+        """Apply the new names."""
         for each in self._of_module:
             each.rename(of_module.get(each.name, each.name))
         for each in self._of_class:
@@ -304,10 +304,10 @@ class _Variables:
 
 
 class _Renamer(ast.NodeVisitor):
-    """Gives members and keywords their short names.
+    """Renames members and keywords.
 
     Args:
-        names: old -> new.
+        names: new names by old names.
     """
 
     def __init__(self, names: dict[str, str]) -> None:

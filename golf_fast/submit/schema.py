@@ -29,7 +29,7 @@ Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Published(Struct):
-    """What every folder's `submission.json` has, whoever made it; other fields are theirs."""
+    """The fields that every `submission.json` has, whoever made it; others are allowed."""
 
     author: Text
     github_id: Text
@@ -44,7 +44,7 @@ class Published(Struct):
 
 
 class SeedResult(Struct, forbid_unknown_fields=True):
-    """What one run reached."""
+    """The result of one run."""
 
     val_bpb: BitsPerByte
     val_loss: float
@@ -73,23 +73,23 @@ class Submission(Struct, forbid_unknown_fields=True, kw_only=True):
     record: bool
     """Whether it is meant as a record."""
     not_a_record_because: list[str]
-    """Why it is none, in words; empty for a record."""
+    """Reasons why it is not a record, as texts; empty for a record."""
     val_bpb: BitsPerByte
-    """Mean over the seeds."""
+    """Mean bits per byte over the seeds."""
     val_loss: float
     val_bpb_std: float | None
-    """Standard deviation over the seeds, of n - 1; null for one seed."""
+    """Sample standard deviation (n - 1) over the seeds; null for one seed."""
     seeds: Annotated[list[int], Meta(min_length=1)]
     seed_results: dict[str, SeedResult]
-    """By seed."""
+    """The result of each run, by seed."""
     artifact_seed: int
     """The seed of the artifact in the folder."""
     bytes_total: Bytes
-    """Of the code and the artifact in the folder."""
+    """Size of the code and the artifact in the folder."""
     bytes_code: Bytes
     bytes_model: Bytes
     bytes_total_max: Bytes
-    """The most that code and artifact of a seed have."""
+    """Greatest size of code and artifact over the seeds."""
     code_sha256: Digest
     artifact_sha256: Digest
     recipe: str
@@ -100,14 +100,14 @@ class Submission(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 def parse(value: Any, where: str) -> Submission | Published:
-    """The content of a `submission.json` as what it is: ours by its fields, else what everybody's has.
+    """Parse a `submission.json`: as a `Submission` if it has the fields of this package, else as a `Published`.
 
     Args:
         value: plain JSON values.
-        where: what errors begin with.
+        where: beginning of error messages.
 
     Raises:
-        InputError: names the field that is missing or is not as the schema says.
+        InputError: a field is missing or violates the schema; the message names it.
     """
     try:
         if isinstance(value, dict) and "code_sha256" in value:
@@ -118,5 +118,5 @@ def parse(value: Any, where: str) -> Submission | Published:
 
 
 def fits(total: int) -> bool:
-    """Whether code and model of this many bytes are within the limit."""
+    """Whether a total size in bytes of code and model is within the limit."""
     return total <= SIZE_LIMIT_BYTES

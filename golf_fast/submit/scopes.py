@@ -1,4 +1,4 @@
-"""Which scope each name of a program belongs to, as Python itself decides it."""
+"""Resolves the scope of each name of a program, by Python's rules."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Scope:
     """A module, a class, a function or a comprehension, with the names that it binds.
 
     Attributes:
-        node: what opens it.
-        outer: the scope around it; None for a module.
-        elsewhere: names that it declares global (True) or nonlocal (False).
-        imported: those of the names that an import binds.
+        node: the node that opens the scope.
+        outer: the enclosing scope; None for a module.
+        elsewhere: names that are declared global (True) or nonlocal (False).
+        imported: names that an import binds.
     """
 
     node: ast.AST
@@ -30,11 +30,11 @@ class Scope:
 
     @property
     def is_class(self) -> bool:
-        """Whether its names are members, which functions within it do not see."""
+        """Whether it is a class, whose names are members that nested functions do not see."""
         return isinstance(self.node, ast.ClassDef)
 
     def owner(self, name: str) -> Scope | None:
-        """The scope that binds what `name` means here; None for a built-in name."""
+        """The scope that binds `name` as seen from here; None for a built-in name."""
         scope: Scope | None = self
         while scope is not None:
             declared = scope.elsewhere.get(name)
@@ -62,11 +62,11 @@ class Scope:
 
 @dataclass(frozen=True)
 class Occurrence:
-    """A name where it stands.
+    """An occurrence of a name.
 
     Attributes:
-        rename: puts another name there.
-        scope: where it stands, not where it is bound.
+        rename: replaces the name at this place.
+        scope: the scope of this place, which need not be the one that binds the name.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Occurrence:
 
 
 def last_name(node: ast.expr) -> str:
-    """The name of a variable or member that an expression asks for; empty for another expression."""
+    """The name of the variable or member that an expression accesses; "" for other expressions."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def occurrences(tree: ast.Module) -> list[Occurrence]:
-    """Every variable, argument, function and class of a module where it stands; members and keywords are none."""
+    """Every occurrence of a variable, argument, function or class in a module, without members and keywords."""
     finder = _Finder()
     finder.inside(tree.body, Scope(tree))
     return finder.found

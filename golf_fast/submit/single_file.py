@@ -1,4 +1,4 @@
-"""One file that trains, compresses and scores as a recipe says, and needs none of this package."""
+"""Builds a single file that trains, compresses and scores according to a recipe without this package."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from golf_fast.train_config import CHECKPOINTS
 
 NAME = "train_gpt.py"
 ENCODING = "latin-1"
-"""Of the built file: a character for each byte of what is packed."""
+"""Encoding of the built file, with one character for each packed byte."""
 _HEADER = '''# -*- coding: latin-1 -*-
 """{recipe}: trains a language model, compresses it and scores it in bits per byte; --eval-only scores artifact.golf.
 Needs torch, triton, sentencepiece, numpy, zstandard. Reads DATA_PATH (shards), TOKENIZER_PATH, SEED, RUN_ID, ... from
@@ -64,21 +64,21 @@ _MODULE = f"{sources.PACKAGE}.py"
 _PACKED, _UNPACKS = b'PACKED = """', b"def unpack(folder):"
 _MOST_HEAD_LINES = 60
 _BEFORE, _MOST_BEFORE = b"bz2.decompress(PACKED", 8 << 20
-"""In built files of before, and the most bytes that such a text may have."""
+"""Marker in built files of earlier versions, and the greatest size in bytes of their text."""
 _MOST_KEPT = 32
-"""Built files that are kept from one program to the next, some 2 MB."""
+"""Number of built files in the cache, about 2 MB."""
 _HERE = ("run_id", "runs_dir", "seed", "device", "track", "profile")
-"""Fields that say where and how often a recipe is run and not what it is."""
+"""Fields that say where and how often a recipe is run and not what it computes."""
 
 
 def build(config: RunConfig) -> bytes:
-    """The built file: equal for runs that differ in nothing but the seed, the place of their data and their names."""
+    """The built file; equal for runs that differ only in the seed, the location of their data and their names."""
     return _build(json.dumps(recipe(config), sort_keys=True))
 
 
 def recipe(config: RunConfig) -> dict[str, Any]:
-    """The fields of a configuration that are not the defaults and belong to the recipe; data come in shards."""
-    config = from_plain(RunConfig, config.as_dict(), Path("the recipe"))  # 48 where a fraction may be is 48.0
+    """The fields of a configuration that belong to the recipe and differ from the defaults; data come in shards."""
+    config = from_plain(RunConfig, config.as_dict(), Path("the recipe"))  # turns 48 in a float field into 48.0
     default = RunConfig()
     train = dataclasses.replace(
         config.train, **{name: getattr(default.train, name) for name in ("replay_schedule", *CHECKPOINTS)}
@@ -104,7 +104,8 @@ def _other(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
 
 
 def plain_sources(config: RunConfig) -> dict[str, str]:
-    """Path -> content of what is packed into the built file: one module, where Triton reads its kernels."""
+    """The sources that are packed into the built file, by path: a single module, from which Triton reads its
+    kernels."""
     return {_MODULE: _source(json.dumps(recipe(config), sort_keys=True))}
 
 
@@ -122,7 +123,7 @@ def _source(of_recipe: str) -> str:
 
 
 def _fill(tree: ast.Module, values: dict[str, Any]) -> None:
-    """Give variables of the entry other values."""
+    """Set the values of variables of the entry module."""
     for statement in tree.body:
         name = ast.unparse(statement.targets[0]).rstrip("_") if isinstance(statement, ast.Assign) else ""
         if name in values and isinstance(statement, ast.Assign):
@@ -132,7 +133,7 @@ def _fill(tree: ast.Module, values: dict[str, Any]) -> None:
 
 @lru_cache(maxsize=8)
 def _build(fields: str) -> bytes:
-    """The built file, kept from one program to the next: minifying takes seconds. What cannot be kept is made again."""
+    """The built file, from a cache on disk if possible, since minifying takes seconds."""
     place = _place(fields)
     if place is None:
         return _built(fields)
@@ -148,7 +149,8 @@ def _build(fields: str) -> bytes:
 
 
 def _place(fields: str) -> Path | None:
-    """Where a built file is kept: its name is a hash of all that it depends on. None for a user without a home."""
+    """The path of a built file in the cache, named by a hash of all that it depends on; None for a user without
+    home."""
     folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not os.path.isabs(folder):
         return None
@@ -160,7 +162,7 @@ def _place(fields: str) -> Path | None:
 
 
 def _forget(folder: Path) -> None:
-    """Remove all but the newest of the files that are kept; what another process removes meanwhile is gone as well."""
+    """Remove all but the newest files of the cache; another process may remove files at the same time."""
     with contextlib.suppress(OSError):
         for path in sorted(folder.iterdir(), key=lambda each: -each.stat().st_mtime)[_MOST_KEPT:]:
             path.unlink()
@@ -173,22 +175,22 @@ def _built(fields: str) -> bytes:
 
 
 def _decoder() -> str:
-    """The source of the module that unpacks, as short as it can be: the built file carries it."""
+    """The minified source of the unpacking module, which the built file contains."""
     tree = ast.parse(read_bytes(Path(mixing.__file__), "a source is needed"))
     return minified_alone(tree, mixing.unpacked.__name__)
 
 
 @lru_cache(maxsize=4)
 def _unpacked(literal: bytes) -> str:
-    """What is packed, kept for whoever looks at the same file again: it takes seconds."""
+    """The unpacked text, cached for repeated calls, since unpacking takes seconds."""
     return mixing.unpacked(literal).decode()
 
 
 def packed(content: bytes) -> dict[str, str] | None:
-    """Path -> source of what is packed in a built file; None for another script. Nothing of it is run.
+    """The sources in a built file, by path; None if the script is not a built file. Nothing is executed.
 
     Raises:
-        InputError: it says that it is a built file, and what is packed in it is damaged.
+        InputError: it is a built file, but its packed content is damaged.
     """
     head, mark, rest = content.partition(_PACKED)
     literal = rest[: rest.rfind(b'"""\nif __name__')]

@@ -1,9 +1,9 @@
-"""The sources that a recipe needs of this package: modules by the import graph, and of them only what is used.
+"""Collects the sources of this package that a recipe needs: modules by the import graph, and only their used parts.
 
-A name is used if what runs can reach it from the entry: names are followed from module to module, attributes by name
-alone, so that a method is kept wherever something of its name is asked for. Statements of a module that do something
-(a registration, an assignment to an attribute) are kept with the module. What a recipe leaves out (`LEFT_OUT`) is
-replaced by `golf_fast.submit.absent`.
+A name is used if it is reachable from the entry: names are followed from module to module, attributes by name only, so
+that a method is kept if an attribute of its name is accessed anywhere. Module-level statements with side effects (a
+registration, an assignment to an attribute) are kept with their module. Modules that a recipe does not use (`LEFT_OUT`)
+are replaced by `golf_fast.submit.absent`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ LEFT_OUT: dict[str, Callable[[RunConfig], bool]] = {
     "runs.finished": lambda c: True,
     "runs.settings": lambda c: True,
 }
-"""Module or folder below the package -> whether a recipe does without it. In each case the shipped entry does, too."""
+"""For modules and folders of the package, whether a recipe does not use them; the shipped entry does not either."""
 
 _CALLED_BY_OTHERS = {"forward", "backward", "setup_context"}
 """Methods that torch calls."""
@@ -65,20 +65,20 @@ _CALLED_BY_OTHERS = {"forward", "backward", "setup_context"}
 
 @dataclass
 class Module:
-    """A module of the package on its way into the built file."""
+    """A module of the package that is being reduced for the built file."""
 
     name: str
     tree: ast.Module
     units: list[tuple[set[str], ast.stmt]] = field(default_factory=list)
-    """Statements of the top level, each with the names that it binds; none for one that does something."""
+    """Top-level statements, each with the names that it binds (empty for a statement with side effects)."""
     aliases: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    """Name that an import binds -> module and name in it, or a module."""
+    """The targets of imports by the name that they bind: a module and a name in it, or a module and None."""
     live: set[str] = field(default_factory=set)
     """Names of the module that are used."""
 
 
 def source_of(name: str) -> Path | None:
-    """The file of a module of this package; None where there is none."""
+    """The file of a module of this package; None: there is no such module."""
     below = ROOT.joinpath(*name.split(".")[1:])
     if name != PACKAGE and not name.startswith(f"{PACKAGE}."):
         return None
@@ -89,7 +89,7 @@ def source_of(name: str) -> Path | None:
 
 
 def collect(config: RunConfig, entry: str = ENTRY) -> dict[str, Module]:
-    """The modules that a recipe needs, by name in order, with what is not used taken out of them."""
+    """The modules that a recipe needs, by name in order, without their unused parts."""
     collector = _Collector({f"{PACKAGE}.{name}" for name, left_out in LEFT_OUT.items() if left_out(config)})
     collector.use(entry, "main")
     collector.use(ABSENT, absent.__name__)
@@ -99,7 +99,7 @@ def collect(config: RunConfig, entry: str = ENTRY) -> dict[str, Module]:
 
 
 def pruned(tree: ast.Module) -> ast.Module:
-    """A program of one module without what its `main` does not use, changed in place."""
+    """Remove from a program of one module what its `main` does not use, in place."""
     collector = _Collector(set())
     collector.add(module := Module(PACKAGE, tree))
     collector.use(PACKAGE, "main")
