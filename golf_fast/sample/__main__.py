@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from golf_fast import machine
 from golf_fast.arguments import call
 from golf_fast.console import exit_with
 from golf_fast.data import Tokenizer
+from golf_fast.errors import printable
 from golf_fast.model.backends import resolve_backends
 from golf_fast.sample.generate import Sampling, generate
 from golf_fast.score.loading import load_for_sampling
@@ -52,7 +54,8 @@ def sample(
     given = [spoken.bos_id, *spoken.encode(prompt)]
     drawn = generate(model, given, sampling, stop=spoken.bos_id)
     for text in as_text(spoken, itertools.chain(given[1:], drawn)):
-        print(text, end="", flush=True)
+        # A model says any byte; a terminal would take some for orders. What is read by a program stays as it is.
+        print(printable(text, keep="\n\t") if sys.stdout.isatty() else text, end="", flush=True)
     print()
 
 

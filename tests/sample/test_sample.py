@@ -12,7 +12,7 @@ import torch
 from golf_fast.checks import for_file
 from golf_fast.compress import quantize, write_artifact
 from golf_fast.config import CompressConfig, ModelConfig
-from golf_fast.console import exit_with
+from golf_fast.console import Stream, exit_with
 from golf_fast.data import Tokenizer
 from golf_fast.data.tokenizer import train_tokenizer
 from golf_fast.errors import InputError
@@ -111,6 +111,15 @@ def test_the_command_prints_the_prompt_and_goes_on(
     assert said[0] == said[1] != said[2]
     assert said[0].startswith("Line 9")
     assert len(said[0]) > len("Line 9") + 10
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_terminal_takes_no_orders_from_a_model(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    monkeypatch.setattr(Stream, "isatty", lambda _: terminal)
+    assert run(monkeypatch, artifact, "--prompt", "a\x1b[2Jb\tc\n", "--max-tokens", 1, "--device", "cpu") == 0
+    assert capsys.readouterr().out.startswith("a\\x1b[2Jb\tc\n" if terminal else "a\x1b[2Jb\tc\n")
 
 
 @pytest.mark.parametrize(

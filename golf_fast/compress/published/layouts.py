@@ -57,7 +57,7 @@ def read_published(path: Path | str) -> Published:
         InputError: there is no such file, its layout is unknown, or a tensor contradicts the layout.
     """
     path = Path(path)
-    data = read_bytes(path, "give the path of a published model, of at most 16,000,000 bytes", MAX_BYTES)
+    data = read_bytes(path, "give the path of a published model", MAX_BYTES)
     try:
         compressor, content = load(data)
         layout, tensors, bfloat16 = _tensors(_table(content, "what it holds"))
