@@ -1,1 +1,1 @@
-"""What each mechanism of a recipe is worth: the same run without it, on the same seeds and the same tokens."""
+"""Ablations: runs of a recipe without each of its mechanisms, on the same seeds and the same tokens."""

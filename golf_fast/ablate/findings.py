@@ -1,4 +1,4 @@
-"""What the runs say: differences paired by seed, with their intervals, as a table, a file and a picture."""
+"""The findings of an ablation: differences paired by seed, with their intervals, as a table, a file and a picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from golf_fast.runs.same_text import Shared
 from golf_fast.statistics import Interval, mean_interval
 
 LEVEL = 0.95
-"""Of the confidence intervals."""
+"""Level of the confidence intervals."""
 
 
 class Reached(Protocol):

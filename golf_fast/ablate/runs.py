@@ -1,4 +1,4 @@
-"""Runs of all variants on all seeds; what is there already is not made again."""
+"""Executes the runs of all variants on all seeds; existing runs are reused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SCHEDULED = (
 """Fields of the training that a recorded schedule has the effect of: a run that follows one does not ask for them."""
 _POLL_SECONDS = 0.2
 _END_SECONDS = 30.0
-"""How long a run may take to end when the others are given up."""
+"""Seconds that a run may take to end when the ablation is aborted."""
 
 
 @dataclass(frozen=True)

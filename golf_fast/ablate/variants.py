@@ -14,7 +14,7 @@ from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
 
 WHOLE = "whole"
-"""The name of the recipe as it is."""
+"""Name of the variant that is the unchanged recipe."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ MECHANISMS = {
     "window": Mechanism("attention to a window", {"model.window": (0,), "score.streaming": False}),
     "xsa": Mechanism("exclusive self-attention, without a head's own value", {"model.xsa_layers": 0}),
 }
-"""What `--drop` knows, by name."""
+"""The mechanisms that `--drop` can leave out, by name."""
 
 
 @dataclass(frozen=True)

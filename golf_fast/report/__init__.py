@@ -1,4 +1,4 @@
-"""What a run says and shows: lines, metrics, a live display, tables and one HTML page."""
+"""Reports of runs: log lines, metrics, a live display, tables and an HTML page."""
 
 from golf_fast.report.page import write_html, write_pictures
 from golf_fast.report.run_log import RunLog

@@ -1,4 +1,4 @@
-"""What an artifact spends its bytes on, as a picture in a file of its own."""
+"""Draws the size of an artifact by tensor into an image file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WIDTH = 6.4
 
 
 class Bar(Protocol):
-    """A tensor, or some of one role."""
+    """The size of a tensor, or of a group of tensors with the same role."""
 
     @property
     def name(self) -> str: ...

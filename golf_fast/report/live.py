@@ -1,4 +1,5 @@
-"""The live line on a terminal: the stage, what it says and the time to go; a bar and the time gone if there is room."""
+"""The live line on a terminal: the stage, its text and the remaining time; also a bar and the elapsed time if there is
+room."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _WIDE = 116
-"""Columns of a terminal that has room for a bar and the time gone beside what a stage says."""
+"""Number of terminal columns from which a bar and the elapsed time are shown."""
 
 
 def on_terminal(stream: Stream) -> bool:
@@ -20,7 +21,7 @@ def on_terminal(stream: Stream) -> bool:
 
 
 class Live:
-    """One line that is redrawn in place, below the lines that are printed meanwhile."""
+    """A line that is redrawn in place, below the lines that are printed."""
 
     def __init__(self, stream: Stream) -> None:
         from rich.console import Console
@@ -44,11 +45,11 @@ class Live:
         self._task: TaskID | None = None
 
     def print(self, text: str) -> None:
-        """Print above the live line, as it is: no wrapping, markup or colour."""
+        """Print above the live line, without wrapping, markup or colour."""
         self._console.out(text, highlight=False)
 
     def show(self, stage: str, done: float, total: float | None, text: str) -> None:
-        """Set the live line; another stage than before starts its clock."""
+        """Set the live line; a new stage restarts the clock."""
         total = total or None
         if stage != self._stage or self._task is None:
             if self._task is not None:
@@ -58,5 +59,5 @@ class Live:
         self._progress.update(self._task, completed=done, total=total, said=text)
 
     def stop(self) -> None:
-        """Take the live line away."""
+        """Remove the live line."""
         self._progress.stop()

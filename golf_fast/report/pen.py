@@ -1,4 +1,4 @@
-"""How plots are drawn: for a page, whose colours follow light and dark, or into a picture that stands by itself."""
+"""Draws plots with matplotlib, either as SVG for a page with light and dark colours, or into an image file."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FAILURES = (ImportError, OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, MemoryError)
-"""What drawing ends with where matplotlib is absent, broken, of another version, or set up for something else."""
+"""Exceptions of drawing if matplotlib is missing, broken, of another version, or configured differently."""
 SERIES = ("--first", "--second", "--third", "--fourth", "--fifth", "--sixth")
-"""The custom properties of the page that lines of a plot take their colours from, in this order."""
+"""Custom properties of the page for the colours of the lines of a plot, in order."""
 _LIGHT = dict(re.findall(r"(--\w+): (#\w{6})", STYLE.split("@media")[0]))
 _STAND_INS = {name: f"#{number:02x}{number:02x}{number:02x}" for number, name in enumerate(_LIGHT, start=1)}
-"""Colours that stand for the custom properties of the page until the SVG is text."""
+"""Placeholder colours for the custom properties of the page, which are replaced in the text of the SVG."""
 _WIDTH = 5.6
 """Width of a plot, in inches."""
 _PNG_DPI = 160
 _STYLE = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "text.parse_math": False,  # dollar signs in names are literal
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -57,8 +57,7 @@ class Pen:
     """Draws plots in the page's style, whatever the user's matplotlibrc and MPLBACKEND say.
 
     Args:
-        picture: an .svg or .png file that a plot goes into, in the light colours; None: the plot becomes an SVG element
-            for a page.
+        picture: an .svg or .png file for the plot, in light colours; None: the plot becomes an SVG element for a page.
     """
 
     def __init__(self, picture: Path | None = None) -> None:
@@ -78,9 +77,9 @@ class Pen:
         """A new figure; the block draws on it.
 
         Args:
-            name: unlike that of every other plot of the page, which keeps their inner names apart.
-            height, width: in inches.
-            rows: how many axes it has, below one another with a common x axis.
+            name: name that is unique on the page, which keeps the ids of its SVG elements distinct.
+            height, width: size in inches.
+            rows: number of axes, below one another with a common x axis.
         """
         style: dict[str, Any] = {**_STYLE, "svg.hashsalt": name}
         style |= {key: self[property] for property, keys in _COLOURED.items() for key in keys}
@@ -101,10 +100,10 @@ class Pen:
 
 
 class Drawing:
-    """A figure in the making.
+    """A figure that is being drawn.
 
     Attributes:
-        figure: of matplotlib.
+        figure: the matplotlib figure.
         rows: its axes, from the top.
     """
 
@@ -126,7 +125,7 @@ class Drawing:
         """Write the picture; or the SVG element, for a page.
 
         Args:
-            alternative: what the plot shows, for who cannot see it.
+            alternative: alternative text of the plot.
 
         Raises:
             InputError: the picture cannot be written.
@@ -150,7 +149,7 @@ def thousands(axis: Any) -> None:
 
 @contextmanager
 def _without_backend() -> Iterator[None]:
-    """matplotlib refuses to be imported where MPLBACKEND, a notebook's say, names what is not there; we need none."""
+    """Import matplotlib without MPLBACKEND, which may name a missing backend (as of a notebook); none is needed."""
     named = os.environ.pop("MPLBACKEND", None)
     try:
         yield

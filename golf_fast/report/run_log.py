@@ -1,4 +1,4 @@
-"""What a run says while it works: lines, metrics and, on a terminal, a live display.
+"""The log of a run: printed lines, metric records and, on a terminal, a live display.
 
 `log.txt` holds the lines exactly as they were printed. `metrics.jsonl` holds one JSON object a line; "kind" tells what:
 

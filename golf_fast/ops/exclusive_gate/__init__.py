@@ -1,4 +1,4 @@
-"""What becomes of the heads' outputs between attention and the output matrix: exclusive self-attention, and gates."""
+"""Exclusive self-attention and gates of heads, applied to the output of attention before the output matrix."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ backends.register(
 def exclusive_gate(y: torch.Tensor, v: torch.Tensor | None = None, gate: torch.Tensor | None = None) -> torch.Tensor:
     """`sigmoid(gate) * (y - (y . n) n)` with `n = v / max(|v|, 1e-12)`, for each head.
 
-    Taking away what points along a position's own value leaves what the head found elsewhere (exclusive self-attention,
-    arXiv 2603.09078).
+    Removing the component along a position's own value leaves what the head gathered from other positions (exclusive
+    self-attention, arXiv 2603.09078).
 
     Args:
-        y: `[B, T, heads, head_dim]`, what attention found; any floating dtype.
+        y: `[B, T, heads, head_dim]`, the output of attention; any floating dtype.
         v: `[B, T, kv_heads, head_dim]`, the dtype of `y`; query head h has value head `h // (heads / kv_heads)`. None:
-            nothing is taken away.
-        gate: `[B, T, heads]`, logits, the dtype of `y`; None: 1 in place of the sigmoid.
+            no component is removed.
+        gate: `[B, T, heads]`, logits in the dtype of `y`; None: the factor is 1.
 
     Returns:
-        As `y`, contiguous from Triton and from C++.
+        A tensor in the shape and dtype of `y`, contiguous from Triton and from C++.
 
     The Triton kernels and the passes in C++ compute in float32 and round once, where the reference rounds after every
     operation. They save the arguments (of what is not contiguous in `y` and `gate` a copy). The kernels take float32,
@@ -60,7 +60,7 @@ def exclusive_gate(y: torch.Tensor, v: torch.Tensor | None = None, gate: torch.T
 
 
 def check(y: torch.Tensor, v: torch.Tensor | None, gate: torch.Tensor | None, for_triton: bool) -> None:
-    """Raise a ValueError unless the op (and its Triton kernels) take the arguments."""
+    """Raise a ValueError unless the op (and, if `for_triton`, its Triton kernels) support the arguments."""
     if y.ndim != 4:
         refuse(OP, f"y is {tuple(y.shape)}", "[B, T, heads, head_dim]")
     if v is None and gate is None:

@@ -1,4 +1,5 @@
-"""Each position takes a part of the one before it, as large as a gate of its own first channels says."""
+"""The gated smear: adds a share of the previous position to each position, with a gate that reads its first
+channels."""
 
 from __future__ import annotations
 
@@ -27,10 +28,10 @@ def gated_smear(
         x: `[B, T, D]`, any floating dtype.
         gate: `[1, n]` with n from 1 to D, the dtype of `x`.
         share: `[1]`, the dtype of `x`.
-        begins: `[B, T]` bool: positions to which nothing is added, as to the first; None: there are no others.
+        begins: `[B, T]` bool: positions to which, like the first, nothing is added; None: there are no others.
 
     Returns:
-        As `x`.
+        A tensor in the shape and dtype of `x`.
 
     In C++ it computes in float32 and rounds once, where the reference rounds after every operation, and saves the
     arguments and the sigmoids `[B, T]` float32.

@@ -1,4 +1,5 @@
-"""How the two streams of a block with lanes go on: each keeps a part of itself and takes shares of both outputs."""
+"""The mixing of the two residual streams after a block with lanes: each keeps a part of itself and adds shares of the
+outputs of attention and of the MLP."""
 
 from __future__ import annotations
 
@@ -29,15 +30,15 @@ def lane_mix(
     """`kept[i] * stream + shares[i, 0] * attended + shares[i, 1] * hidden` for the streams i = 0 and 1.
 
     Args:
-        first: `[..., D]`, the stream that attention reads; any floating dtype.
-        second: the stream that the MLP reads, as `first`.
-        attended: what attention adds, as `first`.
-        hidden: what the MLP adds, as `first`.
+        first: `[..., D]`, the stream of attention; any floating dtype.
+        second: the stream of the MLP, in the shape and dtype of `first`.
+        attended: the output of attention, in the shape and dtype of `first`.
+        hidden: the output of the MLP, in the shape and dtype of `first`.
         kept: `[2, D]`, the dtype of `first`.
         shares: `[2, 2]`, the dtype of `first`.
 
     Returns:
-        Both streams, as `first`.
+        Both streams, in the shape and dtype of `first`.
 
     In C++ it computes in float32 and rounds once, where the reference rounds after every operation, and saves the
     arguments.

@@ -1,4 +1,4 @@
-"""Approximate orthogonalization of matrices, the heart of Muon."""
+"""Newton-Schulz: approximate orthogonalization of matrices, as used by Muon."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def newton_schulz(
 
     Args:
         bank: `[n, rows, cols]`, any floating dtype; not differentiable.
-        iterations: how many times.
-        dtype: what the iteration computes in.
+        iterations: number of iterations.
+        dtype: dtype of the iterations.
         coefficients: "quintic": a, b, c = 3.4445, -4.7750, 2.0315 each time (Muon, Jordan et al., 2024), singular
             values end between about 0.7 and 1.2. "polar_express": a triple for each iteration, the best for singular
             values down to 1e-3 of the norm (Amsel et al., arXiv 2505.16932). "polar_express_published": five such

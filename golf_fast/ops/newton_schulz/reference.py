@@ -28,9 +28,9 @@ PUBLISHED = (
     (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
-"""The same with another margin: what the top submission of the challenge uses (#1855); the last is repeated."""
+"""The triples of the top submission of the challenge (#1855), made with another margin; the last is repeated."""
 SAFETY = 1.01
-"""Rounding may push a singular value above the interval; the same paper's section 3.4 shrinks the matrix by this."""
+"""Factor by which the matrix is shrunk, since rounding may push a singular value above the interval (section 3.4)."""
 
 
 def schedule(coefficients: Coefficients, iterations: int) -> list[tuple[float, float, float]]:
@@ -44,12 +44,12 @@ def schedule(coefficients: Coefficients, iterations: int) -> list[tuple[float, f
 
 
 def divisor(norm: torch.Tensor, coefficients: Coefficients) -> torch.Tensor:
-    """What a matrix of Frobenius norm `norm` is divided by, so that no singular value is above 1."""
+    """The divisor of a matrix of Frobenius norm `norm` that makes all singular values at most 1."""
     return (norm * SAFETY if coefficients == "polar_express" else norm) + 1e-7
 
 
 def normalized(bank: torch.Tensor, dtype: torch.dtype, coefficients: Coefficients) -> torch.Tensor:
-    """The bank with singular values of at most 1, divided in its own dtype and rounded once to `dtype`."""
+    """The bank divided in its own dtype so that all singular values are at most 1, rounded once to `dtype`."""
     wide = torch.promote_types(bank.dtype, torch.float32)
     norm = torch.linalg.vector_norm(bank, dim=(-2, -1), keepdim=True, dtype=wide)
     return (bank / divisor(norm, coefficients)).to(dtype)

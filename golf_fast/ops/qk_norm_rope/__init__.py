@@ -1,4 +1,4 @@
-"""What happens to queries and keys between projection and attention: norm, rotation, gain."""
+"""RMS norm, rotary embedding and gain of queries and keys, between projection and attention."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def qk_norm_rope(
         k: `[B, T, kv_heads, head_dim]`, the dtype of `q`. It may have more positions than `q`, whose positions are then
             the last of them.
         gain: `[heads]`, multiplies the queries; the dtype of `q`.
-        cos: `[T, pairs]`, cosine of position times frequency, not differentiable; the dtype of `q`. Dimension i turns
-            with i + pairs, and dimensions from 2 * pairs on do not turn; pairs is head_dim / 2 for the full rotation.
-        sin: likewise.
+        cos: `[T, pairs]`, cosine of position times frequency, not differentiable; the dtype of `q`. Dimension i is
+            rotated with i + pairs, dimensions from 2 * pairs on are not; pairs is head_dim / 2 for the full rotation.
+        sin: `[T, pairs]`, the sine, likewise.
 
     Returns:
         The new q and k, in their shapes and dtypes, contiguous from Triton. The epsilon of the norm is that of float32,
@@ -68,7 +68,7 @@ def qk_norm_rope(
 def check(
     q: torch.Tensor, k: torch.Tensor, gain: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, for_triton: bool
 ) -> None:
-    """Raise a ValueError unless the op (and its Triton kernels) take the arguments."""
+    """Raise a ValueError unless the op (and, if `for_triton`, its Triton kernels) support the arguments."""
     if q.ndim != 4:
         refuse(OP, f"q is {tuple(q.shape)}", "[B, T, heads, head_dim]")
     rows, length, heads, head_dim = q.shape

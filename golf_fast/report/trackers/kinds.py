@@ -1,4 +1,4 @@
-"""The trackers that there are. Each is a package that is imported when a run asks for it, and never before."""
+"""The supported trackers. The package of a tracker is imported only when a run asks for it."""
 
 from __future__ import annotations
 
