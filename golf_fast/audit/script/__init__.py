@@ -1,8 +1,8 @@
-"""A published script -> a verdict on each violation, by walking its syntax tree with abstract values.
+"""The audit of a published script: a verdict on each violation, by abstract interpretation of its syntax tree.
 
-`unpack` takes it out of its wrapping; `walk` goes through it as it would run, with `values` for what names may hold,
-and writes down in a `trace` what it did with validation tokens; `patterns` reads the rest off the text; `verdict`
-puts both into words. `smoke` is the one module that executes a script, where that is asked for.
+`unpack` removes wrappings such as compression; `walk` interprets the script with abstract `values` for what names may
+hold, and records in a `trace` what it does with validation tokens; `patterns` finds the other violations in the text;
+`verdict` combines both. Only `smoke` executes a script, and only on request.
 """
 
 from golf_fast.audit.script.judge import ScriptVerdict, judge

@@ -1,4 +1,4 @@
-"""How a walk reads attributes and elements: what a slice picks, and which chunk an index names."""
+"""Abstract evaluation of attributes, elements and slices, including which chunk of the stream an index selects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from golf_fast.audit.script.values import (
 )
 
 _OTHER = re.compile(r"count|table|bucket|start|window|hash|offset")
-"""Names of arrays that are made of tokens and are none."""
+"""Names of arrays that are computed from tokens but do not contain tokens."""
 _TRUNCATED = 4097
 """A constant length below which a slice is a header or a window and not a shorter split."""
 

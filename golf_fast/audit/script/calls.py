@@ -1,4 +1,4 @@
-"""How a walk calls what the script defines: functions, classes, instances, models."""
+"""Abstract evaluation of calls of what the script defines: functions, classes, instances and models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from golf_fast.audit.script.values import (
 
 _TRAINS = re.compile(r"\bbackward\(|autograd\.grad|\.step\(|optim\.|\bLN2\b|log\(2|bpb")
 REST = "*"
-"""Key of what stands for any further argument."""
+"""Key of the value that stands for any further argument."""
 
 
 def call_node(m: Machine, node: ast.Call) -> Value:

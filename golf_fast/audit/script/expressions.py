@@ -1,4 +1,4 @@
-"""How a walk evaluates expressions."""
+"""Abstract evaluation of expressions."""
 
 from __future__ import annotations
 

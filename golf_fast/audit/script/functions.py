@@ -1,4 +1,4 @@
-"""Functions of Python and torch that do more than to compute: by their last name."""
+"""Abstract semantics of functions of Python and torch that do more than compute a result, by their last name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge of a published script: what it is, and a verdict on every violation that can be seen without running it."""
+"""Judges a published script without running it: its size and wrapping, and a verdict on every violation."""
 
 from __future__ import annotations
 

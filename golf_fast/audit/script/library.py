@@ -1,4 +1,4 @@
-"""What functions and methods of libraries do to validation tokens, weights and losses."""
+"""Abstract semantics of library functions and methods: their effect on validation tokens, weights and losses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COUNTS = frozenset(
     ["numel", "size", "len", "nelement", "dim", "stat", "exists", "nbytes", "qsize", "is_file", "count_nonzero"]
 )
 _COUNTING = frozenset(["index_put_", "scatter_add_", "index_add_", "put_", "scatter_"])
-"""Methods that add at places of a table which tokens name."""
+"""Methods that add to entries of a table whose indices are tokens."""
 _CHANGING = frozenset(["sub_", "mul_", "lerp_", "addcdiv_", "set_", "sub", "setdefault"])
 _FEW = 4
 _PRINTS = frozenset(["print", "log", "info", "write_text", "debug", "warning"])

@@ -1,7 +1,7 @@
-"""How a walk goes through loops: twice, so that what one turn leaves behind meets the next.
+"""Abstract interpretation of loops: each is walked twice, so that the effects of one iteration reach the next.
 
-A generator is walked where it is iterated, the loop's body at each of its yields: a loop over epochs stays one when it
-stands in a generator.
+A generator is walked where it is iterated, with the body of the loop at each of its yields, so that a loop over epochs
+is recognised inside a generator too.
 """
 
 from __future__ import annotations

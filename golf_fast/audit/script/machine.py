@@ -1,4 +1,4 @@
-"""The state of a walk through a script: where it is, what names hold, what storages hold."""
+"""The abstract machine: the state of a walk through a script, with its position, names and storages."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from golf_fast.audit.script.values import (
 )
 
 MOST_STEPS = 1_000_000
-"""Statements, expressions and objects that are looked at before a script counts as too large to judge."""
+"""Greatest number of statements, expressions and objects that are visited; a larger script is not judged."""
 DEEPEST = 60
-"""Calls inside of each other."""
+"""Greatest depth of nested calls."""
 
 
 class TooLargeError(Exception):

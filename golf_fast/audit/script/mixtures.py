@@ -1,4 +1,4 @@
-"""V4: what a script gives the true token only: counts under its hash, or the better of two losses."""
+"""V4: scores that only the true token gets: counts under a hash of it, or the smaller of two losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What names and texts of a script say: which are of validation tokens, which functions of libraries do what."""
+"""Classifies names and strings of a script: those of validation tokens, models and paths, and library functions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LOADERS = frozenset(
         "get_tensor",
     ]
 )
-"""Functions that give what is in a file whose path they are given."""
+"""Functions that return the content of a file, given its path."""
 LOSSES = frozenset(
     [
         "cross_entropy",
@@ -76,7 +76,7 @@ FACTORIES = frozenset(
         "clone",
     ]
 )
-"""Functions whose results have a storage of their own."""
+"""Functions whose results have new storage."""
 TRANSPARENT = frozenset(
     [
         "compile",
@@ -111,7 +111,7 @@ TRANSPARENT = frozenset(
         "cached_property",
     ]
 )
-"""Functions that give their first argument back, for all that matters here."""
+"""Functions that return their first argument, for the purposes of the audit."""
 SAME_OBJECT = frozenset(
     [
         "to",
@@ -145,7 +145,7 @@ SAME_OBJECT = frozenset(
         "numpy",
     ]
 )
-"""Methods that give the object itself, a view of it, or its values in another type."""
+"""Methods that return the object itself, a view of it, or its values in another dtype."""
 PASSED_THROUGH = frozenset(
     ["enumerate", "zip", "tqdm", "trange", "iter", "list", "tuple", "sorted", "reversed", "islice", "prefetch", "cycle"]
 )
@@ -168,7 +168,7 @@ CALLERS = frozenset(
         "partial_call",
     ]
 )
-"""Functions that call the function that they are given."""
+"""Functions that call their function argument."""
 ADDING = frozenset(
     [
         "append",
@@ -212,7 +212,7 @@ IMPURE = frozenset(
         "claim",
     ]
 )
-"""Functions whose result is another one at each call."""
+"""Functions whose result differs between calls."""
 NETWORK = frozenset(
     [
         "requests",
