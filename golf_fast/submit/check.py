@@ -228,7 +228,7 @@ def _script(folder: Path) -> Iterator[Finding]:
         if finding.outcome == "flag":
             yield Finding("script", "flag", f"{finding.rule}: {finding.text}")
     if not verdict.flagged:
-        of = " in what is packed in this built file; whether a run was legal its audit says" if source else ""
+        of = " in what is packed in this built file; an audit of the run says whether it was legal" if source else ""
         yield Finding("script", "pass", f"the judge of scripts flags nothing{of}")
 
 

@@ -147,8 +147,9 @@ def lines(found: dict[str, Any]) -> list[str]:
         return [*said, *found["notes"]]
     said.append(_line("theirs", found["theirs"]))
     of = " of ours" if found["notes"] else ""
-    nats = "" if found["lower_by_nats"] is None else f", {found['lower_by_nats']:.5f} nats a token{of}"
-    said.append(f"lower by {found['lower_by_bpb']:.5f} bits per byte{nats}")
+    word, sign = ("higher", -1) if found["lower_by_bpb"] < 0 else ("lower", 1)
+    nats = "" if found["lower_by_nats"] is None else f", {sign * found['lower_by_nats']:.5f} nats a token{of}"
+    said.append(f"{word} by {sign * found['lower_by_bpb']:.5f} bits per byte{nats}")
     for test in found["tests"]:
         what = f"lower by more than {test['margin_nats']:g} nats" if test["margin_nats"] else "lower at all"
         if test["p"] is None:

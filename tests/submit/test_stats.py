@@ -26,6 +26,14 @@ def test_runs_and_values_stand_beside_each_other(runs: list[Path]) -> None:
     assert "seeds would show it at p < 0.01" in "\n".join(stats.lines(found))
 
 
+@pytest.mark.parametrize(("ours", "says"), [("1.1", "lower by 0.10000 bits"), ("1.3", "higher by 0.10000 bits")])
+def test_which_side_is_better_is_said_in_a_word(ours: str, says: str) -> None:
+    found = stats.report(stats.read([ours]), stats.read(["1.2"]), 2.4)
+    assert found["lower_by_bpb"] == pytest.approx(1.2 - float(ours))
+    (said,) = (line for line in stats.lines(found) if line.startswith(says))
+    assert "-" not in said
+
+
 @pytest.mark.parametrize("given", ["nothing", "-1", "nan", "1e9"])
 def test_what_is_no_score_is_named(given: str) -> None:
     with pytest.raises(InputError, match=given):
