@@ -1,1 +1,2 @@
-"""What is measured, against whom, and what came out. Run from the checkout: `python -m benchmarks`."""
+"""Benchmarks: what is measured, the peers to compare with, and the recorded results. Run `python -m benchmarks` in the
+checkout."""

@@ -32,7 +32,7 @@ from golf_fast.runs import FinishedRun
 OP = "ablation"
 PAGE = Path(__file__).parents[1] / "docs" / "top.md"
 _PLACES = ("seed", "run_id", "runs_dir", "train.max_steps", "train.max_seconds", "train.replay_schedule")
-"""Fields in which the runs of one variant differ, or that give them their number of steps."""
+"""Fields that differ between the runs of one variant, or that determine their number of steps."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Run:
     """A line of the record: a run of a variant on a seed. Scores are named as in a run's result.
 
     Attributes:
-        flags: of all variants.
-        changed: flags that make this variant.
+        flags: flags of all variants.
+        changed: flags of this variant.
     """
 
     op: str
@@ -70,7 +70,7 @@ class Run:
 
     @property
     def result(self) -> Run:
-        """Itself, as a run that has finished."""
+        """The run itself, as every recorded run has finished."""
         return self
 
 
@@ -102,10 +102,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def recorded(folder: Path) -> list[Run]:
-    """The finished runs of an ablation, the whole recipe's first.
+    """The finished runs of an ablation, those of the whole recipe first.
 
     Raises:
-        InputError: it is no ablation's, a run was made by other code, or there is nothing to compare.
+        InputError: the folder is not that of an ablation, a run was made by other code, or there is nothing to compare.
     """
     about = json_files.read_object(folder / "ablation.json", "the folder of an ablation is needed")
     found = [FinishedRun(path.parent) for path in sorted(folder.glob("*/result.json"))]
@@ -142,7 +142,7 @@ def read(path: Path) -> list[Run]:
     """The lines of a record.
 
     Raises:
-        InputError: a line is none of an ablation, or there is none.
+        InputError: a line is not from an ablation, or there are no lines.
     """
     lines = json_files.lines(path, "a record of an ablation is needed")
     runs = [from_plain(Run, held, Path(f"{path}: line {number}")) for number, held in lines]
@@ -152,10 +152,10 @@ def read(path: Path) -> list[Run]:
 
 
 def with_table(text: str, runs: Sequence[Run], page: Path) -> str:
-    """The text of a page with the table of an ablation in its place, between two comments.
+    """The text of a page with the table of an ablation inserted between two comments.
 
     Raises:
-        InputError: the page has no such place.
+        InputError: the page does not have these comments.
     """
     start, end = (f"<!-- {mark}ablation {runs[0].recipe} -->" for mark in ("", "end of "))
     before, found, rest = text.partition(start)
@@ -192,7 +192,7 @@ def section(runs: Sequence[Run]) -> list[str]:
 
 
 def command(runs: Sequence[Run]) -> str:
-    """The command line that makes these runs."""
+    """The command that makes these runs."""
     changes: Mapping[str, list[str]] = {run.variant: run.changed for run in runs if run.variant != WHOLE}
     words: list[Any] = ["python", "-m", "golf_fast.ablate", runs[0].recipe]
     if dropped := [name for name in changes if name in MECHANISMS]:

@@ -1,7 +1,7 @@
-"""A training step on a CPU beside another commit's, or another backend's: `python -m benchmarks against c7481ff`.
+"""Compares a training step on a CPU with that of another commit or backend: `python -m benchmarks against c7481ff`.
 
-Each side is a process with a checkout of its own. They take the same steps on the same tokens in turns, ours, theirs,
-ours, theirs, so that each sees what disturbs the other; the losses have to agree.
+Each side is a process with its own checkout. They take the same steps on the same tokens alternately, so that both are
+affected by the same disturbances; their losses must agree.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from golf_fast.recipes import RECIPES
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).parent / "against_worker.py"
 SEQUENCE = 20
-"""Steps after which the mean loss of both sides is compared, and every so many steps again."""
+"""Interval in steps at which the mean losses of both sides are compared."""
 
 
 class Side:
-    """One of the two: a process that takes a step of training when it is asked to.
+    """One side of the comparison: a process that takes a training step on request.
 
     Args:
-        name: what it is called.
-        checkout: whose golf_fast it runs.
-        recipe: what it trains.
-        threads: of PyTorch.
-        backends: GOLF_FAST_BACKENDS; None: as it is.
+        name: name of the side.
+        checkout: folder of the golf_fast that it runs.
+        recipe: recipe that it trains.
+        threads: number of threads of PyTorch.
+        backends: value of GOLF_FAST_BACKENDS; None: unchanged.
     """
 
     def __init__(self, name: str, checkout: Path, recipe: str, threads: int, backends: str | None = None) -> None:
@@ -57,7 +57,7 @@ class Side:
         """The next line of the process.
 
         Raises:
-            InputError: it has ended.
+            InputError: the process has ended.
         """
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -67,7 +67,7 @@ class Side:
         return answered
 
     def step(self) -> None:
-        """Take a step and keep its times and loss."""
+        """Take a step, and record its times and loss."""
         assert self.process.stdin is not None
         self.process.stdin.write("step\n")
         self.process.stdin.flush()
@@ -132,10 +132,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 @contextlib.contextmanager
 def checkout_of(commit: str) -> Iterator[Path]:
-    """A folder with the files of a commit and its extension, until the end.
+    """A temporary folder with the files and the extension of a commit.
 
     Raises:
-        InputError: git knows no such commit here.
+        InputError: git does not know the commit.
     """
     with tempfile.TemporaryDirectory(prefix="golf_fast_") as folder:
         packed = subprocess.run(["git", "-C", str(ROOT), "archive", commit, "--"], capture_output=True, check=False)
@@ -153,7 +153,7 @@ def checkout_of(commit: str) -> Iterator[Path]:
 def compared(
     options: argparse.Namespace, ours: Sequence[dict[str, float]], theirs: Sequence[dict[str, float]]
 ) -> dict[str, Any]:
-    """What is recorded: medians in milliseconds, and of the pairs the ratio, ours to theirs."""
+    """The recorded result: medians in milliseconds, and the ratio of ours to theirs over the pairs."""
     row: dict[str, Any] = {
         "op": "against",
         "other": options.other,
@@ -175,7 +175,7 @@ def compared(
 
 
 def as_text(row: dict[str, Any]) -> str:
-    """The row for a person."""
+    """The row as a text for people."""
     lines = [f"a step of {row['recipe']}, {row['threads']} threads, {row['steps']} pairs of steps in turns"]
     for clock, what in (("wall", "wall clock"), ("cpu", "time of the process on the CPU")):
         lines.append(

@@ -1,7 +1,7 @@
 """One side of `python -m benchmarks against`: `against_worker.py RECIPE THREADS`.
 
-For each line that it reads it takes a step of training and prints times and loss. It uses what every commit to be
-compared has, and stands alone.
+For each line that it reads it takes a training step and prints its times and loss. It imports only what every commit to
+be compared has, and nothing of this package.
 """
 
 import dataclasses
@@ -20,7 +20,8 @@ from golf_fast.train.schedule import make_schedule
 
 
 class Tokens:
-    """Batches whose next token follows from the one before it, with a little noise: a model learns them at once."""
+    """Batches in which each token follows from the previous one, with a little noise, so that a model learns
+    quickly."""
 
     def __init__(self, vocabulary: int, rows: int, length: int) -> None:
         self.vocabulary, self.rows, self.length = vocabulary, rows, length

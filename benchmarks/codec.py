@@ -1,8 +1,9 @@
-"""The entropy coder on a trained transformer's matrices, against byte compressors: python -m benchmarks codec [WEIGHTS]
+"""Compares the entropy coder with byte compressors on the matrices of a trained transformer: python -m benchmarks codec
+[WEIGHTS]
 
-Sizes are bits a weight of all its 2-D tensors outside the embeddings, quantized to int6 and int5 by row absmax, side
-information included; speeds are MB/s of int8 values on one pinned core. Byte compressors get one byte a value and the
-whole stream at once, which favours them; the entropy coder makes a blob for each matrix.
+Sizes are in bits per weight over all its 2-D tensors except the embeddings, quantized to int6 and int5 by row absmax,
+including side information; speeds are MB/s of int8 values on one pinned core. Byte compressors get one byte per value
+and the whole stream at once, which favours them; the entropy coder makes a blob for each matrix.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ Matrices = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Row:
-    """One coder at one width. Speeds are None where nothing was coded, or coding cannot be timed alone."""
+    """The result of one coder at one width. Speeds are None if nothing was coded, or if they cannot be measured."""
 
     bits: int
     coder: str
@@ -58,7 +59,7 @@ class Row:
 
 
 def matrices(path: Path, bits: int) -> Matrices:
-    """The quantized matrices of a .safetensors file, in the order of their names."""
+    """The quantized matrices of a .safetensors file, ordered by name."""
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     quantized = []
@@ -83,8 +84,8 @@ def weights_path(given: Path | None) -> Path:
 
 
 def ideal(values: np.ndarray, bits: int) -> float:
-    """Bits that the model of the blob needs without rounding of probabilities: real Gaussians under its contexts, the
-    best of its mixtures, and the side information as it is coded."""
+    """Bits that the model of the blob would need with exact probabilities: real Gaussians under its contexts, its best
+    mixture, and the coded side information."""
     model = next(m for m in rans_numpy._candidates(values, bits, False) if m.kind == rans_numpy.RANK1)
     contexts = np.clip(model.rows[:, None] + model.cols, 0, rans_numpy.CONTEXTS - 1)
     symbols = np.arange(-(1 << bits - 1), 1 << bits - 1)
@@ -102,7 +103,7 @@ def ideal(values: np.ndarray, bits: int) -> float:
 
 
 def seconds(work: Callable[[], Any], rounds: int) -> tuple[float, Any]:
-    """The median time of some rounds, and what the last gave."""
+    """The median time of several rounds in seconds, and the result of the last."""
     taken, result = [], None
     for _ in range(rounds):
         start = time.perf_counter()
@@ -114,7 +115,7 @@ def seconds(work: Callable[[], Any], rounds: int) -> tuple[float, Any]:
 def bytes_row(
     coder: str, bits: int, raw: bytes, encode: Callable[[bytes], bytes], decode: Callable[[bytes], bytes]
 ) -> Row:
-    """A byte compressor over everything at once."""
+    """The result of a byte compressor on the whole stream."""
     taken, blob = seconds(lambda: encode(raw), 1)
     back, restored = seconds(lambda: decode(blob), 3)
     assert restored == raw, f"{coder} does not give back what it took"
@@ -176,7 +177,7 @@ def ours(tensors: Matrices, bits: int, slow: bool) -> Iterator[Row]:
 
 
 def measure(path: Path, bits: int, slow: bool) -> Iterator[Row]:
-    """Every coder that is there; `slow` adds those of less than 1 MB/s, and NumPy."""
+    """The results of all installed coders; `slow` adds those of less than 1 MB/s, and NumPy."""
     tensors = matrices(path, bits)
     raw = b"".join(each.tobytes() for each in tensors)
     yield from ours(tensors, bits, slow)

@@ -1,4 +1,4 @@
-"""How many kernels a piece of work launches, counted where torch dispatches its operators."""
+"""Counts the kernels that a piece of work launches, by intercepting the dispatch of torch's operators."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class _Counting(TorchDispatchMode):
 
 
 def operators(work: Callable[[], object]) -> Counter[str]:
-    """By name, the operators that compute or move something, products among them.
+    """The numbers of operators that compute or move data, by name, including matrix products.
 
-    An operator on a list counts once, whatever it does on the device. Newton-Schulz counts as its Triton path does:
-    norms, a division that rounds and, of tall matrices, a copy; what its reference does between products is part of the
-    kernels. So do the factors and the momentum of an update, each of which is one kernel.
+    An operator on a list counts once. Newton-Schulz is counted like its Triton path: norms, a division that rounds and,
+    for tall matrices, a copy; what its reference does between products is part of the kernels. The factors and the
+    momentum of an update count as one kernel each.
     """
     counting = _Counting()
 
@@ -67,7 +67,7 @@ def operators(work: Callable[[], object]) -> Counter[str]:
 
 
 def launches(work: Callable[[], object]) -> int:
-    """Operators of `work` that compute or move something, without the matrix products."""
+    """The number of operators of `work` that compute or move data, without matrix products."""
     return sum(count for name, count in operators(work).items() if name not in PRODUCTS)
 
 

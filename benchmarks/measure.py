@@ -1,4 +1,5 @@
-"""Timing on a CPU: one pinned core, warm, ours and each peer in turns so that both see the same disturbances."""
+"""Timing on a CPU: on one pinned core, after a warm-up, ours and a peer alternately so that both see the same
+disturbances."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ from benchmarks.ops.registry import Case
 
 ROUNDS = 31
 SECONDS_PER_PEER = 6.0
-"""Slow peers get fewer rounds, but at least 5."""
+"""Time in seconds for each peer; slow peers get fewer rounds, but at least 5."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds: the median, and the quantiles at 0.2 and 0.8."""
+    """A time in milliseconds: the median, and the quantiles at 0.2 and 0.8."""
 
     median: float
     p20: float
@@ -29,8 +30,8 @@ class Timing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours against a peer in pairs. `ratio` is the peer's time over ours, above 1 where ours is faster: the median over
-    the pairs, and the quantiles at 0.2 and 0.8. None where ours was timed without a peer (`ALONE`)."""
+    """A paired comparison of ours with a peer. `ratio` is the peer's time divided by ours (above 1 if ours is faster):
+    the median over the pairs, and the quantiles at 0.2 and 0.8; None if ours was timed without a peer (`ALONE`)."""
 
     peer: str
     ours: Timing
@@ -42,7 +43,7 @@ class Comparison:
 
 
 ALONE = "none"
-"""The name of the peer that there is not."""
+"""Name that stands for no peer."""
 
 
 @contextmanager
@@ -61,11 +62,11 @@ def one_core() -> Iterator[int | None]:
 
 
 def nothing() -> None:
-    """What is to be done before most work."""
+    """Do nothing; the default preparation of a measurement."""
 
 
 def milliseconds(work: Callable[[], object], before: Callable[[], object] = nothing) -> float:
-    """Of one call of `work`, by the clock of the host; `before` is called before it, off the clock."""
+    """Time of one call of `work` by the clock of the host; `before` is called first and not timed."""
     before()
     start = time.perf_counter()
     work()
@@ -73,24 +74,24 @@ def milliseconds(work: Callable[[], object], before: Callable[[], object] = noth
 
 
 def timing(samples: np.ndarray) -> Timing:
-    """Of samples in milliseconds."""
+    """The timing of samples in milliseconds."""
     p20, median, p80 = np.quantile(samples, [0.2, 0.5, 0.8])
     return Timing(float(median), float(p20), float(p80))
 
 
 def alone(samples: np.ndarray) -> Comparison:
-    """Of samples of ours in milliseconds, without a peer."""
+    """The comparison for samples of ours in milliseconds, without a peer."""
     return Comparison(ALONE, timing(samples), None, None, None, None, len(samples))
 
 
 def paired(peer: str, samples: np.ndarray) -> Comparison:
-    """Of pairs `[rounds, 2]` of ours and the peer's, in milliseconds."""
+    """The comparison for pairs `[rounds, 2]` of times of ours and of the peer, in milliseconds."""
     low, ratio, high = map(float, np.quantile(samples[:, 1] / samples[:, 0], [0.2, 0.5, 0.8]))
     return Comparison(peer, timing(samples[:, 0]), timing(samples[:, 1]), ratio, low, high, len(samples))
 
 
 def compare_on_cpu(case: Case, peer: str) -> Comparison:
-    """Ours, the peer, ours, the peer, ... on the core that the caller pinned; ours only where the peer is `ALONE`."""
+    """Time ours and the peer alternately, on the core that the caller has pinned; only ours if the peer is `ALONE`."""
     works = [case.ours] if peer == ALONE else [case.ours, case.peers[peer]]
     for work in works:
         work()
