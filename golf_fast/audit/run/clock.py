@@ -16,6 +16,9 @@ _SLACK_SECONDS = {"train": math.inf, "compress": 120.0}
 """What a stage may take beside the work that its clock is about: warm-up and validation, the coding of the artifact."""
 _SLACK_ELSEWHERE = 15.0
 """Weights are loaded and a file is written."""
+_HURRIED = 0.4
+"""Share of the limit of scoring that a pass which gave something up for it takes at the least: it plans ahead with the
+time of its first pieces, which hold what is done once, such as compiling, a second time."""
 SCORED_IN = {True: "score after compression", False: "score while adapting"}
 """The stage that the score is from, by whether nothing adapts."""
 
@@ -67,6 +70,14 @@ def _evaluation(evidence: Evidence) -> list[Finding]:
     stage, where = SCORED_IN[evidence.config.score.ttt == "off"], "result.json eval_seconds"
     found, whole = _within(evidence, stage, seconds, "V11", where), _seconds_of(evidence, stage)
     limit = eval_limit(evidence)
+    events = evidence.events
+    cuts = 0 if isinstance(events, Missing) else sum(event["event"] == "limit" for event in events)
+    if cuts and seconds < _HURRIED * evidence.config.score.max_seconds:
+        text = (
+            f"adapting was cut short {cuts} times for a limit of {evidence.config.score.max_seconds:g} s, and scoring "
+        )
+        text += f"took {seconds:g} s: a choice of what to cut by its losses would look so"
+        found.append(unknown("V5", text, evidence.paths.ledger.name))
     if not found and whole is not None and seconds <= limit < whole:
         text = (
             f"is {seconds:g} s, within {limit:g} s; the stage {stage}, which also loads the artifact, took {whole:g} s"

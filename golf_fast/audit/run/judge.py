@@ -115,7 +115,7 @@ def audit(
         found.append(unknown("settings", evidence.doubt_of_metrics, evidence.paths.metrics.name))
     model = losses.model_of(evidence, device)
     if isinstance(model, Missing):
-        found += [unknown(check, model.why) for check in ("losses", *losses.FOLLOWS)]
+        found += losses.no_model(evidence, model)
     else:
         found += [*losses.probed(model), *known.known(evidence, model, sample)]
     verdict = None

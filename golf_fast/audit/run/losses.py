@@ -35,13 +35,22 @@ _MEANS = {
 
 def model_of(evidence: Evidence, device: torch.device) -> GPT | Missing:
     """The artifact's model, in the number format that the run computed in."""
+    dtype = getattr(torch, evidence.result.compute_dtype, None)
+    if dtype not in _COMPUTED_IN:
+        return Missing(f"compute_dtype is {evidence.result.compute_dtype!r:.40}, which no model computes in")
     try:
-        dtype = getattr(torch, evidence.result.compute_dtype, None)
-        if dtype not in _COMPUTED_IN:
-            return Missing(f"compute_dtype is {evidence.result.compute_dtype!r:.40}, which no model computes in")
         return read_model(evidence.paths.artifact, dtype).to(device)
     except InputError as error:
         return Missing(str(error))
+
+
+def no_model(evidence: Evidence, why: Missing) -> list[Finding]:
+    """What follows where there is no model of the artifact; a file that can be read and makes none is at fault."""
+    computed = getattr(torch, evidence.result.compute_dtype, None) in _COMPUTED_IN
+    found = [unknown(check, why.why) for check in ("losses", *FOLLOWS)]
+    if computed and not isinstance(evidence.artifact, Missing):
+        found.append(flagged("artifact", f"makes no model: {why.why}", evidence.paths.artifact.name))
+    return found
 
 
 def weights_hash(model: GPT) -> str:
