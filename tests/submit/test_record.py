@@ -85,6 +85,9 @@ def test_each_reason_is_refused_by_itself(pair: list[Candidate], tmp_path: Path,
 def test_one_run_is_not_two_seeds(pair: list[Candidate]) -> None:
     copied = replace(pair[1], artifact_sha256=pair[0].artifact_sha256)
     assert against([pair[0], copied]) == ["two runs have one artifact: each seed needs a run of its own"]
+    hashes = pair[1].result.file_hashes | {"token_losses": pair[0].result.file_hashes["token_losses"]}
+    written_again = replace(pair[1], result=replace(pair[1].result, file_hashes=hashes))
+    assert against([pair[0], written_again]) == ["two runs have the same losses: each seed needs a run of its own"]
 
 
 def test_a_run_or_a_seed_that_is_named_twice_is_refused(runs: list[Path], tmp_path: Path) -> None:
