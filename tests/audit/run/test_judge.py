@@ -144,11 +144,17 @@ def test_the_command_exits_with_1_0_and_2(
             exit_with(audit_main)
         return stop.value.code
 
+    def ship(script: str) -> None:
+        code = (Path(__file__).parents[1] / "scripts" / script).read_bytes()
+        (run / "train_gpt.py").write_bytes(code)
+        total = json.loads((run / "result.json").read_text())["artifact_bytes"] + len(code)
+        digest = hashlib.sha256(code).hexdigest()
+        change(run / "result.json", code_hash=digest, code_bytes=len(code), total_bytes=total)
+
+    ship("legal_baseline.py")
     assert ended(run, "--device=cpu", "--json") == 0
     assert json.loads(capsys.readouterr().out)["flagged"] == []
-    shipped = (Path(__file__).parents[1] / "scripts" / "illegal_network.py").read_bytes()
-    (run / "train_gpt.py").write_bytes(shipped)
-    change(run / "result.json", code_hash=hashlib.sha256(shipped).hexdigest(), code_bytes=len(shipped))
+    ship("illegal_network.py")
     assert ended(run, "--device=cpu") == 1
     assert "train_gpt.py: breaks V12: " in capsys.readouterr().out
     score_again(run)
