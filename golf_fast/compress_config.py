@@ -144,7 +144,8 @@ class CompressConfig:
         return self.uses_gptq or (self.low_rank > 0 and self.low_rank_error == "outputs")
 
     def uncalibrated(self) -> CompressConfig:
-        """The same without what reads training tokens: integers by the weights only, and no correction of outputs."""
+        """The settings without calibration on training tokens: rounding by the weights only, and no output
+        correction."""
         plain: dict[str, Literal["sigma", "trellis"]] = {"gptq": "sigma", "gptq_trellis": "trellis"}
         low_rank = self.low_rank if self.low_rank_error == "weights" else 0
         return dataclasses.replace(self, quantizer=plain.get(self.quantizer, self.quantizer), low_rank=low_rank)
@@ -155,7 +156,7 @@ class CompressConfig:
         return self.clip_sigma if own is None else own
 
     def with_clip(self, clip_sigma: float) -> CompressConfig:
-        """The same at another clip; those of groups that have their own go up or down by the same factor."""
+        """The settings with another clip; the clips of groups that have their own are scaled by the same factor."""
         factor, scaled = clip_sigma / self.clip_sigma, dict[str, Any]()
         for name in CLIPS.values():
             own = getattr(self, name)

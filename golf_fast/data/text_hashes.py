@@ -11,7 +11,7 @@ import numpy.typing as npt
 from golf_fast.data.tokenizer import Tokenizer
 
 _DIGITS = 16
-"""Of a SHA-256, in hexadecimal: no two of a few million texts share them by chance."""
+"""Number of hexadecimal digits that are kept of a SHA-256, enough to distinguish millions of texts."""
 
 
 def text_hashes(tokens: npt.NDArray[np.uint16], starts: Sequence[int], tokenizer: Tokenizer) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 class Windows:
     """The windows over `targets` targets. Each target is scored by exactly one, in order.
 
-    The first window scores all of its targets, every other its last `stride`, the last one what is left of those.
-    None starts after the first that reaches the end, so only the last can be short.
+    The first window scores all of its targets, every other one its last `stride`, and the last one the remaining
+    targets. None starts after the first that reaches the end, so only the last can be short.
     """
 
     targets: int

@@ -39,7 +39,7 @@ FIXED = ""
 packs better."""
 _HELD_OUT: Literal["val"] = "val"
 _LEAST = {"train.max_seconds": 0, "train.warmup_steps": 0, "train.val_every": 0, "seed": -MOST}
-"""Of the numbers that the environment sets, where it is not 1."""
+"""Least value of the numbers that the environment sets, where it is not 1."""
 
 
 def main(file: str) -> None:

@@ -141,7 +141,7 @@ def report(ours: Scores, theirs: Scores | None, bytes_per_token: float | None = 
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """The same for people."""
+    """The report as lines for people."""
     said = [_line("ours", found["ours"])]
     if "theirs" not in found:
         return [*said, *found["notes"]]

@@ -151,7 +151,7 @@ def _of_targets(m: Machine, mixed: Value, arguments: list[Value]) -> Value:
 
 
 def targets_only(m: Machine, mixed: Value, arguments: list[Value]) -> Value:
-    """The same, for a loss of logits and targets."""
+    """As the function above, for a loss of logits and targets."""
     return _of_targets(m, mixed, arguments).marked("loss")
 
 

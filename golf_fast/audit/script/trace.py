@@ -26,7 +26,7 @@ class Where:
     """Environment names without which it does not run."""
 
     def behind(self, value: Value) -> Where:
-        """The same place, where a value that is not there by default stands behind the names that turn it on."""
+        """This place with the environment names added that turn on a value which is off by default."""
         names = sorted(mark[4:] for mark in value.marks if mark.startswith("off:"))
         return replace(self, gates=tuple(dict.fromkeys((*self.gates, *names)))) if names else self
 

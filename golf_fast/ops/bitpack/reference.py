@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import torch
 
 BLOCK = 128
-"""Values of a block; its planes take 64 + 16 (b - 4) bytes."""
+"""Number of values of a block, whose planes take 64 + 16 (b - 4) bytes."""
 SMALLEST_SCALE = 2.0**-14
-"""Of the row of a matrix: the smallest normal fp16."""
+"""Smallest scale of a row of a matrix: the smallest normal fp16."""
 
 
 def planes_size(n: int, bits: int) -> int:
-    """Bytes of the planes of n values."""
+    """Number of bytes of the planes of n values."""
     return (n + BLOCK - 1) // BLOCK * (16 * bits)
 
 
@@ -29,14 +29,14 @@ def rows_and_cols(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def out_of_range(values: torch.Tensor, bits: int) -> ValueError:
-    """What to raise when `values` do not all fit."""
+    """The error to raise if some of `values` do not fit."""
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     wrong = values[(values < low) | (values > high)]
     return ValueError(f"values: {int(wrong[0])} is out of range; int{bits} holds {low} to {high}")
 
 
 def scale_overflow(weights: torch.Tensor, scales: torch.Tensor, bits: int) -> ValueError:
-    """What to raise when a scale is not a finite fp16."""
+    """The error to raise if a scale is not a finite fp16."""
     row = int(torch.isfinite(scales).logical_not().nonzero()[0])
     rows, cols = rows_and_cols(weights.shape)
     largest = float(weights.reshape(rows, cols)[row].abs().amax())

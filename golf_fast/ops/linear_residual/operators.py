@@ -51,7 +51,7 @@ def _(g: torch.Tensor | None, out: torch.Tensor, rstd: torch.Tensor, drstd: torc
 
 
 def _norm_gradient(g: torch.Tensor | None, out: torch.Tensor, rstd: torch.Tensor, drstd: torch.Tensor) -> torch.Tensor:
-    """The same in PyTorch's operations, for a compiler that fuses them."""
+    """As `native_norm_gradient`, in PyTorch operations that a compiler can fuse."""
     of_norm = (drstd * rstd**3 / -out.shape[1])[:, None] * out.float()
     return of_norm.to(out.dtype) if g is None else (g.float() + of_norm).to(out.dtype)
 

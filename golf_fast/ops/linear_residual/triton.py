@@ -42,7 +42,7 @@ def linear_residual_kernel(
 ):  # fmt: skip
     """out `[tokens, features]` and rstd `[tokens]` from x `[tokens, width]`, w `[features, width]` and residual.
 
-    A program takes every so many blocks of `ROWS` rows, and the tiles of a block one after the other: x comes from
+    A program takes blocks of `ROWS` rows at a fixed stride, and the tiles of a block one after the other: x comes from
     memory once, w stays in the L2 cache.
     """
     HALF: tl.constexpr = COLUMNS // 2

@@ -90,7 +90,7 @@ def residual_mix_backward_kernel(
 ):  # fmt: skip
     """Gradients of what the forward reads, from those of mixed, normed and (`d_out`) stream.
 
-    A program takes every so many blocks of `ROWS` rows. Its sums over them are its part of `d_channels`
+    A program takes blocks of `ROWS` rows at a fixed stride. Its sums over them are its part of `d_channels`
     `[programs, 2 or 3, DIM]` float32: of mix[0], of mix[1], of skip_weight.
     """
     program, programs = tl.program_id(0), tl.num_programs(0)

@@ -211,7 +211,7 @@ def _hashed(held: _Scored, of_an_earlier_version: Callable[[FinishedRun], Docume
 
 
 def _differences(scored: Sequence[_Scored]) -> tuple[list[Difference], list[Shared]]:
-    """Of every run against the first, and what each is over."""
+    """The difference of every run from the first, and the documents that each difference covers."""
     first, *others = scored
     held = [shared(first.documents, each.documents, (first.name, each.name)) for each in others]
     sums = [each.run.document_losses(each.documents) for each in scored]

@@ -130,7 +130,7 @@ def curve(records: Sequence[Mapping[str, Any]], over: str) -> tuple[Column, Colu
 
 
 def dense(losses: Column) -> bool:
-    """Whether a curve has so many points that smoothing shows its course and does not hide it."""
+    """Whether a curve has enough points for smoothing to be useful."""
     return len(losses) > 2 * _SMOOTHED_STEPS
 
 
