@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import gc
 import importlib.util
 import multiprocessing.context
 import os
@@ -20,6 +21,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # core take the cores from each other.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+
+gc.disable()  # until all tests are collected: looking through them again and again takes a third of the time
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests send it
@@ -53,6 +56,11 @@ TOGETHER = ("submit/", "audit/run/", "pipeline/test_resume")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: begins_with(LONGEST, item.path.relative_to(HERE).as_posix()))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def begins_with(places: Sequence[str], path: str) -> int:
