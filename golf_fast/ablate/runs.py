@@ -210,8 +210,14 @@ class _Running:
         name, seed = self.task.variant.name, self.task.seed
         if code := self.process.returncode:
             said = read_bytes(self.printed, "what a run printed is needed").decode("utf-8", "replace")
-            return Outcome(name, seed, None, f"exit code {code}: {''.join(said.strip().splitlines()[-1:])}")
+            return Outcome(name, seed, None, f"exit code {code}: {_reason(said)}")
         return Outcome(name, seed, FinishedRun(self.task.folder).result(), folder=self.task.folder)
+
+
+def _reason(said: str) -> str:
+    """Why a run failed, of all that it printed: its error, behind which torchrun says much; else the last line."""
+    lines = said.strip().splitlines() or [""]
+    return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
 
 
 def _make(plan: Plan, queue: Sequence[tuple[_Task, list[str]]], say: Say) -> Iterator[tuple[_Task, Outcome, str]]:

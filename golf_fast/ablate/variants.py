@@ -153,6 +153,10 @@ def _add(made: dict[str, Variant], variant: Variant) -> None:
     made[variant.name] = variant
 
 
+_OF_EACH_RUN = {"seed": "--first-seed and --seeds", "run_id": "--out", "runs_dir": "--out"}
+"""Fields that differ from run to run -> what the ablation has in place of them."""
+
+
 def _variant(name: str, recipe: str, common: Sequence[str], flags: Sequence[str]) -> Variant:
     def needed() -> tuple[str, str]:
         raise InputError(f"{recipe}: a recipe is needed")
@@ -163,4 +167,8 @@ def _variant(name: str, recipe: str, common: Sequence[str], flags: Sequence[str]
         )
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+    for field, instead in _OF_EACH_RUN.items():
+        if parsed.origins[field] == "command line":
+            flag = command_line.flag_names(field)[0]
+            raise InputError(f"{name}: {flag}: each run gets its own; name {instead} of the ablation")
     return Variant(name, tuple(flags), parsed.config)

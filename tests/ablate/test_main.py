@@ -142,6 +142,12 @@ def test_a_run_that_was_cut_short_is_moved_aside_and_made_again(tmp_path: Path) 
     assert not (tmp_path / "whole-42").exists()
 
 
+def test_the_reason_of_a_failure_is_the_error_and_not_what_torchrun_says_behind_it() -> None:
+    assert runs._reason("step:1\nerror: it is not to be\nTraceback\n  more\n=====\n") == "error: it is not to be"
+    assert runs._reason("step:1\ninterrupted\n") == "interrupted"
+    assert runs._reason("") == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
