@@ -28,6 +28,7 @@ from golf_fast.errors import InputError
         ("compress", "import", "zstd or zlib), --output PATH (A new file for the artifact, which is written under"),
         ("data", "chek", "chek: no such command; did you mean check? There are build, inspect, check, fetch"),
         ("doctor", "--seconds x", "argument --seconds: 'x': it must be a number of seconds, more than 0"),
+        ("doctor", "--preflight --folder nowhere", "argument --folder: nowhere: there is no such folder"),
         ("doctor", "--preflite", "unrecognized arguments: --preflite"),
         ("recipes", "tiny --jsonn", "unrecognized arguments: --jsonn; python -m golf_fast.recipes --help shows all"),
         ("report", "page tests", "tests: has no config.json; name the directory of a run"),

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, existing_folder
 from golf_fast.console import exit_with, say
 from golf_fast.doctor.probes import examine
 from golf_fast.report import table
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=_seconds, default=60.0, help="at most about that long (default %(default)s)")
     parser.add_argument(
         "--folder",
-        type=Path,
+        type=existing_folder,
         default=Path(),
         help="where the disk is measured, by a file that is removed",
     )
