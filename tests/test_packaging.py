@@ -62,8 +62,9 @@ def run(command: list[object], cwd: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def compiler(setup_py: ModuleType) -> str:
-    """The compiler as CXX names it, but that it takes the objects of the same text from an earlier build."""
-    return shlex.join(cached(*setup_py.cxx()))
+    """The compiler as CXX names it, but that it optimizes nothing, which takes less time, and takes the objects of an
+    earlier build of the same text."""
+    return shlex.join(cached(*setup_py.cxx(), "-O0"))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """A C++ compiler that does not compile the same text twice: `CXX="python cached_cxx.py c++"`.
 
+With -O0 among the words of the compiler itself nothing is optimized, whatever is asked for after it.
+
 The key of an object file is the compiler, what its preprocessor makes of the source, and every other word of the
 command but where things lie. The newest object files are kept from one run of the tests to the next, in
 `golf_fast_tests` of the user's cache.
@@ -28,6 +30,8 @@ def cache() -> Path:
 
 
 def main(folder: Path, command: list[str]) -> int:
+    if "-O0" in command:
+        command = [word for word in command if word == "-O0" or not word.startswith("-O")]
     if "-c" not in command:
         return subprocess.run(command, check=False).returncode
     output = command[command.index("-o") + 1]
