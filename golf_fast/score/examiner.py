@@ -95,9 +95,7 @@ class Examiner:
         self._progress = progress
         self._compiled: TokenLosses | None = None
         if compiles(config.compile, rows.device.type):
-            # One graph for the whole pass. A graph break or an extra recompilation is an error, since an uncompiled
-            # pass over the challenge's tokens may exceed its time.
-            self._compiled = torch.compile(model.token_losses, dynamic=False, fullgraph=True)
+            self._compiled = _compiled(model.token_losses)
         dtype = torch.float64 if getattr(model, "compute_dtype", None) == torch.float64 else torch.float32
         # The losses of other ranks' targets are 0; the extra last element receives those of padding.
         self._losses = torch.zeros(rows.targets + 1, dtype=dtype, device=rows.device)
@@ -375,3 +373,14 @@ def _functions(model: torch.nn.Module) -> list[object]:
     hooks = [hook for _, name, value in named if name.endswith("_hooks") for hook in value.values()]
     own = [value for module, name, value in named if callable(value) and callable(getattr(type(module), name, None))]
     return own + hooks
+
+
+def _compiled(token_losses: TokenLosses) -> TokenLosses:
+    """One graph for the whole pass. A graph break or an extra recompilation is an error, since an uncompiled pass over
+    the challenge's tokens may exceed its time."""
+    from torch._inductor import exc
+
+    # When torch 2.11 meets an op first it writes out the op's arguments, with all that they were made of, for its log:
+    # the last block begins at a later position and has ops of its own, and the text grows eightfold with each block.
+    exc.OperatorIssue.operator_str = staticmethod(lambda target, args, kwargs: str(target))  # type: ignore[method-assign]
+    return torch.compile(token_losses, dynamic=False, fullgraph=True)
