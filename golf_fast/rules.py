@@ -35,11 +35,12 @@ VALIDATION_BYTES = {"sp1024": 151_080_363}
 
 
 def variant_of(folder: str) -> str:
-    """The variant of the tokens in a folder, by the name that the challenge's data have; "" for another name."""
-    name = folder.removeprefix("fineweb10B_")
-    if name in VALIDATION_TARGETS:
-        return name
-    return "sp8192_caseops" if name.startswith("sp8192_") and "caseops" in name else ""
+    """The variant of the challenge's data that the name of a folder of shards contains; "" if there is none."""
+    match = re.search(r"fineweb.*_(sp\d+)", folder)
+    if match is None:
+        return ""
+    variant = match[1] + ("_caseops" if "caseops" in folder else "")
+    return variant if variant in VALIDATION_TARGETS else ""
 
 
 @dataclass(frozen=True)

@@ -28,3 +28,9 @@ def test_the_known_splits_are_whole_rows() -> None:
     whole = (47_853_344 - 1) // rules.SCORED_ROW_TOKENS * rules.SCORED_ROW_TOKENS  # the first token is no target
     assert rules.VALIDATION_TARGETS["sp8192_caseops"] == whole
     assert all(targets % rules.SCORED_ROW_TOKENS == 0 for targets in rules.VALIDATION_TARGETS.values())
+
+
+def test_variants_are_known_by_their_folders() -> None:
+    assert rules.variant_of("fineweb10B_sp1024") == "sp1024"
+    assert rules.variant_of("fineweb10B_sp8192_lossless_caps_caseops_v1_reserved") == "sp8192_caseops"
+    assert rules.variant_of("fineweb10B_sp300") == rules.variant_of("my_shards") == rules.variant_of("sp1024") == ""

@@ -8,8 +8,9 @@ from golf_fast.files import sha256
 from golf_fast.model import parameters
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.findings import AFTER, BEFORE, Findings
+from golf_fast.rules import variant_of
 from golf_fast.runs import Result
-from golf_fast.score.verdict import Facts, Verdict, judge, variant_of
+from golf_fast.score.verdict import Facts, Verdict, judge
 
 
 def verdict(context: Context, found: Findings, *, finished: bool) -> Verdict:

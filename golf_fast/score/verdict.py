@@ -5,7 +5,6 @@ Scoring, the result of a run and an audit all call `judge`; no statement of a fi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -116,15 +115,6 @@ def judge(events: Iterable[Mapping[str, Any]] | Records, facts: Facts) -> Verdic
         unjudged.append("order: documents were not scored in the order of the stream, which reviewers dispute")
     numbers = sorted(set(found), key=lambda number: int(number[1:]))
     return Verdict(numbers, unjudged, "B" if ledger.adapted else "A", ledger.order)
-
-
-def variant_of(name: str) -> str:
-    """The variant of the challenge's data that the name of a folder of shards contains; "" if there is none."""
-    match = re.search(r"fineweb.*_(sp\d+)", name)
-    if match is None:
-        return ""
-    variant = match[1] + ("_caseops" if "caseops" in name else "")
-    return variant if variant in VALIDATION_TARGETS else ""
 
 
 class Records:

@@ -9,7 +9,7 @@ import pytest
 
 from golf_fast.data.overlap import Overlap
 from golf_fast.rules import is_legal
-from golf_fast.score.verdict import Facts, Records, judge, variant_of
+from golf_fast.score.verdict import Facts, Records, judge
 
 Event = dict[str, Any]
 BEGIN: Event = {"event": "begin", "targets": 100}
@@ -135,12 +135,6 @@ def test_training_tokens_in_the_evaluation_are_said() -> None:
     verdict = judge([BEGIN, {"event": "adapt", "source": "training", "size": 2048}, *WHOLE[1:]], FULL)
     assert (verdict.track, verdict.legal) == ("A", True)
     assert any("2,048 training tokens" in said for said in verdict.not_judged)
-
-
-def test_variants_are_known_by_their_folders() -> None:
-    assert variant_of("fineweb10B_sp1024") == "sp1024"
-    assert variant_of("fineweb10B_sp8192_lossless_caps_caseops_v1_reserved") == "sp8192_caseops"
-    assert variant_of("fineweb10B_sp300") == variant_of("my_shards") == ""
 
 
 def test_a_time_that_nobody_recorded_leaves_the_run_open() -> None:

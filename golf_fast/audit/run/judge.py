@@ -17,9 +17,9 @@ from golf_fast.data import BOS_ID
 from golf_fast.data.overlap import Overlap, find_overlap
 from golf_fast.errors import InputError, printable
 from golf_fast.files import sha256
-from golf_fast.rules import VIOLATIONS
+from golf_fast.rules import VIOLATIONS, variant_of
 from golf_fast.runs.schedule import Times
-from golf_fast.score.verdict import Facts, Records, Verdict, judge, variant_of
+from golf_fast.score.verdict import Facts, Records, Verdict, judge
 
 _BY_RECORD = ("V1", "V3", "V8", "V9", "V11")
 """Rules that `golf_fast.score.verdict` reads off the ledger and the facts of a run."""

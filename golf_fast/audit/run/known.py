@@ -14,8 +14,8 @@ from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
 from golf_fast.audit.run.replay import Sample
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
+from golf_fast.rules import variant_of
 from golf_fast.score.rows import TokenRows
-from golf_fast.score.verdict import variant_of
 
 _LEAST_ROWS = 8
 _ROWS_AT_ONCE = 8

@@ -14,10 +14,9 @@ from golf_fast.data import Tokenizer
 from golf_fast.data.validation import count_bytes
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, sha256
-from golf_fast.rules import VALIDATION_BYTES, VALIDATION_TARGETS
+from golf_fast.rules import VALIDATION_BYTES, VALIDATION_TARGETS, variant_of
 from golf_fast.runs import result as results
 from golf_fast.score import probes
-from golf_fast.score.verdict import variant_of
 
 _SAME = 1e-9
 """Relative: sums of the same float32 losses in float64."""
