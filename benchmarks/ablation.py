@@ -21,7 +21,7 @@ from benchmarks.recipes import require_own_code
 from golf_fast import json_files
 from golf_fast.ablate import findings
 from golf_fast.ablate.variants import MECHANISMS, WHOLE
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, a_path
 from golf_fast.command_line import as_flags, differences
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
@@ -78,8 +78,8 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         prog="python -m benchmarks ablation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="what golf_fast.ablate left (--out)")
-    parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="the page with a place for the table")
+    parser.add_argument("folder", nargs="?", type=a_path, metavar="FOLDER", help="what golf_fast.ablate left (--out)")
+    parser.add_argument("--page", type=a_path, default=PAGE, metavar="FILE", help="the page with a place for the table")
     results.add_option(parser)
     options = parser.parse_args(arguments)
     if options.folder is not None:

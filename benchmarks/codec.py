@@ -28,7 +28,7 @@ import zstandard
 from benchmarks import results
 from benchmarks.measure import one_core
 from golf_fast import json_files
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, a_path
 from golf_fast.compress import entropy
 from golf_fast.compress.artifact import rans_numpy
 from golf_fast.compress.integers.rounding import quantize_absmax
@@ -200,7 +200,7 @@ def measure(path: Path, bits: int, slow: bool) -> Iterator[Row]:
 def main(arguments: list[str] | None = None) -> None:
     """The command line, without the word codec."""
     parser = Parser(prog="python -m benchmarks codec", description=__doc__.partition("\n")[0])
-    parser.add_argument("weights", type=Path, nargs="?", help=f".safetensors; default: of the package {PACKAGE}")
+    parser.add_argument("weights", type=a_path, nargs="?", help=f".safetensors; default: of the package {PACKAGE}")
     parser.add_argument("--quick", action="store_true", help="leave out what takes minutes")
     parser.add_argument("--json", action="store_true", help="print JSON lines in place of a table")
     options = parser.parse_args(arguments)

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import results
 from golf_fast import machine
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, a_path
 from golf_fast.checks import for_file
 from golf_fast.compress import dequantize, prune, quantize
 from golf_fast.compress.artifact.container import encode
@@ -124,7 +124,7 @@ class Run:
 def opened(command: str, text: str | None, arguments: list[str]) -> tuple[Run, dict[str, torch.Tensor], float]:
     """The run that the arguments of a command name, its Hessians, and its bits per byte before quantizing, printed."""
     parser = Parser(prog=f"python -m benchmarks {command}", description=text)
-    parser.add_argument("run_dir", type=Path, help="what `python -m golf_fast.train` left behind")
+    parser.add_argument("run_dir", type=a_path, help="what `python -m golf_fast.train` left behind")
     parser.add_argument("--tokens", type=int, default=16384, help="training tokens for the calibration")
     parser.add_argument("--windows", type=int, default=256, help="validation windows that are scored")
     options = parser.parse_args(arguments)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from benchmarks import results
 from benchmarks.codec import weights_path
 from benchmarks.report.plot import write_svg
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, a_path
 from golf_fast.compress import dequantize, quantize, trellis_quantize
 from golf_fast.compress.artifact.container import encode
 from golf_fast.compress.integers import trellis_numpy
@@ -116,8 +116,8 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
 
 def main(arguments: list[str]) -> None:
     parser = Parser(prog="python -m benchmarks rate", description=__doc__)
-    parser.add_argument("weights", type=Path, nargs="?", help="a .safetensors file; default: as `benchmarks codec`")
-    parser.add_argument("--plot", type=Path, help="draw it as this SVG file")
+    parser.add_argument("weights", type=a_path, nargs="?", help="a .safetensors file; default: as `benchmarks codec`")
+    parser.add_argument("--plot", type=a_path, help="draw it as this SVG file")
     options = parser.parse_args(arguments)
     path = weights_path(options.weights)
     rows = list(measure(path))

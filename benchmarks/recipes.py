@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import results
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, a_path
 from golf_fast.code_size import code
 from golf_fast.command_line import differences, flag_names, shown
 from golf_fast.errors import InputError
@@ -30,8 +30,8 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         prog="python -m benchmarks recipes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="what python -m golf_fast.train left")
-    parser.add_argument("--record", type=Path, default=PATH, metavar="FILE", help="the record to write to")
+    parser.add_argument("runs", nargs="+", type=a_path, metavar="RUN_DIR", help="what python -m golf_fast.train left")
+    parser.add_argument("--record", type=a_path, default=PATH, metavar="FILE", help="the record to write to")
     options = parser.parse_args(arguments)
     before = read(options.record)
     found = [measured(FinishedRun(folder)) for folder in options.runs]

@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from benchmarks.measure import milliseconds, one_core, timing
 from benchmarks.step import record_script
 from benchmarks.step.parts import fill
 from golf_fast import machine
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, a_path
 from golf_fast.config import ModelConfig, compiles
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
@@ -60,7 +59,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--upstream",
-        type=Path,
+        type=a_path,
         metavar="PATH",
         help="run the published loop with the model of a published record script too. The file is EXECUTED, with your "
         "rights: name one that you have read and trust",

@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 from golf_fast.errors import InputError, printable
 
+_EMPTY = "is empty: it must be a path, such as . for the current folder"
+
 
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that raises an `InputError` instead of printing its usage and exiting."""
@@ -32,11 +34,19 @@ def count(text: str) -> int:
     return int(text)
 
 
+def a_path(text: str) -> Path:
+    """A path, for `add_argument(type=...)`; the empty text, which `Path` takes for the current folder, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError(_EMPTY)
+    return Path(text)
+
+
 def existing_folder(text: str) -> Path:
     """A folder that is there, for `add_argument(type=...)`."""
-    if not os.path.isdir(text):
+    folder = a_path(text)
+    if not os.path.isdir(folder):
         raise argparse.ArgumentTypeError(f"{printable(text)}: there is no such folder")
-    return Path(text)
+    return folder
 
 
 @contextlib.contextmanager
@@ -46,9 +56,9 @@ def in_one_line(prog: str = "") -> Iterator[None]:
     Args:
         prog: how the program is called, to point to its help; "": the help is not mentioned.
     """
-    complaint = io.StringIO()
+    complaint, empty = io.StringIO(), list[str]()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), _paths(empty):
             yield
     except SystemExit as stop:
         if not stop.code:  # the help was requested and is printed
@@ -57,7 +67,34 @@ def in_one_line(prog: str = "") -> Iterator[None]:
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__context__
         said = str(cause) if cause else _sentence(complaint.getvalue())
+        if empty and (found := _PARSED.match(said)):
+            said = f"{found['argument']} {_EMPTY}"
         raise InputError(f"{said.rstrip('.')}; {prog} --help shows all" if prog and not cause else said) from None
+
+
+@contextlib.contextmanager
+def _paths(empty: list[str]) -> Iterator[None]:
+    """A context in which tyro takes no empty text for a path; each that it met is added to `empty`."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    def from_words(words: list[str]) -> Path:
+        if not words[0]:
+            empty.append(words[0])
+            raise ValueError(_EMPTY)
+        return Path(words[0])
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+        if info.type is not Path:
+            return None
+        return PrimitiveConstructorSpec(
+            1, "PATH", from_words, lambda value: isinstance(value, Path), lambda value: [str(value)]
+        )
+
+    with registry:
+        yield
 
 
 def call(
@@ -128,6 +165,9 @@ _NO_NUMBER = re.compile(
 )
 
 
+_PARSED = re.compile(r"(?:Error parsing|argument) \[*(?P<argument>[^\s:]+)[^:]*:")
+
+
 _MISSING = re.compile(r"Missing from [^:]+: (?P<arguments>.+) \(required\)")
 _NAME_AND_HELP = re.compile(r"(--\S+ \S+|\S+) (.*?)\.?")
 
@@ -137,6 +177,8 @@ def _in_our_words(said: str) -> str:
     if found := _MISSING.fullmatch(said):
         named = (_NAME_AND_HELP.fullmatch(argument) for argument in found["arguments"].split(" (required) "))
         return f"missing: {', '.join(f'{each[1]} ({each[2]})' for each in named if each)}"
+    if said.endswith(_EMPTY) and (found := _PARSED.match(said)):
+        return f"{found['argument']} {_EMPTY}"
     found = _NO_NUMBER.fullmatch(said)
     if found is None:
         return said

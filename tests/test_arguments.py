@@ -59,6 +59,45 @@ def test_a_wrong_argument_is_one_line(
     assert says.lower() in said.err.lower()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["ablate", "tiny", "--out", ""], "--out"),
+        (["audit", ""], "path"),
+        (["audit", ".", "--data", ""], "--data"),
+        (["compress", "make", ""], "PATH"),
+        (["data", "build", "--text", ""], "--text"),
+        (["data", "build", "--out="], "--out"),
+        (["doctor", "--folder", ""], "--folder"),
+        (["report", "compare", "a", ""], "PATH"),
+        (["sample", "a", "--tokenizer", ""], "--tokenizer"),
+        (["score", "", "--device", "cpu"], "PATH"),
+        (["submit", "", "--name", "a", "--out", "b"], "RUN_DIR"),
+        (["submit", "a", "--name", "a", "--out", ""], "--out"),
+        (["train", "tiny", "--data.text", ""], "--data.text"),
+        (["train", "tiny", "--runs-dir="], "--runs-dir"),
+    ],
+)
+def test_an_empty_text_is_not_the_current_folder(
+    arguments: list[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as stop:
+        exit_with(importlib.import_module(f"golf_fast.{arguments[0]}.__main__").main)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert said.startswith(f"error: {named} is empty: it must be a path, such as . for the current folder")
+    assert said.count("\n") == 1
+
+
+def test_no_program_takes_an_empty_path() -> None:
+    """But for the built file, which comes without this module; what it is given is a file, and a folder is none."""
+    root = Path(__file__).parents[1]
+    files = [*root.glob("golf_fast/**/*.py"), *root.glob("benchmarks/**/*.py")]
+    own = {str(path.relative_to(root)) for path in files if "type=Path" in path.read_text()}
+    assert own == {"golf_fast/submit/entry.py"}
+
+
 @pytest.mark.parametrize(("kind", "what"), [(int, "whole number"), (float, "number")])
 def test_a_text_that_is_no_number_is_said_as_other_wrong_values(kind: type, what: str) -> None:
     parser = Parser("p")

@@ -17,7 +17,7 @@ from typing import IO
 
 from benchmarks import results
 from benchmarks.gpu.plans import PATHS, PLANS, Paths, Stage, missing, python, shown
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, a_path
 from golf_fast.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str]) -> None:
         "--rehearse", action="store_true", help="run as much of each stage as a machine without a GPU can"
     )
     for name, what in PATHS.items():
-        parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{what}, for the stages that need it")
+        parser.add_argument(f"--{name}", type=a_path, metavar="PATH", help=f"{what}, for the stages that need it")
     results.add_option(parser)
     options = parser.parse_args(arguments)
     paths = {name: path.absolute() for name in PATHS if (path := getattr(options, name)) is not None}

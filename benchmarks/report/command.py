@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from benchmarks import results
 from benchmarks.report.rows import (
@@ -20,16 +19,16 @@ from benchmarks.report.rows import (
     newest_updates,
     read,
 )
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, a_path
 from golf_fast.errors import InputError
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(prog="python -m benchmarks report", description="Print the newest measurements as Markdown tables.")
     parser.add_argument(
-        "--results", type=Path, metavar="DIR", help="a folder of .jsonl files (default: the checkout's)"
+        "--results", type=a_path, metavar="DIR", help="a folder of .jsonl files (default: the checkout's)"
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the ratios to the peers, as SVG")
+    parser.add_argument("--plot", type=a_path, metavar="FILE", help="also draw the ratios to the peers, as SVG")
     options = parser.parse_args(arguments)
     if options.plot is not None and options.plot.suffix != ".svg":
         raise InputError(f"--plot {options.plot}: it must end in .svg")

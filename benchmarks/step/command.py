@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from benchmarks.step.roofline import Shapes
 from benchmarks.step.rows import merged
 from benchmarks.step.text import as_text, section_line
 from golf_fast import machine
-from golf_fast.arguments import Parser
+from golf_fast.arguments import Parser, a_path
 from golf_fast.config import RunConfig
 from golf_fast.errors import InputError
 from golf_fast.recipes import RECIPES
@@ -64,7 +63,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--upstream",
-        type=Path,
+        type=a_path,
         metavar="PATH",
         help="also time the model of a published record script on the same tokens. The file is EXECUTED, with your "
         "rights and under a name other than __main__: name one that you have read and trust",

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from golf_fast import machine
-from golf_fast.arguments import Parser, count, existing_folder
+from golf_fast.arguments import Parser, a_path, count, existing_folder
 from golf_fast.audit.run.judge import Audit, audit
 from golf_fast.audit.run.replay import TARGETS, Sample
 from golf_fast.audit.script import unpack
@@ -92,7 +92,7 @@ def _parser() -> Parser:
         description=(__doc__ or "").strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("path", type=Path, help="a script (.py), plain or wrapped; or the folder of a run")
+    parser.add_argument("path", type=a_path, help="a script (.py), plain or wrapped; or the folder of a run")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     script = parser.add_argument_group("of a script")
     script.add_argument(

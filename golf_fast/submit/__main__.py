@@ -13,10 +13,9 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 
 from golf_fast import machine
-from golf_fast.arguments import Parser, count, existing_folder
+from golf_fast.arguments import Parser, a_path, count, existing_folder
 from golf_fast.console import exit_with, say
 
 _COMMANDS = ("build", "check", "stats")
@@ -80,9 +79,9 @@ def _parser() -> Parser:
     )
     commands = parser.add_subparsers(required=True)
     build = commands.add_parser("build", help="write the folder of a record (what is run without a command)")
-    build.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="runs of one recipe, a seed each")
+    build.add_argument("runs", nargs="+", type=a_path, metavar="RUN_DIR", help="runs of one recipe, a seed each")
     build.add_argument("--name", required=True, help="of the record: letters, digits, '.', '_' and '-'")
-    build.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the folder goes")
+    build.add_argument("--out", required=True, type=a_path, metavar="FOLDER", help="where the folder goes")
     build.add_argument("--author", default="unnamed", help="your name")
     build.add_argument("--github-id", default="unnamed", help="your name on GitHub")
     build.add_argument("--blurb", default="", help="a description (default: the techniques)")
@@ -99,7 +98,7 @@ def _parser() -> Parser:
     build.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     build.set_defaults(run=_build)
     check = commands.add_parser("check", help="compare a record folder with what it says of itself")
-    check.add_argument("folder", type=Path)
+    check.add_argument("folder", type=a_path)
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(run=_check)
     stats = commands.add_parser("stats", help="mean, deviation and tests of scores")

@@ -70,7 +70,9 @@ def read(given: Sequence[str]) -> Scores:
             values.append(value)
             continue
         if not RunPaths(Path(each)).result.is_file():
-            raise InputError(f"{each}: is neither the directory of a run nor a number of bits per byte from 0 to 100")
+            raise InputError(
+                f"{each or repr(each)}: is neither the directory of a run nor a number of bits per byte from 0 to 100"
+            )
         run = FinishedRun(Path(each))
         result = run.result()
         if result.val_bpb is None or not result.val_bytes or not result.val_tokens:
