@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import pytest
 from helpers import ranks
 
@@ -21,6 +22,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # core take the cores from each other.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+
+# How long an example takes says nothing on a machine that does other work, too.
+hypothesis.settings.register_profile(
+    "golf_fast", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("golf_fast")
 
 gc.disable()  # until all tests are collected: looking through them again and again takes a third of the time
 

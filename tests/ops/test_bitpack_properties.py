@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from golf_fast.ops import bitpack
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), bits=st.sampled_from([5, 6]))
 def test_round_trip(data: st.DataObject, bits: int) -> None:
     limit = 2 ** (bits - 1)
@@ -18,7 +18,7 @@ def test_round_trip(data: st.DataObject, bits: int) -> None:
     assert torch.equal(bitpack.unpack(bitpack.pack(values, bits), bits, values.shape), values)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), bits=st.sampled_from([5, 6]), rows=st.integers(0, 4), cols=st.integers(0, 150))
 def test_quantized_weights_are_near(data: st.DataObject, bits: int, rows: int, cols: int) -> None:
     """Within half a scale of the weight, half a last place of the fp16 scale at the largest one aside."""

@@ -231,7 +231,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> TokenStream:
     return TokenStream(sorted(folder.iterdir()), 60)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_the_loader_goes_on_where_it_was_for_any_number_of_ranks(stream: TokenStream, data: st.DataObject) -> None:
     seq_len = data.draw(st.sampled_from([4, 8, 16]))

@@ -60,7 +60,7 @@ def test_golden_files_pin_the_format(name: str, backend: str) -> None:
 
 
 @needs_extension
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     rows=st.integers(0, 40),
     cols=st.integers(0, 60),

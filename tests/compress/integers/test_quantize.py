@@ -79,7 +79,7 @@ def test_int8_edge_cases(rows: list[list[float]]) -> None:
     assert (values.tolist(), scales.tolist()) == plain_int8(array)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.integers(1, 5), cols=st.integers(1, 40), exponent=st.integers(-14, 8), seed=st.integers(0, 2**32 - 1))
 @pytest.mark.parametrize(
     ("ours", "plain"),

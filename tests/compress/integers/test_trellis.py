@@ -45,7 +45,7 @@ def conditional_entropy(values: np.ndarray, states: int) -> float:
 
 
 @needs_extension
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(0, 40),
     cols=st.integers(0, 40),
@@ -195,7 +195,7 @@ def test_what_cannot_be_quantized(arguments: tuple[object, ...], says: str) -> N
 
 
 @needs_extension
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     n=st.integers(1, 3),
     width=st.integers(1, 12),
