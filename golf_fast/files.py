@@ -108,7 +108,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         # Created with the user's default mode for new files, so that it need not be changed afterwards.
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be written ({reason(error)}); name a folder that can") from error
+        raise InputError(f"{path}: cannot be written ({reason(error)}); a folder that can is needed") from error
     try:
         with _named(path), open(descriptor, mode, **as_text) as file:
             yield file
@@ -131,7 +131,7 @@ def _named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename not in (None, str(path)):  # an error of another file, which the block reads
             raise
-        raise InputError(f"{path}: cannot be written ({reason(error)}); make room, or name another folder") from error
+        raise InputError(f"{path}: cannot be written ({reason(error)}); a disk with room is needed") from error
 
 
 def write_all(file: IO[bytes], content: bytes) -> None:

@@ -89,6 +89,22 @@ def test_a_disk_that_fails_is_one_line_and_leaves_what_was_there(
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
+def test_a_folder_that_cannot_be_written_is_one_line_that_asks_for_no_argument(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program may take none: the page of a run goes beside what it is made of."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with (
+        pytest.raises(InputError, match=r"page: cannot .* \(Read-only file system\); a folder that can is needed$"),
+        replacing(tmp_path / "page"),
+    ):
+        pass
+
+
 def test_a_file_system_that_cannot_sync_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: int) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
