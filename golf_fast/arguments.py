@@ -97,6 +97,21 @@ def _paths(empty: list[str]) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def as_typed(flags: Mapping[str, str]) -> Iterator[None]:
+    """A context whose errors name settings of a run by the flags of a program.
+
+    Args:
+        flags: the flag of each setting, by its dotted name, such as "--out" for "data.built".
+    """
+    try:
+        yield
+    except InputError as error:
+        names = "|".join(map(re.escape, flags))
+        said = re.sub(rf"(?<![\w./-])(?:--)?({names})(?![\w./-])", lambda found: flags[found[1]], str(error))
+        raise InputError(said) from error
+
+
 def call(
     program: Callable[..., None] | Mapping[str, Callable[..., None]],
     prog: str,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from golf_fast.arguments import call
+from golf_fast.arguments import as_typed, call
 from golf_fast.config import DataConfig
 from golf_fast.console import exit_with, say
 from golf_fast.data.build import build_corpus
@@ -23,6 +23,9 @@ from golf_fast.data.shards import read_shard, visible
 from golf_fast.data.text import text_corpus
 from golf_fast.data.tokenizer import BOS_ID, Tokenizer
 from golf_fast.errors import InputError, printable
+
+_TYPED = {"data.text": "--text", "data.built": "--out", "data.val_fraction": "--val-fraction"}
+"""The flags of `build` by the settings of a run that they are."""
 
 
 class Display:
@@ -64,12 +67,14 @@ def build(
         case_ops: Take capitals out of the text and say them by operators, which can be undone.
     """
     source: Literal["text", "embedded"] = "text" if text else "embedded"
-    data = DataConfig(source=source, text=text, built=out, val_fraction=val_fraction, case_ops=case_ops)
+    with as_typed(_TYPED):
+        data = DataConfig(source=source, text=text, built=out, val_fraction=val_fraction, case_ops=case_ops)
     if text is None:
         say("no --text: using the documentation that this Python carries")
-    corpus = embedded_corpus() if text is None else text_corpus(text)
-    start = time.perf_counter()
-    built = build_corpus(corpus, vocab_size, val_fraction, out, Display(), OURS if case_ops else None)
+    with as_typed(_TYPED):
+        corpus = embedded_corpus() if text is None else text_corpus(text)
+        start = time.perf_counter()
+        built = build_corpus(corpus, vocab_size, val_fraction, out, Display(), OURS if case_ops else None)
     seconds = time.perf_counter() - start
     manifest = built.manifest
     if corpus.left_out:

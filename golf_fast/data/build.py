@@ -97,7 +97,7 @@ def _new_folder(root: Path, prefix: str) -> Path:
         root.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
     except OSError as error:
-        raise InputError(f"{root}: cannot be written ({reason(error)}); name a folder that can: data.built") from error
+        raise InputError(f"{root}: cannot be written ({reason(error)}); name another in data.built") from error
     return folder
 
 

@@ -141,7 +141,7 @@ def test_a_disk_that_fills_is_an_error_and_leaves_nothing(text_folder: Path, tmp
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, before[1]))
     try:
         with pytest.raises(
-            InputError, match=r"\.building-\w+/\S+: cannot be written \(File too large\); make room, or name"
+            InputError, match=r"\.building-\w+/\S+: cannot be written \(File too large\); a disk with room is needed"
         ):
             build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "built")
     finally:
@@ -160,7 +160,7 @@ def test_what_was_built_is_used_where_nothing_can_be_written(
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert build_corpus(text_corpus(text_folder), 300, 0.2, tmp_path / "built").reused
-    with pytest.raises(InputError, match=r"built: cannot be written \(Read-only file system\); name a folder that can"):
+    with pytest.raises(InputError, match=r"built: cannot be written \(Read-only file system\); name another in data"):
         build_corpus(text_corpus(text_folder), 301, 0.2, tmp_path / "built")
 
 

@@ -50,6 +50,27 @@ def test_bad_input_ends_with_2(
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--val-fraction", "2"], "error: --val-fraction is 2.0: it must be between 0 and 1"),
+        (["--out", "file"], "error: file: cannot be written (File exists); name another in --out"),
+    ],
+)
+def test_build_names_the_flags_that_it_has(
+    arguments: list[str],
+    says: str,
+    text_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "build", "--text", str(text_folder), *arguments) == 2
+    assert capsys.readouterr().err.splitlines() == [says]
+
+
 def test_help_explains_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
