@@ -9,7 +9,7 @@ from golf_fast.data.batch import Batch
 from golf_fast.data.build import Built, build_corpus
 from golf_fast.data.compressors import Baseline, byte_compressors
 from golf_fast.data.corpus import embedded_corpus
-from golf_fast.data.dataset import Dataset, prepare
+from golf_fast.data.dataset import Dataset, prepare, require_source
 from golf_fast.data.documents import Corpus, Progress
 from golf_fast.data.loader import Batches, TokenStream
 from golf_fast.data.shards import Shard, find_shards, read_shard, shard_tokens, write_shard
@@ -38,6 +38,7 @@ __all__ = [
     "find_shards",
     "prepare",
     "read_shard",
+    "require_source",
     "shard_tokens",
     "text_corpus",
     "train_tokenizer",

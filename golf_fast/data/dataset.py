@@ -13,7 +13,7 @@ from golf_fast.data.corpus import embedded_corpus
 from golf_fast.data.documents import Corpus, Progress, no_progress
 from golf_fast.data.loader import TokenStream
 from golf_fast.data.shards import HEADER_BYTES, Shard, Tokens, find_shards, shard_tokens, side_cars
-from golf_fast.data.text import text_corpus
+from golf_fast.data.text import require_text, text_corpus
 from golf_fast.data.tokenizer import MAX_PIECE_BYTES, Tokenizer
 from golf_fast.data.validation import Validation
 from golf_fast.errors import InputError
@@ -122,6 +122,25 @@ def prepare(data: DataConfig, vocab_size: int, has_gpu: bool, progress: Progress
     corpus = embedded_corpus() if source == "embedded" else text_corpus(_given(data.text))
     built = build_corpus(corpus, vocab_size, data.val_fraction, data.built, progress, OURS if data.case_ops else None)
     return _from_built(built, corpus, reason)
+
+
+def require_source(data: DataConfig, has_gpu: bool) -> None:
+    """Check what takes no time before `prepare`, which checks all: whether the source of the data is there.
+
+    Args:
+        data: the data settings.
+        has_gpu: as for `prepare`.
+
+    Raises:
+        InputError: the text, the folder of shards, or their tokenizer is not there.
+    """
+    source, _ = _resolve(data, has_gpu)
+    if source == "text":
+        require_text(_given(data.text))
+    elif source == "shards":
+        find_shards(data.shards, "train")
+        find_shards(data.shards, "val")
+        open_regular(data.tokenizer, "the tokenizer of the shards is needed").close()
 
 
 def find(data: DataConfig, fingerprint: str) -> Dataset | None:

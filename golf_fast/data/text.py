@@ -70,7 +70,12 @@ class _Found:
         return ", ".join(f"{count:,} {what}" for what, count in sorted(self.others.items()))
 
 
-def _found(path: Path) -> _Found:
+def require_text(path: Path) -> bool:
+    """Check, without reading it, that a text is there and is not empty; returns whether it is a folder.
+
+    Raises:
+        InputError: nothing is there, it may not be looked at, or it is an empty file.
+    """
     try:
         folder = path.is_dir()
         present = folder or os.path.lexists(path)
@@ -78,9 +83,13 @@ def _found(path: Path) -> _Found:
         raise InputError(f"{path}: cannot be read ({reason(error)}); {_NEEDED}") from error
     if not present:
         raise InputError(f"{path}: no such file or folder; name a text file, a .jsonl file or a folder of them")
-    if not folder:
-        if path.is_file() and path.stat().st_size == 0:
-            raise InputError(f"{path}: empty (0 bytes); a text file with something in it is needed")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path}: empty (0 bytes); a text file with something in it is needed")
+    return folder
+
+
+def _found(path: Path) -> _Found:
+    if not require_text(path):
         return _Found([path])
     found = _Found()
     for file in _walk(path, found.others):

@@ -11,6 +11,7 @@ from pathlib import Path
 from golf_fast import code_size, machine
 from golf_fast.command_line import Parsed
 from golf_fast.config import RunConfig
+from golf_fast.data import require_source
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError, StoppedError
 from golf_fast.files import read_bytes, replacing
@@ -55,6 +56,7 @@ def execute_among(parsed: Parsed, ranks: Ranks, device_reason: str, interrupted:
             end_partial_line(paths.metrics)
         began = interrupted is not None
         try:
+            require_source(config.data, ranks.device.type == "cuda")
             with RunLog(paths.folder, ranks.main) as log:
                 for line in parsed.lines:
                     log.line(line)
