@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class Profiler:
         activities = [ProfilerActivity.CPU]
         if self._context.ranks.device.type == "cuda":
             activities.append(ProfilerActivity.CUDA)
+        else:  # without CUPTI it has nothing to say but that it starts and stops, on stderr, at level 5
+            os.environ.setdefault("KINETO_LOG_LEVEL", "6")
         started = profile(activities=activities)
         started.start()
         self._profile = started

@@ -47,8 +47,9 @@ def traced(folder: Path) -> list[dict[str, Any]]:
     return events
 
 
-def test_a_trace_has_the_steps_that_were_asked_for(tmp_path: Path) -> None:
+def test_a_trace_has_the_steps_that_were_asked_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     lines = trained(tmp_path, 2, 4, 10)
+    assert capfd.readouterr() == ("", ""), "torch says nothing of its own"
     assert sum(event.get("name") == "aten::mm" for event in traced(tmp_path)) == 3
     table = RunPaths(tmp_path).profile_table.read_text()
     assert table.splitlines()[0].split() == ["kernel", "calls", "cpu", "ms", "share"]
