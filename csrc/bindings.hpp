@@ -1,5 +1,5 @@
-// One function for each kernel family (a folder of csrc/), which adds the family's functions to the module, and what
-// several of them need for it.
+// For each kernel family (a folder of csrc/) the function that adds its functions to the module, and the helpers that
+// these functions share.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -15,13 +15,13 @@ void bind_bitpack(pybind11::module_& module);
 void bind_rans(pybind11::module_& module);
 void bind_trellis(pybind11::module_& module);
 
-// An address as it comes from Python.
+// The pointer for an address that Python passes as an integer; 0 becomes a null pointer.
 template <typename T>
 T* at(uintptr_t address) {
     return reinterpret_cast<T*>(address);
 }
 
-// The names of a family's paths, which end with a nullptr.
+// The names of the paths of a kernel family, in their order; `paths` ends with a nullptr.
 template <typename Path>
 pybind11::list names_of(const Path* const* paths) {
     pybind11::list names;
@@ -29,7 +29,9 @@ pybind11::list names_of(const Path* const* paths) {
     return names;
 }
 
-// The last of a family's paths, which is the fastest, or the named one.
+// The named path of a family, or, for "", the last one, which is the fastest.
+//
+// Throws std::invalid_argument for a path that this CPU cannot run.
 template <typename Path>
 const Path& path_of(const Path* const* paths, const std::string& family, const std::string& name) {
     const Path* chosen = nullptr;

@@ -9,14 +9,14 @@ pybind11::bytes encode(uintptr_t values, uint64_t rows, uint64_t cols, int bits)
     std::vector<uint8_t> blob;
     {
         pybind11::gil_scoped_release release;
-        blob = rans::encode(reinterpret_cast<const int8_t*>(values), {rows, cols}, bits);
+        blob = rans::encode(at<const int8_t>(values), {rows, cols}, bits);
     }
     return {reinterpret_cast<const char*>(blob.data()), blob.size()};
 }
 
 void decode(uintptr_t blob, size_t size, uintptr_t values, uint64_t count) {
     pybind11::gil_scoped_release release;
-    rans::decode(reinterpret_cast<const uint8_t*>(blob), size, reinterpret_cast<int8_t*>(values), count);
+    rans::decode(at<const uint8_t>(blob), size, at<int8_t>(values), count);
 }
 
 }  // namespace

@@ -8,22 +8,18 @@ namespace {
 void quantize(uintptr_t weights, uintptr_t steps, uintptr_t shrink, uint64_t matrices, uint64_t rows, uint64_t cols,
               int states, uintptr_t values, int threads) {
     pybind11::gil_scoped_release release;
-    const trellis::Problem problem{reinterpret_cast<const float*>(weights), reinterpret_cast<const float*>(steps),
-                                   reinterpret_cast<const double*>(shrink), matrices, rows, cols};
-    trellis::quantize(problem, states, reinterpret_cast<int8_t*>(values), threads);
+    const trellis::Problem problem{
+        at<const float>(weights), at<const float>(steps), at<const double>(shrink), matrices, rows, cols};
+    trellis::quantize(problem, states, at<int8_t>(values), threads);
 }
 
 void quantize_block(uintptr_t weights, uintptr_t factor, uintptr_t steps, uintptr_t shrink, uint64_t matrices,
                     uint64_t width, uint64_t rows, int states, uintptr_t values, uintptr_t errors, int threads) {
     pybind11::gil_scoped_release release;
-    const trellis::Block block{reinterpret_cast<float*>(weights),
-                               reinterpret_cast<const float*>(factor),
-                               reinterpret_cast<const float*>(steps),
-                               reinterpret_cast<const double*>(shrink),
-                               matrices,
-                               width,
+    const trellis::Block block{at<float>(weights),       at<const float>(factor), at<const float>(steps),
+                               at<const double>(shrink), matrices,                width,
                                rows};
-    trellis::quantize_block(block, states, reinterpret_cast<int8_t*>(values), reinterpret_cast<float*>(errors), threads);
+    trellis::quantize_block(block, states, at<int8_t>(values), at<float>(errors), threads);
 }
 
 }  // namespace

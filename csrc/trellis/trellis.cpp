@@ -1,8 +1,8 @@
 #include "trellis.hpp"
 
 #include <algorithm>
+#include <future>
 #include <limits>
-#include <thread>
 #include <vector>
 
 namespace golf::trellis {
@@ -17,7 +17,7 @@ inline double nearest(double x) {
     return (x + kOneAndAHalf) - kOneAndAHalf;
 }
 
-// What the integers of a row may be for one column, by subset.
+// For one value of a column: the best integer of each subset, and the cost of taking it.
 struct Choice {
     double cost[kSubsets];
     int8_t integer[kSubsets];
@@ -91,7 +91,7 @@ template <int kStates>
 void solve(const Problem& problem, uint64_t begin, uint64_t end, int8_t* values) {
     const uint64_t rows = problem.rows, cols = problem.cols;
     Column<kStates> column(rows);
-    // Some columns at a time as rows: what lies side by side in memory is then read and written together.
+    // kColumnsAtOnce columns are transposed together, so that neighbours in memory are read and written together.
     std::vector<float> weights(kColumnsAtOnce * rows);
     std::vector<int8_t> integers(kColumnsAtOnce * rows);
     while (begin < end) {
@@ -139,16 +139,19 @@ void solve(const Block& block, uint64_t begin, uint64_t end, int8_t* values, flo
     }
 }
 
-// work(begin, end) for pieces of 0 to `count` of about equal size, one on this thread.
+// work(begin, end) for consecutive pieces of the range from 0 to `count`, of about equal size, each on a thread of its
+// own, this one among them. An exception of a piece is thrown here once all threads have ended.
 template <typename Work>
 void share_out(uint64_t count, int threads, const Work& work) {
     const uint64_t workers = std::clamp<uint64_t>(static_cast<uint64_t>(std::max(threads, 1)), 1, count);
-    std::vector<std::thread> helpers;
+    std::vector<std::future<void>> helpers;  // their destructors wait, also where an exception leaves this function
+    helpers.reserve(workers - 1);
     for (uint64_t worker = 1; worker < workers; worker++) {
-        helpers.emplace_back(work, count * worker / workers, count * (worker + 1) / workers);
+        const uint64_t begin = count * worker / workers, end = count * (worker + 1) / workers;
+        helpers.push_back(std::async(std::launch::async, [&work, begin, end] { work(begin, end); }));
     }
     work(0, count / workers);
-    for (std::thread& helper : helpers) helper.join();
+    for (std::future<void>& helper : helpers) helper.get();
 }
 
 }  // namespace
