@@ -107,6 +107,8 @@ def as_typed(flags: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
+        if not flags:
+            raise
         names = "|".join(map(re.escape, flags))
         said = re.sub(rf"(?<![\w./-])(?:--)?({names})(?![\w./-])", lambda found: flags[found[1]], str(error))
         raise InputError(said) from error

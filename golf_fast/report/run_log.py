@@ -156,7 +156,7 @@ def _appending(path: Path) -> IO[bytes]:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("ab", buffering=0)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({reason(error)}); name a folder that can") from error
+        raise InputError(f"{path}: cannot be written ({reason(error)}); a folder that can is needed") from error
 
 
 def _close(file: IO[bytes]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from golf_fast import machine
-from golf_fast.arguments import call
+from golf_fast.arguments import as_typed, call
 from golf_fast.compress import read_artifact
 from golf_fast.config import ScoreConfig, compiles
 from golf_fast.console import exit_with
@@ -64,11 +64,15 @@ def rescore(
                 f"{run}: an artifact without its run needs --tokens SHARD and --tokenizer MODEL, or --data"
             )
         config = loaded.config
+        typed = {"score.ttt": "--ttt"} if ttt else {}
         if streaming:
-            config = replace(config, ttt=ttt or "off", streaming=True)
-        elif ttt is not None:
-            config = replace(config, ttt=ttt, streaming=config.streaming and ttt == "off")
-        _score(loaded, config, ranks)
+            typed["score.streaming"] = "--streaming"
+        with as_typed(typed):
+            if streaming:
+                config = replace(config, ttt=ttt or "off", streaming=True)
+            elif ttt is not None:
+                config = replace(config, ttt=ttt, streaming=config.streaming and ttt == "off")
+            _score(loaded, config, ranks)
 
 
 def _score(loaded: Scorable, config: ScoreConfig, ranks: Ranks) -> None:

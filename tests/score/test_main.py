@@ -152,7 +152,7 @@ def test_a_model_with_windows_is_streamed_from_its_artifact(
     write_shard(tmp_path / "long.bin", long)
     flags = ["--device", "cpu", "--tokens", tmp_path / "long.bin", "--tokenizer", made / "tokenizer.model"]
     assert run(monkeypatch, made / "artifact.golf", *flags, "--streaming") == 2
-    assert "score.streaming is True: model.window is (0,)" in capsys.readouterr().err
+    assert "error: --streaming is True: model.window is (0,)" in capsys.readouterr().err
     windowed = dataclasses.replace(MODEL, window=(6, 9))
     settings = CompressConfig()
     weights = quantize(upstream.export(GPT(windowed, seed=3)), settings)
