@@ -216,7 +216,7 @@ class _Attention:
         return self._backward(tiles)[which == "d_key_value"]
 
     def _backward(self, tiles: Any) -> tuple[Launch, Launch]:
-        from golf_fast.ops.qk_norm_rope.reference import EPS
+        from golf_fast.ops.rms_norm.reference import EPS
 
         parts = _floats(self.launches.origin_parts(self.q, self.shapes.kv_heads, tiles), self.device)
         origin = self.launches.Origin(self.raw_q, self.raw_k, self.gain, self.cos, self.sin, EPS, parts)
@@ -271,8 +271,8 @@ def _normed(x: torch.Tensor) -> torch.Tensor:
 
 def _of_norm_and_rotation(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
     from golf_fast.ops.qk_norm_rope import triton
-    from golf_fast.ops.qk_norm_rope.reference import EPS
     from golf_fast.ops.qk_norm_rope.triton import Block, choose_block
+    from golf_fast.ops.rms_norm.reference import EPS
 
     s = shapes
     heads = (s.heads, s.kv_heads, s.kv_heads)
@@ -308,8 +308,8 @@ def _of_norm_and_rotation(shapes: Shapes, device: torch.device) -> Iterator[Kern
 def _of_residual_mix(shapes: Shapes, device: torch.device) -> Iterator[Kernel]:
     """Where a block of the second half begins: it takes up a skip, and no gradient of its stream comes in."""
     from golf_fast.ops.residual_mix import triton
-    from golf_fast.ops.residual_mix.reference import EPS
     from golf_fast.ops.residual_mix.triton import Block, choose_block
+    from golf_fast.ops.rms_norm.reference import EPS
 
     tokens, dim, processors = shapes.tokens, shapes.dim, _processors(device)
     x, x0, branch, skip, d_mixed, d_normed = (_draw((tokens, dim), device, seed) for seed in range(11, 17))

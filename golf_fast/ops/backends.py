@@ -53,6 +53,13 @@ def anywhere(device_kind: str) -> None:
     """The `obstacle` of an implementation that runs on every device."""
 
 
+REFERENCE = Candidate("reference", "plain PyTorch runs anywhere", anywhere)
+"""The definition of an op in plain PyTorch, which most ops list last."""
+PLAIN = Candidate("plain", "PyTorch's own, which a compiler fuses with what is around it", anywhere)
+"""The definition of an op where it is the preferred choice on a GPU. REFERENCE is listed after it, so that a request
+for "reference" is met too."""
+
+
 def register(op: str, *candidates: Candidate) -> None:
     """Declare the implementations of `op`, the preferred first; the last must run on every device."""
     assert candidates[-1].obstacle("cpu") is None, f"{op} has no implementation for a CPU"

@@ -13,6 +13,9 @@ import torch
 
 from golf_fast.ops.backends import VARIABLE
 
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""The dtypes of the Triton kernels without matrix products; see `product_dtypes` for the others."""
+
 
 def refuse(op: str, thing: str, expected: str) -> NoReturn:
     """Raise a ValueError that says what `thing` is and that it must be `expected`."""

@@ -31,7 +31,7 @@ backends.register(
     backends.Candidate("native", "golf_fast._C has it for this device", native.obstacle),
     # No step waits for it, so a GPU without CUDA in the extension trains all the same.
     backends.Candidate("plain", "PyTorch's own; weights are packed and unpacked once a run", backends.anywhere),
-    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
+    backends.REFERENCE,
 )
 
 

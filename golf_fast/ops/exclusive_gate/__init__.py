@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from golf_fast.ops import backends, passes
-from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
+from golf_fast.ops.checks import KERNEL_DTYPES, refuse, require_dtype, require_like, takes_more
 from golf_fast.ops.exclusive_gate import operators, reference
 from golf_fast.ops.launch import triton_obstacle
 
@@ -22,7 +22,7 @@ backends.register(
         ("cpu",),
     ),
     passes.candidate("a pass over the heads each way"),
-    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
+    backends.REFERENCE,
 )
 
 
@@ -75,7 +75,7 @@ def check(y: torch.Tensor, v: torch.Tensor | None, gate: torch.Tensor | None, fo
     if gate is not None:
         require_like(OP, "gate", gate, y, "y", shape=(rows, length, heads))
     if for_triton:
-        require_dtype(OP, "y", y.dtype, (torch.float32, torch.bfloat16, torch.float16), "reference")
+        require_dtype(OP, "y", y.dtype, KERNEL_DTYPES, "reference")
         if head_dim > 256:
             refuse(OP, f"head_dim is {head_dim}", "at most 256" + takes_more(OP, "reference"))
         if rows * length * heads >= 2**31:

@@ -14,8 +14,8 @@ OP = "lane_mix"
 backends.register(
     OP,
     passes.candidate("a pass over its rows each way"),
-    backends.Candidate("plain", "PyTorch's own, which a compiler fuses with what is around it", backends.anywhere),
-    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),  # to be asked for by that name
+    backends.PLAIN,
+    backends.REFERENCE,
 )
 
 

@@ -21,7 +21,7 @@ backends.register(
         ("cpu",),
     ),
     passes.candidate("sum and factor in one pass"),
-    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
+    backends.REFERENCE,
 )
 
 

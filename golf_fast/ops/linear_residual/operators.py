@@ -8,7 +8,7 @@ import torch
 
 from golf_fast.ops import passes
 from golf_fast.ops.launch import architecture, multiprocessors
-from golf_fast.ops.linear_residual.reference import EPS
+from golf_fast.ops.rms_norm.reference import EPS
 
 OP = "linear_residual"
 

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-EPS = 1.1920929e-07
+from golf_fast.ops.rms_norm.reference import EPS
 
 
 def linear_residual(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

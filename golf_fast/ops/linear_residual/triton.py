@@ -17,7 +17,7 @@ import triton.language as tl
 
 from golf_fast.ops.gemm import Tiles, halves_of, load_tile, store_tile, tile_view
 from golf_fast.ops.launch import Launch
-from golf_fast.ops.linear_residual.reference import EPS
+from golf_fast.ops.rms_norm.reference import EPS
 
 OP = "linear_residual"
 

@@ -22,7 +22,7 @@ backends.register(
         "sums are added within the products, on a CPU",
         lambda kind: None if kind == "cpu" else "made for a CPU",
     ),
-    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
+    backends.REFERENCE,
 )
 
 

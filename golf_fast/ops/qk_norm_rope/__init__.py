@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from golf_fast.ops import backends, passes
-from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
+from golf_fast.ops.checks import KERNEL_DTYPES, refuse, require_dtype, require_like, takes_more
 from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.qk_norm_rope import operators, reference
 
@@ -23,7 +23,7 @@ backends.register(
         ("cpu",),
     ),
     passes.candidate("a pass over queries and keys each way"),
-    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
+    backends.REFERENCE,
 )
 
 
@@ -89,7 +89,7 @@ def check(
     if cos.requires_grad or sin.requires_grad:
         refuse(OP, "cos or sin requires a gradient", "a constant")
     if for_triton:
-        require_dtype(OP, "q", q.dtype, (torch.float32, torch.bfloat16, torch.float16), "reference")
+        require_dtype(OP, "q", q.dtype, KERNEL_DTYPES, "reference")
         if head_dim > 256:
             refuse(OP, f"head_dim is {head_dim}", "at most 256" + takes_more(OP, "reference"))
         if rows * length >= 2**31:

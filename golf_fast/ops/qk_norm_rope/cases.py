@@ -8,6 +8,7 @@ import torch
 
 from golf_fast.ops.qk_norm_rope import qk_norm_rope, reference
 from golf_fast.ops.registry import Build, Cases, OperatorCall, Sample
+from golf_fast.ops.rms_norm.reference import EPS
 
 # (rows, length, heads, kv heads, head dim, pairs): one token; the full rotation; a part of it; no powers of two, so
 # that every mask is used.
@@ -75,9 +76,9 @@ def _builds_of(arch: int, heads: int, kv_heads: int, head_dim: int, pairs: int) 
     inputs = q, k, empty(heads), empty(2048, pairs), empty(2048, pairs)
     d_gain = empty(triton.programs(q), heads, dtype=torch.float32)
     label = f"{heads}/{kv_heads} heads of {head_dim}, {pairs} pairs"
-    forward = triton.forward(*inputs, reference.EPS, q_other, k_other)
+    forward = triton.forward(*inputs, EPS, q_other, k_other)
     yield Build(f"forward {label}", arch, forward, tensor_cores=False)
-    backward = triton.backward(q_other, k_other, *inputs, reference.EPS, d_q, d_k, d_gain)
+    backward = triton.backward(q_other, k_other, *inputs, EPS, d_q, d_k, d_gain)
     yield Build(f"backward {label}", arch, backward, tensor_cores=False)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-EPS = 1.1920929e-07
+from golf_fast.ops.rms_norm.reference import EPS
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -8,9 +8,9 @@ import torch
 
 from golf_fast.ops import passes
 from golf_fast.ops.qk_norm_rope.cases import random_arguments
-from golf_fast.ops.qk_norm_rope.reference import EPS
 from golf_fast.ops.qkv_attention import qkv_attention, reference
 from golf_fast.ops.registry import Build, Cases, OperatorCall, Sample
+from golf_fast.ops.rms_norm.reference import EPS
 from golf_fast.ops.window_attention.cases import cumulative
 from golf_fast.ops.window_attention.reference import document_bounds
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from golf_fast.ops.qk_norm_rope.native import turn, turn_back
-from golf_fast.ops.qk_norm_rope.reference import EPS
 from golf_fast.ops.qkv_attention.reference import split
+from golf_fast.ops.rms_norm.reference import EPS
 from golf_fast.ops.window_attention import native
 from golf_fast.ops.window_attention.native import heads_of
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from golf_fast.ops.qk_norm_rope.reference import EPS
 from golf_fast.ops.qkv_attention.reference import split
+from golf_fast.ops.rms_norm.reference import EPS
 
 
 @torch.library.custom_op("golf_fast::qkv_attention_forward", mutates_args=())

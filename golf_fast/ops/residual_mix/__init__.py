@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from golf_fast.ops import backends, passes
-from golf_fast.ops.checks import refuse, require_dtype, require_like, takes_more
+from golf_fast.ops.checks import KERNEL_DTYPES, refuse, require_dtype, require_like, takes_more
 from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.residual_mix import operators, reference
 
@@ -23,7 +23,7 @@ backends.register(
         ("cpu",),
     ),
     passes.candidate("a pass over its rows each way"),
-    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
+    backends.REFERENCE,
 )
 
 
@@ -88,7 +88,7 @@ def _check(
     width = x.shape[-1]
     layout: Literal["any", "contiguous"] = "contiguous" if for_triton else "any"
     if for_triton:
-        require_dtype(OP, "x", x.dtype, (torch.float32, torch.bfloat16, torch.float16), "reference")
+        require_dtype(OP, "x", x.dtype, KERNEL_DTYPES, "reference")
         if not 0 < width <= 4096:
             refuse(OP, f"the last dimension of x is {width}", "1 to 4096" + takes_more(OP, "reference"))
         if x.numel() // width > 2**30:

@@ -8,6 +8,7 @@ import torch
 
 from golf_fast.ops.registry import Build, Cases, OperatorCall, Sample
 from golf_fast.ops.residual_mix import reference, residual_mix
+from golf_fast.ops.rms_norm.reference import EPS
 
 # shape of x, branch, skip: one row; no power of two, so that every mask is used; more rows than one round of the
 # interpreter's programs takes; each of branch and skip without the other
@@ -94,7 +95,7 @@ def _builds_of(arch: int, width: int, branch: bool, skip: bool, out: bool) -> It
     stream = like_x() if branch or skip else None
     of_skip, weight, d_skip = (like_x(), empty(width), like_x()) if skip else (None, None, None)
     d_out = like_x() if out else None
-    forward = triton.forward(x, x0, mix, of_branch, of_skip, weight, reference.EPS, stream, mixed, normed, rstd)
+    forward = triton.forward(x, x0, mix, of_branch, of_skip, weight, EPS, stream, mixed, normed, rstd)
     label = f"width {width}" + " with branch" * branch + " with skip" * skip
     yield Build(f"forward {label}", arch, forward, tensor_cores=False)
     parts = empty(triton.programs(x, processors=132), 3 if skip else 2, width, dtype=torch.float32)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from golf_fast.ops import passes
-from golf_fast.ops.residual_mix.reference import EPS
+from golf_fast.ops.rms_norm.reference import EPS
 
 OP = "residual_mix"
 

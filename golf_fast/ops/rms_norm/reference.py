@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional as F
 
 EPS = 1.1920929e-07
+"""Epsilon of every RMS norm: the machine epsilon of float32, which is added to the mean square."""
 
 
 def rms_norm(x: torch.Tensor) -> torch.Tensor:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import torch
 
 from golf_fast.ops import backends
-from golf_fast.ops.checks import refuse, require_dtype, require_like
+from golf_fast.ops.checks import KERNEL_DTYPES, refuse, require_dtype, require_like
 from golf_fast.ops.launch import triton_obstacle
 from golf_fast.ops.update import operators, reference
 from golf_fast.ops.update.reference import Factors
 
 OP = "update"
-_TAKEN = (torch.float32, torch.bfloat16, torch.float16)
 
 backends.register(
     OP,
     backends.Candidate("triton", "a launch for all factors and one for momentum", triton_obstacle, ("cpu",)),
-    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
+    backends.REFERENCE,
 )
 
 
@@ -83,6 +82,6 @@ def nesterov(
         require_like(OP, "failed", failed, gradient, "gradient", shape=(), dtype=torch.float32)
     if backends.resolve(OP, gradient.device).name == "reference":
         return reference.nesterov(gradient, momentum, mu, clip, failed)
-    require_dtype(OP, "gradient", gradient.dtype, _TAKEN, "reference")
+    require_dtype(OP, "gradient", gradient.dtype, KERNEL_DTYPES, "reference")
     direction: torch.Tensor = operators.nesterov(gradient, momentum, mu, clip, failed)
     return direction

@@ -32,7 +32,7 @@ backends.register(
         lambda kind: None if kind == "cpu" else "made for a CPU",
     ),
     backends.Candidate("sdpa", "torch's scaled_dot_product_attention; a window is a mask to it", backends.anywhere),
-    backends.Candidate("reference", "plain PyTorch runs anywhere", backends.anywhere),
+    backends.REFERENCE,
 )
 
 
