@@ -5,6 +5,7 @@ Scoring, the result of a run and an audit all call `judge`; no statement of a fi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -235,30 +236,42 @@ def _judge_overlap(facts: Facts, found: list[str], unjudged: list[str]) -> None:
 
 
 def _judge_time(facts: Facts, found: list[str], unjudged: list[str]) -> None:
-    ranked = on_ranked_machine(facts)
     if facts.train_limit is not None:
         if facts.train_limit <= 0:
             unjudged.append("V9, V11: training had no limit of time")
         elif facts.train_seconds is None:
             unjudged.append("V9, V11: no record says how long training took")
         else:
-            # On that machine a run cannot allow itself more time than the challenge does.
-            limit = min(facts.train_limit, TRAIN_LIMIT_SECONDS) if ranked else facts.train_limit
+            limit = train_limit(facts)
             quantized = facts.quantize_seconds or 0.0
             if quantized > 0 and facts.train_seconds + quantized > limit:
                 found.append("V9")
             if facts.train_seconds > limit:
                 found.append("V11")
-    limit = facts.eval_limit or 0.0
-    if ranked:
-        limit = min(limit or EVALUATION_LIMIT_SECONDS, EVALUATION_LIMIT_SECONDS)
     if facts.eval_seconds is None and facts.finished and facts.train_limit is not None:
         unjudged.append("V11: no record says how long the evaluation took")
-    if facts.eval_seconds is not None and 0 < limit < facts.eval_seconds:
+    if facts.eval_seconds is not None and facts.eval_seconds > eval_limit(facts):
         found.append("V11")
-    if ranked is False:
+    if on_ranked_machine(facts) is False:
         machine = f"{facts.world_size} x {facts.device}"
         unjudged.append(f"time: limits are meant for {RANKED_DEVICES}, this ran on {machine}")
+
+
+def train_limit(facts: Facts) -> float:
+    """Seconds that training may take: the limit of the run, on the challenge's machine at most that of the challenge;
+    infinity without a limit."""
+    return _limit(facts, facts.train_limit, TRAIN_LIMIT_SECONDS)
+
+
+def eval_limit(facts: Facts) -> float:
+    """Seconds that the evaluation may take: the limit of the run, on the challenge's machine at most that of the
+    challenge; infinity without a limit."""
+    return _limit(facts, facts.eval_limit, EVALUATION_LIMIT_SECONDS)
+
+
+def _limit(facts: Facts, own: float | None, of_the_challenge: float) -> float:
+    own = own or math.inf
+    return min(own, of_the_challenge) if on_ranked_machine(facts) else own
 
 
 def on_ranked_machine(facts: Facts) -> bool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from golf_fast.data.overlap import Overlap
 from golf_fast.rules import is_legal
-from golf_fast.score.verdict import Facts, Records, judge
+from golf_fast.score.verdict import Facts, Records, eval_limit, judge, train_limit
 
 Event = dict[str, Any]
 BEGIN: Event = {"event": "begin", "targets": 100}
@@ -160,3 +161,19 @@ def test_weights_that_change_have_learned_from_what_is_on_record(between: list[E
     assert judge(records, FULL).violations == violations
     assert records.unexplained == (len(events) if violations else 0)
     assert records.violations == dict.fromkeys(violations, len(events))
+
+
+@pytest.mark.parametrize(
+    ("own", "device", "found"),
+    [
+        (700.0, "NVIDIA H100 80GB HBM3", 600.0),
+        (None, "NVIDIA H100 80GB HBM3", 600.0),
+        (0.0, "NVIDIA H100 80GB HBM3", 600.0),
+        (300.0, "NVIDIA H100 80GB HBM3", 300.0),
+        (700.0, "a CPU", 700.0),
+        (0.0, "a CPU", math.inf),
+    ],
+)
+def test_the_limits_of_a_run(own: float | None, device: str, found: float) -> None:
+    facts = Facts(train_limit=own, eval_limit=own, device=device, world_size=8)
+    assert train_limit(facts) == eval_limit(facts) == found

@@ -8,9 +8,8 @@ from typing import Any
 
 from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
-from golf_fast.rules import EVALUATION_LIMIT_SECONDS
 from golf_fast.runs.schedule import RecordedSchedule, Times
-from golf_fast.score.verdict import Facts, on_ranked_machine
+from golf_fast.score.verdict import Facts, eval_limit
 
 _SLACK_SECONDS = {"train": math.inf, "compress": 120.0}
 """What a stage may take beside the work that its clock is about: warm-up and validation, the coding of the artifact."""
@@ -69,7 +68,10 @@ def _evaluation(evidence: Evidence) -> list[Finding]:
         return [unknown("V11", "the time of the evaluation is not on record", "result.json eval_seconds")]
     stage, where = SCORED_IN[evidence.config.score.ttt == "off"], "result.json eval_seconds"
     found, whole = _within(evidence, stage, seconds, "V11", where), _seconds_of(evidence, stage)
-    limit = eval_limit(evidence)
+    result = evidence.result
+    limit = eval_limit(
+        Facts(eval_limit=evidence.config.score.max_seconds, device=result.device, world_size=result.world_size)
+    )
     events = evidence.events
     cuts = 0 if isinstance(events, Missing) else sum(event["event"] == "limit" for event in events)
     if cuts and seconds < _HURRIED * evidence.config.score.max_seconds:
@@ -84,13 +86,6 @@ def _evaluation(evidence: Evidence) -> list[Finding]:
         )
         return [unknown("V11", text, where)]
     return found
-
-
-def eval_limit(evidence: Evidence) -> float:
-    """Seconds that the evaluation may take: the run's own limit, on the challenge's machine at most the challenge's."""
-    own = evidence.config.score.max_seconds or math.inf
-    facts = Facts(device=evidence.result.device, world_size=evidence.result.world_size)
-    return min(own, EVALUATION_LIMIT_SECONDS) if on_ranked_machine(facts) else own
 
 
 def _within(evidence: Evidence, stage: str, seconds: float, rule: str, where: str) -> list[Finding]:

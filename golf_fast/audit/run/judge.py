@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from golf_fast.errors import InputError, printable
 from golf_fast.files import sha256
 from golf_fast.rules import VIOLATIONS, variant_of
 from golf_fast.runs.schedule import Times
-from golf_fast.score.verdict import Facts, Records, Verdict, judge
+from golf_fast.score.verdict import Facts, Records, Verdict, eval_limit, judge, train_limit
 
 _BY_RECORD = ("V1", "V3", "V8", "V9", "V11")
 """Rules that `golf_fast.score.verdict` reads off the ledger and the facts of a run."""
@@ -250,10 +251,13 @@ def _broken(rule: str, evidence: Evidence, facts: Facts) -> Finding | None:
         )
     if rule == "V9":
         text = f"training took {facts.train_seconds:g} s and quantizing {facts.quantize_seconds:g} s of"
-        return flagged(rule, f"{text} {facts.train_limit:g} s", evidence.paths.schedule.name)
+        return flagged(rule, f"{text} {train_limit(facts):g} s", evidence.paths.schedule.name)
     if rule == "V11":
-        said = f"training took {facts.train_seconds} s (limit {facts.train_limit:g}), the evaluation"
-        return flagged(rule, f"{said} {facts.eval_seconds} s (limit {facts.eval_limit or 600:g})")
+        return flagged(
+            rule,
+            f"{_took('training', facts.train_seconds, train_limit(facts))}, "
+            f"{_took('the evaluation', facts.eval_seconds, eval_limit(facts))}",
+        )
     if rule == "V8":
         events = evidence.events
         targets = 0 if isinstance(events, Missing) or not events else events[0].get("targets", 0)
@@ -261,6 +265,12 @@ def _broken(rule: str, evidence: Evidence, facts: Facts) -> Finding | None:
         name = f"the variant is {facts.variant}" if facts.variant else ""
         return flagged(rule, f"{targets:,} targets were scored; {', '.join(filter(None, (whole, name)))}")
     return None
+
+
+def _took(what: str, seconds: float | None, limit: float) -> str:
+    """The seconds that a stage took and its limit, for people."""
+    took = "an unknown time" if seconds is None else f"{seconds} s"
+    return f"{what} took {took} ({f'limit {limit:g}' if limit < math.inf else 'no limit'})"
 
 
 def _followed(rule: str, facts: Facts, lines: int) -> str:
