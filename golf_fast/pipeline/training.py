@@ -12,6 +12,7 @@ import torch
 from golf_fast.config import compiles
 from golf_fast.data import Batches
 from golf_fast.model import GPT, upstream
+from golf_fast.model.compilation import compiled
 from golf_fast.pipeline.budget import Budget
 from golf_fast.pipeline.context import Context
 from golf_fast.pipeline.inputs import Inputs
@@ -75,7 +76,7 @@ def train_model(
         separate=config.model.separate_documents,
     )
 
-    loss = torch.compile(model, dynamic=False) if compiles(config.train.compile, ranks.device.type) else model
+    loss = compiled(model) if compiles(config.train.compile, ranks.device.type) else model
     trainer = Trainer(model, loss, batches, schedule.config, ranks)
     trained = train(
         trainer,

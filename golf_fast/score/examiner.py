@@ -18,6 +18,7 @@ from golf_fast.config import ScoreConfig, compiles
 from golf_fast.distributed import Ranks
 from golf_fast.model import GPT
 from golf_fast.model.adapters import Adapters
+from golf_fast.model.compilation import compiled
 from golf_fast.score import digest
 from golf_fast.score.ledger import Hash, Ledger, LegalityError, Ranges
 from golf_fast.score.pace import Pace
@@ -95,7 +96,9 @@ class Examiner:
         self._progress = progress
         self._compiled: TokenLosses | None = None
         if compiles(config.compile, rows.device.type):
-            self._compiled = _compiled(model.token_losses)
+            # One graph for the whole pass. A graph break or an extra recompilation is an error, since an uncompiled
+            # pass over the challenge's tokens may exceed its time.
+            self._compiled = compiled(model.token_losses, fullgraph=True)
         dtype = torch.float64 if getattr(model, "compute_dtype", None) == torch.float64 else torch.float32
         # The losses of other ranks' targets are 0; the extra last element receives those of padding.
         self._losses = torch.zeros(rows.targets + 1, dtype=dtype, device=rows.device)
@@ -373,14 +376,3 @@ def _functions(model: torch.nn.Module) -> list[object]:
     hooks = [hook for _, name, value in named if name.endswith("_hooks") for hook in value.values()]
     own = [value for module, name, value in named if callable(value) and callable(getattr(type(module), name, None))]
     return own + hooks
-
-
-def _compiled(token_losses: TokenLosses) -> TokenLosses:
-    """One graph for the whole pass. A graph break or an extra recompilation is an error, since an uncompiled pass over
-    the challenge's tokens may exceed its time."""
-    from torch._inductor import exc
-
-    # When torch 2.11 meets an op first it writes out the op's arguments, with all that they were made of, for its log:
-    # the last block begins at a later position and has ops of its own, and the text grows eightfold with each block.
-    exc.OperatorIssue.operator_str = staticmethod(lambda target, args, kwargs: str(target))  # type: ignore[method-assign]
-    return torch.compile(token_losses, dynamic=False, fullgraph=True)

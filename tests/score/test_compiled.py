@@ -14,7 +14,6 @@ from torch import Tensor
 
 from golf_fast.config import ScoreConfig, compiles
 from golf_fast.ops import backends
-from golf_fast.score import examiner
 from golf_fast.score.ttt import weights
 from golf_fast.score_config import DocumentsConfig, PhasedConfig
 
@@ -126,18 +125,3 @@ def test_auto_compiles_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         score(Tables(), TOKENS, small_config(compile="on"))
     settings = [(setting, kind) for setting in ("auto", "on", "off") for kind in ("cpu", "cuda")]
     assert [pair for pair in settings if compiles(*pair)] == [("auto", "cuda"), ("on", "cpu"), ("on", "cuda")]
-
-
-def test_a_compiler_writes_out_no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text of what a deep graph's last ops are made of does not fit a memory."""
-    from torch._inductor import exc
-
-    class Deep:
-        def __repr__(self) -> str:
-            raise AssertionError("written out")
-
-    monkeypatch.setattr(exc.OperatorIssue, "operator_str", staticmethod(lambda *given: "".join(map(str, given))))
-    with pytest.raises(AssertionError, match="written out"):
-        exc.MissingOperatorWithoutDecomp("an op", [Deep()], {})
-    examiner._compiled(lambda *given: torch.zeros(1))
-    assert "an op" in str(exc.MissingOperatorWithoutDecomp("an op", [Deep()], {}))

@@ -15,6 +15,7 @@ from golf_fast.config import Compile, ScoreConfig, compiles
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
+from golf_fast.model.compilation import compiled
 from golf_fast.model.parameters import Row
 from golf_fast.score.rows import TrainingRows
 
@@ -82,7 +83,7 @@ class WeightTrainer:
         self._compiled_rows = compiled_rows
         self._loss: Callable[..., Tensor] = model
         if compiles(descent.compile, ranks.device.type):
-            self._loss = torch.compile(model, dynamic=False, fullgraph=True)
+            self._loss = compiled(model, fullgraph=True)
         self._optimizer: torch.optim.Optimizer
         if descent.optimizer == "sgd":
             self._optimizer = torch.optim.SGD(self._parameters, lr=descent.lr, momentum=descent.momentum)
