@@ -30,8 +30,14 @@ GRACE = 3.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage, and its seconds: "done", "failed (exit code N)", "cut off" or "left out", which is no
-    failure where nobody gave what it needs (`unasked`)."""
+    """How a stage ended.
+
+    Attributes:
+        stage: name of the stage.
+        end: "done", "failed (exit code N)", "cut off" or "left out".
+        seconds: wall time of the stage.
+        unasked: whether it was left out because an option that it needs was not given, which is no failure.
+    """
 
     stage: str
     end: str

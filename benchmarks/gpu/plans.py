@@ -31,12 +31,12 @@ class Stage:
     """A program that is run to its end or to its limit.
 
     Attributes:
-        name: for people.
-        limit: seconds.
+        name: name for people.
+        limit: limit of its wall time, in seconds.
         command: arguments of `python`.
-        rehearsal: arguments that run as much of it as a machine without a GPU can.
-        environment: what it has besides this program's.
-        leaves: files in the checkout that are copied beside the measurements, for as far as it came.
+        rehearsal: arguments of `python` that run as much of the stage as a machine without a GPU can.
+        environment: environment variables that are set besides those of this program.
+        leaves: files in the checkout that are copied to the measurements after the stage, if they exist.
     """
 
     name: str

@@ -15,7 +15,7 @@ from golf_fast.ops.bitpack import WIDTHS, native, planes_size, reference
 
 DEVICE = "cuda"
 UNPACKED_BYTES = 64 << 20
-"""Of the int8, bf16 or float32 side of a single matrix: more than the L2 cache holds."""
+"""Size of the int8, bf16 or float32 side of a single matrix, in bytes: more than the L2 cache holds."""
 COLS = 512
 POISON = 0xAA
 """Byte that outputs are filled with before a gate looks at them; none is right when full of it."""
@@ -29,7 +29,7 @@ Gate = Callable[[], str | None]
 
 
 class Matrix(NamedTuple):
-    """Its shape, and the width of its integers."""
+    """The shape of a matrix, and the width of its integers in bits."""
 
     rows: int
     cols: int
@@ -41,7 +41,7 @@ class Work:
     """One of the four functions.
 
     Attributes:
-        title: of a case, with the packed side and the unpacked side.
+        title: title of a case, a format string with the fields `packed` and `unpacked`.
         unpacked: dtype of the unpacked side.
         scaled: whether a scale for each row goes in or out.
         packs: whether it makes planes; then, unless it is recorded, it waits for the GPU to check its input.
@@ -145,7 +145,7 @@ class Job:
 
     @functools.cached_property
     def inputs(self) -> list[Tensors]:
-        """Of each matrix: normally distributed weights, quantized where the work starts from integers."""
+        """The inputs for each matrix: normally distributed weights, quantized where the work starts from integers."""
         generator = torch.Generator(DEVICE).manual_seed(0)
         return [self._inputs(matrix, generator) for matrix in self.matrices]
 
@@ -169,7 +169,7 @@ class Job:
 
     @functools.cached_property
     def outputs(self) -> list[Tensors]:
-        """Where ours writes."""
+        """The tensors that `ours` writes, for each matrix."""
         return [tuple(torch.empty_like(tensor, device=DEVICE) for tensor in right) for right in self.expected]
 
     def ours(self) -> list[Tensors]:

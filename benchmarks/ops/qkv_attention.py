@@ -119,14 +119,15 @@ def _heads(product: torch.Tensor) -> torch.Tensor:
 
 
 def flops(backward: bool) -> int:
-    """Of the product and of attention below the diagonal; the backward is two products and five of attention's."""
+    """Operations of the product and of attention below the diagonal. The backward has two products,
+    and five of attention for the two of its forward."""
     project = 2 * ROWS * LENGTH * WIDTH * (HEADS + 2 * KV_HEADS) * HEAD_DIM
     attend = 4 * ROWS * (LENGTH * (LENGTH + 1) // 2) * HEADS * HEAD_DIM
     return 3 * project + 7 * attend // 2 if backward else project + attend
 
 
 def bytes_moved(backward: bool) -> int:
-    """What products and attention must read and write, if norm and rotation ride along."""
+    """What products and attention must read and write, if norm and rotation are fused into them."""
     stream, attended, qkv = (
         2 * ROWS * LENGTH * size for size in (WIDTH, HEADS * HEAD_DIM, (HEADS + 2 * KV_HEADS) * HEAD_DIM)
     )

@@ -31,15 +31,16 @@ class Case:
     """One comparison.
 
     Attributes:
-        op: which op.
-        label: what it does on what, in words.
-        implementation: which of our backends `ours` is.
-        ours: does the work once.
-        peers: others that do the same work, or the ceiling of it, by name.
-        gate: None if `ours` computes the right thing, else what is wrong; then no time is reported.
-        bytes_moved: read and written at least, by `ours`.
-        flops: floating-point operations of `ours`.
-        peer_gates: for peers that are no mere ceiling, the same as `gate`: one that fails is left out.
+        op: name of the op.
+        label: description of the work and its sizes.
+        implementation: name of the backend that `ours` runs.
+        ours: function that does the work once.
+        peers: functions to compare with, by name: other implementations of the work, or an upper bound on its speed.
+        gate: function that returns None if `ours` computes the right thing, else what is wrong; then no time is
+            reported.
+        bytes_moved: least number of bytes that `ours` reads and writes.
+        flops: number of floating-point operations of `ours`.
+        peer_gates: gates of the peers that compute the same as `ours`, by name; a peer that fails is left out.
     """
 
     op: str
@@ -54,7 +55,7 @@ class Case:
 
 
 class OpBenchmarks(Protocol):
-    """What a module of `OPS` has."""
+    """The interface of the modules of `OPS`."""
 
     def cases(self, device_kind: str) -> Iterator[Case]: ...
 

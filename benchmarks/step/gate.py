@@ -15,9 +15,9 @@ PLAIN = "reference,window_attention=sdpa"
 CPU_LENGTH = 256
 TOKENS_AT_ONCE = 8192
 MORE_AT_ONCE = 49152
-"""Of the steps with plain operations: what a whole micro-batch saves for the backward would not fit into 80 GB. A token
-of the largest recipe takes 1 MB in float32, and 0.62 MB in bfloat16 where the scores of attention are not written: in
-float32, and with a window, no kernel of torch's that has groups of heads does without."""
+"""Tokens that go through a step with plain operations together: what a whole micro-batch saves for the backward would
+not fit into 80 GB. A token of the largest recipe takes 1 MB in float32, and 0.62 MB in bfloat16 where the scores of
+attention are not written: in float32, and with a window, no kernel of torch's that has groups of heads does without."""
 COMPILED_LOSS = 0.003
 """Share by which the compiled model's mean loss may differ from that of the same model as it is."""
 MANY, RMS_MANY, RMS_FEW = 4096, 1.1, 2.0

@@ -64,10 +64,10 @@ class MicroStep:
 
     Args:
         config: the recipe.
-        tokens: of the micro-batch, a multiple of the recipe's rows.
-        device: where.
-        rounds: samples of each time; None: `ROUNDS`.
-        problems: what is wrong with the times is said there; None: there are no times then.
+        tokens: number of tokens of the micro-batch, a multiple of the row length of the recipe.
+        device: device to measure on.
+        rounds: number of samples of each time; None: `ROUNDS`.
+        problems: list to which reasons to doubt the times are added; None: such a reason is an error.
     """
 
     def __init__(

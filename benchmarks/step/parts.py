@@ -15,7 +15,7 @@ from golf_fast.model.block import rotary_tables
 from golf_fast.model.parameters import Constant
 
 Milliseconds = Callable[..., float]
-"""Of a call of the first argument, before each try of which the second is called, if there is one."""
+"""Milliseconds of a call of the first argument; the second, if given, is called before each try."""
 Output = torch.Tensor | tuple[torch.Tensor, ...]
 
 
@@ -24,10 +24,11 @@ class Part:
     """What one layer does between two of the stream's tensors.
 
     Attributes:
-        name: as in `roofline.PARTS`.
-        times: how often a micro-step does it.
-        function: of `inputs`; returns tensors. The weights among them it knows without.
-        inputs: leaves that need gradients.
+        name: one of `roofline.PARTS`.
+        times: number of times that a micro-step does it.
+        function: function of `inputs` that does it once and returns tensors; it may ignore those that are weights of
+            the model.
+        inputs: leaf tensors that need gradients.
     """
 
     name: str
@@ -148,7 +149,7 @@ def time_passes(
 
 
 def time_work(work: Callable[[], object], milliseconds: Milliseconds, rounds: int) -> Timing:
-    """Of `work`, after two untimed rounds."""
+    """The time of `work` over `rounds` calls, after two untimed ones."""
     work()
     work()
     return timing(np.array([milliseconds(work) for _ in range(rounds)]))

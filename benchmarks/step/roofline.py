@@ -1,7 +1,7 @@
 """The least time of each part of a training step: its floating-point operations or its bytes, whichever take longer.
 
 What is counted is ideal fusion (docs/benchmarks.md, "Floors"): each tensor that must exist is written once and read
-once by each product that needs it, and norms, activations, scales and residuals ride along for nothing.
+once by each product that needs it, and norms, activations, scales and residuals are fused into these and cost nothing.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def forward(shapes: Shapes) -> dict[str, list[Work]]:
 
 
 def backward(shapes: Shapes) -> dict[str, list[Work]]:
-    """The pieces of each of `PARTS`; the row sums of the norms ride along (docs/kernels/)."""
+    """The pieces of each of `PARTS`; the row sums of the norms are fused (docs/kernels/)."""
     m, unit, times = shapes.model, shapes.stream, len(shapes.model.looped_order)
     kv, hidden = m.kv_dim / m.dim, m.hidden / m.dim
     qkv = 1 + 2 * kv
@@ -139,7 +139,7 @@ def optimizer(
         flops += number * train.muon_iterations * (3.0 * short * short * long + short**3)
     parameters = 4 * elements + others
     pieces = {
-        # Of the gradients, once; the factor rides along with the updates.
+        # The gradients are read once; the clip factor is applied in the updates.
         "clip": [Work("norm", 0.0, parameters)],
         "Muon": [
             Work("Newton-Schulz", flops, 2 * itemsize * elements),

@@ -19,7 +19,7 @@ from golf_fast import ops
 from golf_fast.ops.launch import Launch, multiprocessors
 
 ARCH = 90
-"""Whose tiles are tried."""
+"""Architecture whose tiles are tried."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Kernel:
     """A kernel and the launch parameters to try.
 
     Attributes:
-        name: on the command line, too.
-        gate: of the op that runs it: None, or what is wrong.
-        using: the op runs the kernel with these parameters inside of it.
-        launch: makes the launch for parameters.
-        choices: the present choice first.
-        outputs: what the launch writes.
-        flops: of one launch.
-        bytes_moved: read and written by one launch at least.
+        name: name, also on the command line.
+        gate: check of the op that runs the kernel: None if its results are right, else what is wrong.
+        using: context in which the op runs the kernel with the given launch parameters.
+        launch: function from launch parameters to the launch.
+        choices: launch parameters to compare, the present choice first.
+        outputs: tensors that the launch writes.
+        flops: floating-point operations of one launch.
+        bytes_moved: least number of bytes that one launch reads and writes.
     """
 
     name: str
@@ -207,7 +207,7 @@ class _Attention:
             self.launch("d_query", self.now.d_query)()
 
     def launch(self, which: str, choice: Any) -> Launch:
-        """Of "forward", "d_query" or "d_key_value", with the tile `choice`."""
+        """The launch of "forward", "d_query" or "d_key_value" with the tile `choice`."""
         tiles = dataclasses.replace(self.now, **{which: choice})
         common = self.q, self.k, self.v
         if which == "forward":

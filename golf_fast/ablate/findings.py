@@ -21,7 +21,7 @@ LEVEL = 0.95
 
 
 class Reached(Protocol):
-    """What is compared of a run: a result, or what is on record of one."""
+    """The fields of a result that an ablation compares; a `Result`, or a record with these fields."""
 
     @property
     def val_bpb(self) -> float | None: ...
@@ -42,7 +42,7 @@ class Reached(Protocol):
 
 
 class Ended(Protocol):
-    """A run that has ended: of a variant, on a seed; `result` is None where it has not finished."""
+    """A run of a variant on a seed that has ended; `result` is None if it ended before it was finished."""
 
     @property
     def variant(self) -> str: ...
@@ -67,19 +67,21 @@ class OverShared:
 
 @dataclass(frozen=True)
 class Finding:
-    """What leaving something out, or changing it, does.
+    """The effect of a variant: of leaving a mechanism out, or of a change.
 
     Attributes:
-        seeds: those on which both this variant and the whole recipe have finished.
+        name: name of the variant.
+        seeds: seeds on which both this variant and the whole recipe have finished.
         bpb: mean bits per byte over these seeds.
         difference: this variant minus the whole recipe, bits per byte, paired by seed; above 0 where it is worse.
-        each: the difference of each seed.
-        without_adapting: the same difference of the scores without test-time training; None where there is none.
-        before_compressing: the same of the weights before they are compressed, without test-time training.
-        artifact_bytes, params: mean difference.
-        seconds: ratio of the times of a training step; None where they are not known.
-        scored: bytes and tokens of the validation text that a score is of; of the whole recipe, and of the variant.
-        over_shared: the difference over the same text, where the tokens are not the same and that is known.
+        each: difference on each seed, in bits per byte.
+        without_adapting: difference of the scores without test-time training; None where no run has such a score.
+        before_compressing: difference of the scores of the weights before compression, without test-time training.
+        artifact_bytes: mean difference of the sizes of the artifacts, in bytes.
+        params: difference of the numbers of parameters.
+        seconds: mean ratio of the times of a training step, variant to whole recipe; None where they are not known.
+        scored: bytes and tokens of the validation text that was scored, for the whole recipe and for the variant.
+        over_shared: difference over the documents that both scored alike, for a variant with other tokens.
     """
 
     name: str
@@ -97,17 +99,20 @@ class Finding:
 
     @property
     def adapts(self) -> bool:
-        """Whether adapting makes a difference of its own."""
+        """Whether the difference changes with test-time training."""
         return self.without_adapting is not None and self.without_adapting.mean != self.difference.mean
 
     @property
     def text(self) -> str:
-        """What it is, in a few words."""
+        """What the variant leaves out or changes, in a few words."""
         return MECHANISMS[self.name].text if self.name in MECHANISMS else "changed"
 
 
 def findings(outcomes: Iterable[Ended]) -> list[Finding]:
-    """One for each variant that finished on a seed that the whole recipe finished on too; the worst to miss first."""
+    """A finding for each variant that finished on a seed on which the whole recipe finished too.
+
+    The whole recipe comes first, then the variants by their difference, the largest first.
+    """
     results: dict[str, dict[int, Reached]] = {}
     for outcome in outcomes:
         if outcome.result is not None and outcome.result.val_bpb is not None:
@@ -145,7 +150,10 @@ def _difference(pairs: Iterable[tuple[Reached, Reached]], of: Callable[[Reached]
 
 
 def _slower(pairs: Iterable[tuple[Reached, Reached]]) -> float | None:
-    """How many times as long a step takes on average: all do the same number on the same number of tokens."""
+    """The mean ratio of the times of a training step, the first of each pair to the second.
+
+    It follows from tokens per second, as steps have equally many tokens in all runs.
+    """
     speeds = [(one.tokens_per_second, other.tokens_per_second) for one, other in pairs]
     known = [other / one for one, other in speeds if one and other]
     return fmean(known) if known else None

@@ -41,17 +41,17 @@ _END_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be run.
+    """The runs of an ablation.
 
     Attributes:
         recipe: a name of `RECIPES`.
-        common: flags of every run.
-        variants: the first is the recipe as it is.
+        common: command-line flags of every run.
+        variants: variants to run; the first is the unchanged recipe.
         seeds: each variant runs once on each.
         steps: training steps of every run; 0: as many as the first run reaches by its clock.
-        out: gets a run directory for each run, and one file of what it printed.
-        ranks: processes of a run; more than 1 are started by torchrun.
-        jobs: runs that are made at a time.
+        out: folder for the directory of each run and the file of what it printed.
+        ranks: number of processes of a run; more than 1 are started by torchrun.
+        jobs: number of runs that are made at the same time.
     """
 
     recipe: str
@@ -206,7 +206,7 @@ class _Running:
     since: float
 
     def outcome(self) -> Outcome:
-        """What became of it."""
+        """The outcome of the run, which must have ended."""
         name, seed = self.task.variant.name, self.task.seed
         if code := self.process.returncode:
             said = read_bytes(self.printed, "what a run printed is needed").decode("utf-8", "replace")
@@ -221,7 +221,7 @@ def _reason(said: str) -> str:
 
 
 def _make(plan: Plan, queue: Sequence[tuple[_Task, list[str]]], say: Say) -> Iterator[tuple[_Task, Outcome, str]]:
-    """Make runs, some at a time, and give each when it has ended, with when all will have.
+    """Make runs, `plan.jobs` at a time, and yield each when it has ended, with a forecast of the end of all of them.
 
     Args:
         queue: runs, with the flags of their budget.
@@ -273,7 +273,7 @@ def _start(plan: Plan, task: _Task, budget: list[str], say: Say) -> _Running:
 
 
 def _end(running: Sequence[_Running]) -> None:
-    """End runs that nobody waits for."""
+    """Terminate runs that are still going when the ablation ends."""
     for each in running:
         each.process.terminate()
     for each in running:

@@ -22,9 +22,9 @@ class Mechanism:
     """Something that a recipe may have, and how to leave it out.
 
     Attributes:
-        text: a few words on what it is.
-        without: dotted fields of `RunConfig`, and the values that leave it out.
-        quantizer: the one that it is a part of; "": of any.
+        text: description in a few words.
+        without: dotted fields of `RunConfig` -> the values that leave the mechanism out.
+        quantizer: quantizer that the mechanism is a part of; "" if it does not depend on the quantizer.
     """
 
     text: str
@@ -74,9 +74,9 @@ class Variant:
     """A recipe with changes.
 
     Attributes:
-        name: WHOLE for the recipe as it is.
-        flags: of `golf_fast.train`, beside those that all variants have.
-        config: what they make.
+        name: name of the variant; WHOLE for the unchanged recipe.
+        flags: flags of `golf_fast.train` besides those that all variants have.
+        config: settings of its runs.
     """
 
     name: str
@@ -88,8 +88,9 @@ def variants(recipe: str, common: Sequence[str], drop: Sequence[str], change: Se
     """The recipe as it is, then one variant for each of `drop` and `change`.
 
     Args:
-        common: flags of all variants.
-        drop: names of `MECHANISMS`.
+        recipe: name of a recipe.
+        common: command-line flags of all variants.
+        drop: names of `MECHANISMS` to leave out, one in each variant.
         change: each a name, a colon and flags, as `wide: --model.dim 256`.
 
     Raises:

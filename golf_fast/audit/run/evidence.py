@@ -34,10 +34,11 @@ _MOST_SHARD_BYTES = HEADER_BYTES + 2 * (2**31 - 1)
 
 @dataclass(frozen=True)
 class Missing:
-    """Why something is not there to be looked at.
+    """The reason why a piece of evidence cannot be used.
 
     Attributes:
-        absent: whether the file is only not there; else it is not what it should be.
+        why: reason, for people.
+        absent: whether the file does not exist; else it exists and is not what it should be.
     """
 
     why: str
@@ -48,8 +49,8 @@ class Evidence:
     """A run directory, to be judged. Nothing is written.
 
     Args:
-        folder: what a run left behind.
-        data: folder with the run's shards, where they are no longer where they were.
+        folder: directory of the run.
+        data: folder with the shards of the run, if they are no longer where they were.
 
     Raises:
         InputError: the folder has no settings or no result that could be read: it is no run.
@@ -92,7 +93,7 @@ class Evidence:
 
     @property
     def doubt_of_metrics(self) -> str:
-        """What is wrong with the file of the metrics, "" for nothing."""
+        """What is wrong with the file of the metrics; "" if nothing is."""
         return self._metrics[1]
 
     @cached_property

@@ -25,8 +25,10 @@ class Finding:
     """What one check found.
 
     Attributes:
-        check: a rule, V1 to V14, or a key of `RECORDS`.
-        where: the file, and the line or the field in it; "" where there is none to name.
+        check: number of a rule, V1 to V14, or key of `RECORDS`.
+        outcome: "pass", "flag" (a fault) or "unknown" (not judged).
+        text: what was found, for people.
+        where: file, with the line or field in it; "" if no file is concerned.
     """
 
     check: str
@@ -36,12 +38,12 @@ class Finding:
 
     @property
     def name(self) -> str:
-        """A few words for a table."""
+        """The name of the check, for a table."""
         return VIOLATIONS[self.check].name if self.check in VIOLATIONS else RECORDS[self.check]
 
     @property
     def said(self) -> str:
-        """Place and text."""
+        """The text, with the place before it if there is one."""
         return f"{self.where}: {self.text}" if self.where else self.text
 
     def as_json(self) -> dict[str, Any]:
@@ -65,6 +67,6 @@ def unknown(check: str, text: str, where: str = "") -> Finding:
 
 
 def outcome_of(findings: Iterable[Finding]) -> Outcome:
-    """The worst of them; unknown for none, as nothing was looked at."""
+    """The worst outcome of the findings; "unknown" without any, as nothing was checked."""
     found = {finding.outcome for finding in findings}
     return next((outcome for outcome in ("flag", "unknown", "pass") if outcome in found), "unknown")

@@ -31,8 +31,9 @@ class Audit:
     """What an audit found.
 
     Attributes:
-        verdict: what the one function says of the ledger and the facts; None where the ledger cannot be read.
-        findings: of every check, in the order of the rules.
+        run: directory of the run.
+        verdict: verdict of `golf_fast.score.verdict.judge` on ledger and facts; None if the ledger cannot be read.
+        findings: findings of all checks.
     """
 
     run: Path
@@ -97,9 +98,13 @@ def audit(
     """Judge a run directory; nothing in it is written.
 
     Args:
-        data: folder with the run's validation shards, where they are no longer where they were.
-        code: hash and bytes of the installed code; None: it is built.
-        read_code: says what rules the file of code breaks that a run left; asked where it is not the installed code.
+        folder: directory of the run.
+        sample: targets to replay.
+        device: device to replay on.
+        data: folder with the validation shards of the run, if they are no longer where they were.
+        code: hash and size in bytes of the installed code; None: they are computed.
+        read_code: function from the file of code that a run left to the faults in it; called if that code is not the
+            installed code.
 
     Raises:
         InputError: the folder is no run.
@@ -139,7 +144,7 @@ def audit(
 
 
 def _facts(evidence: Evidence) -> Facts:
-    """What the one verdict function is to know beside the ledger, from the files and not from what they conclude."""
+    """The facts that the verdict needs besides the ledger, from the files of the run and not from its conclusions."""
     config, result, schedule, split = evidence.config, evidence.result, evidence.schedule, evidence.split
     budget: Times | None = None if isinstance(schedule, Missing) else schedule.budget
     shards = evidence.shards
@@ -244,7 +249,7 @@ def _about(said: str) -> tuple[str, ...]:
 
 
 def _broken(rule: str, evidence: Evidence, facts: Facts) -> Finding | None:
-    """A broken rule that the ledger alone does not show."""
+    """The finding for a broken rule that the ledger does not show by itself."""
     if rule == "V1" and facts.planned:
         return flagged(
             rule, f"score.ttt is {evidence.config.score.ttt}, which trains before it scores", evidence.paths.config.name

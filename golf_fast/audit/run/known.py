@@ -72,6 +72,6 @@ def _means(model: GPT, rows: Sequence[npt.NDArray[np.uint16]]) -> npt.NDArray[np
 
 
 def _lead(train: npt.NDArray[np.float64], held_out: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """How much less the second rows lose, and the standard error of that, in nats."""
+    """The mean loss of the training rows minus that of the held-out rows, and its standard error, in nats."""
     variances = [float(means.var(ddof=1)) / len(means) for means in (train, held_out)]
     return float(train.mean() - held_out.mean()), math.sqrt(sum(variances))

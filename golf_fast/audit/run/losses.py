@@ -45,7 +45,7 @@ def model_of(evidence: Evidence, device: torch.device) -> GPT | Missing:
 
 
 def no_model(evidence: Evidence, why: Missing) -> list[Finding]:
-    """What follows where there is no model of the artifact; a file that can be read and makes none is at fault."""
+    """The findings if the artifact makes no model; a flag if the artifact itself can be read."""
     computed = getattr(torch, evidence.result.compute_dtype, None) in _COMPUTED_IN
     found = [unknown(check, why.why) for check in ("losses", *FOLLOWS)]
     if computed and not isinstance(evidence.artifact, Missing):
@@ -59,7 +59,7 @@ def weights_hash(model: GPT) -> str:
 
 
 def replayed(evidence: Evidence, model: GPT, sample: Sample) -> list[Finding]:
-    """Score a sample again, and what follows for the rules that only shows in the losses."""
+    """Score a sample again, and judge the rules that show in the losses only."""
     validation, losses = evidence.validation, evidence.losses
     if isinstance(validation, Missing):
         return _not_replayed(validation.why)

@@ -36,7 +36,7 @@ def checked(events: list[Event], path: Path) -> list[Event]:
     """The records of a ledger, each with the fields that its kind has.
 
     Raises:
-        InputError: names the line and the field that is none.
+        InputError: one line; a record lacks a field of its kind or holds a wrong value, with its line and field.
     """
     for number, event in enumerate(events, 1):
         kind = event["event"]
@@ -215,7 +215,11 @@ def what_line(events: Sequence[Mapping[str, Any]], number: int) -> str:
 
 
 def by_line(events: Sequence[Event], rule: str, path: Path, number: int | None) -> Finding:
-    """A rule that is broken, with the line that does; None where it is not the lines."""
+    """The finding for a broken rule.
+
+    Args:
+        number: line of the ledger that breaks it, from 1; None if no line does.
+    """
     text = VIOLATIONS[rule].text
     if number is None:
         return flagged(rule, text)

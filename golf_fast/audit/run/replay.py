@@ -30,7 +30,7 @@ from golf_fast.score.ttt.documents import Span, batches, frozen, score_apart, sc
 from golf_fast.score.ttt.weights import restoring
 
 TARGETS = 4096
-"""Targets of a sample, where nobody says otherwise."""
+"""Default number of targets of a sample."""
 _ANYWHERE = ("off", "held_out", "documents")
 """Strategies whose losses can be replayed at any place without what comes before it."""
 _PIECES = 16
@@ -42,8 +42,8 @@ class Tolerance:
     """How far a replayed loss may be from the recorded one, in nats.
 
     Attributes:
-        each: of a target.
-        mean: of the mean over the sample, for which `golf_fast.rules.RECORD_MARGIN_NATS` is a lot.
+        each: tolerance for the loss of one target.
+        mean: tolerance for the mean over the sample; far below `golf_fast.rules.RECORD_MARGIN_NATS`.
     """
 
     each: float
@@ -55,23 +55,24 @@ TOLERANCES = {
     "float32": Tolerance(5e-3, 2e-5),
     "bfloat16": Tolerance(0.5, 2e-3),
 }
-"""By what the model computes in: other batches, devices and kernels add in another order."""
+"""Dtype that the model computes in -> tolerance: other batches, devices and kernels add in another order."""
 TOLERANCES_ADAPTED = {
     "float64": Tolerance(1e-4, 1e-6),
     "float32": Tolerance(0.05, 2e-4),
     "bfloat16": Tolerance(1.0, 4e-3),
 }
-"""Where something adapts: a rounding is learned from, and grows."""
+"""The tolerances with test-time training, where a rounding difference enters the weights and grows."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is to be replayed.
+    """The targets that are to be replayed.
 
     Attributes:
-        full: everything.
-        targets: how many, about, otherwise.
-        seed: of the places. Drawn anew where nobody says it: who knew it could forge what it leaves out.
+        full: whether all targets are replayed.
+        targets: approximate number of targets if not all are replayed.
+        seed: seed of the choice of places. The default is drawn anew for each audit: a seed that is known beforehand
+            would tell a forger which losses are not replayed.
     """
 
     full: bool = False
@@ -81,16 +82,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay found.
+    """The result of a replay.
 
     Attributes:
-        losses: float64 `[targets]`, of those that were replayed.
-        done: which were, bool `[targets]`.
-        events: what the replay put on record.
+        losses: `[targets]` float64, in nats; defined for the targets that were replayed.
+        done: `[targets]` bool, whether a target was replayed.
+        events: ledger that the replay wrote.
         whole: whether every target was replayed, in the order of the run.
-        anywhere: whether the sample is from the whole split; else it is its beginning.
-        adapted: whether something had been learned when a replayed target was scored.
-        seconds: wall time.
+        anywhere: whether the sample is drawn from the whole split; else it is the beginning of the split.
+        adapted: whether test-time training had changed something before a replayed target was scored.
+        seconds: wall time of the replay.
     """
 
     losses: npt.NDArray[np.float64]
@@ -103,12 +104,12 @@ class Replay:
 
     @property
     def places(self) -> int:
-        """How many stretches of targets were replayed."""
+        """The number of contiguous ranges of targets that were replayed."""
         return int(np.count_nonzero(np.diff(self.done, prepend=False) & self.done))
 
     @property
     def seconds_for_all(self) -> float:
-        """What the whole pass would take, if it goes on like the sample."""
+        """Estimated seconds of a replay of all targets, at the speed of the sample."""
         return self.seconds * len(self.done) / max(int(self.done.sum()), 1)
 
 
@@ -120,7 +121,7 @@ def again(
     training: npt.NDArray[np.uint16] | None = None,
     cuts: Mapping[tuple[str, int], int] | None = None,
 ) -> Replay:
-    """Score again as `config` says; its limit of time cuts what is on record, and no more.
+    """Score again as `config` says. Its limit of time is not applied: only what the run gave up for it is left out.
 
     Args:
         model: the artifact's, on the device to compute on.
@@ -172,7 +173,7 @@ class _Sampler(Examiner):
 
     @property
     def recorded(self) -> list[Event]:
-        """What was put on record."""
+        """The ledger of the replay so far."""
         return self._own.events
 
     def score_windows(self, first: int, stop: int) -> None:
@@ -222,7 +223,7 @@ class _Sampler(Examiner):
         self.adapted = any(event["event"] in ("train", "adapt") for event in self._own.events)
 
     def _places(self, first: int, stop: int) -> list[tuple[int, int]]:
-        """Runs of windows: the first, the last, and others at random."""
+        """Ranges (begin, end) of consecutive windows: the first, the last, and others at random."""
         wanted = max(2, self._sample.targets // self._config.stride)
         length = max(1, min(self._config.batch_windows, wanted // _PIECES))
         starts = np.arange(first, stop, length)

@@ -28,8 +28,8 @@ def retraced(evidence: Evidence, replay: Replay, losses: npt.NDArray[np.float32]
     if not replay.events or isinstance(events, Missing) or not limit_on_record(evidence):
         return []
     found = []
-    alone = evidence.result.world_size == 1 or _of_the_stream(evidence)
-    if replay.whole and alone:
+    comparable = evidence.result.world_size == 1 or _of_the_stream(evidence)
+    if replay.whole and comparable:
         found = _line_by_line(evidence, events, replay.events)
     return [*found, *_hashes(evidence, events, replay, losses)]
 

@@ -60,7 +60,7 @@ def unpack(planes: torch.Tensor, bits: int, shape: Sequence[int]) -> torch.Tenso
     Args:
         planes: `[planes_size(numel of shape, bits)]` uint8.
         bits: 5 or 6.
-        shape: of the result.
+        shape: shape of the result.
 
     Returns:
         `shape` int8.
@@ -86,7 +86,7 @@ def unpack_dequantize(
         planes: `[planes_size(numel of shape, bits)]` uint8.
         scales: `[rows]` fp16; a shape that is not of a matrix is one row.
         bits: 5 or 6.
-        shape: of the result.
+        shape: shape of the result.
         dtype: float32 or bfloat16.
 
     Returns:

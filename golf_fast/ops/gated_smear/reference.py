@@ -1,4 +1,4 @@
-"""Each position with a gated part of the one before it in plain PyTorch: the definition of the op."""
+"""Each position plus a gated share of the previous position in plain PyTorch: the definition of the op."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How two streams go on after a block in plain PyTorch: the definition of the op."""
+"""The mixing of two residual streams after a block in plain PyTorch: the definition of the op."""
 
 from __future__ import annotations
 

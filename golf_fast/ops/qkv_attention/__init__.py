@@ -69,7 +69,7 @@ def qkv_attention(
             then those of the keys, then those of the values.
         gain: `[heads]`, the dtype of `qkv`; multiplies the normalised queries.
         cos: `[T, pairs]`, as in `qk_norm_rope`.
-        sin: likewise.
+        sin: `[T, pairs]`, as in `qk_norm_rope`.
         window: number of positions that a query sees, including its own; None: all up to its own.
         gate: `[B, T, heads]`, logits in the dtype of `qkv`, with which `exclusive_gate` is applied to the result; None:
             there is no gate.

@@ -15,7 +15,7 @@ from golf_fast.ops.window_attention import blocked, operators, reference
 
 OP = "window_attention"
 HEAD_DIMS = (32, 64, 128)
-"""What the Triton kernels take."""
+"""Head dims that the Triton kernels support."""
 
 backends.register(
     OP,
@@ -78,7 +78,7 @@ def window_attention(
         q: `[B, T, heads, head_dim]`, any floating dtype; or packed, `[T, heads, head_dim]`, as if B were 1.
         k: `[B, T, kv_heads, head_dim]`; query head h reads key/value head `h // (heads / kv_heads)`. It may have more
             positions than `q`, whose positions are then the last of them.
-        v: as `k`.
+        v: `[B, T, kv_heads, head_dim]`, in the shape and dtype of `k`.
         window: how many positions a query sees, itself included; None: all before it. Another value does not compile
             the kernels anew (torch.compile makes it symbolic at its second value).
         cu_seqlens: `[n + 1]` int32, where each document starts, from 0 on and not falling, then where the last ends,

@@ -35,10 +35,10 @@ class Piece:
 def pieces(queries: int, length: int, window: int | None, cu_seqlens: torch.Tensor | None) -> list[Piece]:
     """The blocks of the last `queries` of `length` positions; `window` and `cu_seqlens` as in `window_attention`.
 
-    A block meets the keys of a window and its own, so a long one meets many for nothing; likewise of a document. What
-    documents shorten is a multiple of MIN_BLOCK: a product of another shape than before takes ten times as long, as
-    its code is made first. In a graph of `torch.compile`, which cannot depend on what is in a tensor, documents shorten
-    no block and spare no key.
+    A block meets the keys of a window and its own, so a long block computes many scores that are hidden; likewise for a
+    document. What documents shorten is a multiple of MIN_BLOCK: a product of another shape than before takes ten times
+    as long, as its code is made first. In a graph of `torch.compile`, which cannot depend on what is in a tensor,
+    documents shorten no block and spare no key.
     """
     block = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
     lows = None

@@ -27,7 +27,8 @@ class Tile:
         keys: key positions of a tile.
         warps: warps of a program.
         stages: depth of the software pipeline of loads.
-        registers: limit of a thread, so that as many programs share a multiprocessor as the tile is meant for.
+        registers: limit on the registers of a thread, so that as many programs share a multiprocessor as the tile is
+            meant for; None: no limit.
     """
 
     rows: int
@@ -131,11 +132,11 @@ class Origin:
 
     Attributes:
         q: `[B, T, heads, head_dim]` before norm, rotation and gain, with a last stride of 1.
-        k: likewise before norm and rotation.
+        k: `[B, T, kv_heads, head_dim]` before norm and rotation, with a last stride of 1.
         gain: `[heads]`, contiguous.
         cos: `[T, head_dim / 2]`, contiguous: all dimensions turn.
-        sin: likewise.
-        eps: of the norm.
+        sin: `[T, head_dim / 2]`, contiguous.
+        eps: epsilon of the norm.
         d_gain: parts of the gradient of the gain, `origin_parts(...)` float32, written; `sum((0, 2))` is all of it.
     """
 

@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 _AT_LEAST = (162, 68, 21, 5, 1)
 """How many of the 256 values of a byte mean at least 1, 2, 3, 4 and 5 copies."""
 _TOGETHER = 1 << 20
-"""Copies that are drawn at a time: they stay in the cache."""
+"""Number of copies that are drawn at once, one byte each, so that they stay in the cache."""
 
 Column = npt.NDArray[np.float64]
 
@@ -32,12 +32,12 @@ class Difference:
 
     Attributes:
         run: name of the run.
-        bpb: its bits per byte less those of the first run.
+        bpb: bits per byte of the run minus those of the first run.
         low, high: bounds of the confidence interval by the percentiles of the resamples; None with one document only.
         error: standard deviation over the resamples; None with one document only.
         better: share of the resamples in which the run is better than the first; None with one document only.
-        documents: how many are compared.
-        bytes: of these documents together.
+        documents: number of documents that are compared.
+        bytes: total size of these documents, in bytes.
     """
 
     run: str
@@ -51,7 +51,7 @@ class Difference:
 
     @property
     def sure(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the confidence interval excludes 0."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
@@ -62,17 +62,20 @@ def differences(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> list[Difference]:
-    """Every run after the first against the first; equal arguments give equal numbers.
+    """The difference between each later run and the first one. Equal arguments give equal results.
 
     Args:
-        names: of the runs.
-        nats: loss of each document under each run, `[documents]` each.
-        sizes: bytes of each document, `[documents]`.
+        names: name of each run.
+        nats: for each run the total loss of each document, `[documents]` float64, in nats.
+        sizes: size of each document, `[documents]` int64, in bytes.
+        resamples: number of resamples of the documents.
+        seed: seed of the resampling.
     """
     size = int(sizes.sum())
     changes = np.stack([column - nats[0] for column in nats[1:]], axis=1)
     means = changes.sum(axis=0) / size
-    # The difference of a resample is the mean plus what is left over it: small numbers, which float32 holds well.
+    # The difference of a resample is the mean plus the resampled deviations from it: small numbers, which float32 holds
+    # well.
     rest = changes - sizes[:, None] * means
     drawn = _resampled(np.column_stack([rest, sizes]), resamples, seed) if len(sizes) > 1 else np.empty((0, 1))
     drawn = drawn[drawn[:, -1] > 0]

@@ -20,7 +20,8 @@ from golf_fast.runs.documents import Documents
 from golf_fast.runs.same_text import Shared, of_other_tokens, shared
 
 _NOT_COMPARED = {"run_id", "runs_dir", "track", "profile", "file_hashes"}
-"""Fields of the settings and the result that say which run it is, where, and who looked at it, and not what it is."""
+"""Fields of the settings and the result that identify a run or its place on the machine and do not affect what it
+computes."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Row:
     """A field whose value is not the same in all runs.
 
     Attributes:
-        name: dotted.
-        values: of each run, as in its file; None where it has none.
+        name: dotted name of the field.
+        values: value in each run, as its file has it; None where a run does not have the field.
     """
 
     name: str
@@ -38,20 +39,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs beside one another.
+    """The comparison of several runs.
 
     Attributes:
-        names: of the runs, each another; the first is what the others are compared with.
-        reached: what each run reached.
-        settings, results: the fields that differ.
-        differences: of every other run against the first, over the documents that both were scored on.
-        shared: what each difference is over.
-        seeds: groups of runs that differ by their seed only, where there are such.
-        notes: sentences on what is compared of runs with other tokens.
-        without: why there are no differences, or not of all runs; "" where there are.
+        names: distinct name of each run; the others are compared with the first.
+        reached: score, size and verdict of each run.
+        settings, results: fields of the settings and of the results that differ between runs.
+        differences: difference in bits per byte between each other run and the first, over the documents that both were
+            scored on.
+        shared: documents that each of `differences` covers.
+        seeds: groups of runs that differ by their seed only; empty where no two runs do.
+        notes: sentences on which text is compared, for runs with other tokens than the first.
+        without: reason why some or all runs have no entry in `differences`; "" where all have one.
         token_bytes: bytes of validation text that a token stands for in each run, where the tokens of the runs are not
             the same, None for a run that does not say it; empty where they are the same.
-        records: the metrics of each run.
+        records: records of the metrics of each run.
     """
 
     names: list[str]
@@ -67,7 +69,7 @@ class Comparison:
     records: list[list[dict[str, Any]]]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, without the metrics."""
+        """The comparison as plain values, ready for JSON, without the metrics."""
         held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "records"}
         for name in ("settings", "results"):
             held[name] = {row.name: row.values for row in held[name]}
@@ -88,14 +90,15 @@ class Comparison:
 
 
 def compare(folders: Sequence[Path], of_an_earlier_version: Callable[[FinishedRun], Documents]) -> Comparison:
-    """Put runs beside one another.
+    """Compare runs with the first of them.
 
     Args:
-        folders: of at least two runs, finished or not.
-        of_an_earlier_version: finds the documents of a run that did not record them.
+        folders: directories of at least two runs, finished or not.
+        of_an_earlier_version: function that finds the documents of a run that did not record them.
 
     Raises:
-        InputError: a folder is no run or holds what no run writes; or the runs were scored on different texts.
+        InputError: a folder is not the directory of a run, a file in it is damaged, or the runs were scored on
+            different texts.
     """
     if len(folders) < 2:
         count = "1 run directory is" if folders else "no run directory is"
@@ -126,7 +129,8 @@ def compare(folders: Sequence[Path], of_an_earlier_version: Callable[[FinishedRu
 
 
 def _settings(run: FinishedRun) -> dict[str, Any]:
-    """With the meaning of what an older version did not know; as it is written, where a newer one knew more."""
+    """The settings of a run by name: with the defaults for fields that an older version did not write; as they are
+    written, where a newer version wrote fields that this one does not have."""
     try:
         return run.config.as_dict()
     except InputError:
@@ -137,7 +141,7 @@ def _settings(run: FinishedRun) -> dict[str, Any]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names, or their whole paths where two have the same."""
+    """The names of the folders, or their paths where two folders have the same name."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) == len(names):
         return names
@@ -153,11 +157,12 @@ def _compared(held: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(held: Sequence[dict[str, Any]], known: Sequence[set[str]] | None = None) -> list[Row]:
-    """The fields with more than one value, in the order in which they come first.
+    """The fields with more than one value, in the order of their first appearance.
 
     Args:
-        known: what each run says anything of, by the first part of a name: that an earlier version, or a run without a
-            result, says nothing of a field is no difference. None: of all.
+        held: fields of each run, by dotted name.
+        known: names, up to the first dot, of the fields that each run records. A field that a run does not record, as
+            it is of an earlier version or has no result, is no difference. None: every run records all fields.
     """
     rows = []
     for name in dict.fromkeys(name for each in held for name in each):
@@ -182,7 +187,7 @@ class _Scored:
 def _scored(
     names: Sequence[str], runs: Sequence[FinishedRun], of_an_earlier_version: Callable[[FinishedRun], Documents]
 ) -> tuple[list[_Scored], list[str]]:
-    """The runs that can be compared by document, and a sentence on why others cannot."""
+    """The runs that can be compared by document, and for the others sentences on why they cannot."""
     found, without, lost = list[_Scored](), list[str](), list[str]()
     for name, run in zip(names, runs, strict=True):
         if not run.paths.token_losses.exists():
@@ -201,7 +206,7 @@ def _scored(
 
 
 def _hashed(held: _Scored, of_an_earlier_version: Callable[[FinishedRun], Documents]) -> _Scored:
-    """A run that recorded no hash of its documents, with them if its shards are still there, else as it is."""
+    """A run with the hashes of its documents, if its shards are still there to compute them from; else unchanged."""
     try:
         found = of_an_earlier_version(held.run)
     except InputError:
@@ -247,7 +252,8 @@ def _token_bytes(
 
 
 def _rate(result: dict[str, Any], documents: Documents | None) -> float | None:
-    """Bytes of a token in the validation text, by the documents of a run or by its result."""
+    """Bytes of validation text for each token, from the documents of a run or else from its result; None if neither
+    says it."""
     size, count = result.get("val_bytes"), result.get("val_tokens")
     if documents is not None:
         size, count = sum(documents.bytes), documents.targets

@@ -15,9 +15,13 @@ class Reached:
     """What a run reached; None for what its result does not say.
 
     Attributes:
-        recipe: its name, "" where neither settings nor result say it.
-        bpb: the score, in bits per byte.
-        total_bytes: of the artifact and its code.
+        run: name of the run.
+        recipe: name of its recipe; "" where neither the settings nor the result name it.
+        seed: seed of its random numbers.
+        steps: number of training steps.
+        bpb: score in bits per byte.
+        total_bytes: size of the artifact and its code, in bytes.
+        fits: whether that is within the limit of the challenge.
         verdict: whether the run is legal, in words; that it did not finish; or that its result does not say.
     """
 
@@ -32,7 +36,7 @@ class Reached:
 
     @property
     def cells(self) -> list[str]:
-        """As a row under `HEADERS`."""
+        """The cells of a table row under `HEADERS`."""
         size = number(self.total_bytes, ",d")
         return [
             self.run,
@@ -49,10 +53,11 @@ HEADERS = ("run", "bits per byte", "verdict", "bytes", "steps", "seed", "recipe"
 
 
 def reached(name: str, result: Mapping[str, Any], settings: Mapping[str, Any]) -> Reached:
-    """What a run reached.
+    """Read from a result and the settings what a run reached.
 
     Args:
-        result: its result.json, empty where there is none.
+        name: name of the run.
+        result: content of its result.json; empty where there is none.
         settings: dotted name -> value.
     """
     return Reached(

@@ -18,8 +18,8 @@ class Seeds:
 
     Attributes:
         runs: their names.
-        mean: of their bits per byte.
-        half_width: of the 95 % confidence interval of the mean, by Student's t; None for a single run.
+        mean: mean of their bits per byte.
+        half_width: half the width of the 95 % confidence interval of the mean, by Student's t; None for a single run.
         p: probability of a mean as low as this one against the first group's, if both are as good (Welch's one-sided
             test); None for the first group, and between two single runs.
     """
@@ -34,8 +34,8 @@ def seeds(names: Sequence[str], settings: Sequence[Mapping[str, Any]], scores: S
     """The groups of runs that have a score, in their order; none where no group has two runs.
 
     Args:
-        names: of the runs.
-        settings: dotted name -> value, of each run.
+        names: name of each run.
+        settings: dotted name -> value, for each run.
         scores: bits per byte of each run; anything else where there is none.
     """
     groups: dict[str, list[int]] = {}

@@ -48,7 +48,7 @@ def lines(found: Comparison) -> str:
 
 
 def page(found: Comparison) -> str:
-    """The same with curves, as one page that needs nothing else."""
+    """The same with the curves of training, as one HTML page without references to other files."""
     drawn = [
         Plot("by_step", "Training, by step", partial(_training, found=found, over="step")),
         Plot("by_time", "Training, by time", partial(_training, found=found, over="seconds")),
@@ -123,7 +123,7 @@ def _rows(found: Comparison, rows: Sequence[Row]) -> str:
 
 
 def _by_field(rows: Sequence[Row]) -> list[Row]:
-    """The rows, those of files of other names in each run as one for each field."""
+    """The rows, with one row for each field that has an entry for each file (`_BY_PATH`)."""
     found: dict[str, Row] = {}
     for row in rows:
         field = row.name.partition(".")[0]
@@ -137,13 +137,13 @@ def _by_field(rows: Sequence[Row]) -> list[Row]:
 
 
 def _shown(value: Any) -> str:
-    """A value for people, of a hash its first digits."""
+    """A value for people; a hash is cut to its first digits."""
     text = html.shown(value)
     return f"{text[:_SHORT]}..." if _HASH.fullmatch(text) else text
 
 
 def _cut(text: str, beside: int) -> str:
-    """A value in a line, shorter where many stand beside one another."""
+    """A value on one line, cut to a length that leaves room for `beside` values side by side."""
     text, most = text.replace("\n", "; "), min(_SHOWN, max(_LEAST_SHOWN + 3, _IN_ALL // beside))
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
@@ -162,7 +162,7 @@ def _training(pen: Pen, found: Comparison, over: str) -> str:
             drawing.axes.plot(*thinned(x, course), label=name, **line)
             late += course[min(len(course) - 1, 10 + len(course) // 20) :].tolist()
             ends.append(f"{name} {course[-1]:.3f}")
-        # The first steps are far above all that can be told apart later.
+        # The losses of the first steps would leave no room to tell the later ones apart.
         drawing.axes.set_ylim(min(late) - 0.1, max(late) + 0.3)
         drawing.axes.set(xlabel="seconds of training" if over == "seconds" else "step", ylabel=unit)
         drawing.legend(2)
@@ -192,7 +192,7 @@ def _line(place: int) -> str:
 
 
 def _height(runs: int) -> float:
-    """Inches of a plot whose legend names each run, two in a row."""
+    """Height in inches of a plot whose legend names `runs` runs, two in a row."""
     return 2.7 + 0.2 * max(0, (runs + 1) // 2 - 1)
 
 
