@@ -8,6 +8,17 @@ import torch
 
 from golf_fast.errors import InputError
 from golf_fast.ops import backends
+from golf_fast.ops.checks import product_dtypes
+
+_OF_PRODUCTS = (
+    "linear_residual",
+    "newton_schulz",
+    "qkv_attention",
+    "relu2_mlp",
+    "softcap_cross_entropy",
+    "window_attention",
+)
+"""Ops whose Triton kernels multiply matrices."""
 
 
 def resolve_backends(device: torch.device) -> dict[str, backends.Backend]:
@@ -30,6 +41,27 @@ def resolve_backends(device: torch.device) -> dict[str, backends.Backend]:
                 f"{backends.VARIABLE}={op}=reference to run it all the same"
             )
     return resolved
+
+
+def limited_ops(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """The ops whose kernels on `device` do not compute in `dtype`."""
+    if dtype in product_dtypes(device):
+        return []
+    return [op for op, backend in backends.describe(device) if op in _OF_PRODUCTS and backend.name == "triton"]
+
+
+def require_compute_dtype(device: torch.device, dtype: torch.dtype) -> None:
+    """Check that a model can compute in `dtype` on `device`, before anything is trained or scored.
+
+    Raises:
+        InputError: kernels on the device do not support it; the message says what does.
+    """
+    if ops := limited_ops(device, dtype):
+        raise InputError(
+            f"compute dtype {str(dtype).removeprefix('torch.')}: the kernels of {', '.join(ops)} on {device.type} "
+            f"compute in bfloat16 or float16; choose bfloat16 or --device cpu, or set {backends.VARIABLE}=reference "
+            "for the slow references"
+        )
 
 
 def as_on_a_gpu() -> AbstractContextManager[None]:

@@ -19,6 +19,7 @@ from golf_fast.errors import InputError, printable
 from golf_fast.files import open_regular, sha256
 from golf_fast.from_plain import from_plain
 from golf_fast.model import GPT, upstream
+from golf_fast.model.backends import require_compute_dtype
 from golf_fast.runs import FinishedRun, Result
 
 _MAX_SHARD_BYTES = HEADER_BYTES + 2 * (2**31 - 1)
@@ -245,6 +246,7 @@ def _model_and_tokenizer(
     artifact: Path, tokenizer: Path, wanted_dtype: str, device: torch.device
 ) -> tuple[GPT, Tokenizer]:
     dtype, _ = machine.choose_compute_dtype(wanted_dtype, device)
+    require_compute_dtype(device, dtype)
     model = read_model(artifact, dtype).to(device)
     spoken = Tokenizer(tokenizer)
     if spoken.vocab_size != model.config.vocab_size:

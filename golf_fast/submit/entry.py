@@ -25,7 +25,7 @@ from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes
 from golf_fast.model import GPT, upstream
-from golf_fast.model.backends import resolve_backends
+from golf_fast.model.backends import require_compute_dtype, resolve_backends
 from golf_fast.pipeline.run import Run
 from golf_fast.runs import RunPaths, new_run_directory, run_folder
 from golf_fast.runs.plain import plain
@@ -253,6 +253,7 @@ def evaluate(config: RunConfig, path: Path) -> None:
     if artifact.model_config != json.loads(json.dumps(for_file(config.model))):  # noqa: TID251
         raise InputError(f"{path}: its model is {artifact.model_config}; this file is for {for_file(config.model)}")
     dtype, reason = machine.choose_compute_dtype(config.train.compute_dtype, ranks.device)
+    require_compute_dtype(ranks.device, dtype)
     log.line(f"device: {ranks.device}, compute dtype: {machine.dtype_name(dtype)} ({reason})")
     model = GPT(config.model, compute_dtype=dtype, seed=None).to(ranks.device)
     upstream.load(model, dequantize(artifact.tensors, device=ranks.device))

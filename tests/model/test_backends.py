@@ -7,7 +7,7 @@ import torch
 
 from golf_fast import compress
 from golf_fast.errors import InputError
-from golf_fast.model.backends import resolve_backends
+from golf_fast.model.backends import limited_ops, require_compute_dtype, resolve_backends
 from golf_fast.ops import backends, extension
 from golf_fast.ops.launch import triton_obstacle
 
@@ -40,6 +40,22 @@ def test_a_gpu_needs_no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["bitpack"].name == "plain"
     assert {found[op].name for op in ("window_attention", "exclusive_gate", "qkv_attention", "update")} == {"triton"}
     assert {found[op].name for op in ("gated_smear", "lane_mix", "rms_norm")} == {"plain"}
+
+
+def test_a_dtype_without_kernels_is_one_line_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run on a CPU may have computed in float32, for which a GPU has no kernels of matrix products."""
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.setattr(backends, "describe", lambda device: [(op, backends.Backend(chosen[op], "")) for op in chosen])
+    chosen = {"relu2_mlp": "triton", "residual_mix": "triton", "window_attention": "sdpa"}
+    assert limited_ops(gpu, torch.float32) == limited_ops(gpu, torch.float64) == ["relu2_mlp"]
+    assert not limited_ops(gpu, torch.bfloat16)
+    with pytest.raises(InputError, match=r"compute dtype float32: .* of relu2_mlp on cuda .* choose bfloat16"):
+        require_compute_dtype(gpu, torch.float32)
+    require_compute_dtype(gpu, torch.bfloat16)
+    chosen = dict.fromkeys(chosen, "reference")
+    require_compute_dtype(gpu, torch.float32)
+    chosen = dict.fromkeys(chosen, "native")
+    require_compute_dtype(cpu, torch.float32)
 
 
 def test_an_impossible_backend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

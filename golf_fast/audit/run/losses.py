@@ -15,6 +15,7 @@ from golf_fast.audit.run.retraced import limit_on_record, retraced
 from golf_fast.config import ScoreConfig
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
+from golf_fast.model.backends import limited_ops, resolve_backends
 from golf_fast.score import digest, probes
 from golf_fast.score.ledger import cuts_of
 from golf_fast.score.loading import read_model
@@ -34,10 +35,14 @@ _MEANS = {
 
 
 def model_of(evidence: Evidence, device: torch.device) -> GPT | Missing:
-    """The artifact's model, in the number format that the run computed in."""
+    """The artifact's model, in the number format that the run computed in; on the CPU if the kernels of `device` do not
+    compute in that."""
     dtype = getattr(torch, evidence.result.compute_dtype, None)
     if dtype not in _COMPUTED_IN:
         return Missing(f"compute_dtype is {evidence.result.compute_dtype!r:.40}, which no model computes in")
+    if limited_ops(device, dtype):
+        device = torch.device("cpu")
+        resolve_backends(device)
     try:
         return read_model(evidence.paths.artifact, dtype).to(device)
     except InputError as error:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
+from golf_fast.audit.run import losses
+from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.replay import Sample, again
 from golf_fast.config import ModelConfig, ScoreConfig
 from golf_fast.data import TokenBytes, Validation
@@ -32,3 +37,11 @@ def test_a_stream_is_sampled_with_its_own_losses() -> None:
     assert np.abs(sampled.losses - score.losses)[sampled.done].max() < 1e-5
     whole = again(model, validation, STREAM, Sample(full=True))
     assert np.abs(whole.losses - score.losses).max() < 1e-6
+
+
+def test_what_a_gpu_has_no_kernels_for_is_replayed_on_the_cpu(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that computed in float32 is audited on a machine with a GPU."""
+    monkeypatch.setattr(losses, "limited_ops", lambda device, dtype: ["relu2_mlp"] if device.type == "cuda" else [])
+    model = losses.model_of(Evidence(run), torch.device("cuda"))
+    assert not isinstance(model, Missing)
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
