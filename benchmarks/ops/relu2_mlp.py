@@ -87,11 +87,6 @@ def quack(scaled: bool) -> tuple[Callable[..., torch.Tensor] | None, str]:
     return run, ""
 
 
-def gate(function: Callable[..., torch.Tensor]) -> str | None:
-    """None if the output and every gradient of `function` are right, with a row factor."""
-    return rule().wrong(function)
-
-
 def rule() -> Gate:
     """What is right, for any number of functions."""
     arguments = inputs(GATE_TOKENS, scaled=True)

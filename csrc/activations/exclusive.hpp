@@ -1,6 +1,6 @@
-// What becomes of each head's output by itself; included as vector.hpp is.
+// Exclusive self-attention and the gates of heads; included as vector.hpp is.
 
-// The openings of the gates of a row, and their slopes (or null), in the sigmoid's own terms: no difference to 1 is taken.
+// The sigmoids of the gates of a row, and their derivatives (or null), without a difference to 1, which would cancel.
 template <typename T>
 INLINE void open_gates(const T* logits, int64_t heads, float* opened, float* slopes) {
     for (int64_t i = 0; i < heads; i += kLanes) {

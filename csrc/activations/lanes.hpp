@@ -49,7 +49,7 @@ void lanes_gradient_rows(const LanesGradient<T>& lanes, int64_t begin, int64_t e
     part[2 * n + 3] = sum(of_m1);
 }
 
-// What the gate of a position lets through of the one before it, without the share: 0 where one begins.
+// The sigmoid of the gate of a position that is not the first of a row or document.
 template <typename T>
 INLINE float smear_opening(const T* x, const T* gate, int64_t channels) {
     V product{};
@@ -80,7 +80,8 @@ void smear_rows(const Smear<T>& smear, int64_t begin, int64_t end) {
     }
 }
 
-// A row gives to its own output, to that of the next one, if that takes of it, and to the logit of its own gate.
+// The gradient of a row comes from its own output, from that of the next row if a share of this one is added there, and
+// from the logit of its own gate.
 template <typename T>
 void smear_gradient_rows(const SmearGradient<T>& smear, int64_t begin, int64_t end, float* part) {
     const int64_t n = smear.width, channels = smear.channels;

@@ -1,5 +1,5 @@
-// Threads for short work, often: those of the OpenMP runtime that is in the process already (PyTorch brings one), which
-// wait awake for a while. Threads of our own would take the cores from them.
+// Threads for short and frequent work: those of the OpenMP runtime that is already in the process (PyTorch loads one),
+// which spin for a while before they sleep. Further threads would compete with them for the cores.
 #pragma once
 
 #include <cstdint>

@@ -12,8 +12,8 @@
 //
 // so neighbouring values are neighbouring bytes, and a vector of any width is read with one shift and one mask.
 //
-// n values take ceil(n / 128) blocks: 80 bytes each for int5, 96 for int6. What the last block has left over holds
-// q = 0 when it is written and is ignored when it is read. A tensor is packed as its flattened values; rows have no
+// n values take ceil(n / 128) blocks: 80 bytes each for int5, 96 for int6. Unused places of the
+// last block are packed as q = 0 and ignored when they are unpacked. A tensor is packed as its flattened values; rows have no
 // padding of their own.
 #pragma once
 
@@ -24,12 +24,12 @@
 
 namespace golf::bitpack {
 
-constexpr int kBlock = 128;        // values
-constexpr int kNibbleBytes = 64;   // of a block
+constexpr int kBlock = 128;       // values of a block
+constexpr int kNibbleBytes = 64;  // bytes of a block in the nibble plane
 
 GOLF_HOST_DEVICE constexpr int high_bits(int bits) { return bits - 4; }
-GOLF_HOST_DEVICE constexpr int high_bytes(int bits) { return 16 * high_bits(bits); }  // of a block
-GOLF_HOST_DEVICE constexpr int offset(int bits) { return 1 << (bits - 1); }           // u - q
+GOLF_HOST_DEVICE constexpr int high_bytes(int bits) { return 16 * high_bits(bits); }  // bytes of a block in the high plane
+GOLF_HOST_DEVICE constexpr int offset(int bits) { return 1 << (bits - 1); }  // u - q
 
 GOLF_HOST_DEVICE int64_t blocks_of(int64_t n) { return (n + kBlock - 1) / kBlock; }
 

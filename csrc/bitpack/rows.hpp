@@ -1,5 +1,5 @@
-// What the paths share: loops over floats that each compiles for its own instruction set, where the compiler vectorizes
-// them, and the choice of stores.
+// What the paths share: loops over floats, which each path compiles (and the compiler vectorizes) for its own instruction
+// set, and the choice between plain and streaming stores.
 #pragma once
 
 #include "layout.hpp"

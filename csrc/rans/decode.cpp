@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kBucketBits = 9, kBucketShift = kScaleBits - kBucketBits;
 
-// Takes a blob apart, never past its end.
+// Reads the fields of a blob; throws Malformed rather than read past its end.
 class Reader {
 public:
     Reader(const uint8_t* data, size_t size) : at_(data), end_(data + size) {}
@@ -78,7 +78,7 @@ std::vector<int8_t> take_nested(Reader& in, uint64_t count) {
     return values;
 }
 
-// What put_contexts wrote.
+// Reads what put_contexts in encode.cpp writes.
 void read_contexts(Reader& in, Shape shape, Model& model) {
     model.mixture = in.byte(kShapes, "an unknown mixture");
     if (model.contexts == Kind::global) {
@@ -154,7 +154,7 @@ std::vector<Lookup> lookups(const Model& model, const std::vector<bool>& used, i
     return made;
 }
 
-// What the symbols of one row are: independent of one another.
+// A row whose symbols are independent of one another.
 struct PlainRow {
     const Lookup* const* by_factor;
     const int8_t* factors;
@@ -165,7 +165,7 @@ struct PlainRow {
     void put(uint64_t j, int symbol) { values[j] = static_cast<int8_t>(symbol + low); }
 };
 
-// Under a trellis, a template or both: `state` of each column says the parity of its value.
+// A row under a trellis, a template or both; the `state` of each column determines the parity of its value.
 struct GeneralRow {
     const Lookup* const* by_factor[2];
     const int8_t* factors;
@@ -183,7 +183,7 @@ struct GeneralRow {
     }
 };
 
-// The lanes of a stream, in turn.
+// Decodes a stream, whose lanes take turns.
 class Lanes {
 public:
     Lanes(Reader& in, uint64_t count) : states_(lanes_for(count)) {
@@ -283,7 +283,7 @@ void take_general(Reader& in, int8_t* values, Shape shape, const Model& model) {
                    shape.cols);
         bool held = true;
         for (uint64_t j = 0; j < shape.cols; j++) {
-            // A sum beyond 8 bits has wrapped, and then the residual that is left of it is no residual.
+            // A sum of template and residual beyond 8 bits has wrapped: the difference is then outside of 8 bits.
             const int residual = row[j] - template_row[j];
             held &= row[j] <= highest && row[j] >= ~highest && residual <= 127 && residual >= -128;
         }

@@ -21,7 +21,7 @@ void put_nested(Bytes& out, const int8_t* values, uint64_t count) {
     out.insert(out.end(), blob.begin(), blob.end());
 }
 
-// What says the contexts of a model.
+// Writes what read_contexts in decode.cpp reads.
 void put_contexts(Bytes& out, const Model& model) {
     out.push_back(static_cast<uint8_t>(model.mixture));
     if (model.contexts == Kind::global) {
@@ -38,7 +38,7 @@ void put_contexts(Bytes& out, const Model& model) {
     if (model.contexts == Kind::rank1) put_nested(out, model.cols.data(), model.cols.size());
 }
 
-// A blob up to its stream: the model and what it needs to be known.
+// The part of a blob before its stream: kind, bits, shape and parameters of the model.
 Bytes head(const Model& model, Shape shape) {
     Bytes out{static_cast<uint8_t>(kVersion << 4 | static_cast<uint8_t>(model.kind)), static_cast<uint8_t>(model.bits)};
     put_varint(out, shape.rows);

@@ -24,7 +24,7 @@ struct Model {
     std::vector<uint8_t> rows;  // [rows] contexts; all equal unless said by row or rank1, 0 for histogram
     std::vector<int8_t> cols;   // [cols] in [kColMin, kColMax]; 0 unless said by rank1
     std::vector<int8_t> codes;  // [2^bits], for histogram
-    // For general alone:
+    // Only for general:
     int states = 0;                    // of the trellis, or 0 without one
     int reach = 0;                     // no residual's magnitude is above it
     std::vector<int8_t> template_row;  // [cols], or empty
@@ -68,12 +68,13 @@ private:
     const Table* by_sum_[kSums];
 };
 
-// Every kind that could pay for this matrix but stored; `nested` side information has the global one alone.
-// `bits12` is what the values take under each, in units of 2^-12 bits.
+// A model for a matrix, and the size of its values under it in units of 2^-12 bits.
 struct Candidate {
     Model model;
     uint64_t bits12;
 };
+
+// The models worth trying for a matrix, without Kind::stored; for `nested` side information only the global one.
 std::vector<Candidate> candidates(const int8_t* values, Shape shape, int bits, bool nested);
 
 }  // namespace golf::rans

@@ -8,7 +8,7 @@ namespace golf::rans {
 namespace {
 
 constexpr uint64_t kTries = 64;    // rows that are tried as a template
-constexpr uint64_t kColumns = 64;  // about as many columns are looked at for that
+constexpr uint64_t kColumns = 64;  // approximate number of columns that are compared for each of them
 constexpr int kRefinements = 3;
 
 uint64_t distance(const int8_t* a, const int8_t* b, uint64_t cols, uint64_t stride) {
@@ -20,7 +20,7 @@ uint64_t distance(const int8_t* a, const int8_t* b, uint64_t cols, uint64_t stri
     return sum;
 }
 
-// The row that, as a template, most rows are nearer to than half of their square.
+// The row for which the most rows have a squared distance below half of their own squared length.
 uint64_t best_row(const int8_t* values, Shape shape) {
     const uint64_t stride = std::max<uint64_t>(shape.cols / kColumns, 1), tries = std::min(shape.rows, kTries);
     const std::vector<int8_t> zeros(shape.cols);
@@ -91,7 +91,7 @@ Alike alike_rows(const int8_t* values, Shape shape) {
     const int8_t* first = values + best_row(values, shape) * cols;
     Alike alike{{first, first + cols}, std::vector<int8_t>(shape.rows)};
     for (int round = 0; round <= kRefinements; round++) {
-        // At last also those that gain little: who is a member costs next to nothing.
+        // The last round also takes rows that gain little, since the list of members costs almost nothing.
         const uint64_t gain = round < kRefinements ? 4 : 7;
         int64_t count = 0;
         for (uint64_t i = 0; i < shape.rows; i++) {

@@ -25,7 +25,7 @@ void quantize(const Problem& problem, int states, int8_t* values, int threads);
 // A block of columns under GPTQ (arXiv 2210.17323, section 3.3), columns as rows.
 struct Block {
     float* weights;       // [matrices, width, rows], finite; changed as errors come in
-    const float* factor;  // [matrices, width, width], upper triangular: of the inverse Hessian
+    const float* factor;  // [matrices, width, width], upper-triangular factor of the inverse Hessian
     const float* steps;   // [matrices, rows]
     const double* shrink; // [matrices, rows] or null
     uint64_t matrices, width, rows;

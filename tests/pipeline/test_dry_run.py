@@ -94,7 +94,9 @@ def test_every_length_of_rows_is_gone_through() -> None:
 
 def test_separate_documents_are_gone_through() -> None:
     score = replace(CONFIG.score, ttt="off")
-    rehearse(replace(CONFIG, model=replace(MODEL, separate_documents=True), score=score), 1, 2)
+    apart = rehearse(replace(CONFIG, model=replace(MODEL, separate_documents=True), score=score), 1, 2)
+    assert apart.exchanges
+    assert apart.exchanges == rehearse(replace(CONFIG, score=score), 1, 2).exchanges
 
 
 def test_ranks_that_do_not_fit_together_are_named(ranks: list[Rehearsal], monkeypatch: pytest.MonkeyPatch) -> None:
