@@ -62,7 +62,7 @@ def main(file: str) -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was unpacked is removed
     try:
-        if arguments.unpack:
+        if arguments.unpack is not None:
             vars(sys.modules["__main__"])["unpack"](arguments.unpack)
             return
         config = configured(RECIPE, os.environ, FIXED.upper().split())

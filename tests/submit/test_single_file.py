@@ -154,10 +154,15 @@ def test_wrong_input_is_said_in_a_line(folder: Path, place: Path, tmp_path: Path
         "        print('exit code', stop.code, file=sys.stderr)\n"
         "    for name in values:\n"
         "        del os.environ[name]\n"
+        "def unpack(folder):\n"
+        "    print('unpacked to', repr(folder), file=sys.stderr)\n"
+        "sys.argv[1:] = ['--unpack=']\n"
+        "call()\n"
     )
     done = bare(tmp_path / "main.py", "--eval-only")
     assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
+    *lines, last = done.stderr.splitlines()
+    assert last == "unpacked to ''", "an empty name, which is refused there, is not taken for none"
     assert lines[1::2] == ["exit code 2"] * len(WRONG)
     assert all(said in line for line, (_, said) in zip(lines[::2], WRONG, strict=True)), lines
 
