@@ -1,4 +1,4 @@
-"""Peers that others wrote: they may not be installed, and may be wrong, without an end to the measurements of ours."""
+"""Peers from other packages: one that is not installed, fails or is wrong is left out, and the measurements go on."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ def obstacle(case: Case, peer: str) -> str | None:
 
 
 def failure(error: Exception) -> str:
-    """What a peer did in place of its work, in a line."""
+    """How a peer failed, in one line."""
     return f"it fails here ({type(error).__name__}: {next(iter(str(error).splitlines()), '')})"

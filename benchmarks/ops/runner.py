@@ -77,7 +77,7 @@ def measure_cases(
 
 
 def as_line(row: dict[str, Any]) -> str:
-    """A measurement for people."""
+    """A measurement as one line of text."""
     ours, theirs = row["ours"], row["theirs"]
     rate = f"{row['gigabytes_per_second']:5.1f} GB/s"
     if row["device_kind"] == "cuda":

@@ -72,7 +72,7 @@ def wrong(model: GPT, loss: Callable[..., torch.Tensor], tokens: torch.Tensor, t
 
 
 def plain(model: GPT, tokens: torch.Tensor, targets: torch.Tensor) -> tuple[Results, Results]:
-    """What plain operations make of a batch: in float32, and in bfloat16."""
+    """The losses and gradients of a batch by plain operations, in float32 and in bfloat16."""
     narrow = TOKENS_AT_ONCE if any(model.config.windows) else MORE_AT_ONCE
     with backends.requested(PLAIN):
         exact = results(model, torch.float32, tokens, targets, at_once=TOKENS_AT_ONCE)
@@ -150,7 +150,7 @@ def results(
 
 
 def _tables(model: GPT, dtype: torch.dtype) -> torch.dtype:
-    """What the embedding tables of a copy are in: the gradients of narrow ones are rounded."""
+    """The dtype of the embedding tables of a copy; the gradients of narrow tables are rounded."""
     return torch.float32 if dtype == torch.float32 else model.tok_emb.dtype
 
 

@@ -24,7 +24,7 @@ ARCH = 90
 
 @dataclass(frozen=True)
 class Shapes:
-    """What the kernels run on; by default one GPU's share of a step of the seed in one block."""
+    """The sizes that the kernels run on; by default one GPU's share of a step of the seed in one block."""
 
     rows: int = 48
     length: int = 2048
@@ -67,7 +67,8 @@ class Kernel:
 
 @contextmanager
 def chosen(module: Any, chooser: str, choose: Callable[..., Any]) -> Iterator[None]:
-    """`module.chooser` is `choose`, which gets what it would choose and then its arguments."""
+    """A context in which the function `chooser` of `module` is replaced by `choose`, which gets the result of the
+    original and then its arguments."""
     now = getattr(module, chooser)
     setattr(module, chooser, lambda *at, **named: choose(now(*at, **named), *at, **named))
     try:

@@ -1,4 +1,4 @@
-"""What lies beside a score and does not make it: the documents, and the losses without adapting."""
+"""Checks of the files that the score does not follow from: the documents, and the losses without adapting."""
 
 from __future__ import annotations
 

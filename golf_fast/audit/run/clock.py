@@ -12,9 +12,10 @@ from golf_fast.runs.schedule import RecordedSchedule, Times
 from golf_fast.score.verdict import Facts, eval_limit
 
 _SLACK_SECONDS = {"train": math.inf, "compress": 120.0}
-"""What a stage may take beside the work that its clock is about: warm-up and validation, the coding of the artifact."""
+"""Seconds that a stage may take besides the work that its own clock measures: warm-up and validation, and the coding of
+the artifact."""
 _SLACK_ELSEWHERE = 15.0
-"""Weights are loaded and a file is written."""
+"""The same for the other stages, which load weights and write a file."""
 _HURRIED = 0.4
 """Share of the limit of scoring that a pass which gave something up for it takes at the least: it plans ahead with the
 time of its first pieces, which hold what is done once, such as compiling, a second time."""
@@ -89,7 +90,7 @@ def _evaluation(evidence: Evidence) -> list[Finding]:
 
 
 def _within(evidence: Evidence, stage: str, seconds: float, rule: str, where: str) -> list[Finding]:
-    """Whether a time is about that of its stage, whose clock runs a little longer."""
+    """Whether a time agrees with the time of its whole stage, which is a little longer."""
     whole = _seconds_of(evidence, stage)
     if whole is None:
         return [unknown(rule, f"the metrics do not have the stage {stage}", evidence.paths.metrics.name)]
@@ -101,7 +102,7 @@ def _within(evidence: Evidence, stage: str, seconds: float, rule: str, where: st
 
 
 def _seconds_of(evidence: Evidence, stage: str) -> float | None:
-    """What a stage took, with attempts of it that were cut short; None where the metrics do not have it."""
+    """Seconds that a stage took, with the attempts that were cut short; None if the metrics do not have the stage."""
     stages = [record for record in evidence.records if record.get("kind") == "stage" and record.get("name") == stage]
     whole = _number(stages[-1], "seconds") if stages else None
     if whole is None:

@@ -20,7 +20,7 @@ OP = "exclusive_gate"
 
 @dataclass(frozen=True)
 class Block:
-    """Launch parameters: value heads of a program, and its warps."""
+    """Launch parameters: number of value heads (`rows`) and of warps of a program."""
 
     rows: int
     warps: int

@@ -172,7 +172,7 @@ def _common(
 
 
 def programs(q: torch.Tensor, block: Block | None = None) -> int:
-    """How many programs a launch has: the rows of its `d_gain`."""
+    """The number of programs of a launch, which is the number of rows of its `d_gain`."""
     return -(-q.shape[0] * q.shape[1] // (block or choose_block(*q.shape[2:])).tokens)
 
 

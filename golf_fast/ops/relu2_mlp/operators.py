@@ -113,7 +113,7 @@ def _factor_gradient(dx: torch.Tensor, x: torch.Tensor, rstd: torch.Tensor) -> t
 
 @torch.library.custom_op("golf_fast::relu2_mlp_factor_gradient", mutates_args=())
 def native_factor_gradient(dx: torch.Tensor, x: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
-    """The gradient of `rstd` `[tokens]` float32, of what the product took `x` `[tokens, D]` for."""
+    """The gradient of `rstd` `[tokens]` float32 from the gradient `dx` of `x`, both `[tokens, D]`."""
     drstd = torch.empty_like(rstd)
     passes.run("row_factor_gradient", x, dx, x, rstd, drstd, *passes.rows(x))
     return drstd

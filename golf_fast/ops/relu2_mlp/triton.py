@@ -2,8 +2,8 @@
 
 Forward: `post = act(rstd * (x @ w_up.T))` is written by one persistent GEMM, then `out = post @ w_down.T`.
 Backward: `dpre = rstd * act'(pre) * (g @ w_down)` is written by the second, then
-`dx = dpre @ w_up`, `dw_up = dpre.T @ x`, `dw_down = g.T @ post`, and `drstd = rowsum(dx * x) / rstd`: what the norm
-before it, whose own backward reads both, adds up on the way.
+`dx = dpre @ w_up`, `dw_up = dpre.T @ x`, `dw_down = g.T @ post`, and `drstd = rowsum(dx * x) / rstd`, which a
+compiler can fuse into the backward of the norm before it, as that reads both tensors.
 Saved for the backward: the inputs and `post`; with a negative slope also `pre`, because the square loses the sign.
 """
 

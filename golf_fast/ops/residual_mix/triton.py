@@ -21,8 +21,13 @@ OP = "residual_mix"
 
 @dataclass(frozen=True)
 class Block:
-    """Launch parameters: rows that a program has in hand at once, its warps, and for the backward how many programs
-    each multiprocessor gets, all of them at once."""
+    """Launch parameters.
+
+    Attributes:
+        rows: rows that a program holds in registers at once.
+        warps: warps of a program.
+        programs: programs that share a multiprocessor, for the backward; None for the forward.
+    """
 
     rows: int
     warps: int
@@ -30,7 +35,7 @@ class Block:
 
     @property
     def registers(self) -> int:
-        """The compiler's limit: what that many programs leave a thread, in the units of 8 that are dealt out.
+        """The compiler's limit on the registers of a thread, so that `programs` fit a multiprocessor; a multiple of 8.
 
         The forward has one because without it the compiler may spill to make room for one more program.
         """
@@ -74,8 +79,8 @@ def residual_mix_kernel(
         s += weight[None, :] * tl.load(skip + at, mask=mask, other=0.0).to(tl.float32)
     if HAS_BRANCH or HAS_SKIP:
         tl.store(summed + at, s, mask=mask)
-    # Nothing that is rounded is taken up again: a value that is needed in both forms is converted alone, at a quarter
-    # of the rate of pairs.
+    # The float32 values are used, not the rounded ones: a value that is needed in both forms would be converted by
+    # itself, at a quarter of the rate of conversion in pairs.
     m = share[None, :] * s + share0[None, :] * z
     tl.store(mixed + at, m, mask=mask)
     factor = tl.rsqrt(tl.sum(m * m, 1) / DIM + eps)
@@ -138,7 +143,7 @@ def residual_mix_backward_kernel(
 
 
 def programs(x: torch.Tensor, block: Block | None = None, processors: int | None = None) -> int:
-    """How many programs the backward has on the device of `x` `[..., D]`: the first size of its `d_channels`."""
+    """The number of programs of the backward on the device of `x` `[..., D]`: the first size of its `d_channels`."""
     block = block or choose_block(x.shape[-1], backward=True)
     assert block.programs is not None
     blocks = triton.cdiv(x.numel() // x.shape[-1], block.rows)

@@ -128,7 +128,8 @@ def forward(
 
 @dataclass(frozen=True)
 class Origin:
-    """What the queries and keys of attention were made from, where their gradients are to be taken back to that.
+    """The inputs of the norm and rotation that made queries and keys, for a backward that writes the gradients of
+    these inputs.
 
     Attributes:
         q: `[B, T, heads, head_dim]` before norm, rotation and gain, with a last stride of 1.
@@ -196,7 +197,7 @@ def backward(
 
 
 def _origin(origin: Origin | None, part: Literal["q", "k"]) -> dict[str, object]:
-    """What both kernels of the backward take of an origin."""
+    """The arguments of both kernels of the backward that come from an origin."""
     if origin is None:
         return {"raw": None, "cos": None, "sin": None, "eps": 0.0, "raw_batch": 0, "raw_row": 0, "raw_head": 0}
     raw = origin.q if part == "q" else origin.k

@@ -44,7 +44,7 @@ class Blocks:
 
     @property
     def size(self) -> int:
-        """How many shares there are."""
+        """The number of softmax weights (shares) of all blocks."""
         return sum(math.prod(self._shape(piece)) for piece in self.pieces)
 
     def _shape(self, piece: Piece) -> tuple[int, int, int]:
@@ -77,7 +77,7 @@ class Blocks:
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor | None, shares: torch.Tensor | None
     ) -> None:
-        """Write what the queries find into `out`, as `q`, and the shares into `shares`, as far as they are there."""
+        """Write the output of attention into `out`, in the shape of `q`, and the shares into `shares`, if not None."""
         q, k, v = self._folded(q, k, v)
         if out is not None:
             (out,) = self._folded(out)
@@ -107,7 +107,8 @@ class Blocks:
 
 
 def folds_of(firsts: torch.Tensor) -> int:
-    """Into how many rows of one length, each from the start of a document on, positions can be cut; 1: they cannot.
+    """The largest number of rows of equal length, each beginning with a document, that the positions can be cut
+    into, of at least MIN_BLOCK positions each; 1 if there is none.
 
     A batch that was joined of several is such, and each row then meets no key of another: the products are as many, and
     as large, as for rows without documents. `firsts` is the first position of each one's document, `[T]`.
@@ -144,7 +145,8 @@ def forward(
     cu_seqlens: torch.Tensor | None,
     gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the queries of matrices q find, `[B, T, heads, head_dim]` as `heads` says, and what `like_saved` is like."""
+    """The output of attention for matrices q, k and v, of the shape `heads` `[B, T, heads, head_dim]`, and the tensors
+    saved for the backward (see `like_saved`)."""
     blocks, found = Blocks(q, k, heads[1], window, cu_seqlens), torch.empty_like(q)
     shares = new_shares(q, k, cu_seqlens) if gradient else q.new_empty(0)
     blocks.forward(q, k, v, found, shares if gradient and blocks.size <= shares.numel() else None)
@@ -158,9 +160,9 @@ def forward(
 def like_saved(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: torch.Tensor | None, gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """For the backward of heads q, k and v, not filled: these as matrices, and the shares of the softmax.
+    """Tensors like those that `forward` saves for the backward, not filled: q, k and v as matrices, and the shares.
 
-    They are of no elements without `gradient`.
+    Without `gradient` they have no elements.
     """
     new_q, new_k, new_v = (matrices(t, k.shape[2]) if gradient else t.new_empty(0) for t in (q, k, v))
     return new_q, new_k, new_v, new_shares(new_q, new_k, cu_seqlens) if gradient else q.new_empty(0)

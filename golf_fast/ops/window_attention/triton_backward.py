@@ -1,6 +1,6 @@
 """Triton kernels of the gradients of window attention, over the same tiles as the forward pass.
 
-Where queries and keys come of norm and rotation, the kernels take their gradients back through both.
+If queries and keys are the results of norm and rotation, the kernels also compute the gradients of what these took.
 """
 
 import triton
