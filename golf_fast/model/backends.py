@@ -6,9 +6,11 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from golf_fast.config import ModelConfig
 from golf_fast.errors import InputError
 from golf_fast.ops import backends
 from golf_fast.ops.checks import product_dtypes
+from golf_fast.ops.window_attention import HEAD_DIMS
 
 _OF_PRODUCTS = (
     "linear_residual",
@@ -43,25 +45,43 @@ def resolve_backends(device: torch.device) -> dict[str, backends.Backend]:
     return resolved
 
 
-def limited_ops(device: torch.device, dtype: torch.dtype) -> list[str]:
-    """The ops whose kernels on `device` do not compute in `dtype`."""
-    if dtype in product_dtypes(device):
-        return []
-    return [op for op, backend in backends.describe(device) if op in _OF_PRODUCTS and backend.name == "triton"]
-
-
 def require_compute_dtype(device: torch.device, dtype: torch.dtype) -> None:
     """Check that a model can compute in `dtype` on `device`, before anything is trained or scored.
 
     Raises:
         InputError: kernels on the device do not support it; the message says what does.
     """
-    if ops := limited_ops(device, dtype):
+    ops = [op for op, backend in backends.describe(device) if op in _OF_PRODUCTS and backend.name == "triton"]
+    if ops and dtype not in product_dtypes(device):
         raise InputError(
             f"compute dtype {str(dtype).removeprefix('torch.')}: the kernels of {', '.join(ops)} on {device.type} "
             f"compute in bfloat16 or float16; choose bfloat16 or --device cpu, or set {backends.VARIABLE}=reference "
             "for the slow references"
         )
+
+
+def require_kernel_shapes(device: torch.device, config: ModelConfig) -> None:
+    """Check that the kernels on `device` take the shapes of a model, before anything is trained or scored.
+
+    Raises:
+        InputError: they do not; the message says which setting, and what they take.
+    """
+    by_triton = {op for op, backend in backends.describe(device) if backend.name == "triton"}
+    otherwise = f"; or set {backends.VARIABLE}=reference for the slow references"
+    if by_triton & {"qkv_attention", "window_attention"} and config.head_dim not in HEAD_DIMS:
+        widths = ", ".join(map(str, HEAD_DIMS))
+        raise InputError(
+            f"model.dim / model.heads is {config.head_dim}: attention on {device.type} has kernels for heads of width "
+            f"{widths}{otherwise}"
+        )
+    of_products = (
+        ("linear_residual", "model.dim", config.dim),
+        ("relu2_mlp", "model.dim", config.dim),
+        ("relu2_mlp", "the hidden width, model.dim * model.mlp_mult,", config.hidden),
+    )
+    for op, what, size in of_products:
+        if op in by_triton and size % 64:
+            raise InputError(f"{what} is {size}: the kernels of {op} on {device.type} take multiples of 64{otherwise}")
 
 
 def as_on_a_gpu() -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from golf_fast.config import RunConfig, compiles
 from golf_fast.distributed import Ranks
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
-from golf_fast.model.backends import require_compute_dtype, resolve_backends
+from golf_fast.model.backends import require_compute_dtype, require_kernel_shapes, resolve_backends
 from golf_fast.runs import RunPaths
 from golf_fast.train.progress import Log
 
@@ -37,7 +37,7 @@ class Context:
 
     Raises:
         InputError: an op cannot run with the backend that was asked for, or only with its slow reference,
-            or its kernels do not compute in the dtype that was asked for.
+            or its kernels take neither the dtype nor the shapes that were asked for.
     """
 
     def __init__(self, config: RunConfig, paths: RunPaths, ranks: Ranks, log: Log, code: Code) -> None:
@@ -54,6 +54,7 @@ class Context:
             log.line(f"torch.compile in {stage}: {'yes' if compiles(setting, kind) else 'no'} ({setting}, on {kind})")
         self.backends = resolve_backends(ranks.device)
         require_compute_dtype(ranks.device, self.dtype)
+        require_kernel_shapes(ranks.device, config.model)
         for op, backend in self.backends.items():
             log.line(f"{op}: {backend.name}{backend.reason and f' ({backend.reason})'}")  # a built file has no reasons
 

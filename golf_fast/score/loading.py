@@ -19,7 +19,7 @@ from golf_fast.errors import InputError, printable
 from golf_fast.files import open_regular, sha256
 from golf_fast.from_plain import from_plain
 from golf_fast.model import GPT, upstream
-from golf_fast.model.backends import require_compute_dtype
+from golf_fast.model.backends import require_compute_dtype, require_kernel_shapes
 from golf_fast.runs import FinishedRun, Result
 
 _MAX_SHARD_BYTES = HEADER_BYTES + 2 * (2**31 - 1)
@@ -247,13 +247,14 @@ def _model_and_tokenizer(
 ) -> tuple[GPT, Tokenizer]:
     dtype, _ = machine.choose_compute_dtype(wanted_dtype, device)
     require_compute_dtype(device, dtype)
-    model = read_model(artifact, dtype).to(device)
+    model = read_model(artifact, dtype)
+    require_kernel_shapes(device, model.config)
     spoken = Tokenizer(tokenizer)
     if spoken.vocab_size != model.config.vocab_size:
         raise InputError(
             f"{spoken.path}: {spoken.vocab_size} pieces, the artifact's model has {model.config.vocab_size}"
         )
-    return model, spoken
+    return model.to(device), spoken
 
 
 def _held_out(shards: list[Path], spoken: Tokenizer) -> Dataset:

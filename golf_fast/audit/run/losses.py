@@ -15,7 +15,7 @@ from golf_fast.audit.run.retraced import limit_on_record, retraced
 from golf_fast.config import ScoreConfig
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
-from golf_fast.model.backends import limited_ops, resolve_backends
+from golf_fast.model.backends import require_compute_dtype, require_kernel_shapes, resolve_backends
 from golf_fast.score import digest, probes
 from golf_fast.score.ledger import cuts_of
 from golf_fast.score.loading import read_model
@@ -35,18 +35,22 @@ _MEANS = {
 
 
 def model_of(evidence: Evidence, device: torch.device) -> GPT | Missing:
-    """The artifact's model, in the number format that the run computed in; on the CPU if the kernels of `device` do not
-    compute in that."""
+    """The artifact's model, in the number format that the run computed in; on the CPU if the kernels of `device` take
+    neither that nor its shapes."""
     dtype = getattr(torch, evidence.result.compute_dtype, None)
     if dtype not in _COMPUTED_IN:
         return Missing(f"compute_dtype is {evidence.result.compute_dtype!r:.40}, which no model computes in")
-    if limited_ops(device, dtype):
-        device = torch.device("cpu")
-        resolve_backends(device)
     try:
-        return read_model(evidence.paths.artifact, dtype).to(device)
+        model = read_model(evidence.paths.artifact, dtype)
     except InputError as error:
         return Missing(str(error))
+    try:
+        require_compute_dtype(device, dtype)
+        require_kernel_shapes(device, model.config)
+    except InputError:
+        device = torch.device("cpu")
+        resolve_backends(device)
+    return model.to(device)
 
 
 def no_model(evidence: Evidence, why: Missing) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from golf_fast.audit.run.replay import Sample, again
 from golf_fast.config import ModelConfig, ScoreConfig
 from golf_fast.data import TokenBytes, Validation
 from golf_fast.model import GPT
+from golf_fast.ops import backends
 from golf_fast.score import score_tokens
 
 MODEL = ModelConfig(vocab_size=50, dim=16, layers=2, heads=2, kv_heads=1, bigram_buckets=0, window=(7, 4))
@@ -41,7 +43,13 @@ def test_a_stream_is_sampled_with_its_own_losses() -> None:
 
 def test_what_a_gpu_has_no_kernels_for_is_replayed_on_the_cpu(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that computed in float32 is audited on a machine with a GPU."""
-    monkeypatch.setattr(losses, "limited_ops", lambda device, dtype: ["relu2_mlp"] if device.type == "cuda" else [])
-    model = losses.model_of(Evidence(run), torch.device("cuda"))
+    kernels = [("relu2_mlp", backends.Backend("triton", ""))]
+    chosen = backends.describe
+    monkeypatch.setattr(
+        backends, "describe", lambda device: kernels if torch.device(device).type == "cuda" else chosen(device)
+    )
+    evidence = Evidence(run)
+    evidence.result = replace(evidence.result, compute_dtype="float32")
+    model = losses.model_of(evidence, torch.device("cuda"))
     assert not isinstance(model, Missing)
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
