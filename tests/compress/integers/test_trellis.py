@@ -1,8 +1,11 @@
 """Trellis-coded quantization: optimal, near the rate-distortion bound, and the same bits from C++ and NumPy."""
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,6 +163,30 @@ def test_half_precision_steps_and_threads() -> None:
         torch.set_num_threads(before)
     assert np.array_equal(*found)
     assert np.array_equal(found[0], trellis_quantize(weights, steps.astype(np.float32)))
+
+
+WITHOUT_MEMORY = """
+import resource
+import numpy as np
+from golf_fast import _C
+weights, steps = np.ones((1, 8, 5000), np.float32), np.ones((1, 8), np.float32)
+values = np.empty((1, 8, 5000), np.int8)
+used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize")) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20),) * 2)
+try:
+    _C.trellis_quantize(*(a.ctypes.data for a in (weights, steps)), 0, 1, 8, 5000, 8, values.ctypes.data, threads=5000)
+except (RuntimeError, MemoryError) as error:
+    print("raised", type(error).__name__)
+"""
+
+
+@needs_extension
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="its size is read from /proc")
+def test_threads_that_cannot_be_made_are_an_error() -> None:
+    """The stacks of 5,000 threads do not fit into 200 MiB: the process must not be aborted."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_MEMORY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("raised ")
 
 
 def test_a_batch_is_its_matrices() -> None:
