@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 
 namespace golf::activations {
 namespace {
@@ -21,12 +22,20 @@ struct Shared {
     int64_t parts;
     void (*work)(void*, int64_t);
     void* data;
+    std::atomic<bool> failed{false};
+    std::exception_ptr error;  // the first one; read after all threads have ended
 };
 
-void take_parts(void* argument) {
+// An exception must not leave the runtime's threads, which would end the process; the parts that are left are dropped.
+void take_parts(void* argument) noexcept {
     Shared& shared = *static_cast<Shared*>(argument);
-    for (int64_t part; (part = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.parts;) {
-        shared.work(shared.data, part);
+    try {
+        for (int64_t part; (part = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.parts;) {
+            shared.work(shared.data, part);
+        }
+    } catch (...) {
+        shared.next.store(shared.parts, std::memory_order_relaxed);
+        if (!shared.failed.exchange(true)) shared.error = std::current_exception();
     }
 }
 
@@ -45,6 +54,7 @@ void share_out(int64_t parts, int threads, void (*work)(void*, int64_t), void* d
     } else {
         take_parts(&shared);
     }
+    if (shared.error) std::rethrow_exception(shared.error);
 }
 
 }  // namespace golf::activations

@@ -10,7 +10,7 @@ namespace golf::activations {
 bool has_threads();
 
 // work(data, part) for every part from 0 to before `parts`, on up to `threads` threads, in any order; without an OpenMP
-// runtime on this one.
+// runtime on this one. Throws the first exception of `work` once all threads have ended.
 void share_out(int64_t parts, int threads, void (*work)(void* data, int64_t part), void* data);
 
 template <typename Work>
