@@ -24,10 +24,13 @@ def compiled(function: Callable[..., Result], *, fullgraph: bool = False) -> Cal
         fullgraph: whether a graph break is an error.
     """
     from torch._dynamo import config as dynamo  # imported here since it takes seconds
-    from torch._inductor import exc
 
     dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_GRAPHS)
-    # When torch 2.11 meets an op first it writes out the op's arguments, with all that they were made of, for its log:
-    # the last block begins at a later position and has ops of its own, and the text grows eightfold with each block.
-    exc.OperatorIssue.operator_str = staticmethod(lambda target, args, kwargs: str(target))  # type: ignore[method-assign]
+    if torch.__version__ < "2.13":
+        from torch._inductor import exc
+
+        # When torch 2.11 meets an op first it writes out the op's arguments, with all that they were made of, for its
+        # log: the last block begins at a later position and has ops of its own, and the text grows eightfold with each
+        # block.
+        exc.OperatorIssue.operator_str = staticmethod(lambda target, args, kwargs: str(target))  # type: ignore[method-assign]
     return torch.compile(function, dynamic=False, fullgraph=fullgraph)
