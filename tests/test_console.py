@@ -240,6 +240,7 @@ def test_a_path_that_cannot_be_asked_about_is_one_line_and_2(capsys: pytest.Capt
 
 
 def test_a_signal_can_wait_for_the_end_of_a_step() -> None:
+    before = signal.getsignal(signal.SIGTERM)
     with deferred() as deferral:
         deferral.holding = True
         os.kill(os.getpid(), signal.SIGTERM)
@@ -248,7 +249,7 @@ def test_a_signal_can_wait_for_the_end_of_a_step() -> None:
         with pytest.raises(Terminated) as stop:
             deferral.end()
     assert stop.value.number == signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_second_signal_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -97,17 +98,18 @@ def _run_one(stage: Stage, command: list[str], limit: float, folder: Path, log: 
     own = {results.VARIABLE: str(folder.absolute()), "PYTHONUNBUFFERED": "1", **dict(stage.environment)}
     began = time.monotonic()
     # A session of its own: what it started ends with it.
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **own},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    with _heeding_interrupts():
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **own},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
     assert process.stdout is not None
     reader = threading.Thread(target=log.copy, args=(process.stdout,), daemon=True)
     reader.start()
@@ -122,6 +124,19 @@ def _run_one(stage: Stage, command: list[str], limit: float, folder: Path, log: 
     for name in stage.leaves:
         _keep(ROOT / name, folder, log)
     return end, time.monotonic() - began
+
+
+@contextmanager
+def _heeding_interrupts() -> Iterator[None]:
+    """A context in which a program that is started heeds SIGINT, even if this one, as a background job, ignores it."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -144,13 +159,6 @@ def _keep(path: Path, folder: Path, log: Log) -> None:
         shutil.copy2(path, folder / path.name)
     except OSError as error:
         log.line(f"{path.name} is not kept: {error}")
-
-
-def _heed_signals() -> None:
-    """Ctrl-C reaches the stages also where a shell started this in the background, and SIGTERM ends them too."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -187,7 +195,6 @@ def main(arguments: Sequence[str]) -> None:
 
         if obstacle := triton_obstacle("cuda"):
             raise InputError(f"{obstacle}; --rehearse runs what does without one, --list says what would be run")
-    _heed_signals()
     outcomes = run(stages, options.budget, results.folder(), options.rehearse, paths)
     print(f"measurements and {LOG} are in {results.folder()}")
     if bad := [f"{outcome.stage} ({outcome.end})" for outcome in outcomes if not outcome.good]:

@@ -145,15 +145,15 @@ def test_what_a_stage_leaves_is_kept_beside_the_measurements(
 def test_the_program_of_a_plan_ends_its_stage_when_it_is_told_to(quick: None, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from benchmarks.gpu import command, plans\n"
-        "command._heed_signals()\n"
+        "from golf_fast.console import exit_with\n"
         f"stage = plans.Stage('parent', 60, ('-c', {CHILD!r}), ())\n"
-        f"command.run([stage], 60, Path({str(tmp_path)!r}))"
+        f"exit_with(lambda: command.run([stage], 60, Path({str(tmp_path)!r})))"
     )
     driver = subprocess.Popen([sys.executable, "-c", program], cwd=command.ROOT, stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     pid = next(int(line.split()[1]) for line in driver.stdout if line.split()[1:] and line.split()[1].isdecimal())
     driver.send_signal(signal.SIGTERM)
-    assert driver.wait(60) != 0
+    assert driver.wait(60) == 128 + signal.SIGTERM
     require_ended(pid)
 
 
