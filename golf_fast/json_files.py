@@ -82,8 +82,8 @@ def quick(line: bytes) -> dict[str, Any] | None:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Leave out Python's search for cycles, which takes most of the time where hundreds of thousands of objects are
-    made that are in none."""
+    """Pause Python's search for cycles, which takes most of the time where hundreds of thousands of objects are made
+    and none is part of a cycle, as for records or syntax trees."""
     enabled = gc.isenabled()
     gc.disable()
     try:

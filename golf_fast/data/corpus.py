@@ -4,7 +4,6 @@ The sources are parsed and never imported, so that nothing in them is executed.
 """
 
 import ast
-import gc
 import hashlib
 import os
 import platform
@@ -12,11 +11,11 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from golf_fast.data.documents import Corpus, Progress, cut, no_progress
 from golf_fast.errors import InputError
+from golf_fast.json_files import without_collection
 
 _TOPICS = "pydoc_data/topics.py"
 _SKIPPED = frozenset({"site-packages", "dist-packages", "lib-dynload", "test", "tests", "idle_test", "__pycache__"})
@@ -49,23 +48,11 @@ def embedded_corpus(root: Path | None = None) -> Corpus:
         digest.update(f"{name}\0".encode() + hashlib.sha256(content).digest())
 
     def documents(progress: Progress = no_progress) -> list[str]:
-        with _collector_at_rest():
+        with without_collection():
             return _documents(sources, progress)
 
     origin = f"the documentation inside Python {platform.python_version()}"
     return Corpus(name="embedded", origin=origin, sha256=digest.hexdigest(), documents=documents)
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Pause the garbage collector: syntax trees have no cycles, and searching them takes as long as parsing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _sources(library: Path) -> dict[str, bytes]:
