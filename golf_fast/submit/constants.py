@@ -129,7 +129,7 @@ def _unpacks(function: ast.FunctionDef) -> bool:
 
 def _decided(function: ast.FunctionDef, constants: dict[str, ast.expr]) -> bool:
     """Whether a method is a property that depends only on constants and built-in functions."""
-    if not any(ast.unparse(each).rpartition(".")[2].rstrip("_") in _PROPERTIES for each in function.decorator_list):
+    if not any(last_name(each).rstrip("_") in _PROPERTIES for each in function.decorator_list):
         return False
     own = function.args.args[0].arg
     bound = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from types import CodeType, FrameType, FunctionType, ModuleType, TracebackType
 
-from golf_fast.submit.scopes import Occurrence, Scope, occurrences
+from golf_fast.submit.scopes import Occurrence, Scope, last_name, occurrences
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _OF_OTHERS = {
@@ -137,7 +137,7 @@ class _Members(ast.NodeVisitor):
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self.functions.add(node.name)
         self.classes.add(node.name)
-        bases = {ast.unparse(base).rpartition(".")[2].rstrip("_") for base in node.bases}
+        bases = {last_name(base).rstrip("_") for base in node.bases}
         fixed = not bases.isdisjoint(_MODELS) or any(
             word in ast.unparse(each) for each in node.decorator_list for word in _WRITTEN
         )
@@ -224,7 +224,7 @@ class _Handed:
         root: ast.expr = node
         while isinstance(root, ast.Attribute):
             root = root.value
-        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        name = last_name(node)
         foreign = isinstance(root, ast.Name) and root.id in self.members.foreign
         return name, foreign and name.rstrip("_") != "partial"
 
