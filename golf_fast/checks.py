@@ -22,8 +22,7 @@ def later(default: Value) -> Value:
 
 def for_file(config: Any) -> dict[str, Any]:
     """The fields of a flat dataclass to be written to a file, without those that were added later and have their
-    default
-    value: a file that does not use them is byte-identical to one written before they existed."""
+    default value: a file that does not use them is byte-identical to one written before they existed."""
     unused = {
         field.name
         for field in dataclasses.fields(config)
