@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -34,15 +35,15 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.scratch = torch.empty(FLUSHED_BYTES, dtype=torch.uint8, device="cuda")
-        self.head_starts: dict[int, float] = {}
+        self.head_starts: WeakKeyDictionary[Callable[[], object], float] = WeakKeyDictionary()
 
     def milliseconds(self, work: Callable[[], object], before: Callable[[], object] = nothing) -> float:
         """Of one call of `work`; `before` is called before each try, off the clock, and makes what a call uses up."""
         for _ in range(TRIES):
-            waited = self.head_starts.get(id(work), HEAD_START)
+            waited = self.head_starts.get(work, HEAD_START)
             before()
             found, host = self._sample(work, waited)
-            self.head_starts[id(work)] = min(max(HEAD_START, 1.5 * host), LONGEST_HEAD_START)
+            self.head_starts[work] = min(max(HEAD_START, 1.5 * host), LONGEST_HEAD_START)
             if host <= waited:
                 break
         return found

@@ -49,6 +49,8 @@ def test_each_work_has_a_head_start_of_its_own(monkeypatch: pytest.MonkeyPatch) 
         watch.milliseconds(work, lambda: made.append(len(device.waits)))
     assert device.waits == pytest.approx([1.0, 7.5, 1.0, 7.5, 1.0])
     assert made == [0, 1, 2, 3, 4]  # what a work uses up is made before each try
+    del long, short, work
+    assert not watch.head_starts  # a later work may be at the address of one that is gone
 
 
 def test_work_that_waits_for_the_device_ends(monkeypatch: pytest.MonkeyPatch) -> None:
