@@ -166,11 +166,8 @@ def missing(stage: Stage, paths: Paths) -> list[str]:
 
 
 def _words(stage: Stage, rehearse: bool, paths: Paths | None) -> list[str]:
-    words = list(stage.rehearsal if rehearse else stage.command)
-    return [
-        str(paths[name]) if paths and (name := word[1:-1]) in paths and word == f"{{{name}}}" else word
-        for word in words
-    ]
+    given = {f"{{{name}}}": str(path) for name, path in (paths or {}).items()}
+    return [given.get(word, word) for word in (stage.rehearsal if rehearse else stage.command)]
 
 
 def shown(stage: Stage, rehearse: bool, paths: Paths | None = None) -> str:
