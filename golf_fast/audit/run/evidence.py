@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from golf_fast import json_files
 from golf_fast.audit.run.record import checked
@@ -23,12 +24,14 @@ from golf_fast.data.shards import HEADER_BYTES, Shard, find_shards, side_cars
 from golf_fast.errors import InputError
 from golf_fast.files import open_regular, reason, sha256
 from golf_fast.from_plain import from_plain
+from golf_fast.rules import variant_of
 from golf_fast.runs import FinishedRun, Result
 from golf_fast.runs.documents import Documents
 from golf_fast.runs.schedule import RecordedSchedule
 from golf_fast.score.ledger import Event, read
 
 Value = TypeVar("Value")
+_COMPUTE_DTYPES = ("float64", "float32", "bfloat16", "float16")
 _MOST_SHARD_BYTES = HEADER_BYTES + 2 * (2**31 - 1)
 
 
@@ -63,6 +66,17 @@ class Evidence:
         self.held: dict[str, Any] = json_files.read_object(self.paths.result, "the result of a run is needed")
         self.result: Result = from_plain(Result, self.held, self.paths.result, lenient=True)
         self._data = data
+
+    @property
+    def compute_dtype(self) -> torch.dtype | None:
+        """The dtype that the result names; None if no model computes in it."""
+        name = self.result.compute_dtype
+        return getattr(torch, name) if name in _COMPUTE_DTYPES else None
+
+    @property
+    def variant(self) -> str | None:
+        """The challenge's name for the data, "" if the data are others; None if the shards are missing."""
+        return None if isinstance(self.shards, Missing) else variant_of(self.shards[0].parent.name)
 
     @cached_property
     def events(self) -> list[Event] | Missing:

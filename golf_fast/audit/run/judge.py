@@ -18,7 +18,7 @@ from golf_fast.data import BOS_ID
 from golf_fast.data.overlap import Overlap, find_overlap
 from golf_fast.errors import InputError, printable
 from golf_fast.files import sha256
-from golf_fast.rules import VIOLATIONS, variant_of
+from golf_fast.rules import VIOLATIONS
 from golf_fast.runs.schedule import Times
 from golf_fast.score.verdict import Facts, Records, Verdict, eval_limit, judge, train_limit
 
@@ -147,13 +147,12 @@ def _facts(evidence: Evidence) -> Facts:
     """The facts that the verdict needs besides the ledger, from the files of the run and not from its conclusions."""
     config, result, schedule, split = evidence.config, evidence.result, evidence.schedule, evidence.split
     budget: Times | None = None if isinstance(schedule, Missing) else schedule.budget
-    shards = evidence.shards
     return Facts(
         finished=result.finished,
         planned=() if result.finished else config.score.violations,
         window=config.score.window,
         split_targets=None if isinstance(split, Missing) else split[1],
-        variant=None if isinstance(shards, Missing) else variant_of(shards[0].parent.name),
+        variant=evidence.variant,
         train_limit=config.train.max_seconds,
         train_seconds=budget.trained if budget else None,
         quantize_seconds=budget.quantized if budget else None,

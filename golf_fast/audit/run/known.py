@@ -14,7 +14,6 @@ from golf_fast.audit.run.finding import Finding, flagged, passed, unknown
 from golf_fast.audit.run.replay import Sample
 from golf_fast.errors import InputError
 from golf_fast.model import GPT
-from golf_fast.rules import variant_of
 from golf_fast.score.rows import TokenRows
 
 _LEAST_ROWS = 8
@@ -52,10 +51,8 @@ def known(evidence: Evidence, model: GPT, sample: Sample) -> list[Finding]:
     text += f"{'below' if lead > 0 else 'above'} that of {len(train)} rows of the training text"
     if not (lead > _NATS and lead > _DEVIATIONS * error):
         return [passed("V1", text)]
-    shards = evidence.shards
-    drawn_alike = not isinstance(shards, Missing) and variant_of(shards[0].parent.name) != ""
     text += f" ({lead / max(error, 1e-9):.0f} standard errors): the artifact knows it, or it is the easier text"
-    return [(flagged if drawn_alike else unknown)("V1", text, evidence.paths.artifact.name)]
+    return [(flagged if evidence.variant else unknown)("V1", text, evidence.paths.artifact.name)]
 
 
 def _means(model: GPT, rows: Sequence[npt.NDArray[np.uint16]]) -> npt.NDArray[np.float64]:

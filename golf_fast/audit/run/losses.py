@@ -25,7 +25,6 @@ _PROBED_VOCABULARY = 2048
 """Up to this size each token is tried as the target: that takes a row of the model each."""
 FOLLOWS = ("V2", "V4", "V5", "V12")
 """Rules that a run follows where its losses are those of this package's scorer on its artifact and tokens."""
-_COMPUTED_IN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _MEANS = {
     "V2": "the scorer fixes a loss before anything is learned from it",
     "V4": "they are logarithms of a softmax over the vocabulary",
@@ -37,8 +36,8 @@ _MEANS = {
 def model_of(evidence: Evidence, device: torch.device) -> GPT | Missing:
     """The artifact's model, in the number format that the run computed in; on the CPU if the kernels of `device` take
     neither that nor its shapes."""
-    dtype = getattr(torch, evidence.result.compute_dtype, None)
-    if dtype not in _COMPUTED_IN:
+    dtype = evidence.compute_dtype
+    if dtype is None:
         return Missing(f"compute_dtype is {evidence.result.compute_dtype!r:.40}, which no model computes in")
     try:
         model = read_model(evidence.paths.artifact, dtype)
@@ -55,9 +54,8 @@ def model_of(evidence: Evidence, device: torch.device) -> GPT | Missing:
 
 def no_model(evidence: Evidence, why: Missing) -> list[Finding]:
     """The findings if the artifact makes no model; a flag if the artifact itself can be read."""
-    computed = getattr(torch, evidence.result.compute_dtype, None) in _COMPUTED_IN
     found = [unknown(check, why.why) for check in ("losses", *FOLLOWS)]
-    if computed and not isinstance(evidence.artifact, Missing):
+    if evidence.compute_dtype is not None and not isinstance(evidence.artifact, Missing):
         found.append(flagged("artifact", f"makes no model: {why.why}", evidence.paths.artifact.name))
     return found
 

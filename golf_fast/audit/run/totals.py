@@ -14,7 +14,7 @@ from golf_fast.data import Tokenizer
 from golf_fast.data.validation import count_bytes
 from golf_fast.errors import InputError
 from golf_fast.files import read_bytes, sha256
-from golf_fast.rules import VALIDATION_BYTES, VALIDATION_TARGETS, variant_of
+from golf_fast.rules import VALIDATION_BYTES, VALIDATION_TARGETS
 from golf_fast.runs import result as results
 from golf_fast.score import probes
 
@@ -85,8 +85,7 @@ def byte_count(evidence: Evidence) -> list[Finding]:
     if result.val_bytes != validation.bytes:
         text = f"is {result.val_bytes}, the text of the {validation.targets:,} targets has {validation.bytes:,} bytes"
         return [*found, flagged("V6", text, "result.json val_bytes")]
-    shards = evidence.shards
-    variant = "" if isinstance(shards, Missing) else variant_of(shards[0].parent.name)
+    variant = evidence.variant or ""
     of_text = VALIDATION_BYTES.get(variant)
     if of_text is not None and len(tokens) - 1 == VALIDATION_TARGETS[variant] and validation.bytes != of_text:
         text = f"the targets stand for {validation.bytes:,} bytes, those of {variant} for {of_text:,}"
@@ -140,7 +139,7 @@ def derived(evidence: Evidence) -> list[Finding]:
     if result.artifact_parts and parts != result.artifact_bytes:
         text = f"add up to {parts:,}, artifact_bytes is {result.artifact_bytes}"
         found.append(flagged("result", text, "result.json artifact_parts"))
-    if result.compute_dtype not in ("float64", "float32", "bfloat16", "float16"):
+    if evidence.compute_dtype is None:
         text = f"is {result.compute_dtype!s:.40}, which no model computes in"
         found.append(flagged("result", text, "result.json compute_dtype"))
     wanted_dtype = config.train.compute_dtype

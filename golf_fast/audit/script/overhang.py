@@ -6,7 +6,7 @@ import ast
 from collections import defaultdict
 
 from golf_fast.audit.script.loops import own_nodes
-from golf_fast.audit.script.tree import Definition, nodes
+from golf_fast.audit.script.tree import definitions
 
 _Terms = frozenset[str]
 
@@ -14,7 +14,7 @@ _Terms = frozenset[str]
 def slices_beyond(tree: ast.Module) -> set[ast.AST]:
     """Slices such as `tokens[start : stop + length]` in functions that also have `tokens[start:stop]`."""
     found: set[ast.AST] = set()
-    for scope in [tree, *(node for node in nodes(tree) if isinstance(node, Definition))]:
+    for scope in [tree, *definitions(tree)]:
         groups: defaultdict[tuple[str, str], list[tuple[_Terms, ast.AST]]] = defaultdict(list)
         for node in own_nodes(scope):
             if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
