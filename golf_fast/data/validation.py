@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,19 @@ class Validation:
     def bytes(self) -> int:
         """Total number of bytes of text that the targets stand for."""
         return int(self.byte_counts.sum(dtype=np.int64))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the tokens, as little-endian uint16."""
+        return hashlib.sha256(np.ascontiguousarray(self.tokens, dtype="<u2").data).hexdigest()
+
+    def documents(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The first token of each document and the bytes of its text, each int64 `[documents]`.
+
+        Tokens before the first `BOS_ID` count as a document.
+        """
+        starts = np.union1d([0], np.flatnonzero(self.tokens[: self.targets] == BOS_ID)).astype(np.int64)
+        return starts, np.add.reduceat(self.byte_counts, starts, dtype=np.int64)
 
     @classmethod
     def counted(cls, tokens: npt.NDArray[np.uint16], token_bytes: TokenBytes) -> Validation:

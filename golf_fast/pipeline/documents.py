@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from golf_fast.data import BOS_ID, Tokenizer, Validation
+from golf_fast.data import Tokenizer, Validation
 from golf_fast.data.text_hashes import text_hashes
 from golf_fast.files import replacing
 from golf_fast.pipeline.context import Context
@@ -64,9 +63,7 @@ def find_documents(validation: Validation, losses: npt.NDArray[np.float32], toke
         losses: loss of each target in nats, `[targets]`.
     """
     tokens, count = validation.tokens, validation.targets
-    begins = np.flatnonzero(tokens[:count] == BOS_ID)
-    starts = np.union1d([0], begins).astype(np.int64)
-    sizes = np.add.reduceat(validation.byte_counts, starts, dtype=np.int64)
+    starts, sizes = validation.documents()
     nats = np.add.reduceat(losses, starts, dtype=np.float64)
     lengths = np.diff(starts, append=count)
     chosen = _ends(nats, sizes, lengths)
@@ -74,10 +71,8 @@ def find_documents(validation: Validation, losses: npt.NDArray[np.float32], toke
         str(document): tokenizer.pieces(tokens[starts[document] + 1 :][: min(_SHOWN_TOKENS, lengths[document])])
         for document in chosen
     }
-    digest = hashlib.sha256(np.ascontiguousarray(tokens, dtype="<u2").data).hexdigest()
-    return Documents(
-        digest, count, starts.tolist(), sizes.tolist(), shown, text_hashes(tokens, starts.tolist(), tokenizer)
-    )
+    texts = text_hashes(tokens, starts.tolist(), tokenizer)
+    return Documents(validation.sha256, count, starts.tolist(), sizes.tolist(), shown, texts)
 
 
 def _ends(nats: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> list[int]:

@@ -59,3 +59,11 @@ def test_tokens_without_text_are_named() -> None:
 def test_counts_of_other_targets_are_no_counts() -> None:
     with pytest.raises(AssertionError):
         Validation(some_tokens(30), np.ones(30, np.uint16))
+
+
+def test_tokens_before_the_first_document_are_one() -> None:
+    """And a document that would begin at the last token has no target."""
+    tokens = np.array([9, 8, 1, 7, 6, 1, 5, 1], np.uint16)
+    starts, sizes = Validation(tokens, np.array([3, 0, 4, 5, 0, 6, 0], np.uint16)).documents()
+    assert starts.tolist() == [0, 2, 5]
+    assert sizes.tolist() == [3, 9, 6]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import numpy as np
 
 from golf_fast.audit.run.evidence import Evidence, Missing
 from golf_fast.audit.run.finding import Finding, flagged, passed
-from golf_fast.data import BOS_ID
 from golf_fast.data.text_hashes import text_hashes
 
 _SAME = 1e-9
@@ -25,10 +23,9 @@ def documents(evidence: Evidence) -> list[Finding]:
     if isinstance(validation, Missing) or isinstance(spoken, Missing):
         return []
     tokens, count = validation.tokens, validation.targets
-    starts = np.union1d([0], np.flatnonzero(tokens[:count] == BOS_ID)).astype(np.int64)
-    sizes = np.add.reduceat(validation.byte_counts, starts, dtype=np.int64)
+    starts, sizes = validation.documents()
     wanted = {
-        "tokens_sha256": hashlib.sha256(np.ascontiguousarray(tokens, dtype="<u2").data).hexdigest(),
+        "tokens_sha256": validation.sha256,
         "targets": count,
         "starts": starts.tolist(),
         "bytes": sizes.tolist(),
