@@ -18,6 +18,13 @@ from typing import Any, NoReturn
 from golf_fast.errors import InputError, printable
 
 _EMPTY = "is empty: it must be a path, such as . for the current folder"
+_NO_NUMBER = re.compile(
+    r"(?:Error parsing|argument) (?P<flag>\S+): (?:invalid (?:literal for )?(?P<whole>int)(?:\(\) with base 10| value)"
+    r"|could not convert string to float|invalid float value): (?P<value>.*)"
+)
+_PARSED = re.compile(r"(?:Error parsing|argument) \[*(?P<argument>[^\s:]+)[^:]*:")
+_MISSING = re.compile(r"Missing from [^:]+: (?P<arguments>.+) \(required\)")
+_NAME_AND_HELP = re.compile(r"(--\S+ \S+|\S+) (.*?)\.?")
 
 
 class Parser(argparse.ArgumentParser):
@@ -174,19 +181,6 @@ def _sentence(box: str) -> str:
         if not rule:
             said.append(text)
     return _in_our_words(" ".join(said) or box)
-
-
-_NO_NUMBER = re.compile(
-    r"(?:Error parsing|argument) (?P<flag>\S+): (?:invalid (?:literal for )?(?P<whole>int)(?:\(\) with base 10| value)"
-    r"|could not convert string to float|invalid float value): (?P<value>.*)"
-)
-
-
-_PARSED = re.compile(r"(?:Error parsing|argument) \[*(?P<argument>[^\s:]+)[^:]*:")
-
-
-_MISSING = re.compile(r"Missing from [^:]+: (?P<arguments>.+) \(required\)")
-_NAME_AND_HELP = re.compile(r"(--\S+ \S+|\S+) (.*?)\.?")
 
 
 def _in_our_words(said: str) -> str:
