@@ -33,11 +33,11 @@ def main() -> None:
 def _build(arguments: argparse.Namespace) -> None:
     from golf_fast.audit.run.replay import Sample
     from golf_fast.model.backends import resolve_backends
-    from golf_fast.submit.folder import Author, place, write
+    from golf_fast.submit.folder import Author, new_folder_path, write
     from golf_fast.submit.record import examine, require_different
 
     date = arguments.date or time.strftime("%Y-%m-%d")
-    place(arguments.out, arguments.name, date)  # fails early, before the runs are examined
+    new_folder_path(arguments.out, arguments.name, date)  # fails early, before the runs are examined
     require_different(arguments.runs)
     device, _ = machine.choose_device(arguments.device)
     resolve_backends(device)

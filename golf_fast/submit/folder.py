@@ -44,7 +44,7 @@ class Author:
     blurb: str = ""
 
 
-def place(out: Path, name: str, date: str) -> Path:
+def new_folder_path(out: Path, name: str, date: str) -> Path:
     """The path of the folder of a record, `out/DATE_NAME`.
 
     Raises:
@@ -74,7 +74,7 @@ def write(
     Raises:
         InputError: something speaks against a record, or the folder exists or cannot be written.
     """
-    folder = place(out, name, date)
+    folder = new_folder_path(out, name, date)
     reasons = against(candidates)
     if record and reasons:
         more = f" (and {len(reasons) - 1} more: {'; '.join(reasons[1:])})" if len(reasons) > 1 else ""
