@@ -55,9 +55,7 @@ def checked(events: list[Event], path: Path) -> list[Event]:
 
 
 def _check_ranges(event: Event, path: Path, number: int) -> None:
-    ranges = event.get("ranges")
-    if ranges is None:
-        ranges = [[event.get("start"), event.get("stop")]]
+    ranges = event["ranges"] if "ranges" in event else [[event.get("start"), event.get("stop")]]
     if not isinstance(ranges, list) or not ranges:
         raise InputError(f"{path}: line {number}: ranges must be a list of pairs")
     for pair in ranges:

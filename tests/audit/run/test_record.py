@@ -19,6 +19,7 @@ def test_a_ledger_of_no_sense_is_named(run: Path) -> None:
         ('{"event": "score", "start": -1, "stop": 2}', "start is -1"),
         ('{"event": "begin", "targets": 1e300}', "targets is 1e"),
         ('{"event": "dance"}', "the event is 'dance'"),
+        ('{"event": "score", "start": 0, "stop": 2, "ranges": null}', "ranges must be a list"),
     ):
         (run / "ledger.jsonl").write_text(line + "\n")
         assert any(said in finding.said for finding in judged(run).of("ledger")), said
