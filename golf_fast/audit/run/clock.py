@@ -69,23 +69,16 @@ def _evaluation(evidence: Evidence) -> list[Finding]:
         return [unknown("V11", "the time of the evaluation is not on record", "result.json eval_seconds")]
     stage, where = SCORED_IN[evidence.config.score.ttt == "off"], "result.json eval_seconds"
     found, whole = _within(evidence, stage, seconds, "V11", where), _seconds_of(evidence, stage)
-    result = evidence.result
-    limit = eval_limit(
-        Facts(eval_limit=evidence.config.score.max_seconds, device=result.device, world_size=result.world_size)
-    )
-    events = evidence.events
+    result, events, own = evidence.result, evidence.events, evidence.config.score.max_seconds
+    limit = eval_limit(Facts(eval_limit=own, device=result.device, world_size=result.world_size))
     cuts = 0 if isinstance(events, Missing) else sum(event["event"] == "limit" for event in events)
-    if cuts and seconds < _HURRIED * evidence.config.score.max_seconds:
-        text = (
-            f"adapting was cut short {cuts} times for a limit of {evidence.config.score.max_seconds:g} s, and scoring "
-        )
-        text += f"took {seconds:g} s: a choice of what to cut by its losses would look so"
+    if cuts and seconds < _HURRIED * own:
+        text = f"adapting was cut short {cuts} times for a limit of {own:g} s, and scoring took {seconds:g} s"
+        text += ": a choice of what to cut by its losses would look so"
         found.append(unknown("V5", text, evidence.paths.ledger.name))
     if not found and whole is not None and seconds <= limit < whole:
-        text = (
-            f"is {seconds:g} s, within {limit:g} s; the stage {stage}, which also loads the artifact, took {whole:g} s"
-        )
-        return [unknown("V11", text, where)]
+        text = f"is {seconds:g} s, within {limit:g} s; the stage {stage}, which also loads the artifact, took"
+        return [unknown("V11", f"{text} {whole:g} s", where)]
     return found
 
 

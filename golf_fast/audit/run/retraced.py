@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +17,6 @@ _LEARNED = ("weights", "adapters")
 """Fields that name by a hash what scored: the same bits only where the replay adds up in the same order."""
 _ELSEWHERE = ("max_seconds", "legal", "violations")
 """Fields that a replay does not have, or that follow from others."""
-Place = tuple[tuple[int, int], int]
-"""The first range of a score, and how many ranges it has."""
 
 
 def retraced(evidence: Evidence, replay: Replay, losses: npt.NDArray[np.float32]) -> list[Finding]:
@@ -105,10 +102,10 @@ def _same_losses(ranges: Sequence[tuple[int, int]], replay: Replay, losses: npt.
     )
 
 
-def _place(event: Event) -> Place:
-    ranges: list[Any] = event.get("ranges") or [(event.get("start"), event.get("stop"))]
-    start, stop = ranges[0]
-    return (start, stop), len(ranges)
+def _place(event: Event) -> tuple[tuple[int, int], int]:
+    """The first range of a score, and how many ranges it has."""
+    ranges = ranges_of(event)
+    return ranges[0], len(ranges)
 
 
 def _step(event: Event) -> str:
